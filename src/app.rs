@@ -1,0 +1,58 @@
+//! What a running process is made of; built in one place, by `serve` and by the tests alike.
+
+use std::sync::Arc;
+
+use uuid::{NoContext, Timestamp, Uuid};
+
+use crate::clock::Clock;
+use crate::config::DatabaseConfig;
+use crate::shutdown::Shutdown;
+use crate::store::Store;
+use crate::store::error::StoreError;
+use crate::store::writer::{QueueLimits, Writer};
+use crate::telemetry::metrics::Metrics;
+
+/// Settings of the service that requests meet.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Largest request body, in bytes.
+    pub max_body_bytes: usize,
+    /// Events between two snapshots.
+    pub snapshot_every: u32,
+    pub queue: QueueLimits,
+}
+
+/// Everything that handlers and jobs share.
+pub struct App {
+    pub settings: Settings,
+    pub store: Arc<Store>,
+    pub writer: Writer,
+    pub metrics: Arc<Metrics>,
+    pub clock: Clock,
+    pub shutdown: Shutdown,
+}
+
+impl App {
+    /// Opens the database, whose schema is up to date, and starts the writer and the maintenance task.
+    pub async fn start(
+        settings: Settings,
+        database: &DatabaseConfig,
+        clock: Clock,
+        shutdown: Shutdown,
+    ) -> Result<Arc<Self>, StoreError> {
+        let metrics = Arc::new(Metrics::new());
+        let store = Store::open(database, clock.clone(), metrics.clone()).await?;
+        let (writer, writing) = Writer::start(store.clone(), settings.queue, shutdown.soft());
+        shutdown.track(writing);
+        let app = Arc::new(Self { settings, store, writer, metrics, clock, shutdown });
+        app.shutdown.track(crate::jobs::maintenance::run(app.clone()));
+        Ok(app)
+    }
+
+    /// A new event id: UUIDv7, which sorts by time and so keeps index pages warm.
+    pub fn new_event_id(&self) -> Uuid {
+        let now = self.clock.now();
+        let seconds = u64::try_from(now.timestamp()).unwrap_or(0);
+        Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, now.timestamp_subsec_nanos()))
+    }
+}

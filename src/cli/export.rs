@@ -1,0 +1,116 @@
+//! `annals export`: everything, a type or a stream, as lines that `annals import` takes.
+
+use std::io::{self, BufWriter, Write};
+use std::ops::ControlFlow;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::Args;
+
+use super::Database;
+use crate::clock::Clock;
+use crate::config::DatabaseArgs;
+use crate::domain::name::{StreamId, check_path_name};
+use crate::http::wire::write_event;
+use crate::store::log::LogCursor;
+use crate::store::read::{Direction, VersionRange};
+use crate::store::{Store, StoredEvent, migrate};
+use crate::telemetry::metrics::Metrics;
+
+/// Written in pieces of about this size; no connection is held while standard output is slow.
+const PIECE_BYTES: usize = 1024 * 1024;
+
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// Only the events of this aggregate type
+    #[arg(long = "type", value_name = "AGGREGATE_TYPE")]
+    aggregate_type: Option<String>,
+
+    /// Only the stream of this aggregate
+    #[arg(long = "id", value_name = "AGGREGATE_ID", requires = "aggregate_type")]
+    aggregate_id: Option<String>,
+
+    #[command(flatten)]
+    database: DatabaseArgs,
+}
+
+pub async fn run(args: ExportArgs) -> anyhow::Result<ExitCode> {
+    let database = Database::open(&args.database).await?;
+    let exported = export(&args, &database).await;
+    database.close().await?;
+    exported?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn export(args: &ExportArgs, database: &Database) -> anyhow::Result<()> {
+    migrate::check(&database.config).await?;
+    let store = Store::open(&database.config, Clock::system(), Arc::new(Metrics::new())).await?;
+    let mut lines = Lines { out: BufWriter::new(io::stdout().lock()), piece: Vec::new(), count: 0 };
+    let end = match (&args.aggregate_type, &args.aggregate_id) {
+        (Some(aggregate_type), Some(aggregate_id)) => {
+            let stream = StreamId::parse(aggregate_type.clone(), aggregate_id.clone())
+                .map_err(|fault| anyhow::anyhow!("{} {}", fault.field, fault.fault))?;
+            export_stream(&store, &stream, &mut lines).await?
+        }
+        (aggregate_type, _) => {
+            if let Some(aggregate_type) = aggregate_type {
+                check_path_name(aggregate_type).map_err(|fault| anyhow::anyhow!("aggregate_type {fault}"))?;
+            }
+            export_log(&store, aggregate_type.as_deref(), &mut lines).await?
+        }
+    };
+    lines.end(&end)?;
+    store.close().await;
+    Ok(())
+}
+
+/// The log up to its head as it is now; returns what the end line says besides the count.
+async fn export_log(store: &Store, aggregate_type: Option<&str>, lines: &mut Lines<'_>) -> anyhow::Result<String> {
+    let Some(head) = store.log_head().await? else { return Ok("\"next_after\":0".to_owned()) };
+    let mut cursor = LogCursor::beginning();
+    while !cursor.at_end {
+        store.read_log(&mut cursor, head.global_position, aggregate_type, |event| lines.take(event)).await?;
+        lines.flush()?;
+    }
+    Ok(format!("\"next_after\":{}", head.global_position))
+}
+
+async fn export_stream(store: &Store, stream: &StreamId, lines: &mut Lines<'_>) -> anyhow::Result<String> {
+    let head = store.stream_head(stream).await?.with_context(|| format!("the stream {stream} has no event"))?;
+    let mut left = VersionRange { from: 1, to: head.version, direction: Direction::Forward };
+    while !left.is_empty() {
+        left = store.read_stream(stream, &head, left, usize::MAX, |event| lines.take(event)).await?;
+        lines.flush()?;
+    }
+    Ok(format!("\"version\":{}", head.version))
+}
+
+/// Lines on their way to standard output.
+struct Lines<'o> {
+    out: BufWriter<io::StdoutLock<'o>>,
+    piece: Vec<u8>,
+    count: u64,
+}
+
+impl Lines<'_> {
+    fn take(&mut self, event: &StoredEvent<'_>) -> ControlFlow<()> {
+        write_event(&mut self.piece, event);
+        self.piece.push(b'\n');
+        self.count += 1;
+        if self.piece.len() < PIECE_BYTES { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.write_all(&self.piece)?;
+        self.piece.clear();
+        Ok(())
+    }
+
+    /// The line without which nobody knows that everything came.
+    fn end(&mut self, what: &str) -> io::Result<()> {
+        self.flush()?;
+        writeln!(self.out, "{{\"end\":{{\"count\":{},{what}}}}}", self.count)?;
+        self.out.flush()
+    }
+}

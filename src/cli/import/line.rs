@@ -1,0 +1,216 @@
+//! One line of an import: an event as a client sends it, an event as it is exported, or the end of an export.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use crate::domain::event::NewEvent;
+use crate::domain::name::StreamId;
+use crate::domain::version::ExpectedVersion;
+use crate::http::event_in::{Defaults, Door, EventIn};
+use crate::store::BEGINNING_OF_TIME;
+
+/// Namespace of the ids of events that come without one (UUIDv5 of the stream and the ordinal within it).
+const ORDINAL_NAMESPACE: Uuid = Uuid::from_u128(0xbb67_ae85_84ca_5a73_b2fb_6c1f_a54f_f53a);
+/// What a payload may hold here: the largest body that a server can be configured to take.
+const PAYLOAD_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The last moment that RFC 3339 can write with a year of four digits.
+const LAST_MOMENT: DateTime<Utc> =
+    DateTime::from_timestamp(253_402_300_799, 0).expect("9999-12-31T23:59:59Z is a time");
+
+/// What a line is.
+pub enum Line {
+    Event(Box<ImportEvent>),
+    /// An export's end line: how many events stand before it.
+    End(u64),
+}
+
+/// An event to import.
+pub struct ImportEvent {
+    pub stream: StreamId,
+    /// The version that an exported event had, as what the stream is expected to be at before it.
+    pub expected: ExpectedVersion,
+    pub event: NewEvent,
+    pub occurred_at: Option<DateTime<Utc>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fields<'l> {
+    aggregate_type: Option<String>,
+    aggregate_id: Option<String>,
+    version: Option<u64>,
+    /// Of the log that the line comes from; here it gets a new one.
+    #[serde(rename = "global_position")]
+    _global_position: Option<u64>,
+    event_id: Option<String>,
+    event_type: Option<String>,
+    #[serde(borrow)]
+    event_data: Option<&'l RawValue>,
+    #[serde(borrow)]
+    metadata: Option<&'l RawValue>,
+    occurred_at: Option<String>,
+    correlation_id: Option<String>,
+    causation_id: Option<String>,
+    end: Option<End>,
+    #[serde(borrow)]
+    error: Option<&'l RawValue>,
+}
+
+#[derive(Deserialize)]
+struct End {
+    count: u64,
+}
+
+/// How many events each stream had so far in the file.
+#[derive(Default)]
+pub struct Ordinals(HashMap<StreamId, u64>);
+
+impl Ordinals {
+    /// The ordinal of the next event of a stream: 1, 2, 3 …
+    fn next(&mut self, stream: &StreamId) -> u64 {
+        let ordinal = match self.0.get_mut(stream) {
+            Some(ordinal) => ordinal,
+            None => self.0.entry(stream.clone()).or_insert(0),
+        };
+        *ordinal += 1;
+        *ordinal
+    }
+}
+
+impl Line {
+    /// Reads and checks a line; the error says what is wrong with it, in words.
+    pub fn parse(text: &str, ordinals: &mut Ordinals) -> Result<Self, String> {
+        let fields: Fields<'_> = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        if let Some(error) = fields.error {
+            return Err(format!("the export broke off here, and is not complete: {error}"));
+        }
+        if let Some(end) = fields.end {
+            return Ok(Self::End(end.count));
+        }
+        let required = |name: &str, value: Option<String>| value.ok_or_else(|| format!("{name} is required"));
+        let stream = StreamId::parse(
+            required("aggregate_type", fields.aggregate_type)?,
+            required("aggregate_id", fields.aggregate_id)?,
+        )
+        .map_err(|fault| format!("{} {}", fault.field, fault.fault))?;
+        let expected = match fields.version {
+            None => ExpectedVersion::Any,
+            Some(0) => return Err("version must be 1 or more".to_owned()),
+            Some(version) => ExpectedVersion::Exact(version - 1),
+        };
+        let occurred_at = fields.occurred_at.as_deref().map(time).transpose()?;
+
+        let event = EventIn {
+            event_id: fields.event_id,
+            event_type: fields.event_type,
+            event_data: fields.event_data,
+            metadata: fields.metadata,
+            correlation_id: fields.correlation_id,
+            causation_id: fields.causation_id,
+        };
+        // Counted for every line, so that an id does not depend on which other lines have one.
+        let ordinal = ordinals.next(&stream);
+        let id = || {
+            let name = format!("{}\0{}\0{ordinal}", stream.aggregate_type(), stream.aggregate_id());
+            Uuid::new_v5(&ORDINAL_NAMESPACE, name.as_bytes())
+        };
+        let mut door = Door::new(PAYLOAD_BYTES_MAX);
+        let new = door.let_in_one("", &event, Defaults::default(), id).map_err(|problem| problem.detail)?;
+        door.inspect_one("", &event).map_err(|problem| problem.detail)?;
+        Ok(Self::Event(Box::new(ImportEvent { stream, expected, event: new, occurred_at })))
+    }
+}
+
+impl ImportEvent {
+    /// Lets the event occur now: the time that it had goes into `metadata.occurred_at`, unless an older one stands there.
+    pub fn occur_now(&mut self) -> Result<(), String> {
+        let Some(occurred_at) = self.occurred_at.take() else { return Ok(()) };
+        let metadata = self.event.metadata.as_deref().unwrap_or("{}");
+        let members: HashMap<Cow<'_, str>, &RawValue> =
+            serde_json::from_str(metadata).map_err(|error| error.to_string())?;
+        if members.contains_key("occurred_at") {
+            return Ok(());
+        }
+        let separator = if members.is_empty() { "" } else { "," };
+        let time = occurred_at.to_rfc3339_opts(SecondsFormat::Micros, true);
+        let rest = metadata.strip_prefix('{').ok_or("metadata must be an object")?;
+        self.event.metadata = Some(format!("{{\"occurred_at\":\"{time}\"{separator}{rest}").into());
+        Ok(())
+    }
+}
+
+/// RFC 3339, between the years 1 and 9999, to the microsecond that PostgreSQL keeps.
+fn time(text: &str) -> Result<DateTime<Utc>, String> {
+    let time = DateTime::parse_from_rfc3339(text)
+        .map_err(|_| format!("occurred_at must be a time like 2026-11-23T05:56:44.527251Z, and is {text:?}"))?
+        .to_utc();
+    if !(BEGINNING_OF_TIME..=LAST_MOMENT).contains(&time) {
+        return Err(format!("occurred_at must be between the years 1 and 9999, and is {text:?}"));
+    }
+    DateTime::from_timestamp_micros(time.timestamp_micros()).ok_or_else(|| "occurred_at is out of range".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(text: &str, ordinals: &mut Ordinals) -> ImportEvent {
+        match Line::parse(text, ordinals) {
+            Ok(Line::Event(event)) => *event,
+            Ok(Line::End(_)) => panic!("an end line"),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    #[test]
+    fn equal_lines_of_a_stream_get_ids_that_differ_and_repeat() {
+        let line = r#"{"aggregate_type":"T","aggregate_id":"1","event_type":"E","event_data":1}"#;
+        let ids = || {
+            let mut ordinals = Ordinals::default();
+            [event(line, &mut ordinals).event.event_id, event(line, &mut ordinals).event.event_id]
+        };
+        assert_eq!(ids(), ids());
+        assert_ne!(ids()[0], ids()[1]);
+    }
+
+    #[test]
+    fn a_time_is_kept_in_the_metadata_when_the_event_occurs_now() {
+        let metadata = |metadata: &str| {
+            let line = format!(
+                r#"{{"aggregate_type":"T","aggregate_id":"1","event_type":"E","event_data":1,
+                    "occurred_at":"2025-01-02T03:04:05+01:00"{metadata}}}"#
+            );
+            let mut event = event(&line, &mut Ordinals::default());
+            event.occur_now().expect("it can");
+            event.event.metadata.expect("it has some").into_string()
+        };
+        assert_eq!(metadata(""), r#"{"occurred_at":"2025-01-02T02:04:05.000000Z"}"#);
+        assert_eq!(metadata(r#","metadata":{"a":1}"#), r#"{"occurred_at":"2025-01-02T02:04:05.000000Z","a":1}"#);
+        assert_eq!(metadata(r#","metadata":{"occurred_at":"x"}"#), r#"{"occurred_at":"x"}"#);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_line_is_said_in_words() {
+        for (line, said) in [
+            ("{", "EOF"),
+            (r#"{"aggregate_id":"1"}"#, "aggregate_type is required"),
+            (r#"{"aggregate_type":"T","aggregate_id":"a/b"}"#, "aggregate_id must not be"),
+            (r#"{"aggregate_type":"T","aggregate_id":"1","event_type":"E"}"#, "/event_data: is required"),
+            (r#"{"aggregate_type":"T","aggregate_id":"1","event_type":"E","event_data":"\u0000"}"#, "U+0000"),
+            (r#"{"aggregate_type":"T","aggregate_id":"1","nonsense":1}"#, "nonsense"),
+            (
+                r#"{"aggregate_type":"T","aggregate_id":"1","event_type":"E","event_data":1,"occurred_at":"now"}"#,
+                "2026",
+            ),
+            (r#"{"error":{"code":"internal"}}"#, "broke off"),
+        ] {
+            let error = Line::parse(line, &mut Ordinals::default()).err().expect("it is wrong");
+            assert!(error.contains(said), "{line}: {error}");
+        }
+    }
+}

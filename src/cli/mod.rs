@@ -1,0 +1,88 @@
+//! The command line: which commands there are, and what each one needs.
+
+mod export;
+mod healthcheck;
+mod import;
+mod migrate;
+mod openapi;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{DatabaseArgs, DatabaseConfig, DatabaseSource, LogArgs, ServeArgs};
+use crate::devdb::OwnPostgres;
+use crate::telemetry;
+
+/// An event store for any service: plain HTTP and JSON, on PostgreSQL.
+#[derive(Debug, Parser)]
+#[command(name = "annals", version, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+
+    #[command(flatten)]
+    serve: ServeArgs,
+
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the event store; what happens without a command
+    Serve(ServeArgs),
+    /// Bring the database's schema up to date
+    Migrate(DatabaseArgs),
+    /// Read events from a file, one a line, into the log
+    Import(import::ImportArgs),
+    /// Write events to standard output, one a line
+    Export(export::ExportArgs),
+    /// Ask a running server whether it is ready; exit status 0 if it is
+    Healthcheck(healthcheck::HealthcheckArgs),
+    /// Print the OpenAPI document
+    Openapi,
+}
+
+/// Runs what the command line says.
+pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    telemetry::log::init(&cli.log.resolve());
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match cli.command.unwrap_or(Command::Serve(cli.serve)) {
+            Command::Serve(args) => serve::run(args).await,
+            Command::Migrate(args) => migrate::run(args).await,
+            Command::Import(args) => import::run(args).await,
+            Command::Export(args) => export::run(args).await,
+            Command::Healthcheck(args) => healthcheck::run(args).await,
+            Command::Openapi => openapi::run(),
+        }
+    })
+}
+
+/// The database of a command: the configured one, or Annals' own, which is stopped again by [`Database::close`] if this
+/// command started it.
+struct Database {
+    config: DatabaseConfig,
+    own: Option<OwnPostgres>,
+}
+
+impl Database {
+    async fn open(args: &DatabaseArgs) -> anyhow::Result<Self> {
+        Ok(match args.source()? {
+            DatabaseSource::Configured(config) => Self { config: *config, own: None },
+            DatabaseSource::Own => {
+                let own = OwnPostgres::start(&args.devdb).await?;
+                Self { config: args.with_options(own.options()), own: Some(own) }
+            }
+        })
+    }
+
+    async fn close(self) -> anyhow::Result<()> {
+        match self.own {
+            Some(own) => Ok(own.stop().await?),
+            None => Ok(()),
+        }
+    }
+}

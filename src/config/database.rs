@@ -1,0 +1,151 @@
+//! Which database, and how many connections to it.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::Args;
+use sqlx::postgres::PgConnectOptions;
+
+use super::{ConfigError, DevDbArgs};
+
+/// Settings of every command that needs the database.
+#[derive(Debug, Clone, Args)]
+pub struct DatabaseArgs {
+    /// postgres://user:password@host:port/name; instead of the five that follow
+    #[arg(long, env = "DATABASE_URL", value_name = "DATABASE_URL", hide_env_values = true)]
+    pub database_url: Option<String>,
+
+    /// Host name of PostgreSQL
+    #[arg(long, env = "DATABASE_HOST", value_name = "DATABASE_HOST")]
+    pub database_host: Option<String>,
+
+    /// Its port [default: 5432]
+    #[arg(long, env = "DATABASE_PORT", value_name = "DATABASE_PORT")]
+    pub database_port: Option<String>,
+
+    /// Name of the database
+    #[arg(long, env = "DATABASE_NAME", value_name = "DATABASE_NAME")]
+    pub database_name: Option<String>,
+
+    /// User to log in as
+    #[arg(long, env = "DATABASE_USER", value_name = "DATABASE_USER")]
+    pub database_user: Option<String>,
+
+    /// Password of that user
+    #[arg(long, env = "DATABASE_PASSWORD", value_name = "DATABASE_PASSWORD", hide_env_values = true)]
+    pub database_password: Option<String>,
+
+    /// Connections to PostgreSQL, all of them: one is the writer's, one is for maintenance, the rest are for reads
+    #[arg(long, env = "DATABASE_MAX_CONNECTIONS", value_name = "DATABASE_MAX_CONNECTIONS", default_value = "10",
+          value_parser = clap::value_parser!(u32).range(3..=1_000))]
+    pub database_max_connections: u32,
+
+    /// After this time of rest a connection is closed
+    #[arg(long, env = "DATABASE_IDLE_TIMEOUT", value_name = "DATABASE_IDLE_TIMEOUT", default_value = "30s",
+          value_parser = duration)]
+    pub database_idle_timeout: Duration,
+
+    /// How long to wait for a connection
+    #[arg(long, env = "DATABASE_CONNECT_TIMEOUT", value_name = "DATABASE_CONNECT_TIMEOUT", default_value = "5s",
+          value_parser = duration)]
+    pub database_connect_timeout: Duration,
+
+    #[command(flatten)]
+    pub devdb: DevDbArgs,
+}
+
+/// A database to connect to.
+#[derive(Clone)]
+pub struct DatabaseConfig {
+    pub options: PgConnectOptions,
+    pub max_connections: u32,
+    pub idle_timeout: Duration,
+    pub connect_timeout: Duration,
+}
+
+/// Where the database comes from.
+pub enum DatabaseSource {
+    /// It is configured.
+    Configured(Box<DatabaseConfig>),
+    /// Nothing is: Annals runs one of its own.
+    Own,
+}
+
+impl DatabaseArgs {
+    /// Reads the settings together; an empty variable counts as not set.
+    pub fn source(&self) -> Result<DatabaseSource, ConfigError> {
+        let set = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
+        let url = set(&self.database_url);
+        let parts = [
+            ("DATABASE_HOST", set(&self.database_host)),
+            ("DATABASE_NAME", set(&self.database_name)),
+            ("DATABASE_USER", set(&self.database_user)),
+            ("DATABASE_PORT", set(&self.database_port)),
+            ("DATABASE_PASSWORD", set(&self.database_password)),
+        ];
+        let given = parts.iter().find(|(_, value)| value.is_some()).map(|(name, _)| *name);
+        let options = match (url, given) {
+            (Some(_), Some(name)) => {
+                return Err(ConfigError(format!("DATABASE_URL and {name} are both set: unset one of them")));
+            }
+            (Some(url), None) => from_url(&url)?,
+            (None, Some(_)) => from_parts(&parts)?,
+            (None, None) => return Ok(DatabaseSource::Own),
+        };
+        Ok(DatabaseSource::Configured(Box::new(self.with_options(options))))
+    }
+
+    pub fn with_options(&self, options: PgConnectOptions) -> DatabaseConfig {
+        DatabaseConfig {
+            options,
+            max_connections: self.database_max_connections,
+            idle_timeout: self.database_idle_timeout,
+            connect_timeout: self.database_connect_timeout,
+        }
+    }
+}
+
+fn from_url(url: &str) -> Result<PgConnectOptions, ConfigError> {
+    if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+        return Err(ConfigError("DATABASE_URL must begin with postgres://".to_owned()));
+    }
+    // The error must not repeat the URL, which holds the password.
+    PgConnectOptions::from_str(url).map_err(|_| {
+        ConfigError(
+            "DATABASE_URL is not understood: postgres://user:password@host:port/name is what it should look like"
+                .to_owned(),
+        )
+    })
+}
+
+fn from_parts(parts: &[(&'static str, Option<String>); 5]) -> Result<PgConnectOptions, ConfigError> {
+    let [host, name, user, port, password] = parts;
+    let required = |(variable, value): &(&str, Option<String>)| {
+        value.clone().ok_or_else(|| {
+            ConfigError(format!("{variable} is not set: DATABASE_HOST, DATABASE_NAME and DATABASE_USER go together"))
+        })
+    };
+    let port = match &port.1 {
+        None => 5432,
+        Some(port) => port
+            .parse()
+            .map_err(|_| ConfigError(format!("DATABASE_PORT={port} is not a port: 1 to 65535 is expected")))?,
+    };
+    let options = PgConnectOptions::new_without_pgpass()
+        .host(&required(host)?)
+        .database(&required(name)?)
+        .username(&required(user)?)
+        .port(port);
+    Ok(match &password.1 {
+        Some(password) => options.password(password),
+        None => options,
+    })
+}
+
+fn duration(value: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(value) {
+        Ok(duration) if duration.is_zero() => Err("must be longer than 0s".to_owned()),
+        Ok(duration) => Ok(duration),
+        Err(error) => Err(format!("{error}; write it like 30s, 500ms or 2m")),
+    }
+}

@@ -1,0 +1,124 @@
+//! Settings: every one is a flag and an environment variable, declared once, here.
+//!
+//! A flag shows the name of its variable as its value, so that an error about a wrong value names the variable.
+//! `.env.example` lists them all; a test compares.
+
+mod database;
+
+pub use database::{DatabaseArgs, DatabaseConfig, DatabaseSource};
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use crate::app::Settings;
+use crate::store::writer::QueueLimits;
+
+/// A combination of settings that cannot work; names the variables and the remedy.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(pub String);
+
+/// Settings of `annals serve`.
+#[derive(Debug, Clone, Args)]
+pub struct ServeArgs {
+    /// Address of the HTTP server; port 0 takes any free port
+    #[arg(long, env = "ANNALS_LISTEN", value_name = "ANNALS_LISTEN", default_value = "127.0.0.1:8080")]
+    pub annals_listen: SocketAddr,
+
+    /// Serve without API keys on an address that is not loopback
+    #[arg(long, env = "ANNALS_ALLOW_ANONYMOUS", value_name = "ANNALS_ALLOW_ANONYMOUS", default_value = "false",
+          action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub annals_allow_anonymous: bool,
+
+    /// Bring the database's schema up to date at the start
+    #[arg(long, env = "ANNALS_MIGRATE", value_name = "ANNALS_MIGRATE", default_value = "true",
+          action = clap::ArgAction::Set)]
+    pub annals_migrate: bool,
+
+    /// Largest request body, in bytes
+    #[arg(long, env = "ANNALS_MAX_BODY_BYTES", value_name = "ANNALS_MAX_BODY_BYTES", default_value = "1048576",
+          value_parser = clap::value_parser!(u32).range(1_024..=16_777_216))]
+    pub annals_max_body_bytes: u32,
+
+    /// Events between two snapshots of an aggregate, 1 to 10000; 50 to 100 suits most
+    #[arg(long, env = "SNAPSHOT_EVERY", value_name = "SNAPSHOT_EVERY", default_value = "100",
+          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub snapshot_every: u32,
+
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+}
+
+impl ServeArgs {
+    /// Checks what one value alone cannot tell.
+    pub fn settings(&self) -> Result<Settings, ConfigError> {
+        if !self.annals_listen.ip().is_loopback() && !self.annals_allow_anonymous {
+            return Err(ConfigError(format!(
+                "ANNALS_LISTEN={} is not a loopback address, and anybody who reaches it may read and append. Set \
+                 ANNALS_ALLOW_ANONYMOUS=true if a proxy or the network keeps strangers out, or listen on 127.0.0.1",
+                self.annals_listen
+            )));
+        }
+        Ok(Settings {
+            max_body_bytes: self.annals_max_body_bytes as usize,
+            snapshot_every: self.snapshot_every,
+            queue: QueueLimits::default(),
+        })
+    }
+}
+
+/// Settings of every command's log.
+#[derive(Debug, Clone, Args)]
+pub struct LogArgs {
+    /// Form of the log: human on a terminal, else json
+    #[arg(long, env = "ANNALS_LOG", value_name = "ANNALS_LOG", global = true)]
+    pub annals_log: Option<LogFormat>,
+
+    /// What is logged: error, warn, info, debug, or directives like info,sqlx=debug
+    #[arg(long, env = "ANNALS_LOG_LEVEL", value_name = "ANNALS_LOG_LEVEL", default_value = "info", global = true,
+          value_parser = log_level)]
+    pub annals_log_level: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Human,
+    Json,
+}
+
+#[derive(Debug, Clone)]
+pub struct LogConfig {
+    pub format: LogFormat,
+    pub level: String,
+}
+
+impl LogArgs {
+    pub fn resolve(&self) -> LogConfig {
+        let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+        let usual = if terminal { LogFormat::Human } else { LogFormat::Json };
+        LogConfig { format: self.annals_log.unwrap_or(usual), level: self.annals_log_level.clone() }
+    }
+}
+
+fn log_level(value: &str) -> Result<String, String> {
+    match value.parse::<tracing_subscriber::EnvFilter>() {
+        Ok(_) if !value.trim().is_empty() => Ok(value.to_owned()),
+        Ok(_) => Err("must not be empty".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Where the PostgreSQL that Annals runs by itself lives.
+#[derive(Debug, Clone, Args)]
+pub struct DevDbArgs {
+    /// Folder for the data of the PostgreSQL that Annals runs where none is configured [default: the platform's state
+    /// folder, /var/lib/annals for root]
+    #[arg(long, env = "ANNALS_DATA_DIR", value_name = "ANNALS_DATA_DIR")]
+    pub annals_data_dir: Option<PathBuf>,
+
+    /// Folder of `postgres` and `initdb` for it [default: looked for on the system]
+    #[arg(long, env = "ANNALS_PG_BIN", value_name = "ANNALS_PG_BIN")]
+    pub annals_pg_bin: Option<PathBuf>,
+}

@@ -1,0 +1,141 @@
+//! Preconditions (RFC 9110 section 13): If-Match and If-None-Match against the version of a stream.
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use super::problem::{FieldError, Problem};
+use crate::domain::version::{ExpectedVersion, Version};
+
+type Fallible<T> = Result<T, Box<Problem>>;
+
+/// `"43"`: the version as an entity tag.
+pub fn etag(version: Version) -> HeaderValue {
+    HeaderValue::try_from(format!("\"{version}\"")).expect("digits in quotes are a header value")
+}
+
+/// The expected version of an append.
+pub fn expected_version(headers: &HeaderMap) -> Fallible<ExpectedVersion> {
+    let if_match = single(headers, &header::IF_MATCH)?;
+    let if_none_match = single(headers, &header::IF_NONE_MATCH)?;
+    match (if_match, if_none_match) {
+        (None, None) => Ok(ExpectedVersion::Any),
+        (Some("*"), None) => Ok(ExpectedVersion::Exists),
+        (Some(tag), None) => version_tag(tag).map(ExpectedVersion::Exact),
+        (None, Some("*")) => Ok(ExpectedVersion::None),
+        (None, Some(_)) => {
+            Err(invalid("If-None-Match", "takes only * here; the version that you expect goes into If-Match"))
+        }
+        (Some(_), Some(_)) => Err(invalid("If-None-Match", "and If-Match exclude each other: send one of them")),
+    }
+}
+
+/// Refuses preconditions where the expected version stands in the body.
+pub fn no_preconditions(headers: &HeaderMap) -> Fallible<()> {
+    for name in [header::IF_MATCH, header::IF_NONE_MATCH] {
+        if headers.contains_key(&name) {
+            return Err(invalid(
+                name.as_str(),
+                "is not taken here: expected_version stands in the body, for each stream",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a reader has this version already (304); tags are compared weakly, and may be a list.
+pub fn not_modified(headers: &HeaderMap, version: Version) -> Fallible<bool> {
+    let current = etag(version);
+    for value in headers.get_all(header::IF_NONE_MATCH) {
+        let value = value.to_str().map_err(|_| not_a_tag("If-None-Match"))?.trim();
+        if value == "*" {
+            return Ok(true);
+        }
+        for tag in value.split(',') {
+            let tag = tag.trim();
+            let tag = tag.strip_prefix("W/").unwrap_or(tag);
+            if opaque(tag).is_none() {
+                return Err(not_a_tag("If-None-Match"));
+            }
+            if tag.as_bytes() == current.as_bytes() {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+fn version_tag(tag: &str) -> Fallible<u64> {
+    if tag.contains(',') {
+        return Err(invalid("If-Match", "takes one tag, not a list: an append expects one version"));
+    }
+    let strong = tag.strip_prefix("W/").unwrap_or(tag);
+    let digits = opaque(strong).filter(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()));
+    digits.and_then(|digits| digits.parse().ok()).ok_or_else(|| not_a_tag("If-Match"))
+}
+
+fn opaque(tag: &str) -> Option<&str> {
+    tag.strip_prefix('"')?.strip_suffix('"').filter(|inside| !inside.contains('"'))
+}
+
+fn single<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Fallible<Option<&'h str>> {
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(invalid(name.as_str(), "is given more than once"));
+    }
+    value.to_str().map(|value| Some(value.trim())).map_err(|_| not_a_tag(name.as_str()))
+}
+
+fn not_a_tag(name: &str) -> Box<Problem> {
+    invalid(name, "must be a version in quotes, like \"41\", or *")
+}
+
+fn invalid(name: &str, detail: &str) -> Box<Problem> {
+    Problem::invalid(FieldError::header(name, detail))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expected(headers: &[(HeaderName, &'static str)]) -> Result<ExpectedVersion, ()> {
+        let headers = headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))).collect();
+        expected_version(&headers).map_err(drop)
+    }
+
+    #[test]
+    fn the_expected_version_is_read_from_either_header() {
+        use header::{IF_MATCH, IF_NONE_MATCH};
+        assert_eq!(expected(&[]), Ok(ExpectedVersion::Any));
+        assert_eq!(expected(&[(IF_MATCH, "\"41\"")]), Ok(ExpectedVersion::Exact(41)));
+        assert_eq!(expected(&[(IF_MATCH, "W/\"41\"")]), Ok(ExpectedVersion::Exact(41)));
+        assert_eq!(expected(&[(IF_MATCH, "\"0\"")]), Ok(ExpectedVersion::Exact(0)));
+        assert_eq!(expected(&[(IF_MATCH, "*")]), Ok(ExpectedVersion::Exists));
+        assert_eq!(expected(&[(IF_NONE_MATCH, "*")]), Ok(ExpectedVersion::None));
+    }
+
+    #[test]
+    fn headers_that_are_not_understood_are_refused() {
+        use header::{IF_MATCH, IF_NONE_MATCH};
+        for value in ["41", "\"a\"", "\"\"", "\"-1\"", "\"+1\"", "\"1\", \"2\"", "", "\"1", "\"99999999999999999999\""]
+        {
+            assert_eq!(expected(&[(IF_MATCH, value)]), Err(()), "{value}");
+        }
+        assert_eq!(expected(&[(IF_NONE_MATCH, "\"1\"")]), Err(()));
+        assert_eq!(expected(&[(IF_MATCH, "\"1\""), (IF_NONE_MATCH, "*")]), Err(()));
+        assert_eq!(expected(&[(IF_MATCH, "\"1\""), (IF_MATCH, "\"1\"")]), Err(()));
+    }
+
+    #[test]
+    fn a_reader_lists_what_it_has() {
+        let has = |value: &'static str| {
+            let headers = [(header::IF_NONE_MATCH, HeaderValue::from_static(value))].into_iter().collect();
+            not_modified(&headers, 43).map_err(drop)
+        };
+        assert_eq!(has("\"43\""), Ok(true));
+        assert_eq!(has("W/\"42\", W/\"43\""), Ok(true));
+        assert_eq!(has("*"), Ok(true));
+        assert_eq!(has("\"42\""), Ok(false));
+        assert_eq!(has("\"other\""), Ok(false));
+        assert_eq!(has("43"), Err(()));
+    }
+}

@@ -1,0 +1,140 @@
+//! Events as clients send them: checked, given an id, and made ready for the log.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::problem::{Code, FieldError, Problem};
+use crate::domain::append::REQUEST_EVENTS_MAX;
+use crate::domain::event::NewEvent;
+use crate::domain::json;
+use crate::domain::name::check_name;
+
+type Fallible<T> = Result<T, Box<Problem>>;
+
+/// An event in a request body. Payloads stay the text that was sent; null counts as absent.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EventIn<'b> {
+    pub event_id: Option<String>,
+    pub event_type: Option<String>,
+    #[serde(borrow)]
+    pub event_data: Option<&'b RawValue>,
+    #[serde(borrow)]
+    pub metadata: Option<&'b RawValue>,
+    pub correlation_id: Option<String>,
+    pub causation_id: Option<String>,
+}
+
+/// What a request gives to events that do not say it themselves.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Defaults {
+    pub correlation_id: Option<Uuid>,
+    pub causation_id: Option<Uuid>,
+}
+
+/// Checks the events of one request, over all of its streams.
+pub struct Door {
+    /// Bytes that the payloads of the request may still take up when PostgreSQL prints them.
+    printed_left: usize,
+    events_left: usize,
+    seen: std::collections::HashSet<Uuid>,
+}
+
+impl Door {
+    /// For a request whose body may have `body_bytes_max` bytes.
+    pub fn new(body_bytes_max: usize) -> Self {
+        Self {
+            printed_left: body_bytes_max.saturating_mul(2),
+            events_left: REQUEST_EVENTS_MAX,
+            seen: std::collections::HashSet::new(),
+        }
+    }
+
+    /// Lets a list of events in. `at` is the pointer to the list, `new_id` makes the id of the n-th event without one.
+    ///
+    /// What is not understood (400) is found in the whole list before what cannot be kept (422) is looked for.
+    pub fn let_in(
+        &mut self,
+        at: &str,
+        events: &[EventIn<'_>],
+        defaults: Defaults,
+        mut new_id: impl FnMut(usize) -> Uuid,
+    ) -> Fallible<Vec<NewEvent>> {
+        if events.is_empty() {
+            return Err(invalid(at, "must have at least one event"));
+        }
+        if events.len() > self.events_left {
+            return Err(invalid(at, &format!("a request has at most {REQUEST_EVENTS_MAX} events")));
+        }
+        self.events_left -= events.len();
+        let pointed = |index: usize| format!("{at}/{index}");
+        events
+            .iter()
+            .enumerate()
+            .map(|(index, event)| self.let_in_one(&pointed(index), event, defaults, || new_id(index)))
+            .collect()
+    }
+
+    /// Lets one event in, without a look into its payloads.
+    pub fn let_in_one(
+        &mut self,
+        at: &str,
+        event: &EventIn<'_>,
+        defaults: Defaults,
+        new_id: impl FnOnce() -> Uuid,
+    ) -> Fallible<NewEvent> {
+        let event_type = event.event_type.clone().ok_or_else(|| invalid(&format!("{at}/event_type"), "is required"))?;
+        check_name(&event_type).map_err(|fault| invalid(&format!("{at}/event_type"), &fault.to_string()))?;
+        let event_data = event
+            .event_data
+            .ok_or_else(|| invalid(&format!("{at}/event_data"), "is required: any JSON value but null"))?;
+        if event.metadata.is_some_and(|metadata| !metadata.get().starts_with('{')) {
+            return Err(invalid(&format!("{at}/metadata"), "must be an object"));
+        }
+        let event_id = uuid(&format!("{at}/event_id"), event.event_id.as_deref())?.unwrap_or_else(new_id);
+        if !self.seen.insert(event_id) {
+            return Err(invalid(&format!("{at}/event_id"), "stands twice in the request"));
+        }
+        Ok(NewEvent {
+            event_id,
+            event_type,
+            event_data: event_data.get().into(),
+            metadata: event.metadata.map(|metadata| metadata.get().into()),
+            correlation_id: uuid(&format!("{at}/correlation_id"), event.correlation_id.as_deref())?
+                .or(defaults.correlation_id),
+            causation_id: uuid(&format!("{at}/causation_id"), event.causation_id.as_deref())?.or(defaults.causation_id),
+        })
+    }
+
+    /// Looks into the payloads, once the whole request is understood.
+    pub fn inspect(&mut self, at: &str, events: &[EventIn<'_>]) -> Fallible<()> {
+        events.iter().enumerate().try_for_each(|(index, event)| self.inspect_one(&format!("{at}/{index}"), event))
+    }
+
+    /// Looks into the payloads of one event.
+    pub fn inspect_one(&mut self, at: &str, event: &EventIn<'_>) -> Fallible<()> {
+        for (name, payload) in [("event_data", event.event_data), ("metadata", event.metadata)] {
+            let Some(payload) = payload else { continue };
+            let inspected = json::inspect(payload)
+                .map_err(|fault| cannot_keep(&format!("{at}/{name}{}", fault.pointer), &fault.reason.to_string()))?;
+            self.printed_left = self.printed_left.checked_sub(inspected.printed_bytes).ok_or_else(|| {
+                let detail = "the request's documents print larger than twice the largest body: send less at once";
+                cannot_keep(&format!("{at}/{name}"), detail)
+            })?;
+        }
+        Ok(())
+    }
+}
+
+fn uuid(at: &str, text: Option<&str>) -> Fallible<Option<Uuid>> {
+    text.map(|text| Uuid::try_parse(text).map_err(|_| invalid(at, "must be a UUID"))).transpose()
+}
+
+fn invalid(pointer: &str, detail: &str) -> Box<Problem> {
+    Problem::invalid(FieldError::pointer(pointer, detail))
+}
+
+fn cannot_keep(pointer: &str, reason: &str) -> Box<Problem> {
+    Problem::new(Code::InvalidEventData, format!("{pointer}: {reason}")).with("pointer", pointer)
+}

@@ -1,0 +1,93 @@
+//! Around every request: its id, its time, one line in the log, and the one place where problems become bodies.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use super::problem::{Code, Problem};
+use crate::app::App;
+
+const REQUEST_ID: &str = "x-request-id";
+const REQUEST_ID_CHARS_MAX: usize = 128;
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
+pub async fn observe(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let id = request_id(&app, &request);
+    let method = request.method().clone();
+    let path = request.uri().path().to_owned();
+    let route = request.extensions().get::<MatchedPath>().map_or("none".to_owned(), |path| path.as_str().to_owned());
+    request.headers_mut().remove(REQUEST_ID);
+
+    let mut response = next.run(request).await;
+    let code = finish_problem(&mut response, &id);
+    if let Ok(id) = HeaderValue::try_from(&id) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+
+    let elapsed = started.elapsed();
+    let status = response.status();
+    app.metrics
+        .http_request_duration_seconds
+        .with_label_values(&[method_label(&method), &route, status.as_str()])
+        .observe(elapsed.as_secs_f64());
+    let elapsed_ms = elapsed.as_micros() as f64 / 1_000.0;
+    let code = code.map_or("", Code::as_str);
+    if status.is_server_error() {
+        tracing::warn!(%method, path, status = status.as_u16(), code, elapsed_ms, request_id = id, "request");
+    } else {
+        tracing::info!(%method, path, status = status.as_u16(), code, elapsed_ms, request_id = id, "request");
+    }
+    response
+}
+
+/// The client's id, where it is fit to be logged and echoed; else a new one.
+fn request_id(app: &App, request: &Request) -> String {
+    let given = request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok());
+    let fit =
+        |id: &&str| (1..=REQUEST_ID_CHARS_MAX).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
+    given.filter(fit).map_or_else(|| app.new_event_id().to_string(), str::to_owned)
+}
+
+/// Writes the body of a problem, or makes one of an error that has no body of ours (405, for example).
+fn finish_problem(response: &mut Response, id: &str) -> Option<Code> {
+    let problem = match response.extensions_mut().remove::<Problem>() {
+        Some(problem) => Box::new(problem),
+        None if response.status() == StatusCode::METHOD_NOT_ALLOWED => {
+            Problem::new(Code::MethodNotAllowed, "the header Allow lists the methods of this path")
+        }
+        None => return None,
+    };
+    *response.status_mut() = problem.status;
+    let body = problem.body(id);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    *response.body_mut() = Body::from(body);
+    Some(problem.code)
+}
+
+/// A panic in a handler is a defect, and answers as one.
+pub fn on_panic(panic: Box<dyn std::any::Any + Send>) -> Response {
+    let panic = AssertUnwindSafe(panic);
+    let message = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    tracing::error!(panic = message.unwrap_or("no message"), "a handler panicked");
+    Problem::new(Code::Internal, "an unexpected error; the log has it under this request's id").into_response()
+}
+
+/// Methods that anybody may invent do not become label values.
+fn method_label(method: &Method) -> &str {
+    match *method {
+        Method::GET | Method::HEAD | Method::POST | Method::PUT | Method::DELETE | Method::OPTIONS | Method::PATCH => {
+            method.as_str()
+        }
+        _ => "other",
+    }
+}

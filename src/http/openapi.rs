@@ -1,0 +1,87 @@
+//! What the OpenAPI document says besides the routes: who we are, and the shapes of request bodies.
+
+use utoipa::ToSchema;
+use utoipa::openapi::{
+    ContactBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, ServerBuilder, tag::TagBuilder,
+};
+
+/// The document's frame.
+pub fn info() -> OpenApi {
+    let license = LicenseBuilder::new().name("MIT").identifier(Some("MIT")).build();
+    let info = InfoBuilder::new()
+        .title("Annals")
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some(
+            "An event store over HTTP and JSON. Events are appended to streams, one for each aggregate, under optimistic \
+             concurrency by version. Errors are problems (RFC 9457) with a stable `code`; `/problems/<code>` explains each. \
+             Clients must ignore members of answers that they do not know.",
+        ))
+        .contact(Some(ContactBuilder::new().name(Some("The Annals authors")).build()))
+        .license(Some(license))
+        .build();
+    let tag = |name: &str, description: &str| TagBuilder::new().name(name).description(Some(description)).build();
+    OpenApiBuilder::new()
+        .info(info)
+        .servers(Some([ServerBuilder::new().url("/").description(Some("This server")).build()]))
+        .tags(Some([
+            tag("streams", "Append events to streams, and read them back"),
+            tag("operations", "For the operators: health, metrics, explanations"),
+        ]))
+        .build()
+}
+
+/// An event in a request.
+#[derive(ToSchema)]
+#[schema(as = NewEvent)]
+#[expect(dead_code, reason = "the shape of EventIn, for the document")]
+pub struct NewEventSchema {
+    /// Any UUID; one is made (version 7) where absent. The same id makes a request repeatable.
+    #[schema(format = Uuid)]
+    event_id: Option<String>,
+    #[schema(min_length = 1, max_length = 255, example = "OrderPlaced")]
+    event_type: String,
+    /// Any JSON value but null.
+    #[schema(example = json!({"total": 42}))]
+    event_data: serde_json::Value,
+    /// What the client wants to keep beside it, its own time for example.
+    #[schema(value_type = Option<Object>)]
+    metadata: Option<String>,
+    #[schema(format = Uuid)]
+    correlation_id: Option<String>,
+    #[schema(format = Uuid)]
+    causation_id: Option<String>,
+}
+
+/// Events for one stream.
+#[derive(ToSchema)]
+#[schema(as = StreamAppend)]
+#[expect(dead_code, reason = "the shape of StreamAppendIn, for the document")]
+pub struct StreamAppendSchema {
+    #[schema(min_items = 1, max_items = 1000)]
+    events: Vec<NewEventSchema>,
+}
+
+/// Events for several streams.
+#[derive(ToSchema)]
+#[schema(as = Appends)]
+#[expect(dead_code, reason = "the shape of AppendsIn, for the document")]
+pub struct AppendsSchema {
+    #[schema(min_items = 1, max_items = 100)]
+    appends: Vec<AppendSchema>,
+}
+
+/// Events for one of several streams.
+#[derive(ToSchema)]
+#[schema(as = Append)]
+#[expect(dead_code, reason = "the shape of AppendIn, for the document")]
+pub struct AppendSchema {
+    #[schema(min_length = 1, max_length = 255)]
+    aggregate_type: String,
+    #[schema(min_length = 1, max_length = 255)]
+    aggregate_id: String,
+    /// A version (0: no event yet), `none` or `exists`; any if absent.
+    #[schema(value_type = Option<serde_json::Value>, example = json!(41))]
+    expected_version: Option<u64>,
+    #[schema(min_items = 1, max_items = 1000)]
+    events: Vec<NewEventSchema>,
+}

@@ -1,0 +1,88 @@
+//! Names in paths, both ways: decoded once and checked, and encoded for links.
+
+use std::fmt::Write;
+
+use axum::extract::{FromRequestParts, RawPathParams};
+use axum::http::request::Parts;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::problem::{FieldError, Problem, Refusal};
+use crate::domain::name::{StreamId, check_path_name};
+
+/// Everything but what RFC 3986 lets stand in a segment unescaped.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'!')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'\'')
+    .remove(b'(')
+    .remove(b')')
+    .remove(b'*')
+    .remove(b'+')
+    .remove(b',')
+    .remove(b';')
+    .remove(b'=')
+    .remove(b':')
+    .remove(b'@');
+
+/// The segments of the path that a route names, percent-decoded once.
+pub struct PathParams(Vec<(String, String)>);
+
+impl PathParams {
+    /// A segment as it was sent.
+    pub fn get(&self, name: &str) -> &str {
+        let found = self.0.iter().find(|(given, _)| given == name);
+        found.map(|(_, value)| value.as_str()).expect("the route has a segment of this name")
+    }
+
+    /// The stream that `{aggregate_type}/{aggregate_id}` names.
+    pub fn stream(&self) -> Result<StreamId, Box<Problem>> {
+        StreamId::parse(self.get("aggregate_type").to_owned(), self.get("aggregate_id").to_owned())
+            .map_err(|fault| Problem::invalid(FieldError::path(fault.field, fault.fault.to_string())))
+    }
+
+    pub fn aggregate_type(&self) -> Result<&str, Box<Problem>> {
+        let name = self.get("aggregate_type");
+        check_path_name(name)
+            .map_err(|fault| Problem::invalid(FieldError::path("aggregate_type", fault.to_string())))?;
+        Ok(name)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for PathParams {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
+        let params = RawPathParams::from_request_parts(parts, state)
+            .await
+            .map_err(|_| Refusal(Problem::invalid(FieldError::path("path", "is not UTF-8 when percent-decoded"))))?;
+        Ok(Self(params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()))
+    }
+}
+
+/// A name as a segment of a path.
+pub fn segment(name: &str) -> impl std::fmt::Display + '_ {
+    utf8_percent_encode(name, SEGMENT)
+}
+
+/// `/streams/<type>/<id>`
+pub fn stream_path(stream: &StreamId) -> String {
+    format!("/streams/{}/{}", segment(stream.aggregate_type()), segment(stream.aggregate_id()))
+}
+
+/// A link with parameters, those that have a value.
+pub fn link(path: &str, parameters: &[(&str, Option<String>)]) -> String {
+    let mut link = path.to_owned();
+    let mut separator = '?';
+    for (name, value) in parameters {
+        let Some(value) = value else { continue };
+        write!(link, "{separator}{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC))
+            .expect("writing to a string does not fail");
+        separator = '&';
+    }
+    link
+}

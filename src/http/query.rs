@@ -1,0 +1,71 @@
+//! Query parameters: each known one is taken, and what is left over is an error.
+
+use std::fmt::Display;
+use std::str::FromStr;
+
+use axum::http::Uri;
+
+use super::problem::{FieldError, Problem};
+
+type Fallible<T> = Result<T, Box<Problem>>;
+
+/// The parameters of one request.
+pub struct Query {
+    pairs: Vec<(String, String)>,
+}
+
+impl Query {
+    pub fn of(uri: &Uri) -> Self {
+        let pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
+        Self { pairs }
+    }
+
+    /// Takes a parameter that may be given once, and not empty.
+    pub fn take(&mut self, name: &str) -> Fallible<Option<String>> {
+        let mut values = self.pairs.extract_if(.., |(given, _)| given == name).map(|(_, value)| value);
+        let value = values.next();
+        if values.next().is_some() {
+            return Err(Problem::invalid(FieldError::parameter(name, "is given more than once")));
+        }
+        match value {
+            Some(value) if value.is_empty() => Err(Problem::invalid(FieldError::parameter(name, "must not be empty"))),
+            value => Ok(value),
+        }
+    }
+
+    /// Takes a whole number within bounds.
+    pub fn take_number<N>(&mut self, name: &str, least: N, most: N) -> Fallible<Option<N>>
+    where
+        N: FromStr + PartialOrd + Display,
+    {
+        let Some(value) = self.take(name)? else { return Ok(None) };
+        let plain = value.bytes().all(|byte| byte.is_ascii_digit());
+        match value.parse::<N>() {
+            Ok(number) if plain && least <= number && number <= most => Ok(Some(number)),
+            _ => Err(Problem::invalid(FieldError::parameter(
+                name,
+                format!("must be a whole number from {least} to {most}"),
+            ))),
+        }
+    }
+
+    /// Takes a parameter that only stands there: `?verbose`.
+    pub fn take_flag(&mut self, name: &str) -> Fallible<bool> {
+        let before = self.pairs.len();
+        self.pairs.retain(|(given, value)| given != name || !(value.is_empty() || value == "true"));
+        Ok(self.pairs.len() < before)
+    }
+
+    /// Refuses what was not taken.
+    pub fn finish(self) -> Fallible<()> {
+        match self.pairs.into_iter().next() {
+            None => Ok(()),
+            Some((name, _)) => Err(Problem::invalid(FieldError::parameter(name, "is not known here"))),
+        }
+    }
+}
+
+/// Refuses all parameters.
+pub fn no_parameters(uri: &Uri) -> Fallible<()> {
+    Query::of(uri).finish()
+}

@@ -1,0 +1,7 @@
+//! One file a resource; each holds its wire types, its handlers and their documentation.
+
+pub mod append;
+pub mod health;
+pub mod metrics;
+pub mod pages;
+pub mod read;

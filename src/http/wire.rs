@@ -1,0 +1,83 @@
+//! Events as they are sent: written straight into the response's buffer, payloads as the text that PostgreSQL printed.
+
+use std::io::Write;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::store::StoredEvent;
+
+/// RFC 3339 in UTC with six digits: sorts as text.
+pub fn time(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Micros, true)
+}
+
+/// Appends one event as a JSON object.
+pub fn write_event(out: &mut Vec<u8>, event: &StoredEvent<'_>) {
+    out.extend_from_slice(b"{\"event_id\":\"");
+    write_uuid(out, event.event_id);
+    out.extend_from_slice(b"\",\"aggregate_type\":");
+    write_string(out, event.aggregate_type);
+    out.extend_from_slice(b",\"aggregate_id\":");
+    write_string(out, event.aggregate_id);
+    write!(out, ",\"version\":{},\"global_position\":{},\"event_type\":", event.version, event.global_position)
+        .expect("writing to memory does not fail");
+    write_string(out, event.event_type);
+    out.extend_from_slice(b",\"event_data\":");
+    out.extend_from_slice(event.event_data.as_bytes());
+    out.extend_from_slice(b",\"metadata\":");
+    out.extend_from_slice(event.metadata.unwrap_or("null").as_bytes());
+    write!(out, ",\"occurred_at\":\"{}\"", time(event.occurred_at)).expect("writing to memory does not fail");
+    write_optional_uuid(out, b",\"correlation_id\":", event.correlation_id);
+    write_optional_uuid(out, b",\"causation_id\":", event.causation_id);
+    out.push(b'}');
+}
+
+/// Appends a JSON string, escaped.
+pub fn write_string(out: &mut Vec<u8>, text: &str) {
+    serde_json::to_writer(out, text).expect("a string is JSON");
+}
+
+fn write_optional_uuid(out: &mut Vec<u8>, name: &[u8], id: Option<Uuid>) {
+    out.extend_from_slice(name);
+    match id {
+        None => out.extend_from_slice(b"null"),
+        Some(id) => {
+            out.push(b'"');
+            write_uuid(out, id);
+            out.push(b'"');
+        }
+    }
+}
+
+fn write_uuid(out: &mut Vec<u8>, id: Uuid) {
+    let mut buffer = Uuid::encode_buffer();
+    out.extend_from_slice(id.hyphenated().encode_lower(&mut buffer).as_bytes());
+}
+
+/// An event as [`write_event`] writes it, for the OpenAPI document.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Event)]
+pub struct EventSchema {
+    #[schema(format = Uuid)]
+    event_id: String,
+    aggregate_type: String,
+    aggregate_id: String,
+    /// Position in its stream: 1, 2, 3 …
+    version: i64,
+    /// Position in the global log: 1, 2, 3 …
+    global_position: i64,
+    event_type: String,
+    /// As JSONB keeps it: any JSON value but null.
+    event_data: serde_json::Value,
+    #[schema(value_type = Option<Object>)]
+    metadata: Option<String>,
+    /// RFC 3339, UTC, six digits.
+    #[schema(format = DateTime)]
+    occurred_at: String,
+    #[schema(format = Uuid)]
+    correlation_id: Option<String>,
+    #[schema(format = Uuid)]
+    causation_id: Option<String>,
+}

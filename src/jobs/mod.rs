@@ -1,0 +1,3 @@
+//! Tasks that run beside the requests.
+
+pub mod maintenance;

@@ -1,0 +1,21 @@
+//! Annals: an event store over HTTP and JSON, on PostgreSQL.
+//!
+//! Bird's-eye view: a request comes in through [`http`], which turns headers and JSON into the types of [`domain`]; the
+//! [`store`] carries it out in PostgreSQL, appends through one writer that puts many requests into one commit; [`jobs`]
+//! keep the months. `docs/ARCHITECTURE.md` follows an append through all of it.
+//!
+//! Dependencies point one way: `cli` → `http`, `jobs` → `store` → `domain`. Only `store` and `config` name sqlx, only
+//! `http` names axum and the wire format, `domain` names neither; a test holds these rules against the source. There is
+//! no global state: two services in one process do not meet.
+
+pub mod app;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod devdb;
+pub mod domain;
+pub mod http;
+pub mod jobs;
+pub mod shutdown;
+pub mod store;
+pub mod telemetry;

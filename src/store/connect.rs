@@ -1,0 +1,110 @@
+//! Connections to PostgreSQL: how each kind is set up, and how many there are.
+//!
+//! `DATABASE_MAX_CONNECTIONS` counts all of a process: one is the writer's, one is kept for maintenance, the rest are the
+//! pool for reads. No connection is ever left inside a transaction: nothing here begins one.
+
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::{ConnectOptions, Connection, Executor};
+
+use crate::config::DatabaseConfig;
+
+/// Connections that are not in the pool: the writer's and the maintenance task's.
+const RESERVED: u32 = 2;
+/// A pooled connection that rested longer than this is tried before it is used.
+const TRUSTED_IDLE: Duration = Duration::from_secs(1);
+
+/// The role that `serve` works in, if the login may take it.
+pub(super) const APP_ROLE: &str = "annals_app";
+
+/// Plans must not depend on how full the tables were when a statement was prepared, and with custom plans a load takes
+/// twelve times as long at 120 months as at one.
+const READ_SETTINGS: &str = "
+    SET plan_cache_mode = force_generic_plan;
+    SET enable_seqscan = off;
+    SET enable_bitmapscan = off;
+    SET enable_hashjoin = off;
+    SET enable_mergejoin = off;
+    SET statement_timeout = '30s'";
+
+/// Raises synchronous_commit to what an acknowledgement promises, and never lowers it.
+const WRITER_SETTINGS: &str = "
+    SET default_transaction_isolation = 'read committed';
+    SET statement_timeout = 0;
+    SET lock_timeout = '3s';
+    SELECT set_config('synchronous_commit', 'on', false)
+     WHERE current_setting('synchronous_commit') IN ('off', 'local')";
+
+/// How to reach the database, and as whom.
+#[derive(Clone)]
+pub(super) struct Connector {
+    options: PgConnectOptions,
+    timeout: Duration,
+}
+
+impl Connector {
+    pub(super) fn new(config: &DatabaseConfig) -> Self {
+        let options = config.options.clone().application_name("annals").disable_statement_logging();
+        Self { options, timeout: config.connect_timeout }
+    }
+
+    /// A connection as the login itself: for migrations, months, import.
+    pub(super) async fn owner(&self) -> Result<PgConnection, sqlx::Error> {
+        match tokio::time::timeout(self.timeout, PgConnection::connect_with(&self.options)).await {
+            Ok(connected) => connected,
+            Err(_) => Err(timed_out("connecting to PostgreSQL took too long")),
+        }
+    }
+
+    /// The connection that appends.
+    pub(super) async fn writer(&self, role: Option<&'static str>) -> Result<PgConnection, sqlx::Error> {
+        let mut connection = self.owner().await?;
+        connection.execute(WRITER_SETTINGS).await?;
+        take_role(&mut connection, role).await?;
+        Ok(connection)
+    }
+
+    /// The pool for reads; connects when it is first used.
+    pub(super) fn pool(&self, config: &DatabaseConfig, role: Option<&'static str>) -> PgPool {
+        PgPoolOptions::new()
+            .max_connections(config.max_connections - RESERVED)
+            .idle_timeout(config.idle_timeout)
+            .acquire_timeout(config.connect_timeout)
+            .test_before_acquire(false)
+            .before_acquire(|connection, meta| {
+                Box::pin(async move {
+                    if meta.idle_for > TRUSTED_IDLE {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
+            .after_connect(move |connection, _| {
+                Box::pin(async move {
+                    connection.execute(READ_SETTINGS).await?;
+                    take_role(connection, role).await
+                })
+            })
+            .connect_lazy_with(self.options.clone())
+    }
+
+    /// The role to work in: none where there is one login for everything.
+    pub(super) async fn role(&self) -> Result<Option<&'static str>, sqlx::Error> {
+        let mut connection = self.owner().await?;
+        let taken = take_role(&mut connection, Some(APP_ROLE)).await;
+        connection.close().await?;
+        Ok(taken.is_ok().then_some(APP_ROLE))
+    }
+}
+
+async fn take_role(connection: &mut PgConnection, role: Option<&'static str>) -> Result<(), sqlx::Error> {
+    if role.is_some() {
+        connection.execute("SET ROLE annals_app").await?;
+    }
+    Ok(())
+}
+
+pub(super) fn timed_out(what: &'static str) -> sqlx::Error {
+    sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, what))
+}

@@ -1,0 +1,173 @@
+//! PostgreSQL: the only module that names sqlx. Statements live in `sql/*.sql` and in `migrations/`.
+//!
+//! | operation | file |
+//! |---|---|
+//! | append, many requests in one commit | [`writer`] over `batch` |
+//! | read a stream, an event, the streams of a type | [`read`] |
+//! | read the log in order | [`log`] |
+//! | keep the months | [`months`] |
+//! | bring the schema up to date | [`migrate`] |
+//! | import | [`import`] |
+//!
+//! Reads take a pooled connection for one short statement at a time: a client that reads slowly holds none.
+
+mod batch;
+mod connect;
+pub mod error;
+pub mod import;
+pub mod log;
+pub mod migrate;
+pub mod months;
+pub mod read;
+pub mod writer;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Instant;
+
+use chrono::{DateTime, Utc};
+use sqlx::PgPool;
+use sqlx::Row;
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgRow, Postgres};
+use uuid::Uuid;
+
+use crate::clock::Clock;
+use crate::config::DatabaseConfig;
+use crate::domain::event::Position;
+use crate::domain::version::Version;
+use crate::telemetry::metrics::Metrics;
+use connect::Connector;
+use error::StoreError;
+
+/// No event is older: the first moment of the year 1, where RFC 3339 begins to be easy.
+pub const BEGINNING_OF_TIME: DateTime<Utc> =
+    DateTime::from_timestamp(-62_135_596_800, 0).expect("0001-01-01T00:00:00Z is a time");
+
+/// The database as one process sees it.
+pub struct Store {
+    connector: Connector,
+    pool: PgPool,
+    role: Option<&'static str>,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    /// Start of the oldest month that is not rolled up, in microseconds; may lag behind, which does no harm.
+    open_from: AtomicI64,
+    /// The highest position that this process has seen: never given out again, whatever a failover lost.
+    served_position: AtomicI64,
+}
+
+impl Store {
+    /// Opens a database whose schema is up to date.
+    pub async fn open(config: &DatabaseConfig, clock: Clock, metrics: Arc<Metrics>) -> Result<Arc<Self>, StoreError> {
+        let connector = Connector::new(config);
+        let role = connector.role().await?;
+        let store = Arc::new(Self {
+            pool: connector.pool(config, role),
+            connector,
+            role,
+            clock,
+            metrics,
+            open_from: AtomicI64::new(i64::MIN),
+            served_position: AtomicI64::new(0),
+        });
+        store.keep_months().await?;
+        Ok(store)
+    }
+
+    /// Closes the pool once its connections are back.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    /// Whether PostgreSQL answers, and takes writes.
+    pub async fn check_writable(&self) -> Result<(), StoreError> {
+        let mut connection = self.acquire().await?;
+        let standby: bool = sqlx::query_scalar("SELECT pg_is_in_recovery()").fetch_one(&mut *connection).await?;
+        if standby {
+            Err(sqlx::Error::Protocol("the database is a standby, or recovering".to_owned()).into())
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The schema's version, as it stands in the database.
+    pub async fn schema_version(&self) -> Result<i64, StoreError> {
+        let mut connection = self.acquire().await?;
+        let version = sqlx::query_scalar("SELECT coalesce(max(version), 0) FROM annals_migrations WHERE success")
+            .fetch_one(&mut *connection)
+            .await?;
+        Ok(version)
+    }
+
+    /// PostgreSQL's version, for people.
+    pub async fn server_version(&self) -> Result<String, StoreError> {
+        let mut connection = self.acquire().await?;
+        Ok(sqlx::query_scalar("SHOW server_version").fetch_one(&mut *connection).await?)
+    }
+
+    /// Connections of the pool: in use, and idle.
+    pub fn pool_connections(&self) -> (usize, usize) {
+        let (size, idle) = (self.pool.size() as usize, self.pool.num_idle());
+        (size.saturating_sub(idle), idle)
+    }
+
+    async fn acquire(&self) -> Result<PoolConnection<Postgres>, StoreError> {
+        let started = Instant::now();
+        let acquired = self.pool.acquire().await;
+        self.metrics.db_pool_acquire_seconds.observe(started.elapsed().as_secs_f64());
+        Ok(acquired?)
+    }
+
+    fn open_from(&self) -> DateTime<Utc> {
+        let micros = self.open_from.load(Ordering::Relaxed);
+        DateTime::from_timestamp_micros(micros).unwrap_or(BEGINNING_OF_TIME)
+    }
+
+    fn served_position(&self) -> Position {
+        self.served_position.load(Ordering::Relaxed)
+    }
+
+    /// Notes a position that was acknowledged or handed to a reader.
+    fn saw_position(&self, position: Option<Position>) {
+        if let Some(position) = position {
+            let before = self.served_position.fetch_max(position, Ordering::Relaxed);
+            self.metrics.head_position.set(before.max(position));
+        }
+    }
+}
+
+/// An event as a row holds it: payloads are the JSON text that PostgreSQL printed, borrowed.
+#[derive(Debug, Clone, Copy)]
+pub struct StoredEvent<'r> {
+    pub event_id: Uuid,
+    pub aggregate_type: &'r str,
+    pub aggregate_id: &'r str,
+    pub version: Version,
+    pub global_position: Position,
+    pub event_type: &'r str,
+    pub event_data: &'r str,
+    pub metadata: Option<&'r str>,
+    pub occurred_at: DateTime<Utc>,
+    pub correlation_id: Option<Uuid>,
+    pub causation_id: Option<Uuid>,
+}
+
+impl<'r> StoredEvent<'r> {
+    /// Reads a row of any statement that lists an event's columns; the order is the same in all of them.
+    fn from_row(row: &'r PgRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            event_id: row.try_get(0)?,
+            aggregate_type: row.try_get(1)?,
+            aggregate_id: row.try_get(2)?,
+            version: row.try_get(3)?,
+            global_position: row.try_get(4)?,
+            event_type: row.try_get(5)?,
+            event_data: row.try_get(6)?,
+            metadata: row.try_get(7)?,
+            occurred_at: row.try_get(8)?,
+            correlation_id: row.try_get(9)?,
+            causation_id: row.try_get(10)?,
+        })
+    }
+}

@@ -1,0 +1,171 @@
+//! Reads of streams and single events.
+//!
+//! A read begins with the stream's head, which says where the stream stands and between which times its events lie: these
+//! times tell PostgreSQL which months to look at. Events never change, so a page read after the head fits it.
+
+use std::ops::ControlFlow;
+
+use chrono::{DateTime, Utc};
+use futures_util::TryStreamExt;
+use uuid::Uuid;
+
+use super::error::StoreError;
+use super::{Store, StoredEvent};
+use crate::domain::event::Position;
+use crate::domain::name::StreamId;
+use crate::domain::version::Version;
+
+/// Rows asked for in one statement: what is thrown away, at most, when a page turns out to be full.
+const CHUNK_ROWS: i64 = 128;
+
+const STREAM_HEAD: &str = include_str!("sql/stream_head.sql");
+const STREAM_EVENTS_FORWARD: &str = include_str!("sql/stream_events_forward.sql");
+const STREAM_EVENTS_BACKWARD: &str = include_str!("sql/stream_events_backward.sql");
+const EVENT_LOCATION: &str = include_str!("sql/event_location.sql");
+const EVENT_AT: &str = include_str!("sql/event_at.sql");
+const STREAMS_OF_TYPE: &str = include_str!("sql/streams_of_type.sql");
+
+/// Where a stream stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamHead {
+    pub version: Version,
+    pub first_occurred_at: DateTime<Utc>,
+    pub last_occurred_at: DateTime<Utc>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    Forward,
+    Backward,
+}
+
+/// Versions to read, both bounds included, from the lower one forward or from the upper one backward.
+#[derive(Debug, Clone, Copy)]
+pub struct VersionRange {
+    pub from: Version,
+    pub to: Version,
+    pub direction: Direction,
+}
+
+impl VersionRange {
+    pub fn is_empty(self) -> bool {
+        self.from > self.to
+    }
+
+    /// What is left after `version` was read.
+    pub fn after(self, version: Version) -> Self {
+        match self.direction {
+            Direction::Forward => Self { from: version + 1, ..self },
+            Direction::Backward => Self { to: version - 1, ..self },
+        }
+    }
+}
+
+/// A stream in a listing.
+#[derive(Debug, Clone)]
+pub struct ListedStream {
+    pub aggregate_id: String,
+    pub head: StreamHead,
+}
+
+impl Store {
+    /// Where a stream stands; `None` if it has no event.
+    pub async fn stream_head(&self, stream: &StreamId) -> Result<Option<StreamHead>, StoreError> {
+        let mut connection = self.acquire().await?;
+        let head: Option<(Version, DateTime<Utc>, DateTime<Utc>)> = sqlx::query_as(STREAM_HEAD)
+            .bind(stream.aggregate_type())
+            .bind(stream.aggregate_id())
+            .bind(self.open_from())
+            .fetch_optional(&mut *connection)
+            .await?;
+        Ok(head.map(|(version, first_occurred_at, last_occurred_at)| StreamHead {
+            version,
+            first_occurred_at,
+            last_occurred_at,
+        }))
+    }
+
+    /// Hands the events of `range` to `take`, in order, at most `limit`, until `take` breaks off. Returns what is left
+    /// of the range.
+    pub async fn read_stream(
+        &self,
+        stream: &StreamId,
+        head: &StreamHead,
+        mut range: VersionRange,
+        limit: usize,
+        mut take: impl FnMut(&StoredEvent<'_>) -> ControlFlow<()>,
+    ) -> Result<VersionRange, StoreError> {
+        let statement = match range.direction {
+            Direction::Forward => STREAM_EVENTS_FORWARD,
+            Direction::Backward => STREAM_EVENTS_BACKWARD,
+        };
+        range.to = range.to.min(head.version);
+        let mut wanted = i64::try_from(limit).unwrap_or(i64::MAX);
+        while wanted > 0 && !range.is_empty() {
+            let mut connection = self.acquire().await?;
+            let mut rows = sqlx::query(statement)
+                .bind(stream.aggregate_type())
+                .bind(stream.aggregate_id())
+                .bind(range.from)
+                .bind(range.to)
+                .bind(wanted.min(CHUNK_ROWS))
+                .bind(head.first_occurred_at)
+                .bind(head.last_occurred_at)
+                .fetch(&mut *connection);
+            let before = wanted;
+            while let Some(row) = rows.try_next().await? {
+                let event = StoredEvent::from_row(&row)?;
+                self.saw_position(Some(event.global_position));
+                range = range.after(event.version);
+                wanted -= 1;
+                if take(&event).is_break() {
+                    return Ok(range);
+                }
+            }
+            if wanted == before {
+                return Err(sqlx::Error::RowNotFound.into());
+            }
+        }
+        Ok(range)
+    }
+
+    /// Hands the event with this id to `take`; `None` if no event has it.
+    pub async fn read_event<T>(
+        &self,
+        event_id: Uuid,
+        take: impl FnOnce(&StoredEvent<'_>) -> T,
+    ) -> Result<Option<T>, StoreError> {
+        let mut connection = self.acquire().await?;
+        let location: Option<(Position, DateTime<Utc>)> =
+            sqlx::query_as(EVENT_LOCATION).bind(event_id).fetch_optional(&mut *connection).await?;
+        let Some((position, occurred_at)) = location else { return Ok(None) };
+        let row = sqlx::query(EVENT_AT).bind(position).bind(occurred_at).fetch_one(&mut *connection).await?;
+        let event = StoredEvent::from_row(&row)?;
+        self.saw_position(Some(event.global_position));
+        Ok(Some(take(&event)))
+    }
+
+    /// The streams of a type, in byte order of their ids, after `after`, at most `limit`.
+    pub async fn list_streams(
+        &self,
+        aggregate_type: &str,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<ListedStream>, StoreError> {
+        let mut connection = self.acquire().await?;
+        let rows: Vec<(String, Version, DateTime<Utc>, DateTime<Utc>)> = sqlx::query_as(STREAMS_OF_TYPE)
+            .bind(aggregate_type)
+            .bind(after)
+            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+            .bind(self.open_from())
+            .fetch_all(&mut *connection)
+            .await?;
+        Ok(rows
+            .into_iter()
+            .map(|(aggregate_id, version, first_occurred_at, last_occurred_at)| ListedStream {
+                aggregate_id,
+                head: StreamHead { version, first_occurred_at, last_occurred_at },
+            })
+            .collect())
+    }
+}

@@ -1,0 +1,13 @@
+-- Writes a month into the catalogue as rolled up. $1 and $2 bounds of the month
+UPDATE partitions
+   SET first_position = held.first_position,
+       last_position = held.last_position,
+       events = held.events,
+       rolled_up_at = clock_timestamp()
+  FROM (
+       SELECT min(global_position) AS first_position, max(global_position) AS last_position, count(*) AS events
+         FROM events
+        WHERE occurred_at >= $1
+          AND occurred_at < $2) AS held
+ WHERE starts_at = $1
+   AND rolled_up_at IS NULL

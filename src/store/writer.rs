@@ -1,0 +1,320 @@
+//! Group commit: one writer a process, one connection of its own, one CALL a batch.
+//!
+//! A handler puts its request into a bounded queue and waits. The writer takes whatever is queued, at once and without a
+//! timer, so that batches grow with the load by themselves; a single request never waits for company.
+//!
+//! ```text
+//! submit ── queue (bounded in requests and bytes) ── writer ── CALL append_events ── answers
+//!    │                                                  │
+//!    └ full: overloaded    closed: shutting_down        └ connection lost: reconnect, submit the same ids again
+//! ```
+//!
+//! Invariants:
+//! - The writer's connection is never cancelled by a client: it belongs to this task alone.
+//! - A request is answered once. It is [`Written`] only after the commit, and an error other than
+//!   [`StoreError::OutcomeUnknown`] means that nothing of it was written.
+//! - A batch holds no event id twice (the second request waits for the next batch, where it is a replay), so that
+//!   submitting a batch again is always safe.
+//!
+//! [`Written`]: crate::domain::append::Outcome::Written
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+use sqlx::Connection;
+use sqlx::postgres::PgConnection;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::batch::{Batch, Decided};
+use super::connect::timed_out;
+use super::error::{Failure, StoreError};
+use super::{Store, months};
+use crate::domain::append::{AppendRequest, Outcome};
+
+/// Most requests, events and bytes of one batch; a single request may be larger than the bytes alone.
+const BATCH_REQUESTS_MAX: usize = 500;
+const BATCH_EVENTS_MAX: usize = 1_000;
+const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// How long one CALL may take before its connection is given up.
+const CALL_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long a batch whose answer was lost is submitted again, and the pause between two tries.
+const RESUBMIT_FOR: Duration = Duration::from_secs(5);
+const RESUBMIT_PAUSE: Duration = Duration::from_millis(50);
+/// How long a handler waits in all.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+/// A connection that rested longer than this is tried before a batch is entrusted to it.
+const TRUSTED_IDLE: Duration = Duration::from_secs(1);
+
+/// How much may wait in the queue.
+#[derive(Debug, Clone, Copy)]
+pub struct QueueLimits {
+    pub requests: usize,
+    pub bytes: usize,
+}
+
+impl Default for QueueLimits {
+    fn default() -> Self {
+        Self { requests: 4_096, bytes: 64 * 1024 * 1024 }
+    }
+}
+
+type Answer = Result<Outcome, StoreError>;
+
+/// The handlers' end of the queue.
+#[derive(Clone)]
+pub struct Writer {
+    queue: mpsc::Sender<Pending>,
+    room: Arc<Semaphore>,
+    alive: Arc<AtomicBool>,
+}
+
+/// A request in the queue.
+struct Pending {
+    request: AppendRequest,
+    answer: oneshot::Sender<Answer>,
+    stage: Arc<Stage>,
+    /// Held until the request is answered: the bytes that the queue is bounded by.
+    _room: OwnedSemaphorePermit,
+}
+
+/// Whether a waiting request was taken by the writer, or given up before: decided once, by whoever comes first.
+#[derive(Default)]
+struct Stage(AtomicU8);
+
+impl Stage {
+    const QUEUED: u8 = 0;
+    const TAKEN: u8 = 1;
+    const GIVEN_UP: u8 = 2;
+
+    fn leave_queue(&self, to: u8) -> bool {
+        self.0.compare_exchange(Self::QUEUED, to, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+}
+
+impl Writer {
+    /// Starts the writer. It takes no more requests once `closing` is cancelled, answers those that are queued, and ends.
+    pub fn start(
+        store: Arc<Store>,
+        limits: QueueLimits,
+        closing: CancellationToken,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        let (queue, requests) = mpsc::channel(limits.requests);
+        let writer =
+            Self { queue, room: Arc::new(Semaphore::new(limits.bytes)), alive: Arc::new(AtomicBool::new(true)) };
+        let alive = writer.alive.clone();
+        let task = WriterTask { store, requests, carried: None, connection: None, used: None };
+        (writer, async move {
+            let _alive = AliveGuard(alive);
+            task.run(closing).await;
+        })
+    }
+
+    /// False once the writer has ended; then nothing can be appended any more.
+    pub fn is_alive(&self) -> bool {
+        self.alive.load(Ordering::Relaxed)
+    }
+
+    /// Requests that wait in the queue.
+    pub fn queue_length(&self) -> usize {
+        self.queue.max_capacity() - self.queue.capacity()
+    }
+
+    /// Appends, or says why not. Once the request is taken it is carried out, whoever stops waiting.
+    pub async fn submit(&self, request: AppendRequest) -> Answer {
+        let size = u32::try_from(request.size()).unwrap_or(u32::MAX);
+        let room = self.room.clone().try_acquire_many_owned(size).map_err(|_| StoreError::Overloaded)?;
+        let (answer, answered) = oneshot::channel();
+        let stage = Arc::new(Stage::default());
+        let pending = Pending { request, answer, stage: stage.clone(), _room: room };
+        self.queue.try_send(pending).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => StoreError::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => StoreError::ShuttingDown,
+        })?;
+        match tokio::time::timeout(ANSWER_TIMEOUT, answered).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) | Err(_) if !stage.leave_queue(Stage::GIVEN_UP) => Err(StoreError::OutcomeUnknown),
+            Ok(Err(_)) => Err(StoreError::ShuttingDown),
+            Err(_) => Err(StoreError::Overloaded),
+        }
+    }
+}
+
+struct AliveGuard(Arc<AtomicBool>);
+
+impl Drop for AliveGuard {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
+struct WriterTask {
+    store: Arc<Store>,
+    requests: mpsc::Receiver<Pending>,
+    /// A request that did not fit the last batch.
+    carried: Option<Pending>,
+    connection: Option<PgConnection>,
+    /// When the connection last answered.
+    used: Option<Instant>,
+}
+
+impl WriterTask {
+    async fn run(mut self, closing: CancellationToken) {
+        loop {
+            let first = match self.carried.take() {
+                Some(carried) => Some(carried),
+                None => tokio::select! {
+                    biased;
+                    next = self.requests.recv() => next,
+                    () = closing.cancelled(), if !self.requests.is_closed() => {
+                        self.requests.close();
+                        continue;
+                    }
+                },
+            };
+            let Some(first) = first else { break };
+            let batch = self.collect(first);
+            self.store.metrics.append_batch_requests.observe(batch.len() as f64);
+            self.write(batch).await;
+        }
+        if let Some(connection) = self.connection.take() {
+            drop(connection.close().await);
+        }
+    }
+
+    /// Takes what is queued, up to the limits; what was given up in the meantime is left out.
+    fn collect(&mut self, first: Pending) -> Vec<Pending> {
+        let mut batch = Vec::new();
+        let (mut events, mut bytes) = (0, 0);
+        let mut ids = HashSet::new();
+        let mut next = Some(first);
+        while let Some(pending) = next {
+            let request = &pending.request;
+            let fits = batch.len() < BATCH_REQUESTS_MAX
+                && events + request.event_count() <= BATCH_EVENTS_MAX
+                && bytes + request.size() <= BATCH_BYTES_MAX
+                && !request.events().any(|event| ids.contains(&event.event_id));
+            if !fits && !batch.is_empty() {
+                self.carried = Some(pending);
+                break;
+            }
+            if pending.stage.leave_queue(Stage::TAKEN) {
+                events += request.event_count();
+                bytes += request.size();
+                ids.extend(request.events().map(|event| event.event_id));
+                batch.push(pending);
+            }
+            next = self.requests.try_recv().ok();
+        }
+        batch
+    }
+
+    /// Writes a batch and answers every request in it.
+    async fn write(&mut self, batch: Vec<Pending>) {
+        match self.decide(&batch).await {
+            Ok(decided) => answer_all(batch, decided.outcomes.into_iter().map(Ok)),
+            // One of them has a value that PostgreSQL refuses: alone, each fails for itself.
+            Err(StoreError::Internal(error)) if batch.len() > 1 && Failure::of(&error) == Failure::Refused => {
+                for pending in batch {
+                    let decided = self.decide(std::slice::from_ref(&pending)).await;
+                    let answer = decided
+                        .and_then(|decided| decided.outcomes.into_iter().next().ok_or(StoreError::OutcomeUnknown));
+                    answer_all(vec![pending], [answer]);
+                }
+            }
+            Err(error) => {
+                tracing::error!(requests = batch.len(), %error, "a batch of appends failed");
+                let answers: Vec<_> = batch.iter().map(|_| Err(error.clone())).collect();
+                answer_all(batch, answers);
+            }
+        }
+    }
+
+    /// Has a batch decided; submits it again, with the same ids, when the connection breaks before the answer.
+    async fn decide(&mut self, batch: &[Pending]) -> Result<Decided, StoreError> {
+        let store = self.store.clone();
+        let arrays = Batch::new(batch.iter().map(|pending| &pending.request));
+        let started = Instant::now();
+        let mut sent = false;
+        let mut month_made = false;
+        // After the first sending only an answer tells what became of it; until then an error means: not written.
+        let failed = |sent: bool, error: StoreError| if sent { StoreError::OutcomeUnknown } else { error };
+        loop {
+            let connection = match self.connect().await {
+                Ok(connection) => connection,
+                Err(_) if sent && started.elapsed() < RESUBMIT_FOR => {
+                    tokio::time::sleep(RESUBMIT_PAUSE).await;
+                    continue;
+                }
+                Err(error) => return Err(failed(sent, StoreError::Unavailable(Arc::new(error)))),
+            };
+            let error = match call(&arrays, connection, &store).await {
+                Ok(decided) => {
+                    self.used = Some(Instant::now());
+                    store.saw_position(decided.last_position);
+                    return Ok(decided);
+                }
+                Err(error) => error,
+            };
+            match Failure::of(&error) {
+                Failure::ConnectionLost => {
+                    tracing::warn!(%error, "the writer lost its connection; submitting the batch again");
+                    self.connection = None;
+                    sent = true;
+                    if started.elapsed() >= RESUBMIT_FOR {
+                        return Err(StoreError::OutcomeUnknown);
+                    }
+                }
+                Failure::MonthMissing if !month_made => {
+                    month_made = true;
+                    if let Err(error) = months::create_missing(connection, store.clock.set_to()).await {
+                        self.connection = None;
+                        return Err(failed(sent, error.into()));
+                    }
+                }
+                Failure::LockTimeout => return Err(failed(sent, StoreError::Overloaded)),
+                Failure::NotNow => {
+                    // A demoted primary answers so for ever; a new connection may find the new one.
+                    self.connection = None;
+                    return Err(failed(sent, StoreError::Unavailable(Arc::new(error))));
+                }
+                Failure::MonthMissing | Failure::Refused | Failure::Unexpected => {
+                    return Err(failed(sent, StoreError::Internal(Arc::new(error))));
+                }
+            }
+        }
+    }
+
+    /// The writer's connection: the one it has if that still answers, else a new one.
+    async fn connect(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
+        let trusted = self.used.is_some_and(|used| used.elapsed() < TRUSTED_IDLE);
+        if let Some(connection) = &mut self.connection
+            && !trusted
+            && tokio::time::timeout(TRUSTED_IDLE, connection.ping()).await.is_ok_and(|pong| pong.is_ok())
+        {
+            self.used = Some(Instant::now());
+        } else if !trusted {
+            self.connection = None;
+        }
+        if self.connection.is_none() {
+            self.connection = Some(self.store.connector.writer(self.store.role).await?);
+            self.used = Some(Instant::now());
+        }
+        Ok(self.connection.as_mut().expect("it was just made"))
+    }
+}
+
+async fn call(arrays: &Batch<'_>, connection: &mut PgConnection, store: &Store) -> Result<Decided, sqlx::Error> {
+    let call = arrays.call(connection, store.served_position(), store.clock.set_to());
+    tokio::time::timeout(CALL_TIMEOUT, call).await.unwrap_or_else(|_| Err(timed_out("an append took too long")))
+}
+
+fn answer_all(batch: Vec<Pending>, answers: impl IntoIterator<Item = Answer>) {
+    for (pending, answer) in batch.into_iter().zip(answers) {
+        // A handler that no longer waits has said so to its client itself.
+        drop(pending.answer.send(answer));
+    }
+}

@@ -1,0 +1,17 @@
+//! The log: one line a request, in JSON for machines or plain for people. Never payloads, never secrets.
+
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{LogConfig, LogFormat};
+
+/// Sends the log to standard error; standard output belongs to commands' results.
+pub fn init(config: &LogConfig) {
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::builder().parse_lossy(&config.level))
+        .with_writer(std::io::stderr)
+        .with_target(false);
+    match config.format {
+        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).init(),
+        LogFormat::Human => builder.compact().with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
+    }
+}

@@ -1,0 +1,190 @@
+//! Metrics: each declared once, here, in a registry of the process's own.
+//!
+//! Label values are bounded: routes are templates, and aggregate types beyond the first 200 count as `other`.
+
+use std::collections::HashMap;
+use std::sync::{PoisonError, RwLock};
+
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+
+/// Aggregate types that have a label value of their own.
+const AGGREGATE_TYPES_MAX: usize = 200;
+const OTHER: &str = "other";
+
+/// Half a millisecond to ten seconds.
+const SECONDS: &[f64] =
+    &[0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
+const REQUESTS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
+
+/// How appends end, as the label `result` says it.
+pub const APPEND_RESULTS: &[&str] = &[
+    "written",
+    "replayed",
+    "version_conflict",
+    "event_id_reused",
+    "event_partly_known",
+    "overloaded",
+    "shutting_down",
+    "database_unavailable",
+    "outcome_unknown",
+    "internal",
+];
+
+pub struct Metrics {
+    registry: Registry,
+    events_inserted: IntCounterVec,
+    /// Resolved children of `events_inserted`, by aggregate type.
+    events_inserted_by_type: RwLock<HashMap<String, IntCounter>>,
+    pub appends: IntCounterVec,
+    pub append_duration_seconds: Histogram,
+    pub append_batch_requests: Histogram,
+    pub append_queue_length: IntGauge,
+    pub head_position: IntGauge,
+    pub db_pool_connections: IntGaugeVec,
+    pub db_pool_acquire_seconds: Histogram,
+    pub http_request_duration_seconds: HistogramVec,
+}
+
+impl Metrics {
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let declare = Declare(&registry);
+        let metrics = Self {
+            events_inserted: declare.counters(
+                "annals_events_inserted_total",
+                "Events written by this process.",
+                &["aggregate_type"],
+            ),
+            events_inserted_by_type: RwLock::default(),
+            appends: declare.counters("annals_appends_total", "Append requests by how they ended.", &["result"]),
+            append_duration_seconds: declare.histogram(
+                "annals_append_duration_seconds",
+                "Time from the queue to the answer of an append request.",
+                SECONDS,
+            ),
+            append_batch_requests: declare.histogram(
+                "annals_append_batch_requests",
+                "Append requests that one commit carried.",
+                REQUESTS,
+            ),
+            append_queue_length: declare
+                .gauge("annals_append_queue_length", "Append requests that wait for the writer."),
+            head_position: declare
+                .gauge("annals_head_position", "Highest position of the log that this process has seen."),
+            db_pool_connections: declare.gauges(
+                "annals_db_pool_connections",
+                "Connections of the pool for reads.",
+                &["state"],
+            ),
+            db_pool_acquire_seconds: declare.histogram(
+                "annals_db_pool_acquire_seconds",
+                "Time to get a connection from the pool.",
+                SECONDS,
+            ),
+            http_request_duration_seconds: declare.histograms(
+                "annals_http_request_duration_seconds",
+                "Time from a request's head to its answer's head.",
+                SECONDS,
+                &["method", "route", "status"],
+            ),
+            registry: registry.clone(),
+        };
+        declare
+            .gauges("annals_build_info", "Which build this is; always 1.", &["version"])
+            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .set(1);
+        #[cfg(target_os = "linux")]
+        declare.register(prometheus::process_collector::ProcessCollector::for_self());
+        // Series exist before their first event, so that alerts on them can be written.
+        for result in APPEND_RESULTS {
+            metrics.appends.with_label_values(&[*result]).inc_by(0);
+        }
+        metrics
+    }
+
+    /// Counts events of a type that were written.
+    pub fn count_inserted(&self, aggregate_type: &str, events: u64) {
+        let known = self.events_inserted_by_type.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(counter) = known.get(aggregate_type) {
+            return counter.inc_by(events);
+        }
+        drop(known);
+        let mut known = self.events_inserted_by_type.write().unwrap_or_else(PoisonError::into_inner);
+        let label = if known.len() < AGGREGATE_TYPES_MAX { aggregate_type } else { OTHER };
+        let counter = self.events_inserted.with_label_values(&[label]);
+        counter.inc_by(events);
+        if label != OTHER {
+            known.insert(label.to_owned(), counter);
+        }
+    }
+
+    /// Everything, in the text format of Prometheus.
+    pub fn render(&self) -> Result<Vec<u8>, prometheus::Error> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Declares and registers; a metric that is declared wrongly or twice is a defect that every test meets.
+struct Declare<'r>(&'r Registry);
+
+impl Declare<'_> {
+    fn register<C: prometheus::core::Collector + 'static>(&self, collector: C) {
+        self.0.register(Box::new(collector)).expect("each metric is declared once");
+    }
+
+    fn made<C: prometheus::core::Collector + Clone + 'static>(&self, made: prometheus::Result<C>) -> C {
+        let collector = made.expect("names and labels are well-formed");
+        self.register(collector.clone());
+        collector
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+        self.made(IntCounterVec::new(Opts::new(name, help), labels))
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> IntGauge {
+        self.made(IntGauge::new(name, help))
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+        self.made(IntGaugeVec::new(Opts::new(name, help), labels))
+    }
+
+    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Histogram {
+        self.made(Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec())))
+    }
+
+    fn histograms(&self, name: &str, help: &str, buckets: &[f64], labels: &[&str]) -> HistogramVec {
+        self.made(HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn aggregate_types_beyond_the_first_two_hundred_count_as_other() {
+        let metrics = Metrics::new();
+        for n in 0..250 {
+            metrics.count_inserted(&format!("Type{n}"), 1);
+        }
+        metrics.count_inserted("Type0", 1);
+        let text = String::from_utf8(metrics.render().expect("it renders")).expect("text");
+        let series: Vec<_> = text.lines().filter(|line| line.starts_with("annals_events_inserted_total{")).collect();
+        assert_eq!(series.len(), 201);
+        assert!(series.contains(&"annals_events_inserted_total{aggregate_type=\"other\"} 50"));
+        assert!(series.contains(&"annals_events_inserted_total{aggregate_type=\"Type0\"} 2"));
+    }
+}
