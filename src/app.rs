@@ -5,9 +5,9 @@ use std::sync::Arc;
 use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::clock::Clock;
-use crate::config::DatabaseConfig;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
+use crate::store::database::DatabaseConfig;
 use crate::store::error::StoreError;
 use crate::store::writer::{QueueLimits, Writer};
 use crate::telemetry::metrics::Metrics;

@@ -4,7 +4,7 @@
 //! [`store`] carries it out in PostgreSQL, appends through one writer that puts many requests into one commit; [`jobs`]
 //! keep the months. `docs/ARCHITECTURE.md` follows an append through all of it.
 //!
-//! Dependencies point one way: `cli` → `http`, `jobs` → `store` → `domain`. Only `store` and `config` name sqlx, only
+//! Dependencies point one way: `cli` → `http`, `jobs` → `store` → `domain`. Only `store` names sqlx, only
 //! `http` names axum and the wire format, `domain` names neither; a test holds these rules against the source. There is
 //! no global state: two services in one process do not meet.
 

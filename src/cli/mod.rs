@@ -11,8 +11,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{DatabaseArgs, DatabaseConfig, DatabaseSource, LogArgs, ServeArgs};
+use crate::config::{DatabaseArgs, DatabaseSource, LogArgs, ServeArgs};
 use crate::devdb::OwnPostgres;
+use crate::store::database::DatabaseConfig;
 use crate::telemetry;
 
 /// An event store for any service: plain HTTP and JSON, on PostgreSQL.

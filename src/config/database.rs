@@ -1,12 +1,11 @@
 //! Which database, and how many connections to it.
 
-use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
-use sqlx::postgres::PgConnectOptions;
 
 use super::{ConfigError, DevDbArgs};
+use crate::store::database::{ConnectOptions, DatabaseConfig, parse_url};
 
 /// Settings of every command that needs the database.
 #[derive(Debug, Clone, Args)]
@@ -54,15 +53,6 @@ pub struct DatabaseArgs {
     pub devdb: DevDbArgs,
 }
 
-/// A database to connect to.
-#[derive(Clone)]
-pub struct DatabaseConfig {
-    pub options: PgConnectOptions,
-    pub max_connections: u32,
-    pub idle_timeout: Duration,
-    pub connect_timeout: Duration,
-}
-
 /// Where the database comes from.
 pub enum DatabaseSource {
     /// It is configured.
@@ -95,7 +85,7 @@ impl DatabaseArgs {
         Ok(DatabaseSource::Configured(Box::new(self.with_options(options))))
     }
 
-    pub fn with_options(&self, options: PgConnectOptions) -> DatabaseConfig {
+    pub fn with_options(&self, options: ConnectOptions) -> DatabaseConfig {
         DatabaseConfig {
             options,
             max_connections: self.database_max_connections,
@@ -105,20 +95,13 @@ impl DatabaseArgs {
     }
 }
 
-fn from_url(url: &str) -> Result<PgConnectOptions, ConfigError> {
-    if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
-        return Err(ConfigError("DATABASE_URL must begin with postgres://".to_owned()));
-    }
-    // The error must not repeat the URL, which holds the password.
-    PgConnectOptions::from_str(url).map_err(|_| {
-        ConfigError(
-            "DATABASE_URL is not understood: postgres://user:password@host:port/name is what it should look like"
-                .to_owned(),
-        )
-    })
+fn from_url(url: &str) -> Result<ConnectOptions, ConfigError> {
+    let expected =
+        "DATABASE_URL is not understood: postgres://user:password@host:port/name is what it should look like";
+    parse_url(url).ok_or_else(|| ConfigError(expected.to_owned()))
 }
 
-fn from_parts(parts: &[(&'static str, Option<String>); 5]) -> Result<PgConnectOptions, ConfigError> {
+fn from_parts(parts: &[(&'static str, Option<String>); 5]) -> Result<ConnectOptions, ConfigError> {
     let [host, name, user, port, password] = parts;
     let required = |(variable, value): &(&str, Option<String>)| {
         value.clone().ok_or_else(|| {
@@ -131,7 +114,7 @@ fn from_parts(parts: &[(&'static str, Option<String>); 5]) -> Result<PgConnectOp
             .parse()
             .map_err(|_| ConfigError(format!("DATABASE_PORT={port} is not a port: 1 to 65535 is expected")))?,
     };
-    let options = PgConnectOptions::new_without_pgpass()
+    let options = ConnectOptions::new_without_pgpass()
         .host(&required(host)?)
         .database(&required(name)?)
         .username(&required(user)?)

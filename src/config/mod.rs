@@ -5,7 +5,7 @@
 
 mod database;
 
-pub use database::{DatabaseArgs, DatabaseConfig, DatabaseSource};
+pub use database::{DatabaseArgs, DatabaseSource};
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -76,7 +76,7 @@ pub struct LogArgs {
     #[arg(long, env = "ANNALS_LOG", value_name = "ANNALS_LOG", global = true)]
     pub annals_log: Option<LogFormat>,
 
-    /// What is logged: error, warn, info, debug, or directives like info,sqlx=debug
+    /// What is logged: error, warn, info, debug, or directives like info,hyper=debug
     #[arg(long, env = "ANNALS_LOG_LEVEL", value_name = "ANNALS_LOG_LEVEL", default_value = "info", global = true,
           value_parser = log_level)]
     pub annals_log_level: String,

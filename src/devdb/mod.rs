@@ -22,10 +22,9 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions, Connection, Executor};
-
 use crate::config::DevDbArgs;
+use crate::store::database::{self, ConnectOptions};
+use crate::store::error::StoreError;
 use cluster::Cluster;
 pub use find::Installation;
 
@@ -59,7 +58,7 @@ pub enum DevDbError {
     #[error("{}: {error}", path.display())]
     Io { path: PathBuf, error: io::Error },
     #[error("the PostgreSQL that was started cannot be used: {0}")]
-    Database(#[from] sqlx::Error),
+    Database(#[from] StoreError),
 }
 
 impl DevDbError {
@@ -93,7 +92,7 @@ impl OwnPostgres {
         let own = tokio::task::spawn_blocking(move || Self::start_blocking(&data_dir, bin, &settings))
             .await
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
-        own.create_database().await?;
+        database::create_if_missing(&own.options_for("postgres"), DATABASE).await?;
         Ok(own)
     }
 
@@ -116,12 +115,12 @@ impl OwnPostgres {
     }
 
     /// How to connect to it.
-    pub fn options(&self) -> PgConnectOptions {
+    pub fn options(&self) -> ConnectOptions {
         self.options_for(DATABASE)
     }
 
-    pub fn options_for(&self, database: &str) -> PgConnectOptions {
-        PgConnectOptions::new_without_pgpass()
+    pub fn options_for(&self, database: &str) -> ConnectOptions {
+        ConnectOptions::new_without_pgpass()
             .socket(self.cluster.directory())
             .port(cluster::PORT)
             .username(SUPERUSER)
@@ -139,19 +138,6 @@ impl OwnPostgres {
     /// Process id of the server.
     pub fn pid(&self) -> i32 {
         self.cluster.pid()
-    }
-
-    async fn create_database(&self) -> Result<(), DevDbError> {
-        let mut connection = self.options_for("postgres").connect().await?;
-        let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
-            .bind(DATABASE)
-            .fetch_one(&mut connection)
-            .await?;
-        if !exists {
-            connection.execute("CREATE DATABASE eventstore").await?;
-        }
-        connection.close().await?;
-        Ok(())
     }
 
     /// Lets go of the server, and stops it if nobody else uses it.

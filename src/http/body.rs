@@ -34,13 +34,13 @@ pub async fn read_json(headers: &HeaderMap, body: Body, bytes_max: usize) -> Fal
 /// Parses a body; a fault is told with a pointer to where it is.
 pub fn parse<'b, T: Deserialize<'b>>(body: &'b str) -> Fallible<T> {
     // The path to a fault costs something on every member: it is looked for only when there is a fault.
-    serde_json::from_str(body).or_else(|first| {
+    serde_json::from_str(body).map_err(|first| {
         let mut deserializer = serde_json::Deserializer::from_str(body);
         match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
-            Ok(_) => Err(Problem::invalid(FieldError::pointer("", first.to_string()))),
+            Ok(_) => Problem::invalid(FieldError::pointer("", first.to_string())),
             Err(error) => {
                 let pointer = pointer(error.path());
-                Err(Problem::invalid(FieldError::pointer(pointer, error.into_inner().to_string())))
+                Problem::invalid(FieldError::pointer(pointer, error.into_inner().to_string()))
             }
         }
     })

@@ -1,11 +1,15 @@
 //! Preconditions (RFC 9110 section 13): If-Match and If-None-Match against the version of a stream.
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 
 use super::problem::{FieldError, Problem};
 use crate::domain::version::{ExpectedVersion, Version};
 
 type Fallible<T> = Result<T, Box<Problem>>;
+
+/// As people write them, and as errors name them.
+const IF_MATCH: &str = "If-Match";
+const IF_NONE_MATCH: &str = "If-None-Match";
 
 /// `"43"`: the version as an entity tag.
 pub fn etag(version: Version) -> HeaderValue {
@@ -14,17 +18,17 @@ pub fn etag(version: Version) -> HeaderValue {
 
 /// The expected version of an append.
 pub fn expected_version(headers: &HeaderMap) -> Fallible<ExpectedVersion> {
-    let if_match = single(headers, &header::IF_MATCH)?;
-    let if_none_match = single(headers, &header::IF_NONE_MATCH)?;
+    let if_match = single(headers, IF_MATCH)?;
+    let if_none_match = single(headers, IF_NONE_MATCH)?;
     match (if_match, if_none_match) {
         (None, None) => Ok(ExpectedVersion::Any),
         (Some("*"), None) => Ok(ExpectedVersion::Exists),
         (Some(tag), None) => version_tag(tag).map(ExpectedVersion::Exact),
         (None, Some("*")) => Ok(ExpectedVersion::None),
         (None, Some(_)) => {
-            Err(invalid("If-None-Match", "takes only * here; the version that you expect goes into If-Match"))
+            Err(invalid(IF_NONE_MATCH, "takes only * here; the version that you expect goes into If-Match"))
         }
-        (Some(_), Some(_)) => Err(invalid("If-None-Match", "and If-Match exclude each other: send one of them")),
+        (Some(_), Some(_)) => Err(invalid(IF_NONE_MATCH, "and If-Match exclude each other: send one of them")),
     }
 }
 
@@ -45,7 +49,7 @@ pub fn no_preconditions(headers: &HeaderMap) -> Fallible<()> {
 pub fn not_modified(headers: &HeaderMap, version: Version) -> Fallible<bool> {
     let current = etag(version);
     for value in headers.get_all(header::IF_NONE_MATCH) {
-        let value = value.to_str().map_err(|_| not_a_tag("If-None-Match"))?.trim();
+        let value = value.to_str().map_err(|_| not_a_tag(IF_NONE_MATCH))?.trim();
         if value == "*" {
             return Ok(true);
         }
@@ -53,7 +57,7 @@ pub fn not_modified(headers: &HeaderMap, version: Version) -> Fallible<bool> {
             let tag = tag.trim();
             let tag = tag.strip_prefix("W/").unwrap_or(tag);
             if opaque(tag).is_none() {
-                return Err(not_a_tag("If-None-Match"));
+                return Err(not_a_tag(IF_NONE_MATCH));
             }
             if tag.as_bytes() == current.as_bytes() {
                 return Ok(true);
@@ -65,24 +69,24 @@ pub fn not_modified(headers: &HeaderMap, version: Version) -> Fallible<bool> {
 
 fn version_tag(tag: &str) -> Fallible<u64> {
     if tag.contains(',') {
-        return Err(invalid("If-Match", "takes one tag, not a list: an append expects one version"));
+        return Err(invalid(IF_MATCH, "takes one tag, not a list: an append expects one version"));
     }
     let strong = tag.strip_prefix("W/").unwrap_or(tag);
     let digits = opaque(strong).filter(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()));
-    digits.and_then(|digits| digits.parse().ok()).ok_or_else(|| not_a_tag("If-Match"))
+    digits.and_then(|digits| digits.parse().ok()).ok_or_else(|| not_a_tag(IF_MATCH))
 }
 
 fn opaque(tag: &str) -> Option<&str> {
     tag.strip_prefix('"')?.strip_suffix('"').filter(|inside| !inside.contains('"'))
 }
 
-fn single<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Fallible<Option<&'h str>> {
+fn single<'h>(headers: &'h HeaderMap, name: &'static str) -> Fallible<Option<&'h str>> {
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
-        return Err(invalid(name.as_str(), "is given more than once"));
+        return Err(invalid(name, "is given more than once"));
     }
-    value.to_str().map(|value| Some(value.trim())).map_err(|_| not_a_tag(name.as_str()))
+    value.to_str().map(|value| Some(value.trim())).map_err(|_| not_a_tag(name))
 }
 
 fn not_a_tag(name: &str) -> Box<Problem> {
@@ -96,6 +100,7 @@ fn invalid(name: &str, detail: &str) -> Box<Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::http::HeaderName;
 
     fn expected(headers: &[(HeaderName, &'static str)]) -> Result<ExpectedVersion, ()> {
         let headers = headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))).collect();

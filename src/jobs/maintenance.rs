@@ -12,9 +12,8 @@ const PAUSE: Duration = Duration::from_secs(300);
 pub async fn run(app: Arc<App>) {
     let soft = app.shutdown.soft();
     while soft.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_some() {
-        match soft.run_until_cancelled(app.store.keep_months()).await {
-            Some(Err(error)) => tracing::warn!(%error, "maintenance could not finish; it tries again later"),
-            Some(Ok(())) | None => {}
+        if let Some(Err(error)) = soft.run_until_cancelled(app.store.keep_months()).await {
+            tracing::warn!(%error, "maintenance could not finish; it tries again later");
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, Executor};
 
-use crate::config::DatabaseConfig;
+use super::database::DatabaseConfig;
 
 /// Connections that are not in the pool: the writer's and the maintenance task's.
 const RESERVED: u32 = 2;

@@ -9,13 +9,24 @@ use uuid::Uuid;
 
 use super::batch::Batch;
 use super::connect::Connector;
-use super::{BEGINNING_OF_TIME, months};
-use crate::config::DatabaseConfig;
+use super::database::DatabaseConfig;
+use super::error::StoreError;
+use super::months;
 use crate::domain::append::{AppendRequest, Outcome};
-use crate::domain::version::Version;
 
 const KNOWN_EVENT_IDS: &str = include_str!("sql/known_event_ids.sql");
-const STREAM_HEAD: &str = include_str!("sql/stream_head.sql");
+/// What `append_events` raises when a time goes back.
+const TIME_GOES_BACK: &str = "AN001";
+
+/// Why a batch could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// An event is older than the end of the log: somebody else has appended in the meantime.
+    #[error("an event is older than the end of the log")]
+    TimeGoesBack,
+    #[error(transparent)]
+    Store(StoreError),
+}
 
 /// A connection that imports.
 pub struct Importer {
@@ -23,37 +34,26 @@ pub struct Importer {
 }
 
 impl Importer {
-    pub async fn open(config: &DatabaseConfig) -> Result<Self, sqlx::Error> {
+    pub async fn open(config: &DatabaseConfig) -> Result<Self, StoreError> {
         let connection = Connector::new(config).writer(None).await?;
         Ok(Self { connection })
     }
 
     /// When the last event of the log occurred; `None` while it is empty.
-    pub async fn last_occurred_at(&mut self) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
+    pub async fn last_occurred_at(&mut self) -> Result<Option<DateTime<Utc>>, StoreError> {
         months::create_missing(&mut self.connection, None).await?;
         let open_from = months::open_from(&mut self.connection).await?;
         Ok(months::head(&mut self.connection, open_from).await?.map(|head| head.occurred_at))
     }
 
     /// Which of these events the log has already.
-    pub async fn known(&mut self, event_ids: &[Uuid]) -> Result<Vec<bool>, sqlx::Error> {
-        sqlx::query_scalar(KNOWN_EVENT_IDS).bind(event_ids).fetch_one(&mut self.connection).await
-    }
-
-    /// Version of a stream; 0 if it does not exist.
-    pub async fn stream_version(&mut self, aggregate_type: &str, aggregate_id: &str) -> Result<Version, sqlx::Error> {
-        let head: Option<(Version, DateTime<Utc>, DateTime<Utc>)> = sqlx::query_as(STREAM_HEAD)
-            .bind(aggregate_type)
-            .bind(aggregate_id)
-            .bind(BEGINNING_OF_TIME)
-            .fetch_optional(&mut self.connection)
-            .await?;
-        Ok(head.map_or(0, |(version, ..)| version))
+    pub async fn known(&mut self, event_ids: &[Uuid]) -> Result<Vec<bool>, StoreError> {
+        Ok(sqlx::query_scalar(KNOWN_EVENT_IDS).bind(event_ids).fetch_one(&mut self.connection).await?)
     }
 
     /// Makes the months that events between these times need.
-    pub async fn create_months(&mut self, from: DateTime<Utc>, to: DateTime<Utc>) -> Result<(), sqlx::Error> {
-        months::create_between(&mut self.connection, from, to).await
+    pub async fn create_months(&mut self, from: DateTime<Utc>, to: DateTime<Utc>) -> Result<(), StoreError> {
+        Ok(months::create_between(&mut self.connection, from, to).await?)
     }
 
     /// Writes events in order, each with the time that it is given; without times they occur now.
@@ -61,15 +61,23 @@ impl Importer {
         &mut self,
         requests: &[AppendRequest],
         times: Option<Vec<DateTime<Utc>>>,
-    ) -> Result<Vec<Outcome>, sqlx::Error> {
+    ) -> Result<Vec<Outcome>, ImportError> {
         let batch = Batch::new(requests);
         let batch = if let Some(times) = times { batch.with_times(times) } else { batch };
-        Ok(batch.call(&mut self.connection, 0, None).await?.outcomes)
+        match batch.call(&mut self.connection, 0, None).await {
+            Ok(decided) => Ok(decided.outcomes),
+            Err(error)
+                if error.as_database_error().is_some_and(|error| error.code().as_deref() == Some(TIME_GOES_BACK)) =>
+            {
+                Err(ImportError::TimeGoesBack)
+            }
+            Err(error) => Err(ImportError::Store(error.into())),
+        }
     }
 
     /// Rolls up the months that the import left behind.
-    pub async fn finish(mut self) -> Result<(), sqlx::Error> {
+    pub async fn finish(mut self) -> Result<(), StoreError> {
         months::roll_up(&mut self.connection).await?;
-        self.connection.close().await
+        Ok(self.connection.close().await?)
     }
 }

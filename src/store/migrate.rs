@@ -5,7 +5,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor};
 
 use super::connect::Connector;
-use crate::config::DatabaseConfig;
+use super::database::DatabaseConfig;
 
 /// Which migrations a database has; its own name, since a service beside us may use sqlx too.
 const MIGRATIONS_TABLE: &str = "annals_migrations";
@@ -106,7 +106,9 @@ async fn work_in_one_schema(connection: &mut PgConnection) -> Result<(), SchemaE
     let schema: Option<String> =
         sqlx::query_scalar("SELECT quote_ident(current_schema())").fetch_one(&mut *connection).await?;
     let schema = schema.ok_or(SchemaError::NoSchema)?;
-    connection.execute(sqlx::AssertSqlSafe(format!("SET search_path = {schema}, pg_temp"))).await?;
+    connection
+        .execute(sqlx::AssertSqlSafe(format!("SET search_path = {schema}, pg_temp; SET client_min_messages = warning")))
+        .await?;
     Ok(())
 }
 

@@ -8,11 +8,13 @@
 //! | keep the months | [`months`] |
 //! | bring the schema up to date | [`migrate`] |
 //! | import | [`import`] |
+//! | which database | [`database`] |
 //!
 //! Reads take a pooled connection for one short statement at a time: a client that reads slowly holds none.
 
 mod batch;
 mod connect;
+pub mod database;
 pub mod error;
 pub mod import;
 pub mod log;
@@ -33,11 +35,11 @@ use sqlx::postgres::{PgRow, Postgres};
 use uuid::Uuid;
 
 use crate::clock::Clock;
-use crate::config::DatabaseConfig;
 use crate::domain::event::Position;
 use crate::domain::version::Version;
 use crate::telemetry::metrics::Metrics;
 use connect::Connector;
+use database::DatabaseConfig;
 use error::StoreError;
 
 /// No event is older: the first moment of the year 1, where RFC 3339 begins to be easy.

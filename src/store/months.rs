@@ -98,7 +98,7 @@ pub(super) async fn roll_up(connection: &mut PgConnection) -> Result<(), sqlx::E
     let Some(head) = head(connection, open_from).await? else { return Ok(()) };
     let months: Vec<(DateTime<Utc>, DateTime<Utc>)> =
         sqlx::query_as(MONTHS_TO_ROLL_UP).bind(head.occurred_at).fetch_all(&mut *connection).await?;
-    for (starts_at, ends_at) in months {
+    for (starts_at, ends_at) in &months {
         let mut done = Some((String::new(), String::new()));
         while let Some((aggregate_type, aggregate_id)) = done {
             done = sqlx::query_as(ROLL_UP_STREAMS_SQL)
@@ -111,7 +111,10 @@ pub(super) async fn roll_up(connection: &mut PgConnection) -> Result<(), sqlx::E
                 .await?;
         }
         sqlx::query(CLOSE_MONTH).bind(starts_at).bind(ends_at).execute(&mut *connection).await?;
-        tracing::info!(month = %starts_at.format("%Y-%m"), "rolled up a month that is over");
+    }
+    if let (Some((first, _)), Some((last, _))) = (months.first(), months.last()) {
+        let (from, to) = (first.format("%Y-%m"), last.format("%Y-%m"));
+        tracing::info!(%from, %to, "rolled up the months that are over");
     }
     Ok(())
 }

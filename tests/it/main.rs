@@ -1,1 +1,23 @@
-mod smoke;
+//! All integration tests, in one binary: one file an operation, each test against a database of its own.
+
+mod support;
+
+mod append;
+mod appends;
+mod architecture;
+mod cli;
+mod conditional;
+mod idempotency;
+mod json;
+mod migrations;
+mod months;
+mod openapi;
+mod operations;
+mod own_postgres;
+mod problems;
+mod query_plans;
+mod read;
+mod replicas;
+mod shutdown;
+mod unhealthy_database;
+mod writer;

@@ -20,7 +20,7 @@ use uuid::Uuid;
 use super::Database;
 use crate::config::DatabaseArgs;
 use crate::domain::append::{Append, AppendRequest, Outcome, REQUEST_EVENTS_MAX};
-use crate::store::import::Importer;
+use crate::store::import::{ImportError, Importer};
 use crate::store::migrate;
 use line::{ImportEvent, Line, Ordinals};
 
@@ -28,8 +28,6 @@ use line::{ImportEvent, Line, Ordinals};
 const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// A line longer than this is none.
 const LINE_BYTES_MAX: u64 = 64 * 1024 * 1024;
-/// What `append_events` raises when a time goes back.
-const TIME_GOES_BACK: &str = "AN001";
 
 #[derive(Debug, Args)]
 pub struct ImportArgs {
@@ -79,7 +77,7 @@ async fn import(file: &mut File, time: Time, database: &Database) -> anyhow::Res
     migrate::migrate(&database.config).await?;
     let mut importer = Importer::open(&database.config).await?;
     let checked = check(file, time, &mut importer).await?;
-    if let (Time::Keep, Some((first, last))) = (time, checked.times) {
+    if let (Time::Keep, Some((first, last))) = (time, checked.new_times) {
         importer.create_months(first, last).await?;
     }
     let imported = write(file, time, &mut importer, checked.bytes).await?;
@@ -90,8 +88,8 @@ async fn import(file: &mut File, time: Time, database: &Database) -> anyhow::Res
 /// What the first pass found.
 struct Checked {
     bytes: u64,
-    /// The first and the last time in the file.
-    times: Option<(DateTime<Utc>, DateTime<Utc>)>,
+    /// The first and the last time in the file of what may be new: nothing before the log's end is.
+    new_times: Option<(DateTime<Utc>, DateTime<Utc>)>,
 }
 
 /// The first pass: every line is an event that may enter, and none goes back in time. Writes nothing.
@@ -99,7 +97,8 @@ async fn check(file: &mut File, time: Time, importer: &mut Importer) -> anyhow::
     let bytes = file.metadata()?.len();
     let progress = progress("checking", bytes);
     let log_ends = importer.last_occurred_at().await?;
-    let mut times: Option<(DateTime<Utc>, DateTime<Utc>)> = None;
+    let mut last: Option<DateTime<Utc>> = None;
+    let mut new_times: Option<(DateTime<Utc>, DateTime<Utc>)> = None;
     let mut before_the_end: Vec<(u64, Uuid, DateTime<Utc>)> = Vec::new();
     let mut lines = Lines::of(file)?;
     while let Some(event) = lines.next_event(&progress)? {
@@ -110,8 +109,9 @@ async fn check(file: &mut File, time: Time, importer: &mut Importer) -> anyhow::
         let Some(occurred_at) = event.occurred_at else {
             bail!("line {number} has no occurred_at; nothing was written. Add it, or import with --time=now");
         };
-        let last = times.map_or(occurred_at, |(_, last)| last);
-        if occurred_at < last {
+        if let Some(last) = last
+            && occurred_at < last
+        {
             bail!(
                 "line {number} goes back in time, from {} to {}; nothing was written. Sort the lines by occurred_at, or \
                  import with --time=now, which keeps the original in metadata.occurred_at",
@@ -119,10 +119,12 @@ async fn check(file: &mut File, time: Time, importer: &mut Importer) -> anyhow::
                 rfc3339(occurred_at),
             );
         }
-        times = Some((times.map_or(occurred_at, |(first, _)| first), occurred_at));
+        last = Some(occurred_at);
         // Only what is in the log already may be older than its end.
         if log_ends.is_some_and(|end| occurred_at < end) {
             before_the_end.push((number, event.event.event_id, occurred_at));
+        } else {
+            new_times = Some((new_times.map_or(occurred_at, |(first, _)| first), occurred_at));
         }
         if before_the_end.len() >= REQUEST_EVENTS_MAX {
             refuse_unknown(importer, log_ends, &before_the_end).await?;
@@ -131,7 +133,7 @@ async fn check(file: &mut File, time: Time, importer: &mut Importer) -> anyhow::
     }
     refuse_unknown(importer, log_ends, &before_the_end).await?;
     progress.finish_and_clear();
-    Ok(Checked { bytes, times })
+    Ok(Checked { bytes, new_times })
 }
 
 async fn refuse_unknown(
@@ -234,10 +236,9 @@ fn reason(request: &AppendRequest, refused: &Outcome) -> String {
     }
 }
 
-fn explain(error: sqlx::Error, imported: &Imported) -> anyhow::Error {
-    let code = error.as_database_error().and_then(|error| error.code().map(|code| code.into_owned()));
+fn explain(error: ImportError, imported: &Imported) -> anyhow::Error {
     let so_far = imported.written;
-    if code.as_deref() == Some(TIME_GOES_BACK) {
+    if matches!(error, ImportError::TimeGoesBack) {
         return anyhow::anyhow!(
             "somebody else appended while the import ran, and the log's times never go back; {so_far} events are written. \
              Stop the writers and import into an empty store, or import with --time=now"

@@ -1,0 +1,43 @@
+//! Which database, and how many connections to it: what the configuration hands to the store.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::{ConnectOptions as _, Connection, Executor};
+
+use super::error::StoreError;
+
+/// Host or socket, user, password, name: everything that it takes to connect. Its debug output hides the password.
+pub use sqlx::postgres::PgConnectOptions as ConnectOptions;
+
+/// A database to connect to.
+#[derive(Clone)]
+pub struct DatabaseConfig {
+    pub options: ConnectOptions,
+    /// Connections of one process, all of them.
+    pub max_connections: u32,
+    /// After this time of rest a pooled connection is closed.
+    pub idle_timeout: Duration,
+    /// How long to wait for a connection.
+    pub connect_timeout: Duration,
+}
+
+/// Reads `postgres://…`; `None` if it is not understood (the driver's error could repeat the password).
+pub fn parse_url(url: &str) -> Option<ConnectOptions> {
+    let scheme = url.starts_with("postgres://") || url.starts_with("postgresql://");
+    ConnectOptions::from_str(url).ok().filter(|_| scheme)
+}
+
+/// Makes the database `name` over a connection to another one, if it is not there. `name` is a plain identifier.
+pub async fn create_if_missing(other: &ConnectOptions, name: &'static str) -> Result<(), StoreError> {
+    let mut connection = other.connect().await?;
+    let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
+        .bind(name)
+        .fetch_one(&mut connection)
+        .await?;
+    if !exists {
+        connection.execute(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).await?;
+    }
+    connection.close().await?;
+    Ok(())
+}

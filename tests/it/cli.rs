@@ -1,0 +1,288 @@
+//! The commands, as processes: exit codes, what they print, and what they refuse.
+
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::support::{TestApp, TestDatabase, events, id};
+
+const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/package-events.ndjson");
+
+/// The binary, with nothing of our environment but the database.
+fn annals(database: Option<&TestDatabase>) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_annals"));
+    command.env_clear().env("PATH", "/usr/bin:/bin").env("ANNALS_LOG", "json").env("ANNALS_LOG_LEVEL", "warn");
+    if let Some(database) = database {
+        command.env("DATABASE_URL", url(database));
+    }
+    command
+}
+
+fn url(database: &TestDatabase) -> String {
+    let socket = database.socket();
+    let folder = socket.parent().expect("a folder").display().to_string();
+    format!("postgres://annals@/{}?host={}&port=5432", database.name, folder)
+}
+
+async fn output(mut command: Command) -> Output {
+    tokio::task::spawn_blocking(move || command.output().expect("the binary runs")).await.expect("it ends")
+}
+
+async fn run(database: &TestDatabase, arguments: &[&str]) -> (bool, String, String) {
+    let mut command = annals(Some(database));
+    command.args(arguments);
+    let output = output(command).await;
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    (output.status.success(), text(output.stdout), text(output.stderr))
+}
+
+fn file_with(lines: &[Value]) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().expect("a file");
+    for line in lines {
+        writeln!(file, "{line}").expect("it is written");
+    }
+    file
+}
+
+fn line(aggregate_id: &str, time: &str) -> Value {
+    json!({"aggregate_type": "T", "aggregate_id": aggregate_id, "event_type": "E", "event_data": {"n": 1}, "occurred_at": time})
+}
+
+fn path(file: &tempfile::NamedTempFile) -> &str {
+    file.path().to_str().expect("a path")
+}
+
+#[tokio::test]
+async fn real_events_go_in_once_and_come_out_as_they_were() {
+    let database = TestDatabase::create_empty().await;
+    let (ok, said, error) = run(&database, &["import", DATA]).await;
+    assert!(ok && said == "5286 new events, 0 known already\n", "{said}{error}");
+    let (ok, said, _) = run(&database, &["import", DATA]).await;
+    assert!(ok && said == "0 new events, 5286 known already\n", "{said}");
+
+    let (ok, exported, _) = run(&database, &["export"]).await;
+    assert!(ok);
+    let exported: Vec<Value> = exported.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let (end, exported) = exported.split_last().expect("an end line");
+    assert_eq!(end, &json!({"end": {"count": 5286, "next_after": 5286}}));
+    let input = std::fs::read_to_string(DATA).expect("the data");
+    for (line, event) in input.lines().zip(exported) {
+        let sent: Value = serde_json::from_str(line).expect("JSON");
+        for member in ["aggregate_type", "aggregate_id", "event_type", "event_data", "metadata"] {
+            assert_eq!(event[member], sent[member]);
+        }
+        let time = sent["occurred_at"].as_str().expect("a time").replace('Z', ".000000Z");
+        assert_eq!(event["occurred_at"], time);
+    }
+    let mut session = database.session().await;
+    assert_eq!(session.number("SELECT count(*) FROM streams").await, 657);
+    let heads =
+        "SELECT count(*) FROM streams s JOIN (SELECT aggregate_type, aggregate_id, max(version) AS version, count(*)
+                   FROM events GROUP BY 1, 2) e USING (aggregate_type, aggregate_id)
+                  WHERE e.version <> e.count OR s.version > e.version";
+    assert_eq!(session.number(heads).await, 0);
+    assert!(session.number("SELECT count(*) FROM partitions WHERE rolled_up_at IS NOT NULL").await >= 17);
+
+    // The service reads and goes on where the import ended.
+    let app = TestApp::start_on(database.clone(), Default::default()).await;
+    let versions = app.get("/streams/Package/libc-bin:amd64?limit=1000").send().await.versions();
+    assert_eq!(versions, (1..=70).collect::<Vec<_>>());
+    app.post("/streams/Package/libc-bin:amd64", &events(&["X"]))
+        .if_match(69)
+        .send()
+        .await
+        .expect_problem(412, "version_conflict");
+    app.post("/streams/Package/libc-bin:amd64", &events(&["X"])).if_match(70).send().await.expect_status(201);
+}
+
+#[tokio::test]
+async fn what_is_exported_can_be_imported_elsewhere() {
+    let (first, second) = (TestDatabase::create_empty().await, TestDatabase::create_empty().await);
+    let sent = file_with(&[
+        line("a", "2026-01-01T00:00:00.000001Z"),
+        line("b", "2026-01-01T02:00:00+01:00"),
+        line("a", "2026-03-01T00:00:00Z"),
+    ]);
+    assert!(run(&first, &["import", path(&sent)]).await.0);
+    let exports = |database: TestDatabase| async move {
+        let mut all = Vec::new();
+        for arguments in [&["export"][..], &["export", "--type", "T"], &["export", "--type", "T", "--id", "a"]] {
+            let (ok, text, error) = run(&database, arguments).await;
+            assert!(ok, "{error}");
+            all.push(text);
+        }
+        all
+    };
+    let exported = exports(first.clone()).await;
+    assert_eq!(exported.iter().map(|text| text.lines().count()).collect::<Vec<_>>(), [4, 4, 3]);
+    assert!(exported[2].ends_with("{\"end\":{\"count\":2,\"version\":2}}\n"));
+
+    let mut import = annals(Some(&second));
+    import.args(["import", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let text = exported[0].clone();
+    let output = tokio::task::spawn_blocking(move || {
+        let mut child = import.spawn().expect("the binary runs");
+        child.stdin.take().expect("a pipe").write_all(text.as_bytes()).expect("it reads");
+        child.wait_with_output().expect("it ends")
+    });
+    let output = output.await.expect("it ends");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(exports(second).await, exported);
+    assert_eq!(run(&first, &["export", "--type", "T", "--id", "none"]).await.0, false);
+}
+
+#[tokio::test]
+async fn lines_that_go_back_in_time_stop_the_import_before_it_writes() {
+    let database = TestDatabase::create_empty().await;
+    let back = file_with(&[line("a", "2026-01-02T00:00:00Z"), line("b", "2026-01-01T00:00:00Z")]);
+    let (ok, _, error) = run(&database, &["import", path(&back)]).await;
+    assert!(!ok && error.contains("line 2 goes back in time") && error.contains("--time=now"), "{error}");
+    let mut session = database.session().await;
+    assert_eq!(session.number("SELECT count(*) FROM events").await, 0);
+
+    let fine = file_with(&[line("a", "2026-01-02T00:00:00Z")]);
+    assert!(run(&database, &["import", path(&fine)]).await.0);
+    let before = file_with(&[line("b", "2026-01-01T00:00:00Z"), line("b", "2026-01-03T00:00:00Z")]);
+    let (ok, _, error) = run(&database, &["import", path(&before)]).await;
+    assert!(
+        !ok && error.contains("line 1") && error.contains("an empty store") && error.contains("--time=now"),
+        "{error}"
+    );
+    assert_eq!(session.number("SELECT count(*) FROM events").await, 1);
+
+    for round in ["2 new events, 0 known already\n", "0 new events, 2 known already\n"] {
+        let (ok, said, error) = run(&database, &["import", "--time=now", path(&before)]).await;
+        assert!(ok && said == round, "{said}{error}");
+    }
+    let kept =
+        session.texts("SELECT metadata->>'occurred_at' FROM events WHERE aggregate_id = 'b' ORDER BY version").await;
+    assert_eq!(kept, ["2026-01-01T00:00:00.000000Z", "2026-01-03T00:00:00.000000Z"]);
+}
+
+#[tokio::test]
+async fn faults_in_a_file_are_told_by_line_and_nothing_is_written() {
+    let database = TestDatabase::create_empty().await;
+    let fine = line("a", "2026-01-01T00:00:00Z");
+    let mut unknown = fine.clone();
+    unknown["nonsense"] = json!(1);
+    let mut timeless = fine.clone();
+    timeless.as_object_mut().expect("an object").remove("occurred_at");
+    for (bad, said) in [
+        (json!("text"), "line 2"),
+        (unknown, "nonsense"),
+        (timeless, "no occurred_at"),
+        (json!({"end": {"count": 7, "next_after": 7}}), "7 events come before it, and there are 1"),
+        (json!({"error": {"code": "internal"}}), "broke off"),
+    ] {
+        let file = file_with(&[fine.clone(), bad]);
+        let (ok, _, error) = run(&database, &["import", path(&file)]).await;
+        assert!(!ok && error.contains(said) && error.contains("line 2"), "{error}");
+    }
+    assert_eq!(database.session().await.number("SELECT count(*) FROM events").await, 0);
+    let (ok, _, error) = run(&database, &["import", "/no/such/file"]).await;
+    assert!(!ok && error.contains("/no/such/file"), "{error}");
+
+    let mut numbered = fine.clone();
+    numbered["version"] = json!(5);
+    let (ok, _, error) = run(&database, &["import", path(&file_with(&[numbered]))]).await;
+    assert!(!ok && error.contains("is at version 0, so the event cannot become version 5"), "{error}");
+    let mut other = fine.clone();
+    (other["event_id"], other["event_data"]) = (json!(id(1)), json!(1));
+    assert!(run(&database, &["import", path(&file_with(&[other.clone()]))]).await.0);
+    other["event_data"] = json!(2);
+    let (ok, _, error) = run(&database, &["import", path(&file_with(&[other]))]).await;
+    assert!(!ok && error.contains("with other content"), "{error}");
+}
+
+#[tokio::test]
+async fn wrong_values_stop_the_start_and_name_the_variable() {
+    for (variable, value) in [
+        ("ANNALS_LISTEN", "8080"),
+        ("ANNALS_LISTEN", "0.0.0.0:0"),
+        ("ANNALS_ALLOW_ANONYMOUS", "perhaps"),
+        ("ANNALS_MIGRATE", "1.5"),
+        ("ANNALS_MAX_BODY_BYTES", "10"),
+        ("ANNALS_MAX_BODY_BYTES", "lots"),
+        ("SNAPSHOT_EVERY", "0"),
+        ("SNAPSHOT_EVERY", "10001"),
+        ("DATABASE_URL", "mysql://x"),
+        ("DATABASE_URL", "postgres://user:secret@host:port/x"),
+        ("DATABASE_HOST", "localhost"),
+        ("DATABASE_PORT", "5432"),
+        ("DATABASE_MAX_CONNECTIONS", "2"),
+        ("DATABASE_IDLE_TIMEOUT", "30"),
+        ("DATABASE_CONNECT_TIMEOUT", "0s"),
+        ("ANNALS_LOG", "xml"),
+        ("ANNALS_LOG_LEVEL", ""),
+        ("ANNALS_PG_BIN", "/no/such/folder"),
+    ] {
+        let mut command = annals(None);
+        let folder = tempfile::tempdir().expect("a folder");
+        command.env("ANNALS_DATA_DIR", folder.path()).env(variable, value).arg("serve");
+        let output = output(command).await;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(variable), "{variable}={value}: {said}");
+        assert!(!said.contains("secret"), "{said}");
+    }
+    let mut both = annals(None);
+    both.env("DATABASE_URL", "postgres://x@localhost/x").env("DATABASE_HOST", "localhost").arg("migrate");
+    let said = String::from_utf8_lossy(&output(both).await.stderr).into_owned();
+    assert!(said.contains("DATABASE_URL and DATABASE_HOST are both set"), "{said}");
+    let mut port = annals(None);
+    for (variable, value) in [("HOST", "localhost"), ("NAME", "x"), ("USER", "x"), ("PORT", "many")] {
+        port.env(format!("DATABASE_{variable}"), value);
+    }
+    port.arg("migrate");
+    let said = String::from_utf8_lossy(&output(port).await.stderr).into_owned();
+    assert!(said.contains("DATABASE_PORT=many"), "{said}");
+}
+
+#[tokio::test]
+async fn migrate_says_what_it_did() {
+    let database = TestDatabase::create_empty().await;
+    let (ok, said, _) = run(&database, &["migrate"]).await;
+    assert!(ok && said.starts_with("applied 0001 tables\n"), "{said}");
+    let (ok, said, _) = run(&database, &["migrate"]).await;
+    assert!(ok && said.starts_with("the schema is up to date"), "{said}");
+    let foreign = TestDatabase::create_empty().await;
+    foreign.session().await.run("CREATE TABLE events (id int)").await;
+    let (ok, _, error) = run(&foreign, &["serve"]).await;
+    assert!(!ok && error.contains("tables that Annals did not make: events"), "{error}");
+}
+
+#[tokio::test]
+async fn serving_without_migrating_wants_the_schema_to_be_there() {
+    let database = TestDatabase::create_empty().await;
+    let mut command = annals(Some(&database));
+    command.env("ANNALS_MIGRATE", "false");
+    let said = String::from_utf8_lossy(&output(command).await.stderr).into_owned();
+    assert!(said.contains("run `annals migrate`"), "{said}");
+}
+
+#[tokio::test]
+async fn healthcheck_asks_a_running_server() {
+    let app = TestApp::start().await;
+    let ask = |address: String| {
+        let mut command = annals(None);
+        command.env("ANNALS_LISTEN", address).arg("healthcheck");
+        output(command)
+    };
+    let address = app.base.strip_prefix("http://").expect("a URL").to_owned();
+    let healthy = ask(address.clone()).await;
+    assert!(healthy.status.success() && String::from_utf8_lossy(&healthy.stdout).contains("\"status\":\"ok\""));
+    let port = address.rsplit(':').next().expect("a port");
+    assert!(ask(format!("0.0.0.0:{port}")).await.status.success());
+    app.database.session().await.run("UPDATE annals_migrations SET version = 9999 WHERE version = 4").await;
+    assert!(!ask(address.clone()).await.status.success());
+    assert!(app.stop().await);
+    assert!(!ask(address).await.status.success());
+}
+
+#[tokio::test]
+async fn the_openapi_command_prints_the_document() {
+    let mut command = annals(None);
+    command.arg("openapi");
+    let printed: Value = serde_json::from_slice(&output(command).await.stdout).expect("JSON");
+    assert_eq!(printed["info"]["title"], "Annals");
+}

@@ -1,0 +1,89 @@
+//! Health, metrics, pages for people.
+
+use crate::support::{TestApp, events};
+
+#[tokio::test]
+async fn a_service_that_can_take_requests_says_so() {
+    let app = TestApp::start().await;
+    assert_eq!(app.get("/livez").send().await.expect_status(200).json()["status"], "ok");
+    let ready = app.get("/readyz").send().await.expect_status(200).json();
+    assert_eq!(
+        ready,
+        serde_json::json!({"status": "ok", "checks": {"database": "ok", "schema": "ok", "serving": "ok", "writer": "ok"}})
+    );
+    let verbose = app.get("/readyz?verbose").send().await.expect_status(200).json();
+    assert_eq!(verbose["details"]["head"], "empty");
+    app.get("/readyz?nonsense").send().await.expect_invalid("parameter", "nonsense");
+    app.get("/livez?x=1").send().await.expect_invalid("parameter", "x");
+}
+
+#[tokio::test]
+async fn readiness_notices_a_schema_that_is_not_ours() {
+    let app = TestApp::start().await;
+    app.database.session().await.run("UPDATE annals_migrations SET version = 9999 WHERE version = 4").await;
+    let ready = app.get("/readyz").send().await.expect_status(503).json();
+    assert!(ready["checks"]["schema"].as_str().is_some_and(|reason| reason.contains("9999")), "{ready}");
+}
+
+#[tokio::test]
+async fn metrics_tell_what_happened() {
+    let app = TestApp::start().await;
+    app.append("/streams/Order/1", &["A", "B", "C"]).await;
+    app.append("/streams/Invoice/1", &["A"]).await;
+    app.post("/streams/Order/1", &events(&["X"])).if_match(0).send().await.expect_problem(412, "version_conflict");
+    app.get("/streams/Order/1").send().await.expect_status(200);
+    for (series, value) in [
+        ("annals_events_inserted_total{aggregate_type=\"Order\"}", 3.0),
+        ("annals_events_inserted_total{aggregate_type=\"Invoice\"}", 1.0),
+        ("annals_appends_total{result=\"written\"}", 2.0),
+        ("annals_appends_total{result=\"version_conflict\"}", 1.0),
+        ("annals_appends_total{result=\"outcome_unknown\"}", 0.0),
+        ("annals_append_duration_seconds_count", 3.0),
+        ("annals_append_batch_requests_sum", 3.0),
+        ("annals_append_queue_length", 0.0),
+        ("annals_head_position", 4.0),
+        ("annals_db_pool_connections{state=\"in_use\"}", 0.0),
+        ("annals_build_info{version=\"0.1.0\"}", 1.0),
+    ] {
+        assert_eq!(app.metric(series).await, value, "{series}");
+    }
+    let route = "annals_http_request_duration_seconds_count{method=\"GET\",route=\"/streams/{aggregate_type}/{aggregate_id}\",status=\"200\"}";
+    assert_eq!(app.metric(route).await, 1.0);
+    assert!(app.metric("annals_db_pool_acquire_seconds_count").await >= 1.0);
+    assert!(app.metric("process_resident_memory_bytes").await > 1e6);
+    app.get("/metrics?x=1").send().await.expect_invalid("parameter", "x");
+    // A path that nobody has is no label value.
+    app.get("/no/such/path").send().await.expect_problem(404, "route_not_found");
+    let unknown = "annals_http_request_duration_seconds_count{method=\"GET\",route=\"none\",status=\"404\"}";
+    assert_eq!(app.metric(unknown).await, 1.0);
+}
+
+#[tokio::test]
+async fn request_ids_are_echoed_or_made() {
+    let app = TestApp::start().await;
+    let reply = app.get("/livez").header("x-request-id", "my-request.1").send().await;
+    assert_eq!(reply.header("x-request-id"), Some("my-request.1"));
+    let missing = app.get("/streams/No/1").header("x-request-id", "r2").send().await;
+    assert_eq!(missing.expect_problem(404, "stream_not_found")["instance"], "r2");
+    for unfit in ["has space", &"x".repeat(129)] {
+        let reply = app.get("/livez").header("x-request-id", unfit).send().await;
+        assert_eq!(reply.header("x-request-id").map(str::len), Some(36));
+    }
+}
+
+#[tokio::test]
+async fn pages_for_people_come_from_the_binary() {
+    let app = TestApp::start().await;
+    let index = app.get("/").send().await.expect_status(200);
+    for link in ["/docs", "/openapi.json", "/metrics", "/readyz", "/problems/version_conflict"] {
+        assert!(index.text().contains(link), "{link}");
+    }
+    let docs = app.get("/docs/").send().await.expect_status(200).text();
+    assert!(!docs.contains("https://") && !docs.contains("src=\"//"), "{docs}");
+    app.get("/docs/swagger-ui-bundle.js").send().await.expect_status(200);
+    app.get("/openapi.json").send().await.expect_status(200);
+    let wrong = app.call("DELETE", "/streams/Order/1").send().await;
+    let allow = wrong.header("allow").expect("a list of methods").to_owned();
+    assert!(allow.contains("GET") && allow.contains("POST"), "{allow}");
+    wrong.expect_problem(405, "method_not_allowed");
+}

@@ -1,0 +1,154 @@
+//! The PostgreSQL of Annals' own, by the binary: made, kept between runs, shared, taken over after a kill, stopped.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+/// `annals serve` with its own PostgreSQL, on any free port.
+struct Served {
+    child: Child,
+    address: String,
+    said: Vec<String>,
+}
+
+impl Served {
+    fn start(data_dir: &Path) -> Self {
+        let mut child = command(data_dir)
+            .env("ANNALS_LISTEN", "127.0.0.1:0")
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary runs");
+        let mut said = Vec::new();
+        for line in BufReader::new(child.stderr.as_mut().expect("a pipe")).lines() {
+            let line = line.expect("UTF-8");
+            said.push(line.clone());
+            if let Some((_, address)) = line.split_once("listening on http://") {
+                let address = address.trim_end_matches(['"', '}']).to_owned();
+                return Self { child, address, said };
+            }
+        }
+        panic!("it does not listen: {said:#?}");
+    }
+
+    fn request(&self, request: &str) -> String {
+        let mut connection = TcpStream::connect(&self.address).expect("it listens");
+        connection.write_all(request.as_bytes()).expect("it reads");
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).expect("it answers");
+        answer
+    }
+
+    fn append(&self) -> String {
+        let body = r#"{"events": [{"event_type": "E", "event_data": 1}]}"#;
+        self.request(&format!(
+            "POST /streams/Order/1 HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ))
+    }
+
+    fn terminate(mut self) -> ExitStatus {
+        signal(self.child.id(), "TERM");
+        self.child.wait().expect("it ends")
+    }
+
+    fn kill(mut self) {
+        signal(self.child.id(), "KILL");
+        self.child.wait().expect("it ends");
+    }
+}
+
+fn command(data_dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_annals"));
+    command.env_clear().env("PATH", "/usr/bin:/bin").env("ANNALS_DATA_DIR", data_dir).env("ANNALS_LOG", "human");
+    if let Some(bin) = std::env::var_os("ANNALS_PG_BIN") {
+        command.env("ANNALS_PG_BIN", bin);
+    }
+    command
+}
+
+fn signal(pid: u32, name: &str) {
+    let status = Command::new("kill").args(["-s", name, &pid.to_string()]).status().expect("kill runs");
+    assert!(status.success());
+}
+
+fn postmaster(data_dir: &Path) -> Option<u32> {
+    let file = std::fs::read_to_string(data_dir.join("pg/postmaster.pid")).ok()?;
+    file.lines().next()?.parse().ok()
+}
+
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::Builder::new().prefix("annals-own-").tempdir().expect("a folder");
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).expect("its mode can be set");
+    folder
+}
+
+#[test]
+fn data_stay_between_runs_and_the_server_stops_with_us() {
+    let folder = folder();
+    for version in 1..=2 {
+        let served = Served::start(folder.path());
+        assert!(served.said.iter().any(|line| line.contains("the data lies in")), "{:#?}", served.said);
+        assert!(served.said.iter().any(|line| line.contains("curl -i http://")), "{:#?}", served.said);
+        let answer = served.append();
+        assert!(answer.contains("201 Created") && answer.contains(&format!("etag: \"{version}\"")), "{answer}");
+        assert!(postmaster(folder.path()).is_some());
+        assert!(served.terminate().success());
+        assert_eq!(postmaster(folder.path()), None);
+    }
+}
+
+#[test]
+fn after_a_kill_the_next_run_takes_the_server_over() {
+    let folder = folder();
+    let served = Served::start(folder.path());
+    assert!(served.append().contains("201 Created"));
+    let before = postmaster(folder.path()).expect("it runs");
+    served.kill();
+    assert_eq!(postmaster(folder.path()), Some(before));
+    let served = Served::start(folder.path());
+    assert_eq!(postmaster(folder.path()), Some(before));
+    assert!(served.append().contains("etag: \"2\""));
+    assert!(served.terminate().success());
+    assert_eq!(postmaster(folder.path()), None);
+}
+
+#[test]
+fn a_server_that_was_killed_recovers() {
+    let folder = folder();
+    let served = Served::start(folder.path());
+    assert!(served.append().contains("201 Created"));
+    signal(postmaster(folder.path()).expect("it runs"), "KILL");
+    served.kill();
+    let served = Served::start(folder.path());
+    assert!(served.append().contains("etag: \"2\""));
+    assert!(served.terminate().success());
+}
+
+#[test]
+fn commands_share_it_and_the_last_one_stops_it() {
+    let folder = folder();
+    let served = Served::start(folder.path());
+    assert!(served.append().contains("201 Created"));
+    let export = || {
+        let output = command(folder.path()).args(["export"]).output().expect("the binary runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    assert_eq!(export().lines().count(), 2);
+    assert!(served.append().contains("etag: \"2\""), "it goes on after the export");
+    assert!(served.terminate().success());
+    assert_eq!(export().lines().count(), 3);
+    assert_eq!(postmaster(folder.path()), None);
+}
+
+#[test]
+fn data_of_another_version_are_refused_with_the_remedy() {
+    let folder = folder();
+    std::fs::create_dir(folder.path().join("pg")).expect("a folder");
+    std::fs::write(folder.path().join("pg/PG_VERSION"), "9\n").expect("a file");
+    let output = command(folder.path()).output().expect("the binary runs");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("PostgreSQL 9") && said.contains("ANNALS_PG_BIN"), "{said}");
+}

@@ -1,0 +1,148 @@
+//! The plans of the statements that requests run, on 36 months: indexes only, and no month that the bounds exclude.
+
+use chrono::{DateTime, Months, Utc};
+use sqlx::{AssertSqlSafe, Row};
+
+use crate::support::{Session, TestDatabase, at, migrated};
+
+/// What the pool for reads is set to; see src/store/connect.rs.
+const READ_SETTINGS: &str = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off;
+    SET enable_bitmapscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off";
+
+const SQL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/store/sql");
+
+/// 36 months of 500 events each, in 60 streams, all but the last two months rolled up.
+async fn seeded() -> Session {
+    let database = TestDatabase::create_empty().await;
+    migrated(&database.config()).await;
+    let mut session = database.session().await;
+    session.run("SELECT create_event_month(make_timestamptz(2024, 1, 1, 0, 0, 0, 'UTC') + n * interval '1 month') FROM generate_series(0, 38) n").await;
+    session
+        .run(
+            "INSERT INTO events (event_id, aggregate_type, aggregate_id, version, event_type, event_data, occurred_at, global_position)
+             SELECT gen_random_uuid(), 'T' || n % 3, 's' || n % 60, n / 60 + 1, 'E' || n % 5, '{}',
+                    make_timestamptz(2024, 1, 1, 0, 0, 0, 'UTC') + n * interval '3 years' / 18000, n + 1
+               FROM generate_series(0, 17999) n",
+        )
+        .await;
+    session.run("INSERT INTO event_ids SELECT event_id, 1, version, global_position, occurred_at, 0 FROM events").await;
+    session
+        .run(
+            "INSERT INTO streams (aggregate_type, aggregate_id, first_occurred_at, version, last_occurred_at)
+             SELECT aggregate_type, aggregate_id, min(occurred_at), max(version), max(occurred_at) FROM events GROUP BY 1, 2",
+        )
+        .await;
+    session.run("UPDATE partitions SET rolled_up_at = now(), last_position = 1 WHERE starts_at < '2026-11-01Z'").await;
+    session.run("ANALYZE").await;
+    session.run(READ_SETTINGS).await;
+    session
+}
+
+/// The plan of a statement file, as it is run: prepared, with these arguments.
+async fn plan(session: &mut Session, file: &str, arguments: &str) -> String {
+    let sql = std::fs::read_to_string(format!("{SQL}/{file}")).unwrap_or_else(|error| panic!("{file}: {error}"));
+    session.run(&format!("PREPARE statement AS {sql}")).await;
+    let explain = format!("EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) EXECUTE statement ({arguments})");
+    let rows = sqlx::query(AssertSqlSafe(explain)).fetch_all(&mut session.0).await;
+    let rows = rows.unwrap_or_else(|error| panic!("{file}: {error}"));
+    session.run("DEALLOCATE statement").await;
+    let lines: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    lines.join("\n")
+}
+
+fn check(file: &str, plan: &str, months: &[&str]) {
+    assert!(!plan.contains("Seq Scan on events"), "{file} reads a whole month:\n{plan}");
+    assert!(!plan.contains("Seq Scan on streams") && !plan.contains("Seq Scan on event_ids"), "{file}:\n{plan}");
+    let mut touched: Vec<&str> = plan
+        .split_whitespace()
+        .filter(|word| word.starts_with("events_20") && word.len() == "events_2024_01".len())
+        .collect();
+    touched.sort_unstable();
+    touched.dedup();
+    assert_eq!(touched, months, "{file} looks at other months than it has to:\n{plan}");
+}
+
+#[tokio::test]
+async fn every_statement_goes_by_index_and_only_to_the_months_that_it_needs() {
+    let mut session = seeded().await;
+    let times: (DateTime<Utc>, DateTime<Utc>) = sqlx::query_as(
+        "SELECT occurred_at, occurred_at + interval '30 days' FROM events WHERE version = 100 AND aggregate_id = 's1'",
+    )
+    .fetch_one(&mut session.0)
+    .await
+    .expect("an event");
+    let (from, to) = (times.0, times.1);
+    let month = |time: DateTime<Utc>| time.format("events_%Y_%m").to_string();
+    let (here, there) = (month(from), month(to));
+    let open = "'2026-11-01Z'";
+    let open_months = ["events_2026_11", "events_2026_12", "events_2027_01", "events_2027_02", "events_2027_03"];
+
+    for (file, arguments, months) in [
+        ("stream_head.sql", format!("'T1', 's1', {open}"), open_months.to_vec()),
+        (
+            "stream_events_forward.sql",
+            format!("'T1', 's1', 100, 110, 10, '{from}', '{to}'"),
+            vec![here.as_str(), there.as_str()],
+        ),
+        (
+            "stream_events_backward.sql",
+            format!("'T1', 's1', 100, 110, 10, '{from}', '{to}'"),
+            vec![here.as_str(), there.as_str()],
+        ),
+        ("event_at.sql", format!("6001, '{from}'"), vec![here.as_str()]),
+        ("event_location.sql", "gen_random_uuid()".to_owned(), vec![]),
+        ("streams_of_type.sql", format!("'T1', 's1', 10, {open}"), open_months.to_vec()),
+        ("log_head.sql", open.to_owned(), open_months.to_vec()),
+        ("open_from.sql", String::new(), vec![]),
+        ("known_event_ids.sql", "ARRAY[gen_random_uuid()]".to_owned(), vec![]),
+    ] {
+        let plan = match arguments.as_str() {
+            "" => plan_without_arguments(&mut session, file).await,
+            arguments => plan(&mut session, file, arguments).await,
+        };
+        check(file, &plan, &months);
+    }
+
+    // The log is read from a time on: every month after it is still to come, and none before it is touched.
+    let last = at("2026-10-15T00:00:00Z");
+    let log = plan(&mut session, "log_events.sql", &format!("17000, 18000, '{last}', 100")).await;
+    assert!(!log.contains("Seq Scan") && !log.contains("Sort"), "{log}");
+    let before = (last - Months::new(1)).format("events_%Y_%m").to_string();
+    assert!(!log.contains(&before) && log.contains("events_2026_10"), "{log}");
+    let typed = plan(&mut session, "log_events_of_type.sql", &format!("17000, 18000, '{last}', 100, 'T1'")).await;
+    assert!(typed.contains("aggregate_type") && !typed.contains("Seq Scan") && !typed.contains("Sort"), "{typed}");
+}
+
+async fn plan_without_arguments(session: &mut Session, file: &str) -> String {
+    let sql = std::fs::read_to_string(format!("{SQL}/{file}")).unwrap_or_else(|error| panic!("{file}: {error}"));
+    session.texts(&format!("EXPLAIN (COSTS OFF) {sql}")).await.join("\n")
+}
+
+#[tokio::test]
+async fn an_append_goes_by_index_and_to_the_open_months_only() {
+    let mut session = seeded().await;
+    let call = |stream: &str, id: &str| {
+        format!(
+            "CALL append_events(ARRAY['T1'], ARRAY['{stream}'], ARRAY[1], ARRAY[1], ARRAY[-1], ARRAY[1], ARRAY[{id}]::uuid[],
+                ARRAY['E'], ARRAY['{{}}']::jsonb[], ARRAY[NULL]::jsonb[], ARRAY[NULL]::uuid[], ARRAY[NULL]::uuid[], NULL, 0,
+                '2026-12-31T00:00:00Z', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)"
+        )
+    };
+    // Scans are counted in the transaction that makes them; the procedure commits, so the counts are read from the function.
+    let fresh = "gen_random_uuid()";
+    session.run(&call("s1", fresh)).await;
+    session.run("SELECT pg_stat_force_next_flush()").await;
+    session.run("SELECT pg_stat_reset()").await;
+    for n in 0..20 {
+        session.run(&call(&format!("s{}", n % 4), fresh)).await;
+    }
+    session.run("SELECT pg_stat_force_next_flush()").await;
+    let scanned = "SELECT relname::text FROM pg_stat_user_tables
+                    WHERE seq_scan > 0 AND (relname LIKE 'events%' OR relname IN ('streams', 'event_ids')) ORDER BY 1";
+    assert!(session.texts(scanned).await.is_empty());
+    let touched =
+        "SELECT relname::text FROM pg_stat_user_tables WHERE idx_scan > 0 AND relname LIKE 'events%' ORDER BY 1";
+    let touched = session.texts(touched).await;
+    assert!(touched.iter().all(|month| month.as_str() >= "events_2026_11"), "{touched:?}");
+    assert!(touched.contains(&"events_2026_12".to_owned()), "{touched:?}");
+}

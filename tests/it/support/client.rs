@@ -1,0 +1,147 @@
+//! A client that checks what nobody asks for: the rules that every answer keeps.
+
+use annals::http::problem::Code;
+use bytes::Bytes;
+use reqwest::header::HeaderMap;
+use serde_json::Value;
+
+/// Headers that an answer may have; a new one is added here on purpose.
+const HEADERS: &[&str] = &[
+    "allow",
+    "cache-control",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "date",
+    "etag",
+    "idempotent-replayed",
+    "link",
+    "location",
+    "preference-applied",
+    "retry-after",
+    "transfer-encoding",
+    "vary",
+    "x-request-id",
+];
+
+#[must_use = "a call does nothing until it is sent"]
+pub struct Call {
+    request: reqwest::RequestBuilder,
+    path: String,
+}
+
+impl Call {
+    pub(super) fn new(request: reqwest::RequestBuilder, path: &str) -> Self {
+        Self { request, path: path.to_owned() }
+    }
+
+    pub fn header(self, name: &str, value: &str) -> Self {
+        Self { request: self.request.header(name, value), ..self }
+    }
+
+    pub fn json(self, body: &Value) -> Self {
+        self.header("content-type", "application/json").body(body.to_string())
+    }
+
+    pub fn body(self, body: impl Into<reqwest::Body>) -> Self {
+        Self { request: self.request.body(body), ..self }
+    }
+
+    /// The expected version, as a tag.
+    pub fn if_match(self, version: u64) -> Self {
+        self.header("if-match", &format!("\"{version}\""))
+    }
+
+    pub async fn send(self) -> Reply {
+        let answer = self.request.send().await.unwrap_or_else(|error| panic!("{}: {error}", self.path));
+        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+        let body = answer.bytes().await.unwrap_or_else(|error| panic!("{}: {error}", self.path));
+        let reply = Reply { status, headers, body };
+        reply.check(&self.path);
+        reply
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Reply {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().expect("a header of visible characters"))
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8(self.body.to_vec()).expect("UTF-8")
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
+    }
+
+    #[track_caller]
+    pub fn expect_status(self, status: u16) -> Self {
+        assert_eq!(self.status, status, "{}", self.text());
+        self
+    }
+
+    /// A problem with this status and code.
+    #[track_caller]
+    pub fn expect_problem(self, status: u16, code: &str) -> Value {
+        assert_eq!(self.status, status, "{}", self.text());
+        let problem = self.json();
+        assert_eq!(problem["code"], code, "{problem}");
+        problem
+    }
+
+    /// An `invalid_request` whose first error is at this place: `{"pointer": …}`, `{"header": …}` and so on.
+    #[track_caller]
+    pub fn expect_invalid(self, kind: &str, place: &str) {
+        let problem = self.expect_problem(400, "invalid_request");
+        assert_eq!(problem["errors"][0][kind], place, "{problem}");
+    }
+
+    /// The lines of an NDJSON answer.
+    pub fn lines(&self) -> Vec<Value> {
+        assert_eq!(self.header("content-type"), Some("application/x-ndjson"));
+        self.text().lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
+    }
+
+    /// The `version` members of the events of a page.
+    pub fn versions(&self) -> Vec<u64> {
+        let page = self.json();
+        let events = page["events"].as_array().expect("events").clone();
+        events.iter().map(|event| event["version"].as_u64().expect("a version")).collect()
+    }
+
+    #[track_caller]
+    fn check(&self, path: &str) {
+        // Swagger UI is a package's; its pages keep its rules.
+        if path.starts_with("/docs") {
+            return;
+        }
+        for name in self.headers.keys() {
+            assert!(HEADERS.contains(&name.as_str()), "{path} answers with a header {name}");
+        }
+        let request_id = self.header("x-request-id").expect("every answer has a request id");
+        if self.status == 503 {
+            assert!(self.header("retry-after").is_some(), "{path} answers 503 without Retry-After");
+        }
+        if self.status < 400 || path.starts_with("/readyz") && self.status == 503 || self.body.is_empty() {
+            return;
+        }
+        assert_eq!(self.header("content-type"), Some("application/problem+json"), "{path}: {}", self.text());
+        let problem = self.json();
+        let code = problem["code"].as_str().expect("a problem has a code");
+        assert!(Code::parse(code).is_some(), "{path} answers with the unknown code {code}");
+        assert_eq!(problem["type"], format!("/problems/{code}"));
+        assert_eq!(problem["status"], self.status);
+        assert_eq!(problem["instance"], request_id);
+        for member in ["title", "detail"] {
+            assert!(problem[member].as_str().is_some_and(|text| !text.is_empty()), "{path}: {member} of {problem}");
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The database goes away at the worst moment: clear errors, no lost event, no doubled one.
+
+use serde_json::json;
+
+use crate::support::{Proxy, TestApp, TestDatabase, Wanted, event_with_id, events, id};
+
+async fn behind_a_proxy() -> (TestApp, Proxy) {
+    let database = TestDatabase::create().await;
+    let proxy = Proxy::start(&database).await;
+    (TestApp::start_with(proxy.config(&database), database, Wanted::default()).await, proxy)
+}
+
+#[tokio::test]
+async fn an_answer_that_is_lost_after_the_commit_is_asked_for_again() {
+    let (app, proxy) = behind_a_proxy().await;
+    app.append("/streams/Order/1", &["A"]).await;
+    proxy.cut_next_answer();
+    let reply = app.post("/streams/Order/1", &events(&["B"])).if_match(1).send().await;
+    assert!(proxy.has_cut());
+    // Written by the first call, found by the second: once, at one place.
+    assert_eq!(reply.expect_status(200).json()["version"], 2);
+    assert_eq!(app.get("/streams/Order/1").send().await.versions(), [1, 2]);
+    assert_eq!(app.append("/streams/Order/1", &["C"]).await, 3);
+}
+
+#[tokio::test]
+async fn an_outcome_that_cannot_be_learned_is_called_unknown_and_a_retry_tells() {
+    let (app, proxy) = behind_a_proxy().await;
+    app.append("/streams/Order/1", &["A"]).await;
+    proxy.cut_next_answer_and_go_down();
+    let body = event_with_id(&id(1));
+    let unknown = app.post("/streams/Order/1", &body).if_match(1).send().await;
+    unknown.expect_problem(503, "outcome_unknown");
+    proxy.up();
+    let retried = app.post("/streams/Order/1", &body).if_match(1).send().await.expect_status(200);
+    assert_eq!(retried.header("idempotent-replayed"), Some("true"));
+    assert_eq!(retried.json()["version"], 2);
+    assert_eq!(app.get("/streams/Order/1").send().await.versions(), [1, 2]);
+}
+
+#[tokio::test]
+async fn without_a_database_everything_that_needs_it_says_so_and_recovers_by_itself() {
+    let (app, proxy) = behind_a_proxy().await;
+    app.append("/streams/Order/1", &["A"]).await;
+    let event_id = app.get("/streams/Order/1/1").send().await.json()["event_id"].as_str().expect("an id").to_owned();
+    proxy.down();
+    let appends = json!({"appends": [{"aggregate_type": "A", "aggregate_id": "1", "events": [{"event_type": "E", "event_data": 1}]}]});
+    // The writer's resting connection may have been lost with a call on it: then the outcome is unknown, and only then.
+    let first = app.post("/streams/Order/2", &event_with_id(&id(2))).send().await;
+    assert!(first.status == 503, "{first:?}");
+    app.post("/streams/Order/1", &events(&["B"])).send().await.expect_problem(503, "database_unavailable");
+    app.post("/appends", &appends).send().await.expect_problem(503, "database_unavailable");
+    for path in ["/streams/Order/1", "/streams/Order/1/1", "/streams/Order", &format!("/events/{event_id}")] {
+        app.get(path).send().await.expect_problem(503, "database_unavailable");
+    }
+    let ready = app.get("/readyz").send().await.expect_status(503).json();
+    assert_eq!(ready["status"], "unavailable");
+    assert_ne!(ready["checks"]["database"], "ok");
+    assert_eq!(ready["checks"]["writer"], "ok");
+    app.get("/livez").send().await.expect_status(200);
+    app.get("/metrics").send().await.expect_status(200);
+
+    proxy.up();
+    app.get("/readyz").send().await.expect_status(200);
+    assert_eq!(app.append("/streams/Order/1", &["B"]).await, 2);
+    assert_eq!(app.get("/streams/Order/1").send().await.versions(), [1, 2]);
+}
+
+#[tokio::test]
+async fn a_backend_that_is_terminated_costs_nothing() {
+    let app = TestApp::start().await;
+    app.append("/streams/Order/1", &["A"]).await;
+    let mut session = app.database.session().await;
+    for round in 0..5u64 {
+        let terminate = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+                          WHERE datname = current_database() AND application_name = 'annals'";
+        let appended = app.post("/streams/Order/1", &event_with_id(&id(round as u32))).if_match(round + 1);
+        let (reply, _) = tokio::join!(appended.send(), session.number(terminate));
+        assert!(reply.status == 201 || reply.status == 200, "{reply:?}");
+        assert_eq!(reply.json()["version"], round + 2);
+    }
+    assert_eq!(session.number("SELECT count(*) FROM events").await, 6);
+}
+
+#[tokio::test]
+async fn a_database_changed_by_hand_is_a_defect_that_is_told_as_one() {
+    let app = TestApp::start().await;
+    app.append("/streams/Order/1", &["A"]).await;
+    app.database.session().await.run("DROP TABLE event_ids").await;
+    app.post("/streams/Order/1", &events(&["B"])).send().await.expect_problem(500, "internal");
+    app.get(&format!("/events/{}", id(1))).send().await.expect_problem(500, "internal");
+}

@@ -1,0 +1,149 @@
+//! Group commit: requests that meet in one batch do each other no harm.
+
+use annals::store::writer::QueueLimits;
+use serde_json::json;
+
+use crate::support::{TestApp, Wanted, event_with_id, events, id};
+
+/// Sends requests while somebody else holds the append lock: the first waits for it, the others meet in the next batch.
+async fn meet<T>(app: &TestApp, requests: impl Future<Output = T>, count: usize) -> T {
+    let (mut holder, mut watcher) = (app.database.session().await, app.database.session().await);
+    holder.hold_append_lock().await;
+    let release = async {
+        watcher.wait_for_appends_to_queue(1).await;
+        while app.app.writer.queue_length() + 1 < count {
+            tokio::task::yield_now().await;
+        }
+        holder.end().await;
+    };
+    tokio::join!(requests, release).0
+}
+
+#[tokio::test]
+async fn good_conflicting_replayed_and_unreadable_requests_meet_in_one_batch() {
+    let app = TestApp::start().await;
+    app.post("/streams/Order/known", &event_with_id(&id(1))).send().await.expect_status(201);
+    // A value that only PostgreSQL refuses, as an unforeseen one would be.
+    app.database
+        .session()
+        .await
+        .run("ALTER TABLE events ADD CONSTRAINT no_poison CHECK (event_type <> 'Poison')")
+        .await;
+    let requests = async {
+        tokio::join!(
+            app.post("/streams/Order/first", &events(&["A"])).send(),
+            app.post("/streams/Order/good", &events(&["A", "B"])).if_match(0).send(),
+            app.post("/streams/Order/known", &events(&["X"])).if_match(0).send(),
+            app.post("/streams/Order/known", &event_with_id(&id(1))).if_match(5).send(),
+            app.post("/streams/Order/poison", &events(&["Poison"])).send(),
+            app.call("POST", "/streams/Order/x").header("content-type", "application/json").body("{nonsense").send(),
+            app.post("/streams/Order/other", &event_with_id(&id(1))).send(),
+            app.post("/streams/Order/late", &events(&["C"])).if_match(0).send(),
+        )
+    };
+    let (first, good, conflict, replay, poison, unreadable, reused, late) = meet(&app, requests, 7).await;
+    first.expect_status(201);
+    assert_eq!(good.expect_status(201).json()["version"], 2);
+    assert_eq!(conflict.expect_problem(412, "version_conflict")["current_version"], 1);
+    assert_eq!(replay.expect_status(200).header("idempotent-replayed"), Some("true"));
+    poison.expect_problem(500, "internal");
+    unreadable.expect_problem(400, "invalid_request");
+    reused.expect_problem(409, "event_id_reused");
+    late.expect_status(201);
+    let mut session = app.database.session().await;
+    assert_eq!(session.number("SELECT count(*) FROM events").await, 5);
+    assert_eq!(session.number("SELECT max(global_position) FROM events").await, 5);
+    app.get("/streams/Order/poison").send().await.expect_problem(404, "stream_not_found");
+}
+
+#[tokio::test]
+async fn a_batch_is_decided_in_order_and_later_requests_see_earlier_ones() {
+    let app = TestApp::start().await;
+    let requests = async {
+        let appends = (0..20u64).map(|n| app.post("/streams/Order/1", &events(&["E"])).if_match(n % 2).send());
+        futures_util::future::join_all(appends).await
+    };
+    let replies = meet(&app, requests, 20).await;
+    let mut won: Vec<_> = replies.iter().filter(|r| r.status == 201).map(|r| r.json()["version"].as_u64()).collect();
+    won.sort_unstable();
+    assert_eq!(won, [Some(1), Some(2)]);
+    assert!(replies.iter().all(|reply| reply.status == 201 || reply.status == 412));
+    assert!(app.metric("annals_append_batch_requests_count").await < 20.0);
+}
+
+#[tokio::test]
+async fn the_same_request_twice_in_flight_is_a_replay() {
+    let app = TestApp::start().await;
+    let body = event_with_id(&id(1));
+    let requests = async {
+        let sent = (0..10).map(|_| app.post("/streams/Order/1", &body).if_match(0).send());
+        futures_util::future::join_all(sent).await
+    };
+    let replies = meet(&app, requests, 10).await;
+    assert_eq!(replies.iter().filter(|reply| reply.status == 201).count(), 1);
+    assert_eq!(replies.iter().filter(|reply| reply.status == 200).count(), 9);
+}
+
+#[tokio::test]
+async fn a_full_queue_answers_at_once_and_loses_nothing() {
+    let mut wanted = Wanted::default();
+    wanted.settings.queue = QueueLimits { requests: 4, bytes: 1024 * 1024 };
+    let app = TestApp::start_as(wanted).await;
+    let (mut holder, mut watcher) = (app.database.session().await, app.database.session().await);
+    holder.hold_append_lock().await;
+    let post = |n: usize| app.post(&format!("/streams/Order/{n}"), &events(&["E"])).send();
+    let (taken, refused) = tokio::join!(futures_util::future::join_all((0..5).map(post)), async {
+        watcher.wait_for_appends_to_queue(1).await;
+        while app.app.writer.queue_length() < 4 {
+            tokio::task::yield_now().await;
+        }
+        let refused = post(9).await;
+        holder.end().await;
+        refused
+    });
+    refused.expect_problem(503, "overloaded");
+    let written = taken.iter().filter(|reply| reply.status == 201).count();
+    assert_eq!(written, 5, "{taken:?}");
+    app.get("/streams/Order/9").send().await.expect_problem(404, "stream_not_found");
+    assert_eq!(app.metric("annals_appends_total{result=\"overloaded\"}").await, 1.0);
+}
+
+#[tokio::test]
+async fn the_queue_is_bounded_in_bytes_too() {
+    let mut wanted = Wanted::default();
+    wanted.settings.queue = QueueLimits { requests: 100, bytes: 10_000 };
+    let app = TestApp::start_as(wanted).await;
+    let large = json!({"events": [{"event_type": "E", "event_data": "x".repeat(11_000)}]});
+    app.post("/streams/Order/1", &large).send().await.expect_problem(503, "overloaded");
+    app.append("/streams/Order/1", &["E"]).await;
+}
+
+#[tokio::test]
+async fn who_cannot_have_the_lock_in_time_is_told_so_and_nothing_is_written() {
+    let app = TestApp::start().await;
+    let mut holder = app.database.session().await;
+    holder.hold_append_lock().await;
+    app.post("/streams/Order/1", &events(&["E"])).send().await.expect_problem(503, "overloaded");
+    holder.end().await;
+    assert_eq!(app.append("/streams/Order/1", &["E"]).await, 1);
+}
+
+#[tokio::test]
+async fn appends_update_no_row_even_beside_a_long_snapshot() {
+    let app = TestApp::start().await;
+    let mut reader = app.database.session().await;
+    reader.run("BEGIN ISOLATION LEVEL REPEATABLE READ").await;
+    reader.number("SELECT count(*) FROM events").await;
+    for n in 0..50 {
+        app.append(&format!("/streams/Order/{}", n % 3), &["A", "B"]).await;
+    }
+    let touched = "SELECT coalesce(sum(n_tup_upd + n_tup_del), 0)::bigint FROM pg_stat_xact_user_tables";
+    let mut session = app.database.session().await;
+    let dead = "SELECT coalesce(sum(n_tup_upd + n_tup_del), 0)::bigint FROM pg_stat_user_tables
+                 WHERE relname LIKE 'events%' OR relname IN ('streams', 'event_ids')";
+    session.run("SELECT pg_stat_force_next_flush()").await;
+    assert_eq!(session.number(touched).await, 0);
+    assert_eq!(session.number(dead).await, 0);
+    assert_eq!(session.number("SELECT count(*) FROM events").await, 100);
+    reader.end().await;
+}
