@@ -23,6 +23,9 @@ pub(super) const PORT: u16 = 5432;
 const START_MAX: Duration = Duration::from_secs(60);
 /// After this time of an orderly ("fast") shutdown comes an immediate one.
 const STOP_MAX: Duration = Duration::from_secs(30);
+/// How long what is left of a killed server is waited for, and the pause between two tries.
+const LEFTOVERS_MAX: Duration = Duration::from_secs(10);
+const LEFTOVERS_PAUSE: Duration = Duration::from_millis(300);
 const POLL: Duration = Duration::from_millis(10);
 /// What `sockaddr_un` takes, less the name of the socket file.
 const SOCKET_DIR_BYTES_MAX: usize = 90;
@@ -57,10 +60,18 @@ impl Cluster {
         if found.is_none() {
             init(&installation, data_dir, &directory, user)?;
         }
-        let pid = spawn(&installation, data_dir, &directory, user, settings)?;
-        let cluster = Self { directory, major: installation.major, pid };
-        cluster.wait_until_ready(data_dir)?;
-        Ok(cluster)
+        let started = Instant::now();
+        loop {
+            let pid = spawn(&installation, data_dir, &directory, user, settings)?;
+            let cluster = Self { directory: directory.clone(), major: installation.major, pid };
+            match cluster.wait_until_ready(data_dir) {
+                // The processes of a server that was killed take a moment to go, and until then no other one starts.
+                Err(DevDbError::Failed { .. }) if started.elapsed() < LEFTOVERS_MAX => {
+                    std::thread::sleep(LEFTOVERS_PAUSE)
+                }
+                waited => return waited.map(|()| cluster),
+            }
+        }
     }
 
     /// Where its socket is.

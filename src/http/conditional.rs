@@ -34,12 +34,9 @@ pub fn expected_version(headers: &HeaderMap) -> Fallible<ExpectedVersion> {
 
 /// Refuses preconditions where the expected version stands in the body.
 pub fn no_preconditions(headers: &HeaderMap) -> Fallible<()> {
-    for name in [header::IF_MATCH, header::IF_NONE_MATCH] {
-        if headers.contains_key(&name) {
-            return Err(invalid(
-                name.as_str(),
-                "is not taken here: expected_version stands in the body, for each stream",
-            ));
+    for name in [IF_MATCH, IF_NONE_MATCH] {
+        if headers.contains_key(name) {
+            return Err(invalid(name, "is not taken here: expected_version stands in the body, for each stream"));
         }
     }
     Ok(())

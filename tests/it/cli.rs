@@ -22,7 +22,7 @@ fn annals(database: Option<&TestDatabase>) -> Command {
 fn url(database: &TestDatabase) -> String {
     let socket = database.socket();
     let folder = socket.parent().expect("a folder").display().to_string();
-    format!("postgres://annals@/{}?host={}&port=5432", database.name, folder)
+    format!("postgres://annals@localhost/{}?host={folder}", database.name)
 }
 
 async fn output(mut command: Command) -> Output {

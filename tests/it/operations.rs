@@ -42,13 +42,14 @@ async fn metrics_tell_what_happened() {
         ("annals_append_batch_requests_sum", 3.0),
         ("annals_append_queue_length", 0.0),
         ("annals_head_position", 4.0),
-        ("annals_db_pool_connections{state=\"in_use\"}", 0.0),
         ("annals_build_info{version=\"0.1.0\"}", 1.0),
     ] {
         assert_eq!(app.metric(series).await, value, "{series}");
     }
     let route = "annals_http_request_duration_seconds_count{method=\"GET\",route=\"/streams/{aggregate_type}/{aggregate_id}\",status=\"200\"}";
     assert_eq!(app.metric(route).await, 1.0);
+    let pool = async |state: &str| app.metric(&format!("annals_db_pool_connections{{state=\"{state}\"}}")).await;
+    assert!(pool("in_use").await + pool("idle").await >= 1.0);
     assert!(app.metric("annals_db_pool_acquire_seconds_count").await >= 1.0);
     assert!(app.metric("process_resident_memory_bytes").await > 1e6);
     app.get("/metrics?x=1").send().await.expect_invalid("parameter", "x");

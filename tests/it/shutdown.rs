@@ -3,23 +3,29 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::{TestApp, events};
+use crate::support::{TestApp, events, within_a_minute};
 
 #[tokio::test]
 async fn an_append_in_flight_is_answered() {
     let app = TestApp::start().await;
     let (mut holder, mut watcher) = (app.database.session().await, app.database.session().await);
     holder.hold_append_lock().await;
-    let requests = (0..5).map(|n| app.post(&format!("/streams/Order/{n}"), &events(&["E"])).send());
-    let (replies, ()) = tokio::join!(futures_util::future::join_all(requests), async {
+    let post = |n: usize| app.post(&format!("/streams/Order/{n}"), &events(&["E"])).send();
+    let blocked = tokio::sync::Notify::new();
+    let queued = async {
+        blocked.notified().await;
+        futures_util::future::join_all((1..5).map(post)).await
+    };
+    let shut_down = async {
         watcher.wait_for_appends_to_queue(1).await;
-        while app.app.writer.queue_length() < 4 {
-            tokio::task::yield_now().await;
-        }
+        blocked.notify_one();
+        app.wait_for_queue_length(4).await;
         app.app.shutdown.begin();
         holder.end().await;
-    });
-    for reply in replies {
+    };
+    let (first, queued, ()) = tokio::join!(post(0), queued, shut_down);
+    first.expect_status(201);
+    for reply in queued {
         reply.expect_status(201);
     }
     let database = app.database.clone();
@@ -43,9 +49,12 @@ async fn an_append_that_comes_too_late_is_refused_and_not_written() {
     connection.read_exact(&mut asked).await.expect("100 Continue");
     assert!(asked.starts_with(b"HTTP/1.1 100"), "{:?}", String::from_utf8_lossy(&asked));
     app.app.shutdown.begin();
-    while app.app.writer.is_alive() {
-        tokio::task::yield_now().await;
-    }
+    let ended = async {
+        while app.app.writer.is_alive() {
+            tokio::task::yield_now().await;
+        }
+    };
+    within_a_minute("the writer ends", ended).await;
     connection.write_all(body.as_bytes()).await.expect("it is sent");
     let mut answer = String::new();
     connection.read_to_string(&mut answer).await.expect("an answer");

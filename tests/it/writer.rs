@@ -5,18 +5,25 @@ use serde_json::json;
 
 use crate::support::{TestApp, Wanted, event_with_id, events, id};
 
-/// Sends requests while somebody else holds the append lock: the first waits for it, the others meet in the next batch.
+/// Sends requests while a first one waits for the append lock, which somebody else holds: they meet in the next batch.
 async fn meet<T>(app: &TestApp, requests: impl Future<Output = T>, count: usize) -> T {
     let (mut holder, mut watcher) = (app.database.session().await, app.database.session().await);
     holder.hold_append_lock().await;
+    let blocked = tokio::sync::Notify::new();
+    let first = app.post("/streams/Order/first", &events(&["A"])).send();
+    let others = async {
+        blocked.notified().await;
+        requests.await
+    };
     let release = async {
         watcher.wait_for_appends_to_queue(1).await;
-        while app.app.writer.queue_length() + 1 < count {
-            tokio::task::yield_now().await;
-        }
+        blocked.notify_one();
+        app.wait_for_queue_length(count).await;
         holder.end().await;
     };
-    tokio::join!(requests, release).0
+    let (first, answers, ()) = tokio::join!(first, others, release);
+    first.expect_status(201);
+    answers
 }
 
 #[tokio::test]
@@ -31,7 +38,6 @@ async fn good_conflicting_replayed_and_unreadable_requests_meet_in_one_batch() {
         .await;
     let requests = async {
         tokio::join!(
-            app.post("/streams/Order/first", &events(&["A"])).send(),
             app.post("/streams/Order/good", &events(&["A", "B"])).if_match(0).send(),
             app.post("/streams/Order/known", &events(&["X"])).if_match(0).send(),
             app.post("/streams/Order/known", &event_with_id(&id(1))).if_match(5).send(),
@@ -41,8 +47,7 @@ async fn good_conflicting_replayed_and_unreadable_requests_meet_in_one_batch() {
             app.post("/streams/Order/late", &events(&["C"])).if_match(0).send(),
         )
     };
-    let (first, good, conflict, replay, poison, unreadable, reused, late) = meet(&app, requests, 7).await;
-    first.expect_status(201);
+    let (good, conflict, replay, poison, unreadable, reused, late) = meet(&app, requests, 6).await;
     assert_eq!(good.expect_status(201).json()["version"], 2);
     assert_eq!(conflict.expect_problem(412, "version_conflict")["current_version"], 1);
     assert_eq!(replay.expect_status(200).header("idempotent-replayed"), Some("true"));
@@ -68,7 +73,9 @@ async fn a_batch_is_decided_in_order_and_later_requests_see_earlier_ones() {
     won.sort_unstable();
     assert_eq!(won, [Some(1), Some(2)]);
     assert!(replies.iter().all(|reply| reply.status == 201 || reply.status == 412));
-    assert!(app.metric("annals_append_batch_requests_count").await < 20.0);
+    // Two batches: the one that waited, and the one in which all others met.
+    assert_eq!(app.metric("annals_append_batch_requests_count").await, 2.0);
+    assert_eq!(app.metric("annals_append_batch_requests_sum").await, 21.0);
 }
 
 #[tokio::test]
@@ -92,18 +99,25 @@ async fn a_full_queue_answers_at_once_and_loses_nothing() {
     let (mut holder, mut watcher) = (app.database.session().await, app.database.session().await);
     holder.hold_append_lock().await;
     let post = |n: usize| app.post(&format!("/streams/Order/{n}"), &events(&["E"])).send();
-    let (taken, refused) = tokio::join!(futures_util::future::join_all((0..5).map(post)), async {
+    let blocked = tokio::sync::Notify::new();
+    let others = async {
+        blocked.notified().await;
+        futures_util::future::join_all((1..5).map(post)).await
+    };
+    let overflow = async {
         watcher.wait_for_appends_to_queue(1).await;
-        while app.app.writer.queue_length() < 4 {
-            tokio::task::yield_now().await;
-        }
+        blocked.notify_one();
+        app.wait_for_queue_length(4).await;
         let refused = post(9).await;
         holder.end().await;
         refused
-    });
+    };
+    let (first, others, refused) = tokio::join!(post(0), others, overflow);
+    first.expect_status(201);
     refused.expect_problem(503, "overloaded");
-    let written = taken.iter().filter(|reply| reply.status == 201).count();
-    assert_eq!(written, 5, "{taken:?}");
+    for taken in others {
+        taken.expect_status(201);
+    }
     app.get("/streams/Order/9").send().await.expect_problem(404, "stream_not_found");
     assert_eq!(app.metric("annals_appends_total{result=\"overloaded\"}").await, 1.0);
 }

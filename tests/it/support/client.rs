@@ -9,6 +9,7 @@ use serde_json::Value;
 const HEADERS: &[&str] = &[
     "allow",
     "cache-control",
+    "connection",
     "content-encoding",
     "content-length",
     "content-type",

@@ -104,11 +104,27 @@ impl TestApp {
         line.unwrap_or_else(|| panic!("no series {series} in\n{text}")).parse().expect("a number")
     }
 
+    /// Waits until so many requests are in the append queue.
+    pub async fn wait_for_queue_length(&self, length: usize) {
+        let queued = async {
+            while self.app.writer.queue_length() < length {
+                tokio::task::yield_now().await;
+            }
+        };
+        within_a_minute("requests queue", queued).await;
+    }
+
     /// Begins a shutdown and waits for its end; whether it was orderly.
     pub async fn stop(self) -> bool {
         self.app.shutdown.begin();
         self.served.await.expect("the server ends")
     }
+}
+
+/// Fails a test whose condition never comes, instead of letting it hang; nothing depends on how fast it comes.
+pub async fn within_a_minute<T>(what: &str, condition: impl Future<Output = T>) -> T {
+    let limit = std::time::Duration::from_secs(60);
+    tokio::time::timeout(limit, condition).await.unwrap_or_else(|_| panic!("not within a minute: {what}"))
 }
 
 /// A request body with events of these types.

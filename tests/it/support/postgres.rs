@@ -8,9 +8,10 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use super::within_a_minute;
 use annals::devdb::OwnPostgres;
 use annals::store::database::{ConnectOptions, DatabaseConfig};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection, Executor, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor, PgConnection};
 
 const TEMPLATE: &str = "template_of_tests";
 
@@ -146,8 +147,11 @@ impl Session {
     pub async fn wait_for_appends_to_queue(&mut self, count: i64) {
         let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND objid = 1
                           AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
-        while self.number(waiting).await < count {
-            tokio::task::yield_now().await;
-        }
+        let queued = async {
+            while self.number(waiting).await < count {
+                tokio::task::yield_now().await;
+            }
+        };
+        within_a_minute("appends queue for the lock", queued).await;
     }
 }
