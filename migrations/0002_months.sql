@@ -1,14 +1,14 @@
 -- Months: how a partition of events comes into being, and what refuses to change it afterwards.
 
--- Events are history. Whoever has to erase something on purpose disables the trigger first, as the hint says.
+-- Events are history. Whoever has to erase a payload on purpose disables the trigger first, as the hint says.
 CREATE FUNCTION refuse_change() RETURNS trigger
 LANGUAGE plpgsql
 AS $$
 BEGIN
     RAISE EXCEPTION '% on % is refused: events are never changed', TG_OP, TG_TABLE_NAME
         USING ERRCODE = 'insufficient_privilege',
-              HINT = format('To erase on purpose: ALTER TABLE %I DISABLE TRIGGER %I, as its owner.',
-                            TG_TABLE_NAME, TG_NAME);
+              HINT = format('To erase a payload on purpose: ALTER TABLE %I DISABLE TRIGGER %I, as its owner, and UPDATE '
+                            'the row. Never DELETE it: versions and positions have no hole.', TG_TABLE_NAME, TG_NAME);
 END
 $$;
 

@@ -15,6 +15,13 @@ BEGIN
         EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
         END;
     END IF;
+    -- The login serves as annals_app. A superuser may anyway; another one may grant the role that it has just made.
+    IF NOT pg_has_role(current_user, (SELECT oid FROM pg_roles WHERE rolname = 'annals_app'), 'USAGE') THEN
+        BEGIN
+            GRANT annals_app TO CURRENT_USER;
+        EXCEPTION WHEN insufficient_privilege THEN NULL;
+        END;
+    END IF;
 END
 $$;
 

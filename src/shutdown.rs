@@ -3,7 +3,12 @@
 //! Soft (SIGTERM, Ctrl-C): readiness says no, no connection is accepted and no append taken any more; what is in flight
 //! is answered. Hard (a second signal, or the soft stage taking too long): what is still open is dropped.
 
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+use futures_util::FutureExt;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -16,6 +21,8 @@ pub struct Shutdown {
     soft: CancellationToken,
     hard: CancellationToken,
     tasks: TaskTracker,
+    /// A task panicked: the end is not orderly, whatever else.
+    failed: Arc<AtomicBool>,
 }
 
 impl Shutdown {
@@ -43,12 +50,21 @@ impl Shutdown {
         self.hard.cancel();
     }
 
-    /// Runs a task that ends by itself after the soft stage began.
+    /// Runs a task that ends by itself after the soft stage began. Without it the process is of no use: a panic in it
+    /// begins the shutdown, and whoever supervises the process starts a new one.
     pub fn track(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn(task);
+        let shutdown = self.clone();
+        self.tasks.spawn(async move {
+            if AssertUnwindSafe(task).catch_unwind().await.is_err() {
+                tracing::error!("a task panicked: shutting down");
+                shutdown.failed.store(true, Ordering::SeqCst);
+                shutdown.begin();
+            }
+        });
     }
 
-    /// Waits for `serving` and for all tracked tasks, or for the hard stage; whether everything ended by itself.
+    /// Waits for `serving` and for all tracked tasks, or for the hard stage; whether everything ended by itself,
+    /// and nothing panicked.
     pub async fn finish(&self, serving: impl Future<Output = ()>) -> bool {
         self.tasks.close();
         let all = async {
@@ -60,7 +76,7 @@ impl Shutdown {
             tokio::time::sleep(SOFT_STAGE_MAX).await;
         };
         tokio::select! {
-            () = all => true,
+            () = all => !self.failed.load(Ordering::SeqCst),
             () = self.hard.cancelled() => false,
             () = late => false,
         }

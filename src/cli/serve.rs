@@ -43,7 +43,9 @@ async fn serve(
     })?;
     announce(database, &serving);
     let orderly = shutdown.finish(serving.run()).await;
-    app.store.close().await;
+    if orderly {
+        app.store.close().await;
+    }
     Ok(orderly)
 }
 

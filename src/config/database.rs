@@ -103,9 +103,13 @@ fn from_url(url: &str) -> Result<ConnectOptions, ConfigError> {
 
 fn from_parts(parts: &[(&'static str, Option<String>); 5]) -> Result<ConnectOptions, ConfigError> {
     let [host, name, user, port, password] = parts;
+    let given: Vec<_> = parts.iter().filter(|(_, value)| value.is_some()).map(|(name, _)| *name).collect();
     let required = |(variable, value): &(&str, Option<String>)| {
         value.clone().ok_or_else(|| {
-            ConfigError(format!("{variable} is not set: DATABASE_HOST, DATABASE_NAME and DATABASE_USER go together"))
+            ConfigError(format!(
+                "{} is set, and {variable} is not: DATABASE_HOST, DATABASE_NAME and DATABASE_USER go together",
+                given.join(", ")
+            ))
         })
     };
     let port = match &port.1 {

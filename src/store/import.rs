@@ -2,6 +2,8 @@
 //!
 //! Their times may be kept, which is why an import has a connection of its own: no service may set the time of an event.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
@@ -51,9 +53,12 @@ impl Importer {
         Ok(sqlx::query_scalar(KNOWN_EVENT_IDS).bind(event_ids).fetch_one(&mut self.connection).await?)
     }
 
-    /// Makes the months that events between these times need.
-    pub async fn create_months(&mut self, from: DateTime<Utc>, to: DateTime<Utc>) -> Result<(), StoreError> {
-        Ok(months::create_between(&mut self.connection, from, to).await?)
+    /// Makes the months that are missing, each named by a time in it.
+    pub async fn create_months(&mut self, months: &BTreeMap<String, DateTime<Utc>>) -> Result<(), StoreError> {
+        for time in months.values() {
+            months::create_between(&mut self.connection, *time, *time).await?;
+        }
+        Ok(())
     }
 
     /// Writes events in order, each with the time that it is given; without times they occur now.

@@ -85,9 +85,11 @@ impl Store {
     /// Whether PostgreSQL answers, and takes writes.
     pub async fn check_writable(&self) -> Result<(), StoreError> {
         let mut connection = self.acquire().await?;
-        let standby: bool = sqlx::query_scalar("SELECT pg_is_in_recovery()").fetch_one(&mut *connection).await?;
-        if standby {
-            Err(sqlx::Error::Protocol("the database is a standby, or recovering".to_owned()).into())
+        let read_only: bool = sqlx::query_scalar("SELECT current_setting('transaction_read_only')::boolean")
+            .fetch_one(&mut *connection)
+            .await?;
+        if read_only {
+            Err(sqlx::Error::Protocol("the database is read-only: a standby, or set so".to_owned()).into())
         } else {
             Ok(())
         }

@@ -281,9 +281,10 @@ impl WriterTask {
                     self.connection = None;
                     return Err(failed(sent, StoreError::Unavailable(Arc::new(error))));
                 }
-                Failure::MonthMissing | Failure::Refused | Failure::Unexpected => {
+                Failure::MonthMissing | Failure::Refused => {
                     return Err(failed(sent, StoreError::Internal(Arc::new(error))));
                 }
+                Failure::Unexpected => return Err(failed(sent, StoreError::Unavailable(Arc::new(error)))),
             }
         }
     }

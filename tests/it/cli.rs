@@ -82,7 +82,10 @@ async fn real_events_go_in_once_and_come_out_as_they_were() {
                    FROM events GROUP BY 1, 2) e USING (aggregate_type, aggregate_id)
                   WHERE e.version <> e.count OR s.version > e.version";
     assert_eq!(session.number(heads).await, 0);
-    assert!(session.number("SELECT count(*) FROM partitions WHERE rolled_up_at IS NOT NULL").await >= 17);
+    // Months with events were made, and all of them rolled up but the last one.
+    let months = "SELECT count(DISTINCT date_trunc('month', occurred_at AT TIME ZONE 'UTC')) FROM events";
+    let rolled_up = "SELECT count(*) FROM partitions WHERE rolled_up_at IS NOT NULL AND events > 0";
+    assert_eq!(session.number(rolled_up).await, session.number(months).await - 1);
 
     // The service reads and goes on where the import ended.
     let app = TestApp::start_on(database.clone(), Default::default()).await;
@@ -129,7 +132,7 @@ async fn what_is_exported_can_be_imported_elsewhere() {
     let output = output.await.expect("it ends");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(exports(second).await, exported);
-    assert_eq!(run(&first, &["export", "--type", "T", "--id", "none"]).await.0, false);
+    assert!(!run(&first, &["export", "--type", "T", "--id", "none"]).await.0);
 }
 
 #[tokio::test]
@@ -273,7 +276,7 @@ async fn healthcheck_asks_a_running_server() {
     assert!(healthy.status.success() && String::from_utf8_lossy(&healthy.stdout).contains("\"status\":\"ok\""));
     let port = address.rsplit(':').next().expect("a port");
     assert!(ask(format!("0.0.0.0:{port}")).await.status.success());
-    app.database.session().await.run("UPDATE annals_migrations SET version = 9999 WHERE version = 4").await;
+    app.database.session().await.run("DELETE FROM annals_migrations WHERE version = 4").await;
     assert!(!ask(address.clone()).await.status.success());
     assert!(app.stop().await);
     assert!(!ask(address).await.status.success());

@@ -15,21 +15,20 @@ struct Served {
 
 impl Served {
     fn start(data_dir: &Path) -> Self {
-        let mut child = command(data_dir)
-            .env("ANNALS_LISTEN", "127.0.0.1:0")
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary runs");
-        let mut said = Vec::new();
-        for line in BufReader::new(child.stderr.as_mut().expect("a pipe")).lines() {
+        let mut command = command(data_dir);
+        let child = command.env("ANNALS_LISTEN", "127.0.0.1:0").stderr(Stdio::piped()).spawn();
+        let mut served = Self { child: child.expect("the binary runs"), address: String::new(), said: Vec::new() };
+        let log = served.child.stderr.take().expect("a pipe");
+        for line in BufReader::new(log).lines() {
             let line = line.expect("UTF-8");
-            said.push(line.clone());
-            if let Some((_, address)) = line.split_once("listening on http://") {
-                let address = address.trim_end_matches(['"', '}']).to_owned();
-                return Self { child, address, said };
+            let address = line.split_once("listening on http://").map(|(_, address)| address.to_owned());
+            served.said.push(line);
+            if let Some(address) = address {
+                served.address = address;
+                return served;
             }
         }
-        panic!("it does not listen: {said:#?}");
+        panic!("it does not listen: {:#?}", served.said);
     }
 
     fn request(&self, request: &str) -> String {
@@ -56,6 +55,14 @@ impl Served {
     fn kill(mut self) {
         signal(self.child.id(), "KILL");
         self.child.wait().expect("it ends");
+    }
+}
+
+/// A test that fails leaves nothing running.
+impl Drop for Served {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
     }
 }
 

@@ -87,6 +87,6 @@ async fn a_database_changed_by_hand_is_a_defect_that_is_told_as_one() {
     let app = TestApp::start().await;
     app.append("/streams/Order/1", &["A"]).await;
     app.database.session().await.run("DROP TABLE event_ids").await;
-    app.post("/streams/Order/1", &events(&["B"])).send().await.expect_problem(500, "internal");
+    app.post("/streams/Order/1", &events(&["B"])).send().await.expect_problem(503, "database_unavailable");
     app.get(&format!("/events/{}", id(1))).send().await.expect_problem(500, "internal");
 }

@@ -5,7 +5,7 @@
 
 mod line;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -18,6 +18,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use uuid::Uuid;
 
 use super::Database;
+use crate::clock::Clock;
 use crate::config::DatabaseArgs;
 use crate::domain::append::{Append, AppendRequest, Outcome, REQUEST_EVENTS_MAX};
 use crate::store::import::{ImportError, Importer};
@@ -26,6 +27,8 @@ use line::{ImportEvent, Line, Ordinals};
 
 /// Bytes of payload that one commit carries, roughly.
 const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Clocks differ; a time that is further ahead of ours is a mistake.
+const AHEAD_MAX: chrono::Duration = chrono::Duration::days(1);
 /// A line longer than this is none.
 const LINE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
@@ -77,9 +80,7 @@ async fn import(file: &mut File, time: Time, database: &Database) -> anyhow::Res
     migrate::migrate(&database.config).await?;
     let mut importer = Importer::open(&database.config).await?;
     let checked = check(file, time, &mut importer).await?;
-    if let (Time::Keep, Some((first, last))) = (time, checked.new_times) {
-        importer.create_months(first, last).await?;
-    }
+    importer.create_months(&checked.months).await?;
     let imported = write(file, time, &mut importer, checked.bytes).await?;
     importer.finish().await?;
     Ok(imported)
@@ -88,8 +89,8 @@ async fn import(file: &mut File, time: Time, database: &Database) -> anyhow::Res
 /// What the first pass found.
 struct Checked {
     bytes: u64,
-    /// The first and the last time in the file of what may be new: nothing before the log's end is.
-    new_times: Option<(DateTime<Utc>, DateTime<Utc>)>,
+    /// The months of what may be new, each by a time in it: nothing before the log's end is.
+    months: BTreeMap<String, DateTime<Utc>>,
 }
 
 /// The first pass: every line is an event that may enter, and none goes back in time. Writes nothing.
@@ -98,7 +99,8 @@ async fn check(file: &mut File, time: Time, importer: &mut Importer) -> anyhow::
     let progress = progress("checking", bytes);
     let log_ends = importer.last_occurred_at().await?;
     let mut last: Option<DateTime<Utc>> = None;
-    let mut new_times: Option<(DateTime<Utc>, DateTime<Utc>)> = None;
+    let mut months = BTreeMap::new();
+    let latest = Clock::system().now() + AHEAD_MAX;
     let mut before_the_end: Vec<(u64, Uuid, DateTime<Utc>)> = Vec::new();
     let mut lines = Lines::of(file)?;
     while let Some(event) = lines.next_event(&progress)? {
@@ -106,6 +108,12 @@ async fn check(file: &mut File, time: Time, importer: &mut Importer) -> anyhow::
             continue;
         }
         let number = lines.number;
+        if event.occurred_at.is_some_and(|occurred_at| occurred_at > latest) {
+            bail!(
+                "line {number} occurred in the future; nothing was written. The log's times never go back, so that every \
+                 event after it would have that time. Correct it, or import with --time=now"
+            );
+        }
         let Some(occurred_at) = event.occurred_at else {
             bail!("line {number} has no occurred_at; nothing was written. Add it, or import with --time=now");
         };
@@ -124,7 +132,7 @@ async fn check(file: &mut File, time: Time, importer: &mut Importer) -> anyhow::
         if log_ends.is_some_and(|end| occurred_at < end) {
             before_the_end.push((number, event.event.event_id, occurred_at));
         } else {
-            new_times = Some((new_times.map_or(occurred_at, |(first, _)| first), occurred_at));
+            months.entry(occurred_at.format("%Y-%m").to_string()).or_insert(occurred_at);
         }
         if before_the_end.len() >= REQUEST_EVENTS_MAX {
             refuse_unknown(importer, log_ends, &before_the_end).await?;
@@ -133,7 +141,7 @@ async fn check(file: &mut File, time: Time, importer: &mut Importer) -> anyhow::
     }
     refuse_unknown(importer, log_ends, &before_the_end).await?;
     progress.finish_and_clear();
-    Ok(Checked { bytes, new_times })
+    Ok(Checked { bytes, months })
 }
 
 async fn refuse_unknown(

@@ -63,7 +63,8 @@ pub async fn ready(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Re
     let database = check(app.store.check_writable()).await;
     let schema = match &database {
         Ok(()) => check(app.store.schema_version()).await.and_then(|found| match (found, migrate::known_version()) {
-            (found, known) if found == known => Ok(()),
+            // A newer one comes with a rolling deploy: what it changes must not break the programs before it.
+            (found, known) if found >= known => Ok(()),
             (found, known) => Err(format!("at version {found}, and this program needs {known}")),
         }),
         Err(_) => Err("not known while the database is away".to_owned()),

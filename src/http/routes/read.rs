@@ -1,8 +1,10 @@
 //! Reads: a stream, one event, the streams of a type.
 
+use std::convert::Infallible;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
@@ -17,6 +19,7 @@ use crate::app::App;
 use crate::domain::name::{StreamId, check_path_name};
 use crate::domain::version::Version;
 use crate::http::conditional::{etag, not_modified};
+use crate::http::middleware::RequestId;
 use crate::http::negotiate::{self, JSON, NDJSON};
 use crate::http::path::{PathParams, link, segment, stream_path};
 use crate::http::problem::{Code, FieldError, Problem, ProblemSchema, Refusal};
@@ -97,6 +100,7 @@ pub struct ListedStreamOut {
 pub async fn read_stream(
     State(app): State<Arc<App>>,
     method: Method,
+    Extension(request_id): Extension<RequestId>,
     path: PathParams,
     uri: Uri,
     headers: HeaderMap,
@@ -116,10 +120,13 @@ pub async fn read_stream(
     }
     let content_type = [(header::CONTENT_TYPE, HeaderValue::from_static(media_type))];
     if method == Method::HEAD {
-        return Ok((common, content_type).into_response());
+        // A body of unknown length: no Content-Length may say that the page is empty (RFC 9110 section 8.6).
+        let no_body = Body::from_stream(stream::empty::<Result<Bytes, Infallible>>());
+        return Ok((common, content_type, no_body).into_response());
     }
     if media_type == NDJSON {
-        let lines = Lines { app, stream, head, left: read.range(), limit: read.limit.unwrap_or(usize::MAX), count: 0 };
+        let limit = read.limit.unwrap_or(usize::MAX);
+        let lines = Lines { app, stream, head, left: read.range(), limit, count: 0, request_id };
         return Ok((common, content_type, lines.into_body()).into_response());
     }
     let (page, next) = write_page(&app, &stream, &head, &read).await?;
@@ -355,6 +362,7 @@ struct Lines {
     left: VersionRange,
     limit: usize,
     count: usize,
+    request_id: RequestId,
 }
 
 impl Lines {
@@ -362,9 +370,9 @@ impl Lines {
         Body::from_stream(stream::unfold(Some(self), |lines| async {
             let mut lines = lines?;
             match lines.piece().await {
-                Ok((piece, true)) => Some((Ok::<_, std::convert::Infallible>(piece), None)),
+                Ok((piece, true)) => Some((Ok::<_, Infallible>(piece), None)),
                 Ok((piece, false)) => Some((Ok(piece), Some(lines))),
-                Err(problem) => Some((Ok(broken_off(&problem)), None)),
+                Err(problem) => Some((Ok(broken_off(&problem, &lines.request_id)), None)),
             }
         }))
     }
@@ -391,9 +399,9 @@ impl Lines {
 }
 
 /// The line that says that what was sent is not everything.
-fn broken_off(problem: &Problem) -> Bytes {
+fn broken_off(problem: &Problem, request_id: &RequestId) -> Bytes {
     let mut line = b"{\"error\":".to_vec();
-    line.extend_from_slice(&problem.body(""));
+    line.extend_from_slice(&problem.body(&request_id.0));
     line.extend_from_slice(b"}\n");
     line.into()
 }

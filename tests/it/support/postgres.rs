@@ -38,6 +38,7 @@ async fn start() -> Server {
     let settings = ["max_connections=400", "shared_buffers=256MB", "max_locks_per_transaction=256"];
     let postgres = OwnPostgres::start_in(folder.clone(), bin, &settings).await.expect("PostgreSQL starts");
     eprintln!("testing against PostgreSQL {}", postgres.major());
+    #[expect(clippy::zombie_processes, reason = "it outlives this process, to clean up after it")]
     let mut lifeline = Command::new("/bin/sh")
         .args(["-c", "read _; kill -INT $0; while kill -0 $0; do sleep 0.1; done; rm -rf \"$1\""])
         .args([&postgres.pid().to_string(), &folder.display().to_string()])
