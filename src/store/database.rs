@@ -28,6 +28,11 @@ pub fn parse_url(url: &str) -> Option<ConnectOptions> {
     ConnectOptions::from_str(url).ok().filter(|_| scheme)
 }
 
+/// The options as a URL, password included: for another process, not for a log.
+pub fn to_url(options: &ConnectOptions) -> String {
+    options.to_url_lossy().to_string()
+}
+
 /// Makes the database `name` over a connection to another one, if it is not there. `name` is a plain identifier.
 pub async fn create_if_missing(other: &ConnectOptions, name: &'static str) -> Result<(), StoreError> {
     let mut connection = other.connect().await?;

@@ -8,7 +8,7 @@
 //! | keep the months | [`months`] |
 //! | bring the schema up to date | [`migrate`] |
 //! | import | [`import`] |
-//! | which database | [`database`] |
+//! | which database; databases of a benchmark | [`database`], [`scratch`] |
 //!
 //! Reads take a pooled connection for one short statement at a time: a client that reads slowly holds none.
 
@@ -21,6 +21,7 @@ pub mod log;
 pub mod migrate;
 pub mod months;
 pub mod read;
+pub mod scratch;
 pub mod writer;
 
 use std::sync::Arc;

@@ -74,7 +74,7 @@ pub struct Writer {
 
 /// A request in the queue.
 struct Pending {
-    request: AppendRequest,
+    request: Arc<AppendRequest>,
     answer: oneshot::Sender<Answer>,
     stage: Arc<Stage>,
     /// Held until the request is answered: the bytes that the queue is bounded by.
@@ -124,7 +124,7 @@ impl Writer {
     }
 
     /// Appends, or says why not. Once the request is taken it is carried out, whoever stops waiting.
-    pub async fn submit(&self, request: AppendRequest) -> Answer {
+    pub async fn submit(&self, request: Arc<AppendRequest>) -> Answer {
         let size = u32::try_from(request.size()).unwrap_or(u32::MAX);
         let room = self.room.clone().try_acquire_many_owned(size).map_err(|_| StoreError::Overloaded)?;
         let (answer, answered) = oneshot::channel();
@@ -236,7 +236,7 @@ impl WriterTask {
     /// Has a batch decided; submits it again, with the same ids, when the connection breaks before the answer.
     async fn decide(&mut self, batch: &[Pending]) -> Result<Decided, StoreError> {
         let store = self.store.clone();
-        let arrays = Batch::new(batch.iter().map(|pending| &pending.request));
+        let arrays = Batch::new(batch.iter().map(|pending| pending.request.as_ref()));
         let started = Instant::now();
         let mut sent = false;
         let mut month_made = false;

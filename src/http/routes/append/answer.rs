@@ -1,6 +1,7 @@
 //! What an append answers: where the events stand, or why nothing was written.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use axum::Json;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
@@ -85,7 +86,7 @@ pub(super) enum Decision {
 }
 
 /// Has a request written and counts how it ended.
-pub(super) async fn submit(app: &App, request: &AppendRequest) -> Result<Decision, Box<Problem>> {
+pub(super) async fn submit(app: &App, request: &Arc<AppendRequest>) -> Result<Decision, Box<Problem>> {
     let timer = app.metrics.append_duration_seconds.start_timer();
     let outcome = app.writer.submit(request.clone()).await;
     timer.observe_duration();

@@ -70,7 +70,7 @@ pub async fn append_to_stream(
     let mut door = Door::new(app.settings.max_body_bytes);
     let events = door.let_in("/events", &sent.events, options.defaults, |n| options.event_id(&app, &stream, n))?;
     door.inspect("/events", &sent.events)?;
-    let request = AppendRequest { appends: vec![Append { stream, expected, events }] };
+    let request = Arc::new(AppendRequest { appends: vec![Append { stream, expected, events }] });
 
     match submit(&app, &request).await? {
         Decision::Appended { status, replayed, appended } => {
@@ -123,7 +123,7 @@ pub async fn append_to_streams(
     conditional::no_preconditions(&headers)?;
     let options = Options::of(&headers)?;
     let sent: AppendsIn = body::parse(&body)?;
-    let request = AppendRequest { appends: appends(&app, sent, &options)? };
+    let request = Arc::new(AppendRequest { appends: appends(&app, sent, &options)? });
 
     match submit(&app, &request).await? {
         Decision::Appended { status, replayed, appended } => {
