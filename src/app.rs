@@ -42,6 +42,7 @@ impl App {
     ) -> Result<Arc<Self>, StoreError> {
         let metrics = Arc::new(Metrics::new());
         let store = Store::open(database, clock.clone(), metrics.clone()).await?;
+        store.keep_months().await?;
         let (writer, writing) = Writer::start(store.clone(), settings.queue, shutdown.soft());
         shutdown.track(writing);
         let app = Arc::new(Self { settings, store, writer, metrics, clock, shutdown });

@@ -14,7 +14,7 @@ use crate::config::DatabaseArgs;
 use crate::domain::name::{StreamId, check_path_name};
 use crate::http::wire::write_event;
 use crate::store::log::LogCursor;
-use crate::store::read::{Direction, VersionRange};
+use crate::store::read::{Direction, Pace, VersionRange};
 use crate::store::{Store, StoredEvent, migrate};
 use crate::telemetry::metrics::Metrics;
 
@@ -37,7 +37,7 @@ pub struct ExportArgs {
 
 pub async fn run(args: ExportArgs) -> anyhow::Result<ExitCode> {
     let database = Database::open(&args.database).await?;
-    let exported = export(&args, &database).await;
+    let exported = super::until_interrupted(export(&args, &database)).await;
     database.close().await?;
     exported?;
     Ok(ExitCode::SUCCESS)
@@ -79,8 +79,9 @@ async fn export_log(store: &Store, aggregate_type: Option<&str>, lines: &mut Lin
 async fn export_stream(store: &Store, stream: &StreamId, lines: &mut Lines<'_>) -> anyhow::Result<String> {
     let head = store.stream_head(stream).await?.with_context(|| format!("the stream {stream} has no event"))?;
     let mut left = VersionRange { from: 1, to: head.version, direction: Direction::Forward };
+    let mut pace = Pace::default();
     while !left.is_empty() {
-        left = store.read_stream(stream, &head, left, usize::MAX, |event| lines.take(event)).await?;
+        left = store.read_stream(stream, &head, left, usize::MAX, &mut pace, |event| lines.take(event)).await?;
         lines.flush()?;
     }
     Ok(format!("\"version\":{}", head.version))

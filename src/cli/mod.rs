@@ -66,6 +66,17 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     })
 }
 
+/// Runs a command's work until Ctrl-C or SIGTERM, so that what it started is stopped in any case.
+async fn until_interrupted<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    tokio::select! {
+        done = work => done,
+        _ = interrupt.recv() => anyhow::bail!("interrupted"),
+        _ = terminate.recv() => anyhow::bail!("interrupted"),
+    }
+}
+
 /// The database of a command: the configured one, or Annals' own, which is stopped again by [`Database::close`] if this
 /// command started it.
 struct Database {

@@ -8,6 +8,7 @@ use crate::clock::Clock;
 use crate::config::ServeArgs;
 use crate::http;
 use crate::shutdown::Shutdown;
+use crate::store::database::place;
 use crate::store::migrate;
 
 pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
@@ -59,10 +60,9 @@ fn announce(database: &Database, serving: &http::Serving) {
             own.major(),
         ),
         None => tracing::info!(
-            "the data lies in the database {} on {}:{}",
+            "the data lies in the database {} {}",
             database.config.options.get_database().unwrap_or("of the user's name"),
-            database.config.options.get_host(),
-            database.config.options.get_port(),
+            place(&database.config.options),
         ),
     }
     tracing::info!(

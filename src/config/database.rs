@@ -116,7 +116,9 @@ fn from_parts(parts: &[(&'static str, Option<String>); 5]) -> Result<ConnectOpti
         None => 5432,
         Some(port) => port
             .parse()
-            .map_err(|_| ConfigError(format!("DATABASE_PORT={port} is not a port: 1 to 65535 is expected")))?,
+            .ok()
+            .filter(|port: &u16| *port > 0)
+            .ok_or_else(|| ConfigError(format!("DATABASE_PORT={port} is not a port: 1 to 65535 is expected")))?,
     };
     let options = ConnectOptions::new_without_pgpass()
         .host(&required(host)?)

@@ -54,6 +54,7 @@ pub struct ServeArgs {
 impl ServeArgs {
     /// Checks what one value alone cannot tell.
     pub fn settings(&self) -> Result<Settings, ConfigError> {
+        refuse_what_is_not_built_yet()?;
         if !self.annals_listen.ip().is_loopback() && !self.annals_allow_anonymous {
             return Err(ConfigError(format!(
                 "ANNALS_LISTEN={} is not a loopback address, and anybody who reaches it may read and append. Set \
@@ -66,6 +67,17 @@ impl ServeArgs {
             snapshot_every: self.snapshot_every,
             queue: QueueLimits::default(),
         })
+    }
+}
+
+/// Settings that the design has and this version does not: ignoring them would be worse than not starting.
+const NOT_BUILT_YET: &[&str] = &["ANNALS_AUTH", "DATABASE_READ_URL", "ARCHIVE_AFTER", "ARCHIVE_URL"];
+
+fn refuse_what_is_not_built_yet() -> Result<(), ConfigError> {
+    let set = |name: &&&str| std::env::var_os(name).is_some_and(|value| !value.is_empty() && value != "none");
+    match NOT_BUILT_YET.iter().find(set) {
+        Some(name) => Err(ConfigError(format!("{name} is set, and this version has no such setting yet: unset it"))),
+        None => Ok(()),
     }
 }
 
@@ -103,11 +115,13 @@ impl LogArgs {
 }
 
 fn log_level(value: &str) -> Result<String, String> {
-    match value.parse::<tracing_subscriber::EnvFilter>() {
-        Ok(_) if !value.trim().is_empty() => Ok(value.to_owned()),
-        Ok(_) => Err("must not be empty".to_owned()),
-        Err(error) => Err(error.to_string()),
+    // A word that is no level would be read as the name of a module, and silence everything else.
+    let levels = ["off", "error", "warn", "info", "debug", "trace"];
+    let unknown = value.split(',').map(str::trim).find(|part| !part.contains('=') && !levels.contains(part));
+    if let Some(unknown) = unknown {
+        return Err(format!("{unknown:?} is no level: {}", levels.join(", ")));
     }
+    value.parse::<tracing_subscriber::EnvFilter>().map(|_| value.to_owned()).map_err(|error| error.to_string())
 }
 
 /// Where the PostgreSQL that Annals runs by itself lives.

@@ -200,7 +200,8 @@ fn spawn(
     let mut postgres = command(installation, "postgres", user);
     postgres.arg("-D").arg(directory);
     let socket = format!("unix_socket_directories={}", directory.display());
-    for setting in ["listen_addresses=", &socket, &format!("port={PORT}")] {
+    // Every month is a table with its indexes, and a statement that is planned locks them all.
+    for setting in ["listen_addresses=", &socket, &format!("port={PORT}"), "max_locks_per_transaction=256"] {
         postgres.args(["-c", setting]);
     }
     for setting in settings {

@@ -55,9 +55,11 @@ pub enum DevDbError {
     NoUser,
     #[error("{what}: {output}")]
     Failed { what: &'static str, output: String },
+    #[error("ANNALS_DATA_DIR={}: the folder cannot be made: {error}", path.display())]
+    DataDir { path: PathBuf, error: io::Error },
     #[error("{}: {error}", path.display())]
     Io { path: PathBuf, error: io::Error },
-    #[error("the PostgreSQL that was started cannot be used: {0}")]
+    #[error("the PostgreSQL that was started cannot be used")]
     Database(#[from] StoreError),
 }
 
@@ -97,7 +99,7 @@ impl OwnPostgres {
     }
 
     fn start_blocking(data_dir: &Path, bin: Option<PathBuf>, settings: &[String]) -> Result<Self, DevDbError> {
-        fs::create_dir_all(data_dir).map_err(DevDbError::io(data_dir))?;
+        fs::create_dir_all(data_dir).map_err(|error| DevDbError::DataDir { path: data_dir.to_owned(), error })?;
         let data_dir = fs::canonicalize(data_dir).map_err(DevDbError::io(data_dir))?;
         let user = user::to_run_as()?;
         if user.is_some() {

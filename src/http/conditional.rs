@@ -50,18 +50,30 @@ pub fn not_modified(headers: &HeaderMap, version: Version) -> Fallible<bool> {
         if value == "*" {
             return Ok(true);
         }
-        for tag in value.split(',') {
-            let tag = tag.trim();
-            let tag = tag.strip_prefix("W/").unwrap_or(tag);
-            if opaque(tag).is_none() {
-                return Err(not_a_tag(IF_NONE_MATCH));
-            }
-            if tag.as_bytes() == current.as_bytes() {
-                return Ok(true);
-            }
+        let tags = tags(value).ok_or_else(|| not_a_tag(IF_NONE_MATCH))?;
+        if tags.iter().any(|tag| tag.as_bytes() == current.as_bytes()) {
+            return Ok(true);
         }
     }
     Ok(false)
+}
+
+/// The tags of a list, in their quotes and without their weakness; empty elements are passed over (RFC 9110 section 5.6.1).
+fn tags(list: &str) -> Option<Vec<&str>> {
+    let mut found = Vec::new();
+    let mut rest = list.trim_start_matches([' ', '\t', ',']);
+    while !rest.is_empty() {
+        let quoted = rest.strip_prefix("W/").unwrap_or(rest);
+        let inside = quoted.strip_prefix('"')?.find('"')?;
+        let (tag, after) = quoted.split_at(inside + 2);
+        found.push(tag);
+        let next = after.trim_start_matches([' ', '\t']);
+        if !next.is_empty() && !next.starts_with(',') {
+            return None;
+        }
+        rest = next.trim_start_matches([' ', '\t', ',']);
+    }
+    Some(found)
 }
 
 fn version_tag(tag: &str) -> Fallible<u64> {
@@ -69,7 +81,10 @@ fn version_tag(tag: &str) -> Fallible<u64> {
         return Err(invalid(IF_MATCH, "takes one tag, not a list: an append expects one version"));
     }
     let strong = tag.strip_prefix("W/").unwrap_or(tag);
-    let digits = opaque(strong).filter(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()));
+    let plain = |digits: &&str| {
+        digits.bytes().all(|byte| byte.is_ascii_digit()) && (*digits == "0" || !digits.starts_with('0'))
+    };
+    let digits = opaque(strong).filter(plain);
     digits.and_then(|digits| digits.parse().ok()).ok_or_else(|| not_a_tag(IF_MATCH))
 }
 
@@ -118,8 +133,18 @@ mod tests {
     #[test]
     fn headers_that_are_not_understood_are_refused() {
         use header::{IF_MATCH, IF_NONE_MATCH};
-        for value in ["41", "\"a\"", "\"\"", "\"-1\"", "\"+1\"", "\"1\", \"2\"", "", "\"1", "\"99999999999999999999\""]
-        {
+        for value in [
+            "41",
+            "\"a\"",
+            "\"\"",
+            "\"-1\"",
+            "\"+1\"",
+            "\"1\", \"2\"",
+            "",
+            "\"005\"",
+            "\"1",
+            "\"99999999999999999999\"",
+        ] {
             assert_eq!(expected(&[(IF_MATCH, value)]), Err(()), "{value}");
         }
         assert_eq!(expected(&[(IF_NONE_MATCH, "\"1\"")]), Err(()));
@@ -138,6 +163,8 @@ mod tests {
         assert_eq!(has("*"), Ok(true));
         assert_eq!(has("\"42\""), Ok(false));
         assert_eq!(has("\"other\""), Ok(false));
+        assert_eq!(has("\"a,b\",, \"43\" ,"), Ok(true));
+        assert_eq!(has("\"42\" \"43\""), Err(()));
         assert_eq!(has("43"), Err(()));
     }
 }

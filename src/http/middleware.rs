@@ -31,7 +31,7 @@ pub async fn observe(State(app): State<Arc<App>>, mut request: Request, next: Ne
     request.extensions_mut().insert(RequestId(id.clone()));
 
     // What is logged on the way carries the id too.
-    let span = tracing::info_span!("request", request_id = id);
+    let span = tracing::info_span!("request", request_id = id, trace_id = trace_id(&request));
     let mut response = next.run(request).instrument(span).await;
     let code = finish_problem(&mut response, &id);
     if let Ok(id) = HeaderValue::try_from(&id) {
@@ -54,6 +54,14 @@ pub async fn observe(State(app): State<Arc<App>>, mut request: Request, next: Ne
     response
 }
 
+/// The trace that a caller says this request belongs to (W3C Trace Context): logged, and not stored.
+fn trace_id(request: &Request) -> Option<String> {
+    let value = request.headers().get("traceparent")?.to_str().ok()?;
+    let trace_id = value.split('-').nth(1)?;
+    let hexadecimal = trace_id.len() == 32 && trace_id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    hexadecimal.then(|| trace_id.to_owned())
+}
+
 /// The client's id, where it is fit to be logged and echoed; else a new one.
 fn request_id(app: &App, request: &Request) -> String {
     let given = request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok());
@@ -68,6 +76,9 @@ fn finish_problem(response: &mut Response, id: &str) -> Option<Code> {
         Some(problem) => Box::new(problem),
         None if response.status() == StatusCode::METHOD_NOT_ALLOWED => {
             Problem::new(Code::MethodNotAllowed, "the header Allow lists the methods of this path")
+        }
+        None if response.status() == StatusCode::NOT_FOUND => {
+            Problem::new(Code::RouteNotFound, "nothing is at this path")
         }
         None => return None,
     };

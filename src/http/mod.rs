@@ -20,10 +20,11 @@ pub use server::{Serving, serve};
 
 use std::sync::Arc;
 
-use axum::Router;
+use axum::{Extension, Router};
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+use utoipa_swagger_ui::SwaggerUi;
 
 use crate::app::App;
 use problem::{Code, Problem, Refusal};
@@ -50,9 +51,11 @@ pub fn openapi_document() -> utoipa::openapi::OpenApi {
 
 pub fn router(app: Arc<App>) -> Router {
     let (routes, document) = documented().split_for_parts();
+    let document: Arc<str> = document.to_pretty_json().expect("the document is plain data").into();
     routes
         .route("/", axum::routing::get(pages::index))
-        .merge(utoipa_swagger_ui::SwaggerUi::new("/docs").url("/openapi.json", document))
+        .route("/openapi.json", axum::routing::get(pages::openapi_document).layer(Extension(document)))
+        .merge(SwaggerUi::new("/docs").config(utoipa_swagger_ui::Config::from("/openapi.json")))
         .fallback(async || Refusal(Problem::new(Code::RouteNotFound, "no route has this path; /docs lists them")))
         .layer(CatchPanicLayer::custom(middleware::on_panic))
         .layer(axum::middleware::from_fn_with_state(app.clone(), middleware::observe))

@@ -25,7 +25,12 @@ pub fn accepted(headers: &HeaderMap, offered: &[&'static str]) -> Result<&'stati
 /// Refuses a body that does not say that it is JSON.
 pub fn require_json_body(headers: &HeaderMap) -> Result<(), Box<Problem>> {
     let declared = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    match declared.and_then(|value| value.parse::<Mime>().ok()) {
+    let coding = headers.get(header::CONTENT_ENCODING).map(|value| value.to_str().unwrap_or("unreadable"));
+    if let Some(coding) = coding.filter(|coding| !coding.eq_ignore_ascii_case("identity")) {
+        let detail = format!("the body has Content-Encoding {coding}: send it as it is");
+        return Err(Problem::new(Code::UnsupportedMediaType, detail));
+    }
+    match declared.and_then(media_type) {
         Some(media_type) if media_type.essence_str() == JSON => Ok(()),
         _ => {
             let detail = match declared {
@@ -37,6 +42,11 @@ pub fn require_json_body(headers: &HeaderMap) -> Result<(), Box<Problem>> {
     }
 }
 
+/// A media type; RFC 9110 lets blanks stand around the semicolons of its parameters.
+fn media_type(text: &str) -> Option<Mime> {
+    text.split(';').map(str::trim).collect::<Vec<_>>().join(";").parse().ok()
+}
+
 /// The media ranges of all `Accept` headers with their qualities; everything, if there is none.
 fn ranges(headers: &HeaderMap) -> Vec<(Mime, f32)> {
     let values: Vec<_> = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
@@ -44,7 +54,7 @@ fn ranges(headers: &HeaderMap) -> Vec<(Mime, f32)> {
         return vec![(mime::STAR_STAR, 1.0)];
     }
     let parse = |range: &str| {
-        let range: Mime = range.trim().parse().ok()?;
+        let range = media_type(range)?;
         let quality = range.get_param("q").map_or(Some(1.0), |q| q.as_str().parse().ok())?;
         Some((range, quality))
     };
@@ -90,6 +100,7 @@ mod tests {
         assert_eq!(chosen("application/*"), Some(JSON));
         assert_eq!(chosen("application/x-ndjson"), Some(NDJSON));
         assert_eq!(chosen("application/json;q=0.5, application/x-ndjson"), Some(NDJSON));
+        assert_eq!(chosen("application/json ;q=0.5 , application/x-ndjson ; q=0.7"), Some(NDJSON));
         assert_eq!(chosen("text/html, */*;q=0.1"), Some(JSON));
         assert_eq!(chosen("application/json;q=0, */*"), Some(NDJSON));
         assert_eq!(chosen("text/html"), None);

@@ -1,12 +1,13 @@
 //! Names in paths, both ways: decoded once and checked, and encoded for links.
 
+use std::convert::Infallible;
 use std::fmt::Write;
 
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::problem::{FieldError, Problem, Refusal};
+use super::problem::{FieldError, Problem};
 use crate::domain::name::{StreamId, check_path_name};
 
 /// Everything but what RFC 3986 lets stand in a segment unescaped.
@@ -29,24 +30,27 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b':')
     .remove(b'@');
 
-/// The segments of the path that a route names, percent-decoded once.
-pub struct PathParams(Vec<(String, String)>);
+/// The segments of the path that a route names, percent-decoded once; `None` if they are not UTF-8.
+///
+/// A fault is told by whoever asks for a segment: other faults of a request have precedence.
+pub struct PathParams(Option<Vec<(String, String)>>);
 
 impl PathParams {
     /// A segment as it was sent.
-    pub fn get(&self, name: &str) -> &str {
-        let found = self.0.iter().find(|(given, _)| given == name);
-        found.map(|(_, value)| value.as_str()).expect("the route has a segment of this name")
+    pub fn get(&self, name: &str) -> Result<&str, Box<Problem>> {
+        let not_utf8 = || Problem::invalid(FieldError::path("path", "is not UTF-8 when percent-decoded"));
+        let found = self.0.as_ref().ok_or_else(not_utf8)?.iter().find(|(given, _)| given == name);
+        Ok(found.map(|(_, value)| value.as_str()).expect("the route has a segment of this name"))
     }
 
     /// The stream that `{aggregate_type}/{aggregate_id}` names.
     pub fn stream(&self) -> Result<StreamId, Box<Problem>> {
-        StreamId::parse(self.get("aggregate_type").to_owned(), self.get("aggregate_id").to_owned())
+        StreamId::parse(self.get("aggregate_type")?.to_owned(), self.get("aggregate_id")?.to_owned())
             .map_err(|fault| Problem::invalid(FieldError::path(fault.field, fault.fault.to_string())))
     }
 
     pub fn aggregate_type(&self) -> Result<&str, Box<Problem>> {
-        let name = self.get("aggregate_type");
+        let name = self.get("aggregate_type")?;
         check_path_name(name)
             .map_err(|fault| Problem::invalid(FieldError::path("aggregate_type", fault.to_string())))?;
         Ok(name)
@@ -54,13 +58,12 @@ impl PathParams {
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for PathParams {
-    type Rejection = Refusal;
+    type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
-        let params = RawPathParams::from_request_parts(parts, state)
-            .await
-            .map_err(|_| Refusal(Problem::invalid(FieldError::path("path", "is not UTF-8 when percent-decoded"))))?;
-        Ok(Self(params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()))
+        let params = RawPathParams::from_request_parts(parts, state).await.ok();
+        let owned = |params: RawPathParams| params.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
+        Ok(Self(params.map(owned)))
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use axum::http::Uri;
+use percent_encoding::percent_decode_str;
 
 use super::problem::{FieldError, Problem};
 
@@ -15,9 +16,13 @@ pub struct Query {
 }
 
 impl Query {
-    pub fn of(uri: &Uri) -> Self {
-        let pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
-        Self { pairs }
+    pub fn of(uri: &Uri) -> Fallible<Self> {
+        let query = uri.query().unwrap_or_default();
+        let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            Ok((decoded(name)?, decoded(value)?))
+        });
+        Ok(Self { pairs: pairs.collect::<Fallible<_>>()? })
     }
 
     /// Takes a parameter that may be given once, and not empty.
@@ -65,7 +70,14 @@ impl Query {
     }
 }
 
+/// Percent-decoded, with + for a space, as forms write it.
+fn decoded(text: &str) -> Fallible<String> {
+    let spaced = text.replace('+', " ");
+    let decoded = percent_decode_str(&spaced).decode_utf8().map(|decoded| decoded.into_owned());
+    decoded.map_err(|_| Problem::invalid(FieldError::parameter(text, "is not UTF-8 when percent-decoded")))
+}
+
 /// Refuses all parameters.
 pub fn no_parameters(uri: &Uri) -> Fallible<()> {
-    Query::of(uri).finish()
+    Query::of(uri)?.finish()
 }

@@ -18,6 +18,16 @@ const TRUSTED_IDLE: Duration = Duration::from_secs(1);
 /// The role that `serve` works in, if the login may take it.
 pub(super) const APP_ROLE: &str = "annals_app";
 
+const APP_ROLE_IS_GRANTED: &str = "
+    SELECT coalesce(bool_and(has_table_privilege(r.oid, 'streams', 'SELECT')
+                         AND has_table_privilege(r.oid, 'events', 'SELECT')
+                         AND has_table_privilege(r.oid, 'projection_positions', 'UPDATE')
+                         AND has_function_privilege(r.oid, p.oid, 'EXECUTE')), false)
+      FROM pg_roles r, pg_proc p
+     WHERE r.rolname = 'annals_app'
+       AND p.proname = 'append_events'
+       AND p.pronamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'events'::regclass)";
+
 /// Plans must not depend on how full the tables were when a statement was prepared, and with custom plans a load takes
 /// twelve times as long at 120 months as at one.
 const READ_SETTINGS: &str = "
@@ -89,12 +99,18 @@ impl Connector {
             .connect_lazy_with(self.options.clone())
     }
 
-    /// The role to work in: none where there is one login for everything.
+    /// The role to work in: none where there is one login for everything, or where the role was given nothing (a restore
+    /// without privileges).
     pub(super) async fn role(&self) -> Result<Option<&'static str>, sqlx::Error> {
         let mut connection = self.owner().await?;
-        let taken = take_role(&mut connection, Some(APP_ROLE)).await;
+        let granted: bool = sqlx::query_scalar(APP_ROLE_IS_GRANTED).fetch_one(&mut connection).await?;
+        let taken = if granted { take_role(&mut connection, Some(APP_ROLE)).await } else { Ok(()) };
         connection.close().await?;
-        Ok(taken.is_ok().then_some(APP_ROLE))
+        match taken {
+            Ok(()) => Ok(granted.then_some(APP_ROLE)),
+            Err(sqlx::Error::Database(refused)) if refused.code().as_deref() == Some("42501") => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -28,6 +28,14 @@ pub fn parse_url(url: &str) -> Option<ConnectOptions> {
     ConnectOptions::from_str(url).ok().filter(|_| scheme)
 }
 
+/// Where the server is, for people.
+pub fn place(options: &ConnectOptions) -> String {
+    match options.get_socket() {
+        Some(socket) => format!("behind the socket in {}", socket.display()),
+        None => format!("on {}:{}", options.get_host(), options.get_port()),
+    }
+}
+
 /// The options as a URL, password included: for another process, not for a log.
 pub fn to_url(options: &ConnectOptions) -> String {
     options.to_url_lossy().to_string()

@@ -8,20 +8,20 @@ use sqlx::error::DatabaseError;
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// The append queue is full, or the append lock could not be had in time. Nothing was written.
-    #[error("the append queue is full")]
+    #[error("too many appends wait, or the append lock was held too long")]
     Overloaded,
     /// The service takes no more appends. Nothing was written.
     #[error("the service is shutting down")]
     ShuttingDown,
     /// PostgreSQL cannot be reached, or cannot answer now. Nothing was written.
     #[error("the database is not available: {0}")]
-    Unavailable(#[source] Arc<sqlx::Error>),
+    Unavailable(Arc<sqlx::Error>),
     /// The append was sent and its answer never came: it is written, or it is not.
     #[error("the connection broke before the answer came")]
     OutcomeUnknown,
     /// A defect: of Annals, or of a database that somebody changed by hand.
     #[error("unexpected answer of the database: {0}")]
-    Internal(#[source] Arc<sqlx::Error>),
+    Internal(Arc<sqlx::Error>),
 }
 
 impl From<sqlx::Error> for StoreError {
@@ -68,7 +68,8 @@ impl Failure {
         let code = error.code().unwrap_or_default();
         match code.as_ref() {
             // Terminated by an administrator, a crash or an idle timeout: the connection goes with the error.
-            "57P01" | "57P02" | "57P05" | "25P03" => Self::ConnectionLost,
+            // A cancelled statement keeps its connection, but a CALL may have been cancelled after the commit in it.
+            "57P01" | "57P02" | "57P05" | "25P03" | "57014" => Self::ConnectionLost,
             "55P03" => Self::LockTimeout,
             // The same code as a CHECK constraint's, which has a name.
             "23514" if error.constraint().is_none() => Self::MonthMissing,

@@ -48,8 +48,8 @@ impl Importer {
         Ok(months::head(&mut self.connection, open_from).await?.map(|head| head.occurred_at))
     }
 
-    /// Which of these events the log has already.
-    pub async fn known(&mut self, event_ids: &[Uuid]) -> Result<Vec<bool>, StoreError> {
+    /// When these events occurred; `None` for those that the log does not have.
+    pub async fn known(&mut self, event_ids: &[Uuid]) -> Result<Vec<Option<DateTime<Utc>>>, StoreError> {
         Ok(sqlx::query_scalar(KNOWN_EVENT_IDS).bind(event_ids).fetch_one(&mut self.connection).await?)
     }
 

@@ -33,9 +33,14 @@ pub enum SchemaError {
     TooOld { found: i64, known: i64 },
     #[error("PostgreSQL {0} is too old: Annals needs 15 or newer")]
     PostgresTooOld(String),
-    #[error("the schema could not be brought up to date: {0}")]
+    #[error(
+        "the database's encoding is {0}, and names and events are of any script: CREATE DATABASE … ENCODING 'UTF8' \
+         TEMPLATE template0, and use that one"
+    )]
+    NotUtf8(String),
+    #[error("the schema could not be brought up to date")]
     Migration(#[from] MigrateError),
-    #[error("the database cannot be reached: {0}")]
+    #[error("the database cannot be reached; DATABASE_URL, or DATABASE_HOST and the others, say where it is")]
     Database(#[from] sqlx::Error),
 }
 
@@ -80,11 +85,19 @@ pub async fn check(config: &DatabaseConfig) -> Result<(), SchemaError> {
 }
 
 async fn check_server(connection: &mut PgConnection) -> Result<(), SchemaError> {
-    let (number, name): (i32, String) =
-        sqlx::query_as("SELECT current_setting('server_version_num')::integer, current_setting('server_version')")
-            .fetch_one(connection)
-            .await?;
-    if number < 150_000 { Err(SchemaError::PostgresTooOld(name)) } else { Ok(()) }
+    let (number, name, encoding): (i32, String, String) = sqlx::query_as(
+        "SELECT current_setting('server_version_num')::integer, current_setting('server_version'),
+                current_setting('server_encoding')",
+    )
+    .fetch_one(connection)
+    .await?;
+    if number < 150_000 {
+        return Err(SchemaError::PostgresTooOld(name));
+    }
+    if encoding != "UTF8" {
+        return Err(SchemaError::NotUtf8(encoding));
+    }
+    Ok(())
 }
 
 async fn refuse_foreign_tables(connection: &mut PgConnection) -> Result<(), SchemaError> {

@@ -61,21 +61,19 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens a database whose schema is up to date.
+    /// Opens a database whose schema is up to date. Whoever appends keeps the months, too.
     pub async fn open(config: &DatabaseConfig, clock: Clock, metrics: Arc<Metrics>) -> Result<Arc<Self>, StoreError> {
         let connector = Connector::new(config);
         let role = connector.role().await?;
-        let store = Arc::new(Self {
+        Ok(Arc::new(Self {
             pool: connector.pool(config, role),
             connector,
             role,
             clock,
             metrics,
-            open_from: AtomicI64::new(i64::MIN),
+            open_from: AtomicI64::new(BEGINNING_OF_TIME.timestamp_micros()),
             served_position: AtomicI64::new(0),
-        });
-        store.keep_months().await?;
-        Ok(store)
+        }))
     }
 
     /// Closes the pool once its connections are back.
@@ -136,8 +134,8 @@ impl Store {
     /// Notes a position that was acknowledged or handed to a reader.
     fn saw_position(&self, position: Option<Position>) {
         if let Some(position) = position {
-            let before = self.served_position.fetch_max(position, Ordering::Relaxed);
-            self.metrics.head_position.set(before.max(position));
+            self.served_position.fetch_max(position, Ordering::Relaxed);
+            self.metrics.head_position.set(self.served_position());
         }
     }
 }

@@ -11,8 +11,8 @@ use chrono::{DateTime, Months, Utc};
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 
-use super::Store;
 use super::error::StoreError;
+use super::{BEGINNING_OF_TIME, Store};
 use crate::domain::event::Position;
 
 /// Months kept ahead of the log.
@@ -40,9 +40,13 @@ impl Store {
         let mut connection = self.connector.owner().await?;
         create_missing(&mut connection, self.clock.set_to()).await?;
         roll_up(&mut connection).await?;
-        let open_from = open_from(&mut connection).await?;
-        self.open_from.store(open_from.timestamp_micros(), Ordering::Relaxed);
-        self.saw_position(head(&mut connection, open_from).await?.map(|head| head.global_position));
+        // In this order: only while the log is empty can an older month still come, by an import. So an open month is
+        // believed to be the oldest one only if there was an event before it was looked for.
+        if let Some(head) = head(&mut connection, BEGINNING_OF_TIME).await? {
+            let open_from = open_from(&mut connection).await?;
+            self.open_from.store(open_from.timestamp_micros(), Ordering::Relaxed);
+            self.saw_position(Some(head.global_position));
+        }
         connection.close().await?;
         Ok(())
     }

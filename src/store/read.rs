@@ -15,8 +15,29 @@ use crate::domain::event::Position;
 use crate::domain::name::StreamId;
 use crate::domain::version::Version;
 
-/// Rows asked for in one statement: what is thrown away, at most, when a page turns out to be full.
-const CHUNK_ROWS: i64 = 128;
+/// How many rows one statement asks for: what the last rows say would fill `CHUNK_BYTES`, so that little is fetched
+/// which a full page then throws away.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    rows: i64,
+}
+
+const CHUNK_BYTES: usize = 1024 * 1024;
+const CHUNK_ROWS_MAX: i64 = 500;
+
+impl Default for Pace {
+    /// Before anything is known of the events' size.
+    fn default() -> Self {
+        Self { rows: 64 }
+    }
+}
+
+impl Pace {
+    fn learn(&mut self, rows: i64, bytes: usize) {
+        let fitting = i64::try_from(CHUNK_BYTES * usize::try_from(rows).unwrap_or(1) / bytes.max(1));
+        self.rows = fitting.unwrap_or(CHUNK_ROWS_MAX).clamp(1, CHUNK_ROWS_MAX);
+    }
+}
 
 const STREAM_HEAD: &str = include_str!("sql/stream_head.sql");
 const STREAM_EVENTS_FORWARD: &str = include_str!("sql/stream_events_forward.sql");
@@ -93,6 +114,7 @@ impl Store {
         head: &StreamHead,
         mut range: VersionRange,
         limit: usize,
+        pace: &mut Pace,
         mut take: impl FnMut(&StoredEvent<'_>) -> ControlFlow<()>,
     ) -> Result<VersionRange, StoreError> {
         let statement = match range.direction {
@@ -108,23 +130,27 @@ impl Store {
                 .bind(stream.aggregate_id())
                 .bind(range.from)
                 .bind(range.to)
-                .bind(wanted.min(CHUNK_ROWS))
+                .bind(wanted.min(pace.rows))
                 .bind(head.first_occurred_at)
                 .bind(head.last_occurred_at)
                 .fetch(&mut *connection);
-            let before = wanted;
+            let (mut read, mut bytes) = (0, 0);
             while let Some(row) = rows.try_next().await? {
                 let event = StoredEvent::from_row(&row)?;
+                read += 1;
+                bytes += event.event_data.len() + event.metadata.map_or(0, str::len);
                 self.saw_position(Some(event.global_position));
                 range = range.after(event.version);
                 wanted -= 1;
                 if take(&event).is_break() {
+                    pace.learn(read, bytes);
                     return Ok(range);
                 }
             }
-            if wanted == before {
+            if read == 0 {
                 return Err(sqlx::Error::RowNotFound.into());
             }
+            pace.learn(read, bytes);
         }
         Ok(range)
     }

@@ -44,6 +44,8 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(8);
 /// How long a batch whose answer was lost is submitted again, and the pause between two tries.
 const RESUBMIT_FOR: Duration = Duration::from_secs(5);
 const RESUBMIT_PAUSE: Duration = Duration::from_millis(50);
+/// A batch that breaks so many connections may be the reason for it.
+const SUBMISSIONS_MAX: u32 = 5;
 /// How long a handler waits in all.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 /// A connection that rested longer than this is tried before a batch is entrusted to it.
@@ -177,6 +179,9 @@ impl WriterTask {
             };
             let Some(first) = first else { break };
             let batch = self.collect(first);
+            if batch.is_empty() {
+                continue;
+            }
             self.store.metrics.append_batch_requests.observe(batch.len() as f64);
             self.write(batch).await;
         }
@@ -239,6 +244,7 @@ impl WriterTask {
         let arrays = Batch::new(batch.iter().map(|pending| pending.request.as_ref()));
         let started = Instant::now();
         let mut sent = false;
+        let mut submissions = 0;
         let mut month_made = false;
         // After the first sending only an answer tells what became of it; until then an error means: not written.
         let failed = |sent: bool, error: StoreError| if sent { StoreError::OutcomeUnknown } else { error };
@@ -264,9 +270,11 @@ impl WriterTask {
                     tracing::warn!(%error, "the writer lost its connection; submitting the batch again");
                     self.connection = None;
                     sent = true;
-                    if started.elapsed() >= RESUBMIT_FOR {
+                    submissions += 1;
+                    if submissions >= SUBMISSIONS_MAX || started.elapsed() >= RESUBMIT_FOR {
                         return Err(StoreError::OutcomeUnknown);
                     }
+                    tokio::time::sleep(RESUBMIT_PAUSE).await;
                 }
                 Failure::MonthMissing if !month_made => {
                     month_made = true;

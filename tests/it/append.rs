@@ -254,6 +254,10 @@ async fn bodies_must_say_that_they_are_json_and_keep_within_the_limit() {
     app.call("POST", "/streams/Order/1").body(ok.clone()).send().await.expect_problem(415, "unsupported_media_type");
     let plain = app.call("POST", "/streams/Order/1").header("content-type", "text/plain").body(ok.clone());
     plain.send().await.expect_problem(415, "unsupported_media_type");
+    let packed = app.post("/streams/Order/1", &events(&["E"])).header("content-encoding", "gzip");
+    packed.send().await.expect_problem(415, "unsupported_media_type");
+    let spaced = app.call("POST", "/streams/Order/0").header("content-type", "application/json ; charset=utf-8");
+    spaced.body(ok.clone()).send().await.expect_status(201);
     let large = format!(r#"{{"events": [{{"event_type": "E", "event_data": "{}"}}]}}"#, "x".repeat(1024 * 1024));
     let declared = app.call("POST", "/streams/Order/1").header("content-type", "application/json").body(large.clone());
     let problem = declared.send().await.expect_problem(413, "payload_too_large");
@@ -291,6 +295,8 @@ async fn errors_have_an_order_of_precedence() {
     call("*/*", "application/json", unkeepable, "").send().await.expect_problem(422, "invalid_event_data");
     let fine = event_with_id(&id(1)).to_string();
     call("*/*", "application/json", &fine, "").send().await.expect_problem(412, "version_conflict");
+    let undecodable = app.call("POST", "/streams/Order/%FF").header("accept", "text/html").body("x");
+    undecodable.send().await.expect_problem(406, "not_acceptable");
     app.call("PUT", "/streams/Order/1").send().await.expect_problem(405, "method_not_allowed");
     app.call("POST", "/stream/Order/1").send().await.expect_problem(404, "route_not_found");
 }

@@ -164,6 +164,55 @@ async fn lines_that_go_back_in_time_stop_the_import_before_it_writes() {
 }
 
 #[tokio::test]
+async fn a_service_that_runs_on_an_empty_store_reads_what_is_imported_beside_it() {
+    let database = TestDatabase::create_empty().await;
+    crate::support::migrated(&database.config()).await;
+    let app = TestApp::start_on(database.clone(), Default::default()).await;
+    let history = file_with(&[
+        line("a", "2026-07-01T00:00:00Z"),
+        line("b", "2026-08-01T00:00:00Z"),
+        line("a", "2026-09-01T00:00:00Z"),
+    ]);
+    assert!(run(&database, &["import", path(&history)]).await.0);
+    assert_eq!(app.get("/streams/T/a").send().await.versions(), [1, 2]);
+    assert_eq!(app.get("/streams/T/b").send().await.versions(), [1]);
+    let list = app.get("/streams/T").send().await.expect_status(200).json();
+    assert_eq!(list["streams"].as_array().map(Vec::len), Some(2));
+    app.post("/streams/T/a", &events(&["X"])).if_match(2).send().await.expect_status(201);
+    app.app.store.keep_months().await.expect("maintenance runs");
+    assert_eq!(app.get("/streams/T/a").send().await.versions(), [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn another_file_about_the_same_streams_is_not_taken_for_the_first_one() {
+    let database = TestDatabase::create_empty().await;
+    let first = file_with(&[line("a", "2026-07-01T00:00:00Z"), line("a", "2026-07-02T00:00:00Z")]);
+    assert!(run(&database, &["import", path(&first)]).await.0);
+    // The same ordinals, equal content, other times: before the log's end, and after it.
+    for time in ["2026-07-01T12:00:00Z", "2026-08-01T00:00:00Z"] {
+        let second = file_with(&[line("a", time)]);
+        let (ok, said, error) = run(&database, &["import", path(&second)]).await;
+        assert!(!ok && error.contains("another event under this id") && error.contains("event ids"), "{said}{error}");
+    }
+    let mut named = line("a", "2026-08-01T00:00:00Z");
+    named["event_id"] = json!(id(3));
+    let (ok, said, error) = run(&database, &["import", path(&file_with(&[named]))]).await;
+    assert!(ok && said == "1 new events, 0 known already\n", "{said}{error}");
+}
+
+#[tokio::test]
+async fn files_may_have_a_mark_of_their_encoding_and_several_exports() {
+    let database = TestDatabase::create_empty().await;
+    let end = |count: u64| json!({"end": {"count": count, "next_after": count}});
+    let both = [line("a", "2026-07-01T00:00:00Z"), end(1), line("b", "2026-07-02T00:00:00Z"), end(1)];
+    let text: String = both.iter().map(|line| format!("{line}\n")).collect();
+    let mut file = tempfile::NamedTempFile::new().expect("a file");
+    file.write_all(format!("\u{feff}{text}").as_bytes()).expect("it is written");
+    let (ok, said, error) = run(&database, &["import", path(&file)]).await;
+    assert!(ok && said == "2 new events, 0 known already\n", "{said}{error}");
+}
+
+#[tokio::test]
 async fn faults_in_a_file_are_told_by_line_and_nothing_is_written() {
     let database = TestDatabase::create_empty().await;
     let fine = line("a", "2026-01-01T00:00:00Z");
@@ -171,7 +220,10 @@ async fn faults_in_a_file_are_told_by_line_and_nothing_is_written() {
     unknown["nonsense"] = json!(1);
     let mut timeless = fine.clone();
     timeless.as_object_mut().expect("an object").remove("occurred_at");
+    let mut future = fine.clone();
+    future["occurred_at"] = json!("2999-01-01T00:00:00Z");
     for (bad, said) in [
+        (future, "in the future"),
         (json!("text"), "line 2"),
         (unknown, "nonsense"),
         (timeless, "no occurred_at"),
@@ -180,7 +232,10 @@ async fn faults_in_a_file_are_told_by_line_and_nothing_is_written() {
     ] {
         let file = file_with(&[fine.clone(), bad]);
         let (ok, _, error) = run(&database, &["import", path(&file)]).await;
-        assert!(!ok && error.contains(said) && error.contains("line 2"), "{error}");
+        assert!(
+            !ok && error.contains(said) && error.contains("line 2") && error.contains("nothing was written"),
+            "{error}"
+        );
     }
     assert_eq!(database.session().await.number("SELECT count(*) FROM events").await, 0);
     let (ok, _, error) = run(&database, &["import", "/no/such/file"]).await;
@@ -218,11 +273,20 @@ async fn wrong_values_stop_the_start_and_name_the_variable() {
         ("DATABASE_CONNECT_TIMEOUT", "0s"),
         ("ANNALS_LOG", "xml"),
         ("ANNALS_LOG_LEVEL", ""),
+        ("ANNALS_LOG_LEVEL", "loud"),
+        ("ANNALS_AUTH", "keys"),
+        ("DATABASE_READ_URL", "postgres://replica/x"),
+        ("ARCHIVE_AFTER", "365d"),
+        ("ANNALS_DATA_DIR", "/dev/null"),
         ("ANNALS_PG_BIN", "/no/such/folder"),
     ] {
         let mut command = annals(None);
         let folder = tempfile::tempdir().expect("a folder");
-        command.env("ANNALS_DATA_DIR", folder.path()).env(variable, value).arg("serve");
+        command
+            .env("ANNALS_DATA_DIR", folder.path())
+            .env("ANNALS_LISTEN", "127.0.0.1:0")
+            .env(variable, value)
+            .arg("serve");
         let output = output(command).await;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && said.contains(variable), "{variable}={value}: {said}");
@@ -233,12 +297,12 @@ async fn wrong_values_stop_the_start_and_name_the_variable() {
     let said = String::from_utf8_lossy(&output(both).await.stderr).into_owned();
     assert!(said.contains("DATABASE_URL and DATABASE_HOST are both set"), "{said}");
     let mut port = annals(None);
-    for (variable, value) in [("HOST", "localhost"), ("NAME", "x"), ("USER", "x"), ("PORT", "many")] {
+    for (variable, value) in [("HOST", "localhost"), ("NAME", "x"), ("USER", "x"), ("PORT", "0")] {
         port.env(format!("DATABASE_{variable}"), value);
     }
     port.arg("migrate");
     let said = String::from_utf8_lossy(&output(port).await.stderr).into_owned();
-    assert!(said.contains("DATABASE_PORT=many"), "{said}");
+    assert!(said.contains("DATABASE_PORT=0"), "{said}");
 }
 
 #[tokio::test]

@@ -107,6 +107,27 @@ async fn an_append_inside_an_open_transaction_is_refused_by_postgresql() {
 }
 
 #[tokio::test]
+async fn a_database_that_cannot_hold_every_script_is_refused() {
+    let beside = TestDatabase::create_empty().await;
+    let name = format!("latin_{}", beside.name);
+    let create = format!("CREATE DATABASE {name} ENCODING 'LATIN1' TEMPLATE template0");
+    beside.session().await.run(&create).await;
+    let error = migrate::migrate(&TestDatabase { name }.config()).await.expect_err("it is LATIN1");
+    assert!(matches!(&error, SchemaError::NotUtf8(encoding) if encoding == "LATIN1"), "{error}");
+}
+
+#[tokio::test]
+async fn a_role_that_was_given_nothing_is_not_taken() {
+    let database = TestDatabase::create().await;
+    // As after a restore without privileges.
+    let revoke = "REVOKE ALL ON ALL TABLES IN SCHEMA public FROM annals_app";
+    database.session().await.run(revoke).await;
+    let app = TestApp::start_on(database, Default::default()).await;
+    assert_eq!(app.append("/streams/Order/1", &["A"]).await, 1);
+    assert_eq!(app.get("/streams/Order/1").send().await.versions(), [1]);
+}
+
+#[tokio::test]
 async fn a_login_that_may_create_no_role_works_all_the_same() {
     let database = TestDatabase::create_empty().await;
     let login = format!("plain_{}", database.name);

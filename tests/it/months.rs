@@ -130,3 +130,30 @@ async fn history_is_not_changed_by_hand_without_saying_so() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_roll_up_that_comes_late_sets_nothing_back() {
+    let (app, clock) = TestApp::start_at("2026-11-10T00:00:00Z").await;
+    for (time, event_type) in [("2026-12-05T00:00:00Z", "B"), ("2027-01-05T00:00:00Z", "C")] {
+        app.append("/streams/Order/1", &["A"]).await;
+        clock.set(at(time));
+        app.append("/streams/Order/1", &[event_type]).await;
+    }
+    app.app.store.keep_months().await.expect("maintenance runs");
+    let mut session = app.database.session().await;
+    let head = "SELECT version::bigint FROM streams";
+    assert_eq!(session.number(head).await, 3);
+    // Another process was stopped in the middle of November, and goes on now.
+    let late = include_str!("../../src/store/sql/roll_up_streams.sql");
+    sqlx::query(late)
+        .bind(at("2026-11-01T00:00:00Z"))
+        .bind(at("2026-12-01T00:00:00Z"))
+        .bind("")
+        .bind("")
+        .bind(100i64)
+        .fetch_all(&mut session.0)
+        .await
+        .expect("it runs");
+    assert_eq!(session.number(head).await, 3);
+    app.post("/streams/Order/1", &events(&["D"])).if_match(4).send().await.expect_status(201);
+}

@@ -82,7 +82,10 @@ async fn pages_for_people_come_from_the_binary() {
     let docs = app.get("/docs/").send().await.expect_status(200).text();
     assert!(!docs.contains("https://") && !docs.contains("src=\"//"), "{docs}");
     app.get("/docs/swagger-ui-bundle.js").send().await.expect_status(200);
-    app.get("/openapi.json").send().await.expect_status(200);
+    let document = app.get("/openapi.json").send().await.expect_status(200).json();
+    assert_eq!(document["info"]["title"], "Annals");
+    app.get("/openapi.json?x=1").send().await.expect_invalid("parameter", "x");
+    app.get("/docs/nope").send().await.expect_problem(404, "route_not_found");
     let wrong = app.call("DELETE", "/streams/Order/1").send().await;
     let allow = wrong.header("allow").expect("a list of methods").to_owned();
     assert!(allow.contains("GET") && allow.contains("POST"), "{allow}");

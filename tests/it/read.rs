@@ -147,6 +147,7 @@ async fn parameters_that_are_not_understood_are_refused() {
         ("direction=up", "direction"),
         ("direction=", "direction"),
         ("nonsense=1", "nonsense"),
+        ("direction=%FF", "%FF"),
     ] {
         app.get(&format!("/streams/Order/1?{query}")).send().await.expect_invalid("parameter", parameter);
     }
@@ -186,6 +187,7 @@ async fn an_event_is_found_by_version_and_by_id() {
     app.get("/streams/Order/2/1").send().await.expect_problem(404, "stream_not_found");
     app.get(&format!("/events/{}", id(7))).send().await.expect_problem(404, "event_not_found");
     app.get("/streams/Order/1/0").send().await.expect_invalid("path", "version");
+    app.get("/streams/Order/1/01").send().await.expect_invalid("path", "version");
     app.get("/streams/Order/1/one").send().await.expect_invalid("path", "version");
     app.get("/events/1").send().await.expect_invalid("path", "event_id");
 }

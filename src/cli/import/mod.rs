@@ -54,7 +54,7 @@ enum Time {
 pub async fn run(args: ImportArgs) -> anyhow::Result<ExitCode> {
     let mut file = open(&args.file)?;
     let database = Database::open(&args.database).await?;
-    let imported = import(&mut file, args.time, &database).await;
+    let imported = super::until_interrupted(import(&mut file, args.time, &database)).await;
     database.close().await?;
     let Imported { written, known } = imported?;
     println!("{written} new events, {known} known already");
@@ -79,7 +79,7 @@ struct Imported {
 async fn import(file: &mut File, time: Time, database: &Database) -> anyhow::Result<Imported> {
     migrate::migrate(&database.config).await?;
     let mut importer = Importer::open(&database.config).await?;
-    let checked = check(file, time, &mut importer).await?;
+    let checked = check(file, time, &mut importer).await.context("nothing was written")?;
     importer.create_months(&checked.months).await?;
     let imported = write(file, time, &mut importer, checked.bytes).await?;
     importer.finish().await?;
@@ -110,18 +110,18 @@ async fn check(file: &mut File, time: Time, importer: &mut Importer) -> anyhow::
         let number = lines.number;
         if event.occurred_at.is_some_and(|occurred_at| occurred_at > latest) {
             bail!(
-                "line {number} occurred in the future; nothing was written. The log's times never go back, so that every \
+                "line {number} occurred in the future. The log's times never go back, so that every \
                  event after it would have that time. Correct it, or import with --time=now"
             );
         }
         let Some(occurred_at) = event.occurred_at else {
-            bail!("line {number} has no occurred_at; nothing was written. Add it, or import with --time=now");
+            bail!("line {number} has no occurred_at; add it, or import with --time=now");
         };
         if let Some(last) = last
             && occurred_at < last
         {
             bail!(
-                "line {number} goes back in time, from {} to {}; nothing was written. Sort the lines by occurred_at, or \
+                "line {number} goes back in time, from {} to {}. Sort the lines by occurred_at, or \
                  import with --time=now, which keeps the original in metadata.occurred_at",
                 rfc3339(last),
                 rfc3339(occurred_at),
@@ -151,11 +151,16 @@ async fn refuse_unknown(
 ) -> anyhow::Result<()> {
     let ids: Vec<Uuid> = events.iter().map(|(_, id, _)| *id).collect();
     let known = importer.known(&ids).await?;
-    let unknown = events.iter().zip(known).find(|(_, known)| !known);
+    for ((number, _, occurred_at), known) in events.iter().zip(&known) {
+        if known.is_some_and(|known| known != *occurred_at) {
+            bail!("line {number}: {}", another_event());
+        }
+    }
+    let unknown = events.iter().zip(known).find(|(_, known)| known.is_none());
     if let (Some(((number, _, occurred_at), _)), Some(end)) = (unknown, log_ends) {
         bail!(
-            "line {number} occurred at {}, before the log's last event at {}, and the log's times never go back; nothing \
-             was written. Import into an empty store, or with --time=now, which keeps the original in metadata.occurred_at",
+            "line {number} occurred at {}, before the log's last event at {}, and the log's times never go back. \
+             Import into an empty store, or with --time=now, which keeps the original in metadata.occurred_at",
             rfc3339(*occurred_at),
             rfc3339(end),
         );
@@ -216,10 +221,20 @@ impl Batch {
         }
         // With --time=now no event has a time any more.
         let times = (!batch.times.is_empty()).then_some(batch.times);
-        let outcomes = importer.write(&batch.requests, times).await.map_err(|error| explain(error, imported))?;
-        for ((number, request), outcome) in batch.numbers.iter().zip(&batch.requests).zip(outcomes) {
+        let outcomes =
+            importer.write(&batch.requests, times.clone()).await.map_err(|error| explain(error, imported))?;
+        for (index, outcome) in outcomes.into_iter().enumerate() {
+            let (number, request) = (batch.numbers[index], &batch.requests[index]);
+            let request_time = times.as_ref().map(|times| times[index]);
             match outcome {
                 Outcome::Written(_) => imported.written += 1,
+                // An id may have been made of the stream and the ordinal in the file: then this file is another one.
+                Outcome::Replayed(recorded)
+                    if request_time
+                        .is_some_and(|time| recorded.iter().flatten().any(|event| event.occurred_at != time)) =>
+                {
+                    bail!("line {number}: {}", another_event())
+                }
                 Outcome::Replayed(_) => imported.known += 1,
                 refused => bail!(
                     "line {number}: {}. Other lines are written, and repeating the import passes over them",
@@ -229,6 +244,11 @@ impl Batch {
         }
         Ok(())
     }
+}
+
+fn another_event() -> &'static str {
+    "the log has another event under this id, which occurred at another time. A line without event_id gets one made of \
+     its stream and its ordinal in the file: import the files as one, or give the lines event ids"
 }
 
 fn reason(request: &AppendRequest, refused: &Outcome) -> String {
@@ -286,7 +306,7 @@ impl<'f> Lines<'f> {
             if read as u64 == LINE_BYTES_MAX {
                 bail!("line {} is longer than {LINE_BYTES_MAX} bytes", self.number);
             }
-            let text = self.text.trim();
+            let text = self.text.trim_start_matches('\u{feff}').trim();
             if text.is_empty() {
                 continue;
             }
@@ -297,7 +317,8 @@ impl<'f> Lines<'f> {
                     self.events += 1;
                     return Ok(Some(*event));
                 }
-                Line::End(count) if count == self.events => {}
+                // Several exports may stand in one file.
+                Line::End(count) if count == self.events => self.events = 0,
                 Line::End(count) => bail!(
                     "line {} says that {count} events come before it, and there are {}: the file is not complete",
                     self.number,

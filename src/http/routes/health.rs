@@ -56,7 +56,7 @@ pub async fn live(uri: Uri) -> Result<Response, Refusal> {
         (status = 503, description = "Not ready: `checks` says why", body = Health),
     ))]
 pub async fn ready(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Refusal> {
-    let mut query = Query::of(&uri);
+    let mut query = Query::of(&uri)?;
     let verbose = query.take_flag("verbose")?;
     query.finish()?;
 

@@ -1,8 +1,12 @@
 //! Pages for people: `/`, and `/problems/{code}`.
 
-use axum::http::Uri;
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::http::{Uri, header};
 use axum::response::{Html, IntoResponse, Response};
 
+use crate::http::negotiate::JSON;
 use crate::http::path::PathParams;
 use crate::http::problem::{Code, Problem, ProblemSchema, Refusal};
 use crate::http::query::no_parameters;
@@ -46,6 +50,12 @@ pub async fn index(uri: Uri) -> Result<Response, Refusal> {
     Ok(page("Annals", &INDEX.replace("<!-- codes -->", &codes.join(", "))).into_response())
 }
 
+/// `GET /openapi.json`: the routes, for programs.
+pub async fn openapi_document(uri: Uri, Extension(document): Extension<Arc<str>>) -> Result<Response, Refusal> {
+    no_parameters(&uri)?;
+    Ok(([(header::CONTENT_TYPE, JSON)], document.to_string()).into_response())
+}
+
 /// What an error code means, and what to do
 #[utoipa::path(get, path = "/problems/{code}", tag = "operations",
     params(("code" = String, Path, description = "The member `code` of a problem")),
@@ -56,7 +66,7 @@ pub async fn index(uri: Uri) -> Result<Response, Refusal> {
     ))]
 pub async fn problem_page(path: PathParams, uri: Uri) -> Result<Response, Refusal> {
     no_parameters(&uri)?;
-    let code = path.get("code");
+    let code = path.get("code")?;
     let code = Code::parse(code)
         .ok_or_else(|| Problem::new(Code::ProblemNotFound, format!("no problem has the code {code:?}")))?;
     let body = format!(

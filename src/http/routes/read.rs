@@ -26,7 +26,7 @@ use crate::http::problem::{Code, FieldError, Problem, ProblemSchema, Refusal};
 use crate::http::query::{Query, no_parameters};
 use crate::http::wire;
 use crate::http::wire::EventSchema;
-use crate::store::read::{Direction, StreamHead, VersionRange};
+use crate::store::read::{Direction, Pace, StreamHead, VersionRange};
 
 /// Events of a page, and streams of a listing.
 const LIMIT_DEFAULT: usize = 100;
@@ -126,7 +126,7 @@ pub async fn read_stream(
     }
     if media_type == NDJSON {
         let limit = read.limit.unwrap_or(usize::MAX);
-        let lines = Lines { app, stream, head, left: read.range(), limit, count: 0, request_id };
+        let lines = Lines { app, stream, head, left: read.range(), limit, pace: Pace::default(), count: 0, request_id };
         return Ok((common, content_type, lines.into_body()).into_response());
     }
     let (page, next) = write_page(&app, &stream, &head, &read).await?;
@@ -161,7 +161,7 @@ pub async fn read_version(
 ) -> Result<Response, Refusal> {
     negotiate::accepted(&headers, &[JSON])?;
     let stream = path.stream()?;
-    let version = path_version(path.get("version"))?;
+    let version = path_version(path.get("version")?)?;
     no_parameters(&uri)?;
     let head = app.store.stream_head(&stream).await?.ok_or_else(|| stream_not_found(&stream))?;
     let missing = || Problem::new(Code::EventNotFound, format!("the stream {stream} is at version {}", head.version));
@@ -169,7 +169,7 @@ pub async fn read_version(
     let range = VersionRange { from: version, to: version, direction: Direction::Forward };
     let mut body = Vec::new();
     app.store
-        .read_stream(&stream, &head, range, 1, |event| {
+        .read_stream(&stream, &head, range, 1, &mut Pace::default(), |event| {
             wire::write_event(&mut body, event);
             ControlFlow::Continue(())
         })
@@ -194,7 +194,7 @@ pub async fn read_event(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     negotiate::accepted(&headers, &[JSON])?;
-    let event_id = Uuid::try_parse(path.get("event_id"))
+    let event_id = Uuid::try_parse(path.get("event_id")?)
         .map_err(|_| Problem::invalid(FieldError::path("event_id", "must be a UUID")))?;
     no_parameters(&uri)?;
     let written = app.store.read_event(event_id, |event| {
@@ -228,7 +228,7 @@ pub async fn list_streams(
 ) -> Result<Response, Refusal> {
     negotiate::accepted(&headers, &[JSON])?;
     let aggregate_type = path.aggregate_type()?;
-    let mut query = Query::of(&uri);
+    let mut query = Query::of(&uri)?;
     let after = query.take("after")?;
     if let Some(after) = &after {
         check_path_name(after).map_err(|fault| Problem::invalid(FieldError::parameter("after", fault.to_string())))?;
@@ -267,7 +267,7 @@ struct StreamRead {
 
 impl StreamRead {
     fn of(uri: &Uri, media_type: &str) -> Result<Self, Box<Problem>> {
-        let mut query = Query::of(uri);
+        let mut query = Query::of(uri)?;
         let from_version = query.take_number("from_version", 1, VERSION_MAX)?;
         let to_version = query.take_number("to_version", 1, VERSION_MAX)?;
         let limit_max = if media_type == NDJSON { usize::MAX } else { LIMIT_MAX };
@@ -335,7 +335,7 @@ async fn write_page(
     let mut first = true;
     let left = app
         .store
-        .read_stream(stream, head, read.range(), read.limit.unwrap_or(LIMIT_DEFAULT), |event| {
+        .read_stream(stream, head, read.range(), read.limit.unwrap_or(LIMIT_DEFAULT), &mut Pace::default(), |event| {
             if !first {
                 page.push(b',');
             }
@@ -361,6 +361,7 @@ struct Lines {
     head: StreamHead,
     left: VersionRange,
     limit: usize,
+    pace: Pace,
     count: usize,
     request_id: RequestId,
 }
@@ -381,7 +382,8 @@ impl Lines {
     async fn piece(&mut self) -> Result<(Bytes, bool), Box<Problem>> {
         let mut piece = Vec::with_capacity(PIECE_BYTES);
         let before = self.count;
-        let read = self.app.store.read_stream(&self.stream, &self.head, self.left, self.limit - self.count, |event| {
+        let limit = self.limit - self.count;
+        let read = self.app.store.read_stream(&self.stream, &self.head, self.left, limit, &mut self.pace, |event| {
             wire::write_event(&mut piece, event);
             piece.push(b'\n');
             self.count += 1;
@@ -407,7 +409,8 @@ fn broken_off(problem: &Problem, request_id: &RequestId) -> Bytes {
 }
 
 fn path_version(text: &str) -> Result<u64, Box<Problem>> {
-    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    // One spelling a version: each is a URL that may be cached.
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
     let version = text.parse().ok().filter(|version| digits && (1..=VERSION_MAX).contains(version));
     version.ok_or_else(|| Problem::invalid(FieldError::path("version", "must be a version: 1, 2, 3 …")))
 }

@@ -1,3 +1,5 @@
--- Which events are known, in the order asked for. $1 event_ids
-SELECT coalesce(array_agg(EXISTS (SELECT FROM event_ids k WHERE k.event_id = i.event_id) ORDER BY i.n), '{}')
+-- When known events occurred, NULL for the others, in the order asked for. $1 event_ids
+SELECT coalesce(
+           array_agg((SELECT k.occurred_at FROM event_ids k WHERE k.event_id = i.event_id) ORDER BY i.n),
+           '{}')
   FROM unnest($1::uuid[]) WITH ORDINALITY AS i (event_id, n)

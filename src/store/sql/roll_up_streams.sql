@@ -17,6 +17,8 @@ WITH heads AS (
       FROM heads h
      WHERE s.aggregate_type = h.aggregate_type
        AND s.aggregate_id = h.aggregate_id
+       -- Somebody slower may still be at an older month: what a newer one has noted stays.
+       AND s.version < h.version
 )
 SELECT aggregate_type, aggregate_id
   FROM heads

@@ -35,7 +35,7 @@ async fn start() -> Server {
     let folder = tempfile::Builder::new().prefix("annals-test-").tempdir().expect("a temporary folder").keep();
     std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).expect("its mode can be set");
     let bin = std::env::var_os("ANNALS_PG_BIN").map(PathBuf::from);
-    let settings = ["max_connections=400", "shared_buffers=256MB", "max_locks_per_transaction=256"];
+    let settings = ["max_connections=400", "shared_buffers=256MB"];
     let postgres = OwnPostgres::start_in(folder.clone(), bin, &settings).await.expect("PostgreSQL starts");
     eprintln!("testing against PostgreSQL {}", postgres.major());
     #[expect(clippy::zombie_processes, reason = "it outlives this process, to clean up after it")]

@@ -19,7 +19,7 @@ use crate::http::conditional::etag;
 use crate::http::problem::{Code, Problem};
 use crate::http::wire;
 use crate::store::error::StoreError;
-use crate::store::read::{Direction, VersionRange};
+use crate::store::read::{Direction, Pace, VersionRange};
 
 /// Missed events that a conflict brings along, at most.
 const MISSED_EVENTS_MAX: usize = 100;
@@ -249,7 +249,7 @@ async fn missed_events(app: &App, append: &Append, current: Version) -> Result<(
     let mut list = vec![b'['];
     let left = app
         .store
-        .read_stream(&append.stream, &head, range, MISSED_EVENTS_MAX, |event| {
+        .read_stream(&append.stream, &head, range, MISSED_EVENTS_MAX, &mut Pace::default(), |event| {
             if list.len() > 1 {
                 list.push(b',');
             }
