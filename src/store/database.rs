@@ -49,7 +49,12 @@ pub async fn create_if_missing(other: &ConnectOptions, name: &'static str) -> Re
         .fetch_one(&mut connection)
         .await?;
     if !exists {
-        connection.execute(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).await?;
+        match connection.execute(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).await {
+            Ok(_) => {}
+            // Another process is just making it.
+            Err(sqlx::Error::Database(error)) if matches!(error.code().as_deref(), Some("42P04" | "23505")) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
     connection.close().await?;
     Ok(())
