@@ -8,8 +8,8 @@
 use std::sync::atomic::Ordering;
 
 use chrono::{DateTime, Months, Utc};
-use sqlx::Connection;
 use sqlx::postgres::PgConnection;
+use sqlx::{Connection, Executor};
 
 use super::error::StoreError;
 use super::{BEGINNING_OF_TIME, Store};
@@ -119,6 +119,8 @@ pub(super) async fn roll_up(connection: &mut PgConnection) -> Result<(), sqlx::E
     if let (Some((first, _)), Some((last, _))) = (months.first(), months.last()) {
         let (from, to) = (first.format("%Y-%m"), last.format("%Y-%m"));
         tracing::info!(%from, %to, "rolled up the months that are over");
+        // Autovacuum looks after each month, and never after their parent.
+        connection.execute("ANALYZE events").await?;
     }
     Ok(())
 }

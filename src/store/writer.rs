@@ -292,7 +292,14 @@ impl WriterTask {
                 Failure::MonthMissing | Failure::Refused => {
                     return Err(failed(sent, StoreError::Internal(Arc::new(error))));
                 }
-                Failure::Unexpected => return Err(failed(sent, StoreError::Unavailable(Arc::new(error)))),
+                // PostgreSQL refused, so nothing is written; any other fault is one of reading an answer that did come.
+                Failure::Unexpected if error.as_database_error().is_some() => {
+                    return Err(failed(sent, StoreError::Unavailable(Arc::new(error))));
+                }
+                Failure::Unexpected => {
+                    tracing::error!(%error, "the answer to a batch of appends cannot be read");
+                    return Err(StoreError::OutcomeUnknown);
+                }
             }
         }
     }

@@ -76,6 +76,8 @@ async fn request_ids_are_echoed_or_made() {
 async fn pages_for_people_come_from_the_binary() {
     let app = TestApp::start().await;
     let index = app.get("/").send().await.expect_status(200);
+    let host = app.base.strip_prefix("http://").expect("a URL");
+    assert!(index.text().contains(&format!("curl -i http://{host}/streams/")), "{}", index.text());
     for link in ["/docs", "/openapi.json", "/metrics", "/readyz", "/problems/version_conflict"] {
         assert!(index.text().contains(link), "{link}");
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::http::{Uri, header};
+use axum::http::{HeaderMap, Uri, header};
 use axum::response::{Html, IntoResponse, Response};
 
 use crate::http::negotiate::JSON;
@@ -38,16 +38,21 @@ const INDEX: &str = "<h1>Annals</h1>
 <dt>/problems/&lt;code&gt;</dt><dd>what an error means and what to do: <!-- codes --></dd>
 </dl>
 <p>A first event, and the stream that it begins:</p>
-<pre>curl -i localhost:8080/streams/Order/ord-1 -H 'Content-Type: application/json' -H 'If-None-Match: *' \\
-  -d '{\"events\": [{\"event_type\": \"OrderPlaced\", \"event_data\": {\"total\": 42}}]}'
-curl localhost:8080/streams/Order/ord-1</pre>";
+<pre>curl -i http://HOST/streams/Order/ord-1 \\
+  -H 'Content-Type: application/json' -H 'If-None-Match: *' \\
+  -d '{\"events\": [{\"event_type\": \"OrderPlaced\",
+                   \"event_data\": {\"total\": 42}}]}'
+
+curl http://HOST/streams/Order/ord-1</pre>";
 
 /// `GET /`: what there is.
-pub async fn index(uri: Uri) -> Result<Response, Refusal> {
+pub async fn index(uri: Uri, headers: HeaderMap) -> Result<Response, Refusal> {
     no_parameters(&uri)?;
+    let plain = |host: &&str| host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".:-[]".contains(&byte));
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).filter(plain).unwrap_or("localhost:8080");
     let codes: Vec<String> =
         Code::ALL.iter().map(|code| format!("<a href=\"/problems/{code}\">{code}</a>", code = code.as_str())).collect();
-    Ok(page("Annals", &INDEX.replace("<!-- codes -->", &codes.join(", "))).into_response())
+    Ok(page("Annals", &INDEX.replace("<!-- codes -->", &codes.join(", ")).replace("HOST", host)).into_response())
 }
 
 /// `GET /openapi.json`: the routes, for programs.
