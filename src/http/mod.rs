@@ -28,7 +28,7 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use crate::app::App;
 use problem::{Code, Problem, Refusal};
-use routes::{append, health, metrics, pages, read};
+use routes::{append, health, metrics, pages, projections, read};
 
 /// The routes that the OpenAPI document describes.
 fn documented() -> OpenApiRouter<Arc<App>> {
@@ -38,6 +38,8 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(read::list_streams))
         .routes(routes!(read::read_version))
         .routes(routes!(read::read_event))
+        .routes(routes!(projections::list_projections))
+        .routes(routes!(projections::read_projection, projections::set_projection, projections::delete_projection))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .routes(routes!(metrics::render))

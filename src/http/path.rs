@@ -49,10 +49,10 @@ impl PathParams {
             .map_err(|fault| Problem::invalid(FieldError::path(fault.field, fault.fault.to_string())))
     }
 
-    pub fn aggregate_type(&self) -> Result<&str, Box<Problem>> {
-        let name = self.get("aggregate_type")?;
-        check_path_name(name)
-            .map_err(|fault| Problem::invalid(FieldError::path("aggregate_type", fault.to_string())))?;
+    /// A segment that is a name.
+    pub fn name(&self, segment: &'static str) -> Result<&str, Box<Problem>> {
+        let name = self.get(segment)?;
+        check_path_name(name).map_err(|fault| Problem::invalid(FieldError::path(segment, fault.to_string())))?;
         Ok(name)
     }
 }

@@ -54,6 +54,8 @@ codes! {
          `If-None-Match: *` or `If-Match: \"0\"`.";
     EventNotFound "event_not_found" NOT_FOUND "The event does not exist"
         "The stream has no such version, or no event has this id.";
+    ProjectionNotFound "projection_not_found" NOT_FOUND "The projection does not exist"
+        "No position was ever put for a projection of this name, or it was deleted. The first PUT makes it.";
     ProblemNotFound "problem_not_found" NOT_FOUND "There is no such problem code"
         "The codes are listed in the documentation and at /problems/<code>, one by one.";
     MethodNotAllowed "method_not_allowed" METHOD_NOT_ALLOWED "The path does not take this method"
@@ -67,6 +69,12 @@ codes! {
         "A retry repeats a request as it was: the same events, in the same order. Here some ids are known \
          (`known_event_ids`) and others are new, or they stand elsewhere. Nothing was written. Read the stream to see what \
          is there, and append the rest.";
+    PositionRegressed "position_regressed" CONFLICT "The position is before the current one"
+        "A projection's position moves forward only (`current_position` is where it is). To process again what it has seen, \
+         send `reset=true`.";
+    PositionConflict "position_conflict" PRECONDITION_FAILED "The projection is at another position"
+        "The position is not the one that `If-Match` expects (`current_position`): another instance of the projection has \
+         moved it. Read it, and go on from there.";
     VersionConflict "version_conflict" PRECONDITION_FAILED "Optimistic concurrency check failed"
         "The stream is not at the version that the request expects: somebody else has appended in the meantime. Nothing was \
          written. Load the stream again, decide again, and retry with exponential backoff. With \
@@ -81,6 +89,9 @@ codes! {
          key twice in one object, U+0000, a lone surrogate, a number of more than 40 digits or beyond 10^308, or documents that \
          print larger than twice the largest body, because numbers with exponents are written out. `pointer` says where. \
          Nothing was written.";
+    PositionBeyondHead "position_beyond_head" UNPROCESSABLE_ENTITY "The position is beyond the head of the log"
+        "No event has this position yet (`head` is the last one), so it cannot have been processed. Is the position of \
+         another store?";
     Internal "internal" INTERNAL_SERVER_ERROR "Something went wrong in Annals"
         "A defect. The log has the details under the request id in `instance`. Whether an append was written is told by \
          repeating it with the same event ids.";
@@ -92,6 +103,9 @@ codes! {
     OutcomeUnknown "outcome_unknown" SERVICE_UNAVAILABLE "The append was sent, and its answer was lost"
         "The events are written, or they are not. Repeat the request with the same event ids, or the same \
          `Idempotency-Key`: if it was written, the answer is the first one's.";
+    ProjectionBehind "projection_behind" GATEWAY_TIMEOUT "The projection has not come that far"
+        "The projection did not process the position of `wait_for` within `timeout` seconds; `lag` says how many events it \
+         is behind the head. Ask again, or look whether it still runs.";
     ShuttingDown "shutting_down" SERVICE_UNAVAILABLE "This process is shutting down"
         "Nothing was written. Retry: another replica, or the next process, will answer.";
 }
@@ -310,6 +324,8 @@ pub struct ProblemSchema {
     expected_version: Option<String>,
     /// Where the stream stands (`version_conflict`).
     current_version: Option<u64>,
+    /// Where the projection stands (`position_conflict`, `position_regressed`).
+    current_position: Option<u64>,
     /// Ids that were written before (`event_id_reused`, `event_partly_known`).
     known_event_ids: Option<Vec<String>>,
 }

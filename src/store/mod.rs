@@ -5,6 +5,7 @@
 //! | append, many requests in one commit | [`writer`] over `batch` |
 //! | read a stream, an event, the streams of a type | [`read`] |
 //! | read the log in order | [`log`] |
+//! | move projections | [`projections`] |
 //! | keep the months | [`months`] |
 //! | bring the schema up to date | [`migrate`] |
 //! | import | [`import`] |
@@ -20,6 +21,7 @@ pub mod import;
 pub mod log;
 pub mod migrate;
 pub mod months;
+pub mod projections;
 pub mod read;
 pub mod scratch;
 pub mod writer;

@@ -15,6 +15,7 @@ mod openapi;
 mod operations;
 mod own_postgres;
 mod problems;
+mod projections;
 mod query_plans;
 mod read;
 mod replicas;

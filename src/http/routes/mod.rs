@@ -4,4 +4,5 @@ pub mod append;
 pub mod health;
 pub mod metrics;
 pub mod pages;
+pub mod projections;
 pub mod read;

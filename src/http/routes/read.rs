@@ -227,7 +227,7 @@ pub async fn list_streams(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     negotiate::accepted(&headers, &[JSON])?;
-    let aggregate_type = path.aggregate_type()?;
+    let aggregate_type = path.name("aggregate_type")?;
     let mut query = Query::of(&uri)?;
     let after = query.take("after")?;
     if let Some(after) = &after {

@@ -1,0 +1,138 @@
+//! Projection positions: compare-and-set, never backwards, never beyond the head, and waiting for one.
+
+use serde_json::{Value, json};
+
+use crate::support::{Call, TestApp, events, within_a_minute};
+
+async fn with_events(count: usize) -> TestApp {
+    let app = TestApp::start().await;
+    app.append("/streams/Order/1", &vec!["E"; count]).await;
+    app
+}
+
+fn put(app: &TestApp, name: &str, position: u64) -> Call {
+    app.call("PUT", &format!("/projections/{name}")).json(&json!({"last_processed_position": position}))
+}
+
+#[tokio::test]
+async fn a_projection_is_made_moved_and_forgotten() {
+    let app = with_events(10).await;
+    let made = put(&app, "orders", 4).send().await.expect_status(201);
+    assert_eq!(made.header("etag"), Some("\"4\""));
+    assert_eq!((&made.json()["last_processed_position"], &made.json()["lag"]), (&json!(4), &json!(6)));
+    assert!(made.json()["lag_seconds"].as_f64().is_some_and(|seconds| seconds >= 0.0));
+    put(&app, "orders", 4).send().await.expect_status(200);
+    let moved = put(&app, "orders", 10).send().await.expect_status(200).json();
+    assert_eq!((&moved["lag"], &moved["lag_seconds"]), (&json!(0), &json!(0.0)));
+    put(&app, "Bestellungen%20%C3%A9", 0).send().await.expect_status(201);
+
+    let list = app.get("/projections").send().await.expect_status(200).json();
+    let names: Vec<&Value> =
+        list["projections"].as_array().expect("a list").iter().map(|p| &p["projection_name"]).collect();
+    assert_eq!(names, [&json!("Bestellungen é"), &json!("orders")]);
+    let one = app.get("/projections/orders").send().await.expect_status(200);
+    assert_eq!((one.header("etag"), &one.json()), (Some("\"10\""), &list["projections"][1]));
+
+    app.call("DELETE", "/projections/orders").send().await.expect_status(204);
+    app.call("DELETE", "/projections/orders").send().await.expect_problem(404, "projection_not_found");
+    app.get("/projections/orders").send().await.expect_problem(404, "projection_not_found");
+}
+
+#[tokio::test]
+async fn a_position_is_moved_by_compare_and_set() {
+    let app = with_events(10).await;
+    let missing = put(&app, "p", 1).if_match(0).send().await.expect_problem(412, "position_conflict");
+    assert_eq!(missing["current_position"], json!(null));
+    put(&app, "p", 1).header("if-match", "*").send().await.expect_problem(412, "position_conflict");
+    put(&app, "p", 1).header("if-none-match", "*").send().await.expect_status(201);
+    put(&app, "p", 2).header("if-none-match", "*").send().await.expect_problem(412, "position_conflict");
+    put(&app, "p", 5).if_match(1).send().await.expect_status(200);
+    let late = put(&app, "p", 6).if_match(1).send().await;
+    assert_eq!(late.header("etag"), Some("\"5\""));
+    assert_eq!(late.expect_problem(412, "position_conflict")["current_position"], 5);
+    put(&app, "p", 6).header("if-match", "*").send().await.expect_status(200);
+    put(&app, "p", 7).header("if-match", "seven").send().await.expect_invalid("header", "If-Match");
+
+    // Of many that expect the same, one moves it.
+    let movers = (0..16).map(|_| put(&app, "p", 9).if_match(6).send());
+    let replies = futures_util::future::join_all(movers).await;
+    assert_eq!(replies.iter().filter(|reply| reply.status == 200).count(), 1);
+    assert_eq!(replies.iter().filter(|reply| reply.status == 412).count(), 15);
+}
+
+#[tokio::test]
+async fn never_backwards_without_a_reset_and_never_beyond_the_head() {
+    let app = with_events(10).await;
+    put(&app, "p", 8).send().await.expect_status(201);
+    let back = put(&app, "p", 3).send().await.expect_problem(409, "position_regressed");
+    assert_eq!(back["current_position"], 8);
+    put(&app, "p", 3).if_match(8).send().await.expect_problem(409, "position_regressed");
+    let reset = |value: &str| {
+        app.call("PUT", &format!("/projections/p?reset={value}")).json(&json!({"last_processed_position": 3}))
+    };
+    reset("false").send().await.expect_problem(409, "position_regressed");
+    reset("perhaps").send().await.expect_invalid("parameter", "reset");
+    reset("true").if_match(7).send().await.expect_problem(412, "position_conflict");
+    reset("true").if_match(8).send().await.expect_status(200);
+    let beyond = put(&app, "p", 11).send().await.expect_problem(422, "position_beyond_head");
+    assert_eq!(beyond["head"], 10);
+    for (body, pointer) in [
+        (json!({}), ""),
+        (json!({"last_processed_position": -1}), "/last_processed_position"),
+        (json!({"last_processed_position": "1"}), "/last_processed_position"),
+        (json!({"last_processed_position": 1, "x": 1}), "/x"),
+    ] {
+        app.call("PUT", "/projections/p").json(&body).send().await.expect_invalid("pointer", pointer);
+    }
+    put(&app, "a%2Fb", 1).send().await.expect_invalid("path", "projection_name");
+    app.get("/projections?x=1").send().await.expect_invalid("parameter", "x");
+}
+
+#[tokio::test]
+async fn who_waits_for_a_projection_is_answered_when_it_has_come_that_far() {
+    let app = with_events(10).await;
+    put(&app, "p", 2).send().await.expect_status(201);
+    app.get("/projections/p?wait_for=2").send().await.expect_status(200);
+    let waiting = app.get("/projections/p?wait_for=7&timeout=60").send();
+    let moving = async {
+        put(&app, "p", 6).send().await.expect_status(200);
+        put(&app, "p", 7).send().await.expect_status(200);
+    };
+    let (answer, ()) = tokio::join!(waiting, moving);
+    assert_eq!(answer.expect_status(200).json()["last_processed_position"], 7);
+    let behind = app.get("/projections/p?wait_for=9&timeout=1").send().await.expect_problem(504, "projection_behind");
+    assert_eq!((&behind["last_processed_position"], &behind["lag"]), (&json!(7), &json!(3)));
+    app.get("/projections/q?wait_for=1").send().await.expect_problem(404, "projection_not_found");
+    app.get("/projections/p?timeout=61").send().await.expect_invalid("parameter", "timeout");
+    app.get("/projections/p?wait_for=x").send().await.expect_invalid("parameter", "wait_for");
+
+    // A shutdown ends the waiting.
+    let waiting = app.get("/projections/p?wait_for=9&timeout=60").send();
+    let looks = "annals_db_pool_acquire_seconds_count";
+    let before = app.metric(looks).await;
+    let (answer, ()) = tokio::join!(waiting, async {
+        let looked = async { while app.metric(looks).await <= before {} };
+        within_a_minute("the waiting begins", looked).await;
+        app.app.shutdown.begin();
+    });
+    answer.expect_problem(503, "shutting_down");
+}
+
+#[tokio::test]
+async fn the_lag_is_told_across_months_that_are_rolled_up() {
+    let (app, clock) = TestApp::start_at("2026-10-10T00:00:00Z").await;
+    app.post("/streams/Order/1", &events(&["A", "B"])).send().await.expect_status(201);
+    clock.set(crate::support::at("2026-11-20T00:00:00Z"));
+    app.post("/streams/Order/1", &events(&["C"])).send().await.expect_status(201);
+    app.app.store.keep_months().await.expect("maintenance runs");
+    put(&app, "old", 1).send().await.expect_status(201);
+    put(&app, "new", 2).send().await.expect_status(201);
+    let list = app.get("/projections").send().await.json();
+    let of =
+        |index: usize| (list["projections"][index]["lag"].clone(), list["projections"][index]["lag_seconds"].as_f64());
+    let ((new_lag, new_seconds), (old_lag, old_seconds)) = (of(0), of(1));
+    assert_eq!((new_lag, old_lag), (json!(1), json!(2)));
+    // The first unprocessed event is of October for one, and of November for the other: 41 days lie between.
+    let days = (old_seconds.expect("seconds") - new_seconds.expect("seconds")) / 86_400.0;
+    assert!((40.9..41.1).contains(&days) || new_seconds == Some(0.0), "{days}");
+}
