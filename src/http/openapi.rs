@@ -1,9 +1,15 @@
 //! What the OpenAPI document says besides the routes: who we are, and the shapes of request bodies.
 
-use utoipa::ToSchema;
+use std::collections::BTreeMap;
+
+use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{
-    ContactBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, ServerBuilder, tag::TagBuilder,
+    ContactBuilder, ContentBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, Response,
+    ResponseBuilder, ServerBuilder,
 };
+use utoipa::{IntoResponses, ToSchema};
+
+use super::middleware::PROBLEM_JSON;
 
 /// The document's frame.
 pub fn info() -> OpenApi {
@@ -29,6 +35,39 @@ pub fn info() -> OpenApi {
             tag("operations", "For the operators: health, metrics, explanations"),
         ]))
         .build()
+}
+
+/// The problems that every read can answer with.
+pub struct ReadProblems;
+
+/// The problems that every request with a body can answer with.
+pub struct WriteProblems;
+
+impl IntoResponses for ReadProblems {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        problems(&[INVALID, NOT_ACCEPTABLE, NOT_NOW])
+    }
+}
+
+impl IntoResponses for WriteProblems {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        problems(&[INVALID, NOT_ACCEPTABLE, TOO_LARGE, NOT_JSON, NOT_NOW])
+    }
+}
+
+type Described = (&'static str, &'static str);
+
+const INVALID: Described = ("400", "Not understood: `errors` says where");
+const NOT_ACCEPTABLE: Described = ("406", "`Accept` names nothing that is available");
+const TOO_LARGE: Described = ("413", "The body is too large");
+const NOT_JSON: Described = ("415", "Not declared as JSON");
+const NOT_NOW: Described = ("503", "Not now: retry after `Retry-After`");
+
+fn problems(described: &[Described]) -> BTreeMap<String, RefOr<Response>> {
+    let content = || ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+    let response =
+        |description| ResponseBuilder::new().description(description).content(PROBLEM_JSON, content()).build();
+    described.iter().map(|(status, description)| ((*status).to_owned(), response(*description).into())).collect()
 }
 
 /// An event in a request.

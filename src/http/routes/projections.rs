@@ -17,6 +17,7 @@ use crate::domain::event::Position;
 use crate::domain::version::ExpectedVersion;
 use crate::http::conditional::expected_version;
 use crate::http::negotiate::{self, JSON};
+use crate::http::openapi::{ReadProblems, WriteProblems};
 use crate::http::path::PathParams;
 use crate::http::problem::{Code, FieldError, Problem, ProblemSchema, Refusal};
 use crate::http::query::{Query, no_parameters};
@@ -72,9 +73,7 @@ impl ProjectionOut {
 /// List the projections, with how far each is behind
 #[utoipa::path(get, path = "/projections", tag = "projections", responses(
     (status = 200, description = "All projections, in byte order of their names", body = ProjectionList),
-    (status = 400, description = "Unknown parameter", body = ProblemSchema, content_type = "application/problem+json"),
-    (status = 406, description = "`Accept` names nothing that is available", body = ProblemSchema, content_type = "application/problem+json"),
-    (status = 503, description = "Not now: retry after `Retry-After`", body = ProblemSchema, content_type = "application/problem+json"),
+        ReadProblems,
 ))]
 pub async fn list_projections(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap) -> Result<Response, Refusal> {
     negotiate::accepted(&headers, &[JSON])?;
@@ -94,11 +93,9 @@ pub async fn list_projections(State(app): State<Arc<App>>, uri: Uri, headers: He
     ),
     responses(
         (status = 200, description = "Where it stands", body = ProjectionOut),
-        (status = 400, description = "Not understood: `errors` says where", body = ProblemSchema, content_type = "application/problem+json"),
         (status = 404, description = "The projection does not exist", body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 406, description = "`Accept` names nothing that is available", body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 503, description = "Not now: retry after `Retry-After`", body = ProblemSchema, content_type = "application/problem+json"),
         (status = 504, description = "It has not come that far in time", body = ProblemSchema, content_type = "application/problem+json"),
+        ReadProblems,
     ))]
 pub async fn read_projection(
     State(app): State<Arc<App>>,
@@ -152,14 +149,10 @@ pub async fn read_projection(
     responses(
         (status = 200, description = "Moved", body = ProjectionOut),
         (status = 201, description = "Made", body = ProjectionOut),
-        (status = 400, description = "Not understood: `errors` says where", body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 406, description = "`Accept` names nothing that is available", body = ProblemSchema, content_type = "application/problem+json"),
         (status = 409, description = "The position is before the current one", body = ProblemSchema, content_type = "application/problem+json"),
         (status = 412, description = "It is at another position", body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 413, description = "The body is too large", body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 415, description = "Not declared as JSON", body = ProblemSchema, content_type = "application/problem+json"),
         (status = 422, description = "The position is beyond the head", body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 503, description = "Not now: retry after `Retry-After`", body = ProblemSchema, content_type = "application/problem+json"),
+        WriteProblems,
     ))]
 pub async fn set_projection(
     State(app): State<Arc<App>>,

@@ -21,6 +21,7 @@ use crate::domain::version::Version;
 use crate::http::conditional::{etag, not_modified};
 use crate::http::middleware::RequestId;
 use crate::http::negotiate::{self, JSON, NDJSON};
+use crate::http::openapi::ReadProblems;
 use crate::http::path::{PathParams, link, segment, stream_path};
 use crate::http::problem::{Code, FieldError, Problem, ProblemSchema, Refusal};
 use crate::http::query::{Query, no_parameters};
@@ -92,10 +93,8 @@ pub struct ListedStreamOut {
         (status = 200, description = "A page, or the lines", content(
             (StreamPage = "application/json"), (String = "application/x-ndjson"))),
         (status = 304, description = "The stream is still at this version"),
-        (status = 400, description = "Not understood: `errors` says where", body = ProblemSchema, content_type = "application/problem+json"),
         (status = 404, description = "The stream does not exist", body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 406, description = "`Accept` names nothing that is available", body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 503, description = "Not now: retry after `Retry-After`", body = ProblemSchema, content_type = "application/problem+json"),
+        ReadProblems,
     ))]
 pub async fn read_stream(
     State(app): State<Arc<App>>,
@@ -148,10 +147,8 @@ pub async fn read_stream(
     ),
     responses(
         (status = 200, description = "The event", body = EventSchema),
-        (status = 400, description = "Not understood: `errors` says where", body = ProblemSchema, content_type = "application/problem+json"),
         (status = 404, description = "The stream, or this version of it, does not exist", body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 406, description = "`Accept` names nothing that is available", body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 503, description = "Not now: retry after `Retry-After`", body = ProblemSchema, content_type = "application/problem+json"),
+        ReadProblems,
     ))]
 pub async fn read_version(
     State(app): State<Arc<App>>,
@@ -182,10 +179,8 @@ pub async fn read_version(
     params(("event_id" = String, Path, description = "A UUID", format = Uuid)),
     responses(
         (status = 200, description = "The event", body = EventSchema),
-        (status = 400, description = "Not understood: `errors` says where", body = ProblemSchema, content_type = "application/problem+json"),
         (status = 404, description = "No event has this id", body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 406, description = "`Accept` names nothing that is available", body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 503, description = "Not now: retry after `Retry-After`", body = ProblemSchema, content_type = "application/problem+json"),
+        ReadProblems,
     ))]
 pub async fn read_event(
     State(app): State<Arc<App>>,
@@ -216,9 +211,7 @@ pub async fn read_event(
     ),
     responses(
         (status = 200, description = "A page of streams; empty for a type that nobody has used", body = StreamList),
-        (status = 400, description = "Not understood: `errors` says where", body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 406, description = "`Accept` names nothing that is available", body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 503, description = "Not now: retry after `Retry-After`", body = ProblemSchema, content_type = "application/problem+json"),
+        ReadProblems,
     ))]
 pub async fn list_streams(
     State(app): State<Arc<App>>,

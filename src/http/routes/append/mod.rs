@@ -17,6 +17,7 @@ use crate::domain::append::{Append, AppendRequest};
 use crate::http::conditional::{self, etag};
 use crate::http::event_in::Door;
 use crate::http::negotiate::{self, JSON};
+use crate::http::openapi::WriteProblems;
 use crate::http::path::{PathParams, stream_path};
 use crate::http::problem::{ProblemSchema, Refusal};
 use crate::http::{body, query};
@@ -43,14 +44,10 @@ use request::{AppendsIn, Options, StreamAppendIn, appends};
     responses(
         (status = 201, description = "Written and durable", body = Appended),
         (status = 200, description = "All of it was written before (`Idempotent-Replayed: true`)", body = Appended),
-        (status = 400, description = "Not understood: `errors` says where", body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 406, description = "`Accept` names nothing that is available", body = ProblemSchema, content_type = "application/problem+json"),
         (status = 409, description = "An event id is known already", body = ProblemSchema, content_type = "application/problem+json"),
         (status = 412, description = "The stream is at another version", body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 413, description = "The body is too large", body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 415, description = "Not declared as JSON", body = ProblemSchema, content_type = "application/problem+json"),
         (status = 422, description = "JSON that cannot be kept", body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 503, description = "Not now: retry after `Retry-After`", body = ProblemSchema, content_type = "application/problem+json"),
+        WriteProblems,
     ))]
 pub async fn append_to_stream(
     State(app): State<Arc<App>>,
@@ -103,13 +100,9 @@ pub async fn append_to_stream(
     responses(
         (status = 201, description = "Written and durable", body = AllAppended),
         (status = 200, description = "All of it was written before (`Idempotent-Replayed: true`)", body = AllAppended),
-        (status = 400, description = "Not understood: `errors` says where", body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 406, description = "`Accept` names nothing that is available", body = ProblemSchema, content_type = "application/problem+json"),
         (status = 409, description = "A stream is at another version (`conflicts`), or an event id is known already", body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 413, description = "The body is too large", body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 415, description = "Not declared as JSON", body = ProblemSchema, content_type = "application/problem+json"),
         (status = 422, description = "JSON that cannot be kept", body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 503, description = "Not now: retry after `Retry-After`", body = ProblemSchema, content_type = "application/problem+json"),
+        WriteProblems,
     ))]
 pub async fn append_to_streams(
     State(app): State<Arc<App>>,
