@@ -13,6 +13,8 @@ use serde_json::value::RawValue;
 
 /// Deepest nesting of arrays and objects; a scalar has depth 0.
 pub const DEPTH_MAX: usize = 64;
+/// Largest whole number that every reader of JSON keeps exactly: versions and positions are numbers up to this one.
+pub const EXACT_INTEGER_MAX: i64 = (1 << 53) - 1;
 /// Digits of a number, from its first that is not zero.
 pub const NUMBER_DIGITS_MAX: usize = 40;
 /// Largest power of ten of a number's first digit, and of a written exponent, up and down.

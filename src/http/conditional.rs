@@ -2,6 +2,7 @@
 
 use axum::http::{HeaderMap, HeaderValue, header};
 
+use super::headers::single;
 use super::problem::{FieldError, Problem};
 use crate::domain::version::{ExpectedVersion, Version};
 
@@ -11,15 +12,18 @@ type Fallible<T> = Result<T, Box<Problem>>;
 const IF_MATCH: &str = "If-Match";
 const IF_NONE_MATCH: &str = "If-None-Match";
 
-/// `"43"`: the version as an entity tag.
-pub fn etag(version: Version) -> HeaderValue {
-    HeaderValue::try_from(format!("\"{version}\"")).expect("digits in quotes are a header value")
+/// `Cache-Control` of what changes: it may be kept, and is asked for again with its tag.
+pub const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
+
+/// `"43"`: a version or a position as an entity tag.
+pub fn etag(number: impl Into<i64>) -> HeaderValue {
+    HeaderValue::try_from(format!("\"{}\"", number.into())).expect("digits in quotes are a header value")
 }
 
 /// The expected version of an append.
 pub fn expected_version(headers: &HeaderMap) -> Fallible<ExpectedVersion> {
-    let if_match = single(headers, IF_MATCH)?;
-    let if_none_match = single(headers, IF_NONE_MATCH)?;
+    let if_match = single_tag(headers, IF_MATCH)?;
+    let if_none_match = single_tag(headers, IF_NONE_MATCH)?;
     match (if_match, if_none_match) {
         (None, None) => Ok(ExpectedVersion::Any),
         (Some("*"), None) => Ok(ExpectedVersion::Exists),
@@ -92,12 +96,8 @@ fn opaque(tag: &str) -> Option<&str> {
     tag.strip_prefix('"')?.strip_suffix('"').filter(|inside| !inside.contains('"'))
 }
 
-fn single<'h>(headers: &'h HeaderMap, name: &'static str) -> Fallible<Option<&'h str>> {
-    let mut values = headers.get_all(name).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    if values.next().is_some() {
-        return Err(invalid(name, "is given more than once"));
-    }
+fn single_tag<'h>(headers: &'h HeaderMap, name: &'static str) -> Fallible<Option<&'h str>> {
+    let Some(value) = single(headers, name)? else { return Ok(None) };
     value.to_str().map(|value| Some(value.trim())).map_err(|_| not_a_tag(name))
 }
 

@@ -70,7 +70,7 @@ fn request_id(app: &App, request: &Request) -> String {
     given.filter(fit).map_or_else(|| app.new_event_id().to_string(), str::to_owned)
 }
 
-/// Writes the body of a problem, or makes one of an error that has no body of ours (405, for example).
+/// Writes the body of a problem, or makes one of an error that has no body of ours: no route, or no such method.
 fn finish_problem(response: &mut Response, id: &str) -> Option<Code> {
     let problem = match response.extensions_mut().remove::<Problem>() {
         Some(problem) => Box::new(problem),
@@ -78,7 +78,7 @@ fn finish_problem(response: &mut Response, id: &str) -> Option<Code> {
             Problem::new(Code::MethodNotAllowed, "the header Allow lists the methods of this path")
         }
         None if response.status() == StatusCode::NOT_FOUND => {
-            Problem::new(Code::RouteNotFound, "nothing is at this path")
+            Problem::new(Code::RouteNotFound, "no route has this path; /docs lists them")
         }
         None => return None,
     };

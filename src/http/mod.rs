@@ -6,6 +6,7 @@
 mod body;
 pub mod conditional;
 pub mod event_in;
+mod headers;
 pub mod middleware;
 pub mod negotiate;
 pub mod openapi;
@@ -27,7 +28,6 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::app::App;
-use problem::{Code, Problem, Refusal};
 use routes::{append, health, metrics, pages, projections, read};
 
 /// The routes that the OpenAPI document describes.
@@ -58,7 +58,6 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/", axum::routing::get(pages::index))
         .route("/openapi.json", axum::routing::get(pages::openapi_document).layer(Extension(document)))
         .merge(SwaggerUi::new("/docs").config(utoipa_swagger_ui::Config::from("/openapi.json")))
-        .fallback(async || Refusal(Problem::new(Code::RouteNotFound, "no route has this path; /docs lists them")))
         .layer(CatchPanicLayer::custom(middleware::on_panic))
         .layer(axum::middleware::from_fn_with_state(app.clone(), middleware::observe))
         .with_state(app)

@@ -16,6 +16,8 @@ fn migrator() -> Migrator {
     migrator
 }
 
+pub(super) const APPLIED_VERSION: &str = "SELECT coalesce(max(version), 0) FROM annals_migrations WHERE success";
+
 #[derive(Debug, thiserror::Error)]
 pub enum SchemaError {
     #[error(
@@ -131,7 +133,5 @@ async fn applied_version(connection: &mut PgConnection) -> Result<i64, sqlx::Err
     if !exists {
         return Ok(0);
     }
-    sqlx::query_scalar("SELECT coalesce(max(version), 0) FROM annals_migrations WHERE success")
-        .fetch_one(connection)
-        .await
+    sqlx::query_scalar(APPLIED_VERSION).fetch_one(connection).await
 }

@@ -99,10 +99,7 @@ impl Store {
     /// The schema's version, as it stands in the database.
     pub async fn schema_version(&self) -> Result<i64, StoreError> {
         let mut connection = self.acquire().await?;
-        let version = sqlx::query_scalar("SELECT coalesce(max(version), 0) FROM annals_migrations WHERE success")
-            .fetch_one(&mut *connection)
-            .await?;
-        Ok(version)
+        Ok(sqlx::query_scalar(migrate::APPLIED_VERSION).fetch_one(&mut *connection).await?)
     }
 
     /// PostgreSQL's version, for people.

@@ -8,23 +8,9 @@ use crate::support::{TestApp, events, within_a_minute};
 #[tokio::test]
 async fn an_append_in_flight_is_answered() {
     let app = TestApp::start().await;
-    let (mut holder, mut watcher) = (app.database.session().await, app.database.session().await);
-    holder.hold_append_lock().await;
     let post = |n: usize| app.post(&format!("/streams/Order/{n}"), &events(&["E"])).send();
-    let blocked = tokio::sync::Notify::new();
-    let queued = async {
-        blocked.notified().await;
-        futures_util::future::join_all((1..5).map(post)).await
-    };
-    let shut_down = async {
-        watcher.wait_for_appends_to_queue(1).await;
-        blocked.notify_one();
-        app.wait_for_queue_length(4).await;
-        app.app.shutdown.begin();
-        holder.end().await;
-    };
-    let (first, queued, ()) = tokio::join!(post(0), queued, shut_down);
-    first.expect_status(201);
+    let appends = futures_util::future::join_all((1..5).map(post));
+    let (queued, ()) = app.meet(appends, 4, async { app.app.shutdown.begin() }).await;
     for reply in queued {
         reply.expect_status(201);
     }

@@ -5,27 +5,6 @@ use serde_json::json;
 
 use crate::support::{TestApp, Wanted, event_with_id, events, id};
 
-/// Sends requests while a first one waits for the append lock, which somebody else holds: they meet in the next batch.
-async fn meet<T>(app: &TestApp, requests: impl Future<Output = T>, count: usize) -> T {
-    let (mut holder, mut watcher) = (app.database.session().await, app.database.session().await);
-    holder.hold_append_lock().await;
-    let blocked = tokio::sync::Notify::new();
-    let first = app.post("/streams/Order/first", &events(&["A"])).send();
-    let others = async {
-        blocked.notified().await;
-        requests.await
-    };
-    let release = async {
-        watcher.wait_for_appends_to_queue(1).await;
-        blocked.notify_one();
-        app.wait_for_queue_length(count).await;
-        holder.end().await;
-    };
-    let (first, answers, ()) = tokio::join!(first, others, release);
-    first.expect_status(201);
-    answers
-}
-
 #[tokio::test]
 async fn good_conflicting_replayed_and_unreadable_requests_meet_in_one_batch() {
     let app = TestApp::start().await;
@@ -47,7 +26,7 @@ async fn good_conflicting_replayed_and_unreadable_requests_meet_in_one_batch() {
             app.post("/streams/Order/late", &events(&["C"])).if_match(0).send(),
         )
     };
-    let (good, conflict, replay, poison, unreadable, reused, late) = meet(&app, requests, 6).await;
+    let (good, conflict, replay, poison, unreadable, reused, late) = app.meet(requests, 6, async {}).await.0;
     assert_eq!(good.expect_status(201).json()["version"], 2);
     assert_eq!(conflict.expect_problem(412, "version_conflict")["current_version"], 1);
     assert_eq!(replay.expect_status(200).header("idempotent-replayed"), Some("true"));
@@ -68,7 +47,7 @@ async fn a_batch_is_decided_in_order_and_later_requests_see_earlier_ones() {
         let appends = (0..20u64).map(|n| app.post("/streams/Order/1", &events(&["E"])).if_match(n % 2).send());
         futures_util::future::join_all(appends).await
     };
-    let replies = meet(&app, requests, 20).await;
+    let replies = app.meet(requests, 20, async {}).await.0;
     let mut won: Vec<_> = replies.iter().filter(|r| r.status == 201).map(|r| r.json()["version"].as_u64()).collect();
     won.sort_unstable();
     assert_eq!(won, [Some(1), Some(2)]);
@@ -86,7 +65,7 @@ async fn the_same_request_twice_in_flight_is_a_replay() {
         let sent = (0..10).map(|_| app.post("/streams/Order/1", &body).if_match(0).send());
         futures_util::future::join_all(sent).await
     };
-    let replies = meet(&app, requests, 10).await;
+    let replies = app.meet(requests, 10, async {}).await.0;
     assert_eq!(replies.iter().filter(|reply| reply.status == 201).count(), 1);
     assert_eq!(replies.iter().filter(|reply| reply.status == 200).count(), 9);
 }
@@ -96,24 +75,8 @@ async fn a_full_queue_answers_at_once_and_loses_nothing() {
     let mut wanted = Wanted::default();
     wanted.settings.queue = QueueLimits { requests: 4, bytes: 1024 * 1024 };
     let app = TestApp::start_as(wanted).await;
-    let (mut holder, mut watcher) = (app.database.session().await, app.database.session().await);
-    holder.hold_append_lock().await;
     let post = |n: usize| app.post(&format!("/streams/Order/{n}"), &events(&["E"])).send();
-    let blocked = tokio::sync::Notify::new();
-    let others = async {
-        blocked.notified().await;
-        futures_util::future::join_all((1..5).map(post)).await
-    };
-    let overflow = async {
-        watcher.wait_for_appends_to_queue(1).await;
-        blocked.notify_one();
-        app.wait_for_queue_length(4).await;
-        let refused = post(9).await;
-        holder.end().await;
-        refused
-    };
-    let (first, others, refused) = tokio::join!(post(0), others, overflow);
-    first.expect_status(201);
+    let (others, refused) = app.meet(futures_util::future::join_all((1..5).map(post)), 4, post(9)).await;
     refused.expect_problem(503, "overloaded");
     for taken in others {
         taken.expect_status(201);

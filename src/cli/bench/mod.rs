@@ -45,7 +45,7 @@ pub struct BenchArgs {
     #[arg(long)]
     beside_snapshot: bool,
 
-    /// Folder of pgbench [default: looked for in PATH and beside the server's programs]
+    /// Folder of pgbench [default: looked for in PATH]
     #[arg(long)]
     pgbench_dir: Option<PathBuf>,
 
@@ -168,7 +168,8 @@ fn spread(values: &[f64]) -> String {
 struct Server {
     child: Child,
     address: String,
-    _log: tempfile::NamedTempFile,
+    /// Removed with the server.
+    log: tempfile::NamedTempFile,
 }
 
 impl Server {
@@ -188,10 +189,10 @@ impl Server {
             .env_remove("DATABASE_PASSWORD")
             .stderr(File::create(log.path())?)
             .spawn()?;
-        let mut server = Self { child, address: String::new(), _log: log };
+        let mut server = Self { child, address: String::new(), log };
         let started = std::time::Instant::now();
         while started.elapsed() < START_MAX {
-            let said = std::fs::read_to_string(server._log.path())?;
+            let said = std::fs::read_to_string(server.log.path())?;
             if let Some((_, rest)) = said.split_once("listening on http://") {
                 server.address = rest.split('"').next().unwrap_or(rest).to_owned();
                 return Ok(server);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -14,8 +14,9 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::domain::event::Position;
+use crate::domain::json::EXACT_INTEGER_MAX;
 use crate::domain::version::ExpectedVersion;
-use crate::http::conditional::expected_version;
+use crate::http::conditional::{NO_CACHE, etag, expected_version};
 use crate::http::negotiate::{self, JSON};
 use crate::http::openapi::{ReadProblems, WriteProblems};
 use crate::http::path::PathParams;
@@ -25,7 +26,6 @@ use crate::http::{body, wire};
 use crate::store::error::StoreError;
 use crate::store::projections::{ExpectedPosition, Moved, Projection};
 
-const POSITION_MAX: i64 = (1 << 53) - 1;
 const WAIT_SECONDS_DEFAULT: u64 = 5;
 const WAIT_SECONDS_MAX: u64 = 60;
 /// Between two looks at a projection that somebody waits for; doubled each time, up to the second one.
@@ -73,7 +73,7 @@ impl ProjectionOut {
 /// List the projections, with how far each is behind
 #[utoipa::path(get, path = "/projections", tag = "projections", responses(
     (status = 200, description = "All projections, in byte order of their names", body = ProjectionList),
-        ReadProblems,
+    ReadProblems,
 ))]
 pub async fn list_projections(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap) -> Result<Response, Refusal> {
     negotiate::accepted(&headers, &[JSON])?;
@@ -81,7 +81,7 @@ pub async fn list_projections(State(app): State<Arc<App>>, uri: Uri, headers: He
     let projections = app.store.projections().await?;
     let head = head(&app).await?;
     let projections = projections.into_iter().map(|projection| ProjectionOut::of(projection, head)).collect();
-    Ok((no_cache(), Json(ProjectionList { projections })).into_response())
+    Ok(([(header::CACHE_CONTROL, NO_CACHE)], Json(ProjectionList { projections })).into_response())
 }
 
 /// Where a projection stands; with `wait_for`, once it has come that far
@@ -106,7 +106,7 @@ pub async fn read_projection(
     negotiate::accepted(&headers, &[JSON])?;
     let name = path.name("projection_name")?;
     let mut query = Query::of(&uri)?;
-    let wait_for = query.take_number("wait_for", 0, POSITION_MAX)?;
+    let wait_for = query.take_number("wait_for", 0, EXACT_INTEGER_MAX)?;
     let timeout = query.take_number("timeout", 1, WAIT_SECONDS_MAX)?.unwrap_or(WAIT_SECONDS_DEFAULT);
     query.finish()?;
 
@@ -118,7 +118,9 @@ pub async fn read_projection(
         let position = projection.last_processed_position;
         if wait_for.is_none_or(|wanted| position >= wanted) {
             let projection = ProjectionOut::of(projection, head(&app).await?);
-            return Ok((no_cache(), [(header::ETAG, etag(position))], Json(projection)).into_response());
+            return Ok(
+                ([(header::CACHE_CONTROL, NO_CACHE), (header::ETAG, etag(position))], Json(projection)).into_response()
+            );
         }
         if Instant::now() >= until {
             let detail = format!("the projection has processed position {position}");
@@ -169,8 +171,8 @@ pub async fn set_projection(
     query.finish()?;
     let expected = expected_position(&headers)?;
     let position = body::parse::<PositionIn>(&body)?.last_processed_position;
-    if !(0..=POSITION_MAX).contains(&position) {
-        let detail = format!("must be from 0 to {POSITION_MAX}");
+    if !(0..=EXACT_INTEGER_MAX).contains(&position) {
+        let detail = format!("must be from 0 to {EXACT_INTEGER_MAX}");
         return Err(Problem::invalid(FieldError::pointer("/last_processed_position", detail)).into());
     }
 
@@ -250,12 +252,4 @@ fn conflict(current: Option<Position>) -> Box<Problem> {
 
 fn not_found(name: &str) -> Box<Problem> {
     Problem::new(Code::ProjectionNotFound, format!("no projection has the name {name:?}"))
-}
-
-fn etag(position: Position) -> HeaderValue {
-    HeaderValue::try_from(format!("\"{position}\"")).expect("digits in quotes are a header value")
-}
-
-fn no_cache() -> [(header::HeaderName, HeaderValue); 1] {
-    [(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"))]
 }

@@ -16,9 +16,10 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::app::App;
+use crate::domain::json::EXACT_INTEGER_MAX;
 use crate::domain::name::{StreamId, check_path_name};
 use crate::domain::version::Version;
-use crate::http::conditional::{etag, not_modified};
+use crate::http::conditional::{NO_CACHE, etag, not_modified};
 use crate::http::middleware::RequestId;
 use crate::http::negotiate::{self, JSON, NDJSON};
 use crate::http::openapi::ReadProblems;
@@ -36,10 +37,8 @@ const LIMIT_MAX: usize = 1_000;
 const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// NDJSON is sent in pieces of about this size, so that memory stays the same for a stream of any length.
 const PIECE_BYTES: usize = 256 * 1024;
-/// Versions are numbers that JSON keeps exactly.
-const VERSION_MAX: u64 = (1 << 53) - 1;
+const VERSION_MAX: u64 = EXACT_INTEGER_MAX.unsigned_abs();
 
-const PAGE_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
 /// An event never changes, but it may be erased on purpose: a day, and only for the client that was allowed to read it.
 const EVENT_CACHE: HeaderValue = HeaderValue::from_static("private, max-age=86400, immutable");
 
@@ -111,7 +110,7 @@ pub async fn read_stream(
 
     let common = [
         (header::ETAG, etag(head.version)),
-        (header::CACHE_CONTROL, PAGE_CACHE),
+        (header::CACHE_CONTROL, NO_CACHE),
         (header::VARY, HeaderValue::from_static("accept")),
     ];
     if not_modified(&headers, head.version)? {
@@ -247,7 +246,7 @@ pub async fn list_streams(
         })
         .collect();
     let list = StreamList { aggregate_type: aggregate_type.to_owned(), streams, next };
-    Ok(([(header::CACHE_CONTROL, PAGE_CACHE)], axum::Json(list)).into_response())
+    Ok(([(header::CACHE_CONTROL, NO_CACHE)], axum::Json(list)).into_response())
 }
 
 /// What a read of a stream asks for.

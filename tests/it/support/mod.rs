@@ -104,8 +104,37 @@ impl TestApp {
         line.unwrap_or_else(|| panic!("no series {series} in\n{text}")).parse().expect("a number")
     }
 
+    /// Makes requests meet in one batch: a first append waits for the append lock, which somebody else holds; then the
+    /// requests are sent. When `count` of them are in the queue, `meanwhile` happens, and the lock is given back.
+    pub async fn meet<T, U>(
+        &self,
+        requests: impl Future<Output = T>,
+        count: usize,
+        meanwhile: impl Future<Output = U>,
+    ) -> (T, U) {
+        let (mut holder, mut watcher) = (self.database.session().await, self.database.session().await);
+        holder.hold_append_lock().await;
+        let blocked = tokio::sync::Notify::new();
+        let first = self.post("/streams/Order/first", &events(&["A"])).send();
+        let queued = async {
+            blocked.notified().await;
+            requests.await
+        };
+        let release = async {
+            watcher.wait_for_appends_to_queue(1).await;
+            blocked.notify_one();
+            self.wait_for_queue_length(count).await;
+            let happened = meanwhile.await;
+            holder.end().await;
+            happened
+        };
+        let (first, answers, happened) = tokio::join!(first, queued, release);
+        first.expect_status(201);
+        (answers, happened)
+    }
+
     /// Waits until so many requests are in the append queue.
-    pub async fn wait_for_queue_length(&self, length: usize) {
+    async fn wait_for_queue_length(&self, length: usize) {
         let queued = async {
             while self.app.writer.queue_length() < length {
                 tokio::task::yield_now().await;

@@ -81,7 +81,7 @@ struct Conflict<'r> {
 
 /// How a request that was decided is answered; what identifies known events is a [`Problem`] already.
 pub(super) enum Decision {
-    Appended { status: StatusCode, replayed: bool, appended: Vec<Appended> },
+    Appended { replayed: bool, appended: Vec<Appended> },
     Conflict(Vec<Version>),
 }
 
@@ -98,11 +98,11 @@ pub(super) async fn submit(app: &App, request: &Arc<AppendRequest>) -> Result<De
                 app.metrics.count_inserted(append.stream.aggregate_type(), append.events.len() as u64);
             }
             let appended = appended(app, request, &recorded);
-            Ok(Decision::Appended { status: StatusCode::CREATED, replayed: false, appended })
+            Ok(Decision::Appended { replayed: false, appended })
         }
         Outcome::Replayed(recorded) => {
             let appended = appended(app, request, &recorded);
-            Ok(Decision::Appended { status: StatusCode::OK, replayed: true, appended })
+            Ok(Decision::Appended { replayed: true, appended })
         }
         Outcome::VersionConflict(current) => Ok(Decision::Conflict(current)),
         Outcome::EventIdReused(known) => Err(known_events(
@@ -178,7 +178,8 @@ impl From<&Recorded> for RecordedOut {
     }
 }
 
-pub(super) fn answer(status: StatusCode, replayed: bool, body: &impl Serialize) -> Response {
+pub(super) fn answer(replayed: bool, body: &impl Serialize) -> Response {
+    let status = if replayed { StatusCode::OK } else { StatusCode::CREATED };
     let mut response = (status, Json(body)).into_response();
     if replayed {
         let name = HeaderName::from_static("idempotent-replayed");

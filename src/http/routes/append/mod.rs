@@ -70,11 +70,10 @@ pub async fn append_to_stream(
     let request = Arc::new(AppendRequest { appends: vec![Append { stream, expected, events }] });
 
     match submit(&app, &request).await? {
-        Decision::Appended { status, replayed, appended } => {
-            let mut appended = appended.into_iter();
-            let (append, recorded) = request.appends.iter().zip(appended.by_ref()).next().ok_or_else(lost)?;
+        Decision::Appended { replayed, appended } => {
+            let (append, recorded) = request.appends.iter().zip(&appended).next().ok_or_else(lost)?;
             let location = format!("{}/{}", stream_path(&append.stream), recorded.first_version);
-            let mut response = answer(status, replayed, &recorded);
+            let mut response = answer(replayed, recorded);
             response.headers_mut().insert(header::ETAG, etag(recorded.version));
             response.headers_mut().insert(header::LOCATION, HeaderValue::try_from(location).map_err(|_| lost())?);
             Ok(response)
@@ -119,9 +118,7 @@ pub async fn append_to_streams(
     let request = Arc::new(AppendRequest { appends: appends(&app, sent, &options)? });
 
     match submit(&app, &request).await? {
-        Decision::Appended { status, replayed, appended } => {
-            Ok(answer(status, replayed, &AllAppended { appends: appended }))
-        }
+        Decision::Appended { replayed, appended } => Ok(answer(replayed, &AllAppended { appends: appended })),
         Decision::Conflict(current) => Err(conflicts(&request, &current).into()),
     }
 }

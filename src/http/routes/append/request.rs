@@ -11,6 +11,7 @@ use crate::domain::append::{Append, REQUEST_STREAMS_MAX};
 use crate::domain::name::StreamId;
 use crate::domain::version::ExpectedVersion;
 use crate::http::event_in::{Defaults, Door, EventIn};
+use crate::http::headers::single;
 use crate::http::problem::{FieldError, Problem};
 
 const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
@@ -134,7 +135,7 @@ impl Options {
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Box<Problem>> {
     const NAME: &str = "Idempotency-Key";
     let invalid = |detail: &str| Problem::invalid(FieldError::header(NAME, detail));
-    let Some(value) = single_header(headers, NAME)? else { return Ok(None) };
+    let Some(value) = single_text(headers, NAME)? else { return Ok(None) };
     let key = match value.strip_prefix('"') {
         None if value.contains('"') => return Err(invalid("has a quote inside: quote the whole key")),
         None => value.to_owned(),
@@ -164,16 +165,12 @@ fn unescape(quoted: &str) -> Option<String> {
 }
 
 fn uuid_header(headers: &HeaderMap, name: &'static str) -> Result<Option<Uuid>, Box<Problem>> {
-    let Some(value) = single_header(headers, name)? else { return Ok(None) };
+    let Some(value) = single_text(headers, name)? else { return Ok(None) };
     Uuid::try_parse(value).map(Some).map_err(|_| Problem::invalid(FieldError::header(name, "must be a UUID")))
 }
 
-fn single_header<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<Option<&'h str>, Box<Problem>> {
-    let mut values = headers.get_all(name).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    if values.next().is_some() {
-        return Err(Problem::invalid(FieldError::header(name, "is given more than once")));
-    }
+fn single_text<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<Option<&'h str>, Box<Problem>> {
+    let Some(value) = single(headers, name)? else { return Ok(None) };
     let text = value.to_str().map_err(|_| Problem::invalid(FieldError::header(name, "must be visible ASCII")))?;
     Ok(Some(text.trim()))
 }
