@@ -5,11 +5,13 @@ use std::sync::Arc;
 use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::clock::Clock;
+use crate::http::wire::write_event;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::store::database::DatabaseConfig;
 use crate::store::error::StoreError;
 use crate::store::writer::{QueueLimits, Writer};
+use crate::subscriptions::{Feed, FeedLimits, tailer};
 use crate::telemetry::metrics::Metrics;
 
 /// Settings of the service that requests meet.
@@ -20,6 +22,7 @@ pub struct Settings {
     /// Events between two snapshots.
     pub snapshot_every: u32,
     pub queue: QueueLimits,
+    pub feed: FeedLimits,
 }
 
 /// Everything that handlers and jobs share.
@@ -27,13 +30,14 @@ pub struct App {
     pub settings: Settings,
     pub store: Arc<Store>,
     pub writer: Writer,
+    pub feed: Arc<Feed>,
     pub metrics: Arc<Metrics>,
     pub clock: Clock,
     pub shutdown: Shutdown,
 }
 
 impl App {
-    /// Opens the database, whose schema is up to date, and starts the writer and the maintenance task.
+    /// Opens the database, whose schema is up to date, and starts the writer, the tailer and the maintenance task.
     pub async fn start(
         settings: Settings,
         database: &DatabaseConfig,
@@ -45,7 +49,9 @@ impl App {
         store.keep_months().await?;
         let (writer, writing) = Writer::start(store.clone(), settings.queue, shutdown.soft());
         shutdown.track(writing);
-        let app = Arc::new(Self { settings, store, writer, metrics, clock, shutdown });
+        let feed = Feed::new(store.clone(), settings.feed, write_event, shutdown.soft());
+        shutdown.track(tailer::run(feed.clone()));
+        let app = Arc::new(Self { settings, store, writer, feed, metrics, clock, shutdown });
         app.shutdown.track(crate::jobs::maintenance::run(app.clone()));
         Ok(app)
     }

@@ -1,10 +1,11 @@
 //! Annals: an event store over HTTP and JSON, on PostgreSQL.
 //!
 //! Bird's-eye view: a request comes in through [`http`], which turns headers and JSON into the types of [`domain`]; the
-//! [`store`] carries it out in PostgreSQL, appends through one writer that puts many requests into one commit; [`jobs`]
-//! keep the months. `docs/ARCHITECTURE.md` follows an append through all of it.
+//! [`store`] carries it out in PostgreSQL, appends through one writer that puts many requests into one commit;
+//! [`subscriptions`] follow the log as it grows; [`jobs`] keep the months. `docs/ARCHITECTURE.md` follows an append
+//! through all of it.
 //!
-//! Dependencies point one way: `cli` → `http`, `jobs` → `store` → `domain`. Only `store` names sqlx, only
+//! Dependencies point one way: `cli` → `http`, `jobs` → `subscriptions`, `store` → `domain`. Only `store` names sqlx, only
 //! `http` names axum and the wire format, `domain` names neither; a test holds these rules against the source. There is
 //! no global state: two services in one process do not meet.
 
@@ -18,4 +19,5 @@ pub mod http;
 pub mod jobs;
 pub mod shutdown;
 pub mod store;
+pub mod subscriptions;
 pub mod telemetry;

@@ -11,9 +11,10 @@ use clap::Args;
 use super::Database;
 use crate::clock::Clock;
 use crate::config::DatabaseArgs;
+use crate::domain::filter::EventFilter;
 use crate::domain::name::{StreamId, check_path_name};
 use crate::http::wire::write_event;
-use crate::store::log::LogCursor;
+use crate::store::log::{LogScan, ScanLimits};
 use crate::store::read::{Direction, Pace, VersionRange};
 use crate::store::{Store, StoredEvent, migrate};
 use crate::telemetry::metrics::Metrics;
@@ -67,13 +68,17 @@ async fn export(args: &ExportArgs, database: &Database) -> anyhow::Result<()> {
 
 /// The log up to its head as it is now; returns what the end line says besides the count.
 async fn export_log(store: &Store, aggregate_type: Option<&str>, lines: &mut Lines<'_>) -> anyhow::Result<String> {
-    let Some(head) = store.log_head().await? else { return Ok("\"next_after\":0".to_owned()) };
-    let mut cursor = LogCursor::beginning();
-    while !cursor.at_end {
-        store.read_log(&mut cursor, head.global_position, aggregate_type, |event| lines.take(event)).await?;
+    let head = store.log_head().await?.global_position;
+    let filter = EventFilter {
+        aggregate_types: aggregate_type.map(str::to_owned).into_iter().collect(),
+        ..EventFilter::default()
+    };
+    let mut scan = LogScan::new(filter, 0, ScanLimits::default());
+    while scan.after() < head {
+        store.read_log(&mut scan, head, usize::MAX, |event| lines.take(event)).await?;
         lines.flush()?;
     }
-    Ok(format!("\"next_after\":{}", head.global_position))
+    Ok(format!("\"next_after\":{head}"))
 }
 
 async fn export_stream(store: &Store, stream: &StreamId, lines: &mut Lines<'_>) -> anyhow::Result<String> {

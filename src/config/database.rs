@@ -34,9 +34,9 @@ pub struct DatabaseArgs {
     #[arg(long, env = "DATABASE_PASSWORD", value_name = "DATABASE_PASSWORD", hide_env_values = true)]
     pub database_password: Option<String>,
 
-    /// Connections to PostgreSQL, all of them: one is the writer's, one is for maintenance, the rest are for reads
+    /// Connections to PostgreSQL, all of them: one appends, one follows the log, one is for maintenance, the rest read
     #[arg(long, env = "DATABASE_MAX_CONNECTIONS", value_name = "DATABASE_MAX_CONNECTIONS", default_value = "10",
-          value_parser = clap::value_parser!(u32).range(3..=1_000))]
+          value_parser = clap::value_parser!(u32).range(4..=1_000))]
     pub database_max_connections: u32,
 
     /// After this time of rest a connection is closed

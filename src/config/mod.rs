@@ -14,6 +14,7 @@ use clap::{Args, ValueEnum};
 
 use crate::app::Settings;
 use crate::store::writer::QueueLimits;
+use crate::subscriptions::FeedLimits;
 
 /// A combination of settings that cannot work; names the variables and the remedy.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +48,11 @@ pub struct ServeArgs {
           value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub snapshot_every: u32,
 
+    /// Event streams and long polls that may be open at the same time
+    #[arg(long, env = "ANNALS_MAX_SUBSCRIBERS", value_name = "ANNALS_MAX_SUBSCRIBERS", default_value = "1000",
+          value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub annals_max_subscribers: u32,
+
     #[command(flatten)]
     pub database: DatabaseArgs,
 }
@@ -66,6 +72,7 @@ impl ServeArgs {
             max_body_bytes: self.annals_max_body_bytes as usize,
             snapshot_every: self.snapshot_every,
             queue: QueueLimits::default(),
+            feed: FeedLimits { subscribers: self.annals_max_subscribers as usize, ..FeedLimits::default() },
         })
     }
 }

@@ -1,10 +1,12 @@
-//! The vocabulary, in reading order: names and streams, versions, JSON documents, events, appends.
+//! The vocabulary, in reading order: names and streams, versions, JSON documents, events, appends, cursors, filters.
 //!
 //! Pure: nothing here knows HTTP, SQL, a clock or a random number. What exists as one of these types is valid; the only
 //! way to it is a constructor that checks.
 
 pub mod append;
+pub mod cursor;
 pub mod event;
+pub mod filter;
 pub mod json;
 pub mod name;
 pub mod version;

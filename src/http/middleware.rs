@@ -80,6 +80,9 @@ fn finish_problem(response: &mut Response, id: &str) -> Option<Code> {
         None if response.status() == StatusCode::NOT_FOUND => {
             Problem::new(Code::RouteNotFound, "no route has this path; /docs lists them")
         }
+        None if response.status() == StatusCode::NOT_ACCEPTABLE => {
+            Problem::new(Code::NotAcceptable, "Accept-Encoding forbids every coding, and identity too")
+        }
         None => return None,
     };
     *response.status_mut() = problem.status;

@@ -1,20 +1,23 @@
 //! HTTP: the only module that names axum and the wire format.
 //!
 //! The router on one page. Middleware, from the outside in: [`middleware::observe`] (id, log line, metrics, problems),
-//! then the panic catcher. No global timeout and no global body limit: each route knows its own.
+//! then the panic catcher, then compression for those who ask. No global timeout and no global body limit: each route knows its own.
 
 mod body;
 pub mod conditional;
 pub mod event_in;
 mod headers;
 pub mod middleware;
+mod min_position;
 pub mod negotiate;
 pub mod openapi;
 pub mod path;
 pub mod problem;
 pub mod query;
+pub mod representation;
 pub mod routes;
 mod server;
+mod sse;
 pub mod wire;
 
 pub use server::{Serving, serve};
@@ -22,22 +25,26 @@ pub use server::{Serving, serve};
 use std::sync::Arc;
 
 use axum::{Extension, Router};
+use tower_http::CompressionLevel;
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::app::App;
-use routes::{append, health, metrics, pages, projections, read};
+use routes::{append, health, log, metrics, pages, projections, read, stream};
 
 /// The routes that the OpenAPI document describes.
 fn documented() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::with_openapi(openapi::info())
-        .routes(routes!(append::append_to_stream, read::read_stream))
+        .routes(routes!(append::append_to_stream, stream::read_stream))
         .routes(routes!(append::append_to_streams))
         .routes(routes!(read::list_streams))
         .routes(routes!(read::read_version))
         .routes(routes!(read::read_event))
+        .routes(routes!(log::read_log))
         .routes(routes!(projections::list_projections))
         .routes(routes!(projections::read_projection, projections::set_projection, projections::delete_projection))
         .routes(routes!(health::live))
@@ -58,7 +65,16 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/", axum::routing::get(pages::index))
         .route("/openapi.json", axum::routing::get(pages::openapi_document).layer(Extension(document)))
         .merge(SwaggerUi::new("/docs").config(utoipa_swagger_ui::Config::from("/openapi.json")))
+        .layer(compression())
         .layer(CatchPanicLayer::custom(middleware::on_panic))
         .layer(axum::middleware::from_fn_with_state(app.clone(), middleware::observe))
         .with_state(app)
+}
+
+/// Compresses what is worth it. Not event streams, which must arrive at once. Tags stay as they are: they name a version
+/// of a stream, in whatever coding it is sent.
+fn compression() -> CompressionLayer<impl Predicate> {
+    const WORTH_IT_BYTES: u64 = 1_024;
+    let worth_it = SizeAbove::new(WORTH_IT_BYTES).and(NotForContentType::SSE);
+    CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(worth_it)
 }

@@ -7,6 +7,8 @@ use super::problem::{Code, Problem};
 
 pub const JSON: &str = "application/json";
 pub const NDJSON: &str = "application/x-ndjson";
+pub const EVENT_STREAM: &str = "text/event-stream";
+pub const CLOUD_EVENTS: &str = "application/cloudevents-batch+json";
 
 /// The one of `offered` that the client likes best; the first of those that it likes equally.
 pub fn accepted(headers: &HeaderMap, offered: &[&'static str]) -> Result<&'static str, Box<Problem>> {
@@ -63,9 +65,10 @@ fn ranges(headers: &HeaderMap) -> Vec<(Mime, f32)> {
 
 /// The quality that the most specific range which matches gives to a media type; 0 if none does.
 fn quality(ranges: &[(Mime, f32)], media_type: &str) -> f32 {
-    let (kind, subtype) = media_type.split_once('/').expect("a media type has two parts");
+    let (kind, _) = media_type.split_once('/').expect("a media type has two parts");
     let specificity = |range: &Mime| {
-        let exact = range.type_() == kind && range.subtype() == subtype;
+        // The subtype alone would leave out a suffix like +json.
+        let exact = range.essence_str() == media_type;
         let same_kind = range.type_() == kind && range.subtype() == mime::STAR;
         if exact {
             Some(2)
@@ -103,6 +106,9 @@ mod tests {
         assert_eq!(chosen("application/json ;q=0.5 , application/x-ndjson ; q=0.7"), Some(NDJSON));
         assert_eq!(chosen("text/html, */*;q=0.1"), Some(JSON));
         assert_eq!(chosen("application/json;q=0, */*"), Some(NDJSON));
+        let batch = [(header::ACCEPT, HeaderValue::from_static("application/cloudevents-batch+json; charset=utf-8"))];
+        assert_eq!(accepted(&batch.into_iter().collect(), &[JSON, CLOUD_EVENTS]).ok(), Some(CLOUD_EVENTS));
+        assert_eq!(chosen("application/json+json"), None);
         assert_eq!(chosen("text/html"), None);
         assert_eq!(chosen("application/json;q=0"), None);
     }

@@ -31,6 +31,7 @@ pub fn info() -> OpenApi {
         .servers(Some([ServerBuilder::new().url("/").description(Some("This server")).build()]))
         .tags(Some([
             tag("streams", "Append events to streams, and read them back"),
+            tag("log", "Everything that ever happened, in one order, and as it happens"),
             tag("projections", "How far the readers of the log have come"),
             tag("operations", "For the operators: health, metrics, explanations"),
         ]))

@@ -74,16 +74,23 @@ pub fn segment(name: &str) -> impl std::fmt::Display + '_ {
 
 /// `/streams/<type>/<id>`
 pub fn stream_path(stream: &StreamId) -> String {
-    format!("/streams/{}/{}", segment(stream.aggregate_type()), segment(stream.aggregate_id()))
+    stream_path_of(stream.aggregate_type(), stream.aggregate_id())
 }
 
-/// A link with parameters, those that have a value.
-pub fn link(path: &str, parameters: &[(&str, Option<String>)]) -> String {
+/// The same of names that were checked.
+pub fn stream_path_of(aggregate_type: &str, aggregate_id: &str) -> String {
+    format!("/streams/{}/{}", segment(aggregate_type), segment(aggregate_id))
+}
+
+/// What RFC 3986 lets stand in a query unescaped, less what parts parameters (`&`, `=`, `+`).
+const QUERY: &AsciiSet = &SEGMENT.remove(b'/').remove(b'?').add(b'&').add(b'=').add(b'+');
+
+/// A link with parameters.
+pub fn link(path: &str, parameters: &[(&str, String)]) -> String {
     let mut link = path.to_owned();
     let mut separator = '?';
     for (name, value) in parameters {
-        let Some(value) = value else { continue };
-        write!(link, "{separator}{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC))
+        write!(link, "{separator}{name}={}", utf8_percent_encode(value, QUERY))
             .expect("writing to a string does not fail");
         separator = '&';
     }

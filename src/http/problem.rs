@@ -10,6 +10,7 @@ use serde::ser::SerializeMap;
 use serde_json::value::RawValue;
 
 use crate::store::error::StoreError;
+use crate::subscriptions::TooManySubscribers;
 
 /// The closed list of codes: status, title, and what a person should know and do.
 macro_rules! codes {
@@ -69,6 +70,10 @@ codes! {
         "A retry repeats a request as it was: the same events, in the same order. Here some ids are known \
          (`known_event_ids`) and others are new, or they stand elsewhere. Nothing was written. Read the stream to see what \
          is there, and append the rest.";
+    EpochChanged "epoch_changed" CONFLICT "The cursor is of an epoch that is over"
+        "PostgreSQL was restored, or failed over to a standby that had not got everything: what the log had beyond \
+         `rewind_to` may be lost, and other events stand at those positions now. Undo what was derived from events after \
+         `rewind_to`, and go on with `after=<epoch>:<rewind_to>`; `epoch` is the current one.";
     PositionRegressed "position_regressed" CONFLICT "The position is before the current one"
         "A projection's position moves forward only (`current_position` is where it is). To process again what it has seen, \
          send `reset=true`.";
@@ -103,6 +108,12 @@ codes! {
     OutcomeUnknown "outcome_unknown" SERVICE_UNAVAILABLE "The append was sent, and its answer was lost"
         "The events are written, or they are not. Repeat the request with the same event ids, or the same \
          `Idempotency-Key`: if it was written, the answer is the first one's.";
+    TooManySubscribers "too_many_subscribers" SERVICE_UNAVAILABLE "Too many follow the log"
+        "As many event streams and long polls are open as this process allows (`ANNALS_MAX_SUBSCRIBERS`). Close those that \
+         nobody reads, ask another replica, or retry after `Retry-After` seconds.";
+    ReplicaBehind "replica_behind" SERVICE_UNAVAILABLE "The database that answers has not come that far"
+        "`min_position` asks for a position that the log did not reach within a second (`head` is where it stands). Repeat the \
+         request, or leave `min_position` out if older is good enough.";
     ProjectionBehind "projection_behind" GATEWAY_TIMEOUT "The projection has not come that far"
         "The projection did not process the position of `wait_for` within `timeout` seconds; `lag` says how many events it \
          is behind the head. Ask again, or look whether it still runs.";
@@ -269,6 +280,13 @@ impl From<Box<Problem>> for Refusal {
     }
 }
 
+impl From<TooManySubscribers> for Refusal {
+    fn from(error: TooManySubscribers) -> Self {
+        let detail = format!("this process serves {} event streams and long polls at most", error.limit);
+        Self(Problem::new(Code::TooManySubscribers, detail))
+    }
+}
+
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         Self(error.into())
@@ -326,6 +344,8 @@ pub struct ProblemSchema {
     current_version: Option<u64>,
     /// Where the projection stands (`position_conflict`, `position_regressed`).
     current_position: Option<u64>,
+    /// Up to here the log is still the one that was read (`epoch_changed`).
+    rewind_to: Option<u64>,
     /// Ids that were written before (`event_id_reused`, `event_partly_known`).
     known_event_ids: Option<Vec<String>>,
 }

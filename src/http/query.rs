@@ -38,6 +38,15 @@ impl Query {
         }
     }
 
+    /// Takes all values of a parameter that may be repeated; none of them empty.
+    pub fn take_all(&mut self, name: &str) -> Fallible<Vec<String>> {
+        let values: Vec<_> = self.pairs.extract_if(.., |(given, _)| given == name).map(|(_, value)| value).collect();
+        if values.iter().any(String::is_empty) {
+            return Err(Problem::invalid(FieldError::parameter(name, "must not be empty")));
+        }
+        Ok(values)
+    }
+
     /// Takes a whole number within bounds.
     pub fn take_number<N>(&mut self, name: &str, least: N, most: N) -> Fallible<Option<N>>
     where

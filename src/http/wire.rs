@@ -6,6 +6,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::path::stream_path_of;
 use crate::store::StoredEvent;
 
 /// RFC 3339 in UTC with six digits: sorts as text.
@@ -31,6 +32,37 @@ pub fn write_event(out: &mut Vec<u8>, event: &StoredEvent<'_>) {
     write!(out, ",\"occurred_at\":\"{}\"", time(event.occurred_at)).expect("writing to memory does not fail");
     write_optional_uuid(out, b",\"correlation_id\":", event.correlation_id);
     write_optional_uuid(out, b",\"causation_id\":", event.causation_id);
+    out.push(b'}');
+}
+
+/// Appends one event as a CloudEvent (CloudEvents 1.0, JSON format). `metadata` has no place in it.
+pub fn write_cloud_event(out: &mut Vec<u8>, event: &StoredEvent<'_>) {
+    out.extend_from_slice(b"{\"specversion\":\"1.0\",\"id\":\"");
+    write_uuid(out, event.event_id);
+    write!(out, "\",\"source\":\"{}\"", stream_path_of(event.aggregate_type, event.aggregate_id))
+        .expect("writing to memory does not fail");
+    out.extend_from_slice(b",\"type\":");
+    write_string(out, event.event_type);
+    out.extend_from_slice(b",\"subject\":");
+    write_string(out, event.aggregate_id);
+    // The specification has no 64-bit integers: both numbers are strings, and the first sorts as one.
+    write!(
+        out,
+        ",\"time\":\"{}\",\"datacontenttype\":\"application/json\",\"sequence\":\"{:019}\",\"globalposition\":\"{}\"",
+        time(event.occurred_at),
+        event.version,
+        event.global_position
+    )
+    .expect("writing to memory does not fail");
+    for (name, id) in [(&b",\"correlationid\":"[..], event.correlation_id), (b",\"causationid\":", event.causation_id)]
+    {
+        // An attribute is absent, never null.
+        if id.is_some() {
+            write_optional_uuid(out, name, id);
+        }
+    }
+    out.extend_from_slice(b",\"data\":");
+    out.extend_from_slice(event.event_data.as_bytes());
     out.push(b'}');
 }
 
@@ -80,4 +112,28 @@ pub struct EventSchema {
     correlation_id: Option<String>,
     #[schema(format = Uuid)]
     causation_id: Option<String>,
+}
+
+/// An event as [`write_cloud_event`] writes it, for the OpenAPI document.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = CloudEvent)]
+pub struct CloudEventSchema {
+    specversion: String,
+    /// The event's id.
+    id: String,
+    /// `/streams/{aggregate_type}/{aggregate_id}`
+    source: String,
+    #[serde(rename = "type")]
+    kind: String,
+    /// The aggregate's id.
+    subject: String,
+    #[schema(format = DateTime)]
+    time: String,
+    datacontenttype: String,
+    /// The version, with zeros in front: 19 digits.
+    sequence: String,
+    globalposition: String,
+    correlationid: Option<String>,
+    causationid: Option<String>,
+    data: serde_json::Value,
 }

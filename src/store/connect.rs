@@ -1,7 +1,7 @@
 //! Connections to PostgreSQL: how each kind is set up, and how many there are.
 //!
-//! `DATABASE_MAX_CONNECTIONS` counts all of a process: one is the writer's, one is kept for maintenance, the rest are the
-//! pool for reads. No connection is ever left inside a transaction: nothing here begins one.
+//! `DATABASE_MAX_CONNECTIONS` counts all of a process: one is the writer's, one the tailer's, one is kept for maintenance,
+//! the rest are the pool for reads. No connection is ever left inside a transaction: nothing here begins one.
 
 use std::time::Duration;
 
@@ -9,9 +9,10 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, Executor};
 
 use super::database::DatabaseConfig;
+use super::epochs;
 
-/// Connections that are not in the pool: the writer's and the maintenance task's.
-const RESERVED: u32 = 2;
+/// Connections that are not in the pool: the writer's, the tailer's and the maintenance task's.
+const RESERVED: u32 = 3;
 /// A pooled connection that rested longer than this is tried before it is used.
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);
 
@@ -72,6 +73,15 @@ impl Connector {
         let mut connection = self.owner().await?;
         connection.execute(WRITER_SETTINGS).await?;
         take_role(&mut connection, role).await?;
+        epochs::keep(&mut connection).await?;
+        Ok(connection)
+    }
+
+    /// The connection that follows the log.
+    pub(super) async fn tailer(&self, role: Option<&'static str>) -> Result<PgConnection, sqlx::Error> {
+        let mut connection = self.owner().await?;
+        connection.execute(READ_SETTINGS).await?;
+        take_role(&mut connection, role).await?;
         Ok(connection)
     }
 
@@ -101,13 +111,14 @@ impl Connector {
 
     /// The role to work in: none where there is one login for everything, or where the role was given nothing (a restore
     /// without privileges).
-    pub(super) async fn role(&self) -> Result<Option<&'static str>, sqlx::Error> {
-        let mut connection = self.owner().await?;
-        let granted: bool = sqlx::query_scalar(APP_ROLE_IS_GRANTED).fetch_one(&mut connection).await?;
-        let taken = if granted { take_role(&mut connection, Some(APP_ROLE)).await } else { Ok(()) };
-        connection.close().await?;
+    pub(super) async fn role(&self, owner: &mut PgConnection) -> Result<Option<&'static str>, sqlx::Error> {
+        let granted: bool = sqlx::query_scalar(APP_ROLE_IS_GRANTED).fetch_one(&mut *owner).await?;
+        let taken = if granted { take_role(owner, Some(APP_ROLE)).await } else { Ok(()) };
         match taken {
-            Ok(()) => Ok(granted.then_some(APP_ROLE)),
+            Ok(()) => {
+                owner.execute("RESET ROLE").await?;
+                Ok(granted.then_some(APP_ROLE))
+            }
             Err(sqlx::Error::Database(refused)) if refused.code().as_deref() == Some("42501") => Ok(None),
             Err(error) => Err(error),
         }

@@ -13,7 +13,7 @@ use super::batch::Batch;
 use super::connect::Connector;
 use super::database::DatabaseConfig;
 use super::error::StoreError;
-use super::months;
+use super::{log, months};
 use crate::domain::append::{AppendRequest, Outcome};
 
 const KNOWN_EVENT_IDS: &str = include_str!("sql/known_event_ids.sql");
@@ -45,7 +45,7 @@ impl Importer {
     pub async fn last_occurred_at(&mut self) -> Result<Option<DateTime<Utc>>, StoreError> {
         months::create_missing(&mut self.connection, None).await?;
         let open_from = months::open_from(&mut self.connection).await?;
-        Ok(months::head(&mut self.connection, open_from).await?.map(|head| head.occurred_at))
+        Ok(log::head(&mut self.connection, open_from).await?.occurred_at)
     }
 
     /// When these events occurred; `None` for those that the log does not have.

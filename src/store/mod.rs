@@ -5,6 +5,8 @@
 //! | append, many requests in one commit | [`writer`] over `batch` |
 //! | read a stream, an event, the streams of a type | [`read`] |
 //! | read the log in order | [`log`] |
+//! | epochs of the log | [`epochs`] |
+//! | follow the log | [`follow`] |
 //! | move projections | [`projections`] |
 //! | keep the months | [`months`] |
 //! | bring the schema up to date | [`migrate`] |
@@ -16,7 +18,9 @@
 mod batch;
 mod connect;
 pub mod database;
+pub mod epochs;
 pub mod error;
+pub mod follow;
 pub mod import;
 pub mod log;
 pub mod migrate;
@@ -26,24 +30,26 @@ pub mod read;
 pub mod scratch;
 pub mod writer;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 use chrono::{DateTime, Utc};
-use sqlx::PgPool;
-use sqlx::Row;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgRow, Postgres};
+use sqlx::{Connection, PgPool, Row};
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::domain::event::Position;
+use crate::domain::filter::EventFacts;
 use crate::domain::version::Version;
 use crate::telemetry::metrics::Metrics;
 use connect::Connector;
 use database::DatabaseConfig;
 use error::StoreError;
+use months::Catalogue;
 
 /// No event is older: the first moment of the year 1, where RFC 3339 begins to be easy.
 pub const BEGINNING_OF_TIME: DateTime<Utc> =
@@ -56,26 +62,32 @@ pub struct Store {
     role: Option<&'static str>,
     clock: Clock,
     metrics: Arc<Metrics>,
-    /// Start of the oldest month that is not rolled up, in microseconds; may lag behind, which does no harm.
-    open_from: AtomicI64,
+    catalogue: RwLock<Arc<Catalogue>>,
     /// The highest position that this process has seen: never given out again, whatever a failover lost.
     served_position: AtomicI64,
+    /// This process has committed appends.
+    committed: Notify,
 }
 
 impl Store {
     /// Opens a database whose schema is up to date. Whoever appends keeps the months, too.
     pub async fn open(config: &DatabaseConfig, clock: Clock, metrics: Arc<Metrics>) -> Result<Arc<Self>, StoreError> {
         let connector = Connector::new(config);
-        let role = connector.role().await?;
-        Ok(Arc::new(Self {
+        let mut connection = connector.owner().await?;
+        let role = connector.role(&mut connection).await?;
+        let store = Self {
             pool: connector.pool(config, role),
             connector,
             role,
             clock,
             metrics,
-            open_from: AtomicI64::new(BEGINNING_OF_TIME.timestamp_micros()),
+            catalogue: RwLock::new(Arc::new(Catalogue::unknown())),
             served_position: AtomicI64::new(0),
-        }))
+            committed: Notify::new(),
+        };
+        store.learn_months(&mut connection).await?;
+        connection.close().await?;
+        Ok(Arc::new(store))
     }
 
     /// Closes the pool once its connections are back.
@@ -108,6 +120,11 @@ impl Store {
         Ok(sqlx::query_scalar("SHOW server_version").fetch_one(&mut *connection).await?)
     }
 
+    /// Waits until this process has committed an append since it last waited; for one waiter, the tailer.
+    pub async fn committed(&self) {
+        self.committed.notified().await;
+    }
+
     /// Connections of the pool: in use, and idle.
     pub fn pool_connections(&self) -> (usize, usize) {
         let (size, idle) = (self.pool.size() as usize, self.pool.num_idle());
@@ -121,9 +138,8 @@ impl Store {
         Ok(acquired?)
     }
 
-    fn open_from(&self) -> DateTime<Utc> {
-        let micros = self.open_from.load(Ordering::Relaxed);
-        DateTime::from_timestamp_micros(micros).unwrap_or(BEGINNING_OF_TIME)
+    fn catalogue(&self) -> Arc<Catalogue> {
+        self.catalogue.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn served_position(&self) -> Position {
@@ -156,6 +172,22 @@ pub struct StoredEvent<'r> {
 }
 
 impl<'r> StoredEvent<'r> {
+    /// Bytes of the two documents.
+    fn payload_bytes(&self) -> usize {
+        self.event_data.len() + self.metadata.map_or(0, str::len)
+    }
+
+    /// What a filter asks for.
+    pub fn facts(&self) -> EventFacts<'r> {
+        EventFacts {
+            aggregate_type: self.aggregate_type,
+            aggregate_id: self.aggregate_id,
+            event_type: self.event_type,
+            correlation_id: self.correlation_id,
+            occurred_at: self.occurred_at,
+        }
+    }
+
     /// Reads a row of any statement that lists an event's columns; the order is the same in all of them.
     fn from_row(row: &'r PgRow) -> Result<Self, sqlx::Error> {
         Ok(Self {

@@ -5,14 +5,14 @@
 //! for in the open months only; those are few. Rolled-up months are always the oldest ones, and rolling up can be
 //! repeated, interrupted and done by several replicas at once.
 
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use chrono::{DateTime, Months, Utc};
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor};
 
 use super::error::StoreError;
-use super::{BEGINNING_OF_TIME, Store};
+use super::{BEGINNING_OF_TIME, Store, log};
 use crate::domain::event::Position;
 
 /// Months kept ahead of the log.
@@ -22,16 +22,53 @@ const ROLL_UP_STREAMS: i64 = 10_000;
 
 const CREATE_MONTHS: &str = include_str!("sql/create_months.sql");
 const OPEN_FROM: &str = include_str!("sql/open_from.sql");
-const LOG_HEAD: &str = include_str!("sql/log_head.sql");
+const CLOSED_MONTHS: &str = include_str!("sql/closed_months.sql");
 const MONTHS_TO_ROLL_UP: &str = include_str!("sql/months_to_roll_up.sql");
 const ROLL_UP_STREAMS_SQL: &str = include_str!("sql/roll_up_streams.sql");
 const CLOSE_MONTH: &str = include_str!("sql/close_month.sql");
 
-/// The last event of the log.
+/// A month that is rolled up: nothing in it changes any more.
 #[derive(Debug, Clone, Copy)]
-pub struct LogHead {
-    pub global_position: Position,
-    pub occurred_at: DateTime<Utc>,
+pub(super) struct ClosedMonth {
+    pub(super) starts_at: DateTime<Utc>,
+    pub(super) ends_at: DateTime<Utc>,
+    pub(super) last_position: Position,
+}
+
+/// What a process knows of the months. It may lag behind, which does no harm: an open month that was closed since is read
+/// as what it was.
+#[derive(Debug, Clone)]
+pub(super) struct Catalogue {
+    /// Start of the oldest month that is not rolled up.
+    pub(super) open_from: DateTime<Utc>,
+    /// Those that are, and have events, oldest first.
+    closed: Vec<ClosedMonth>,
+}
+
+impl Catalogue {
+    pub(super) fn unknown() -> Self {
+        Self { open_from: BEGINNING_OF_TIME, closed: Vec::new() }
+    }
+
+    /// The closed month that the event after `position` is in; `None` if it is in an open one.
+    pub(super) fn closed_month_after(&self, position: Position) -> Option<&ClosedMonth> {
+        self.closed.get(self.closed.partition_point(|month| month.last_position <= position))
+    }
+
+    /// `None` while the log is empty: only then can an older month still come, by an import. That is why an event is
+    /// looked for before the months are.
+    async fn read(connection: &mut PgConnection) -> Result<Option<Self>, sqlx::Error> {
+        if log::head(connection, BEGINNING_OF_TIME).await?.global_position == 0 {
+            return Ok(None);
+        }
+        let open_from = open_from(connection).await?;
+        let rows: Vec<(DateTime<Utc>, DateTime<Utc>, Position)> =
+            sqlx::query_as(CLOSED_MONTHS).fetch_all(&mut *connection).await?;
+        let month = |(starts_at, ends_at, last_position)| ClosedMonth { starts_at, ends_at, last_position };
+        // One that was closed between the two statements is still open for us.
+        let closed = rows.into_iter().map(month).filter(|month| month.ends_at <= open_from).collect();
+        Ok(Some(Self { open_from, closed }))
+    }
 }
 
 impl Store {
@@ -40,14 +77,16 @@ impl Store {
         let mut connection = self.connector.owner().await?;
         create_missing(&mut connection, self.clock.set_to()).await?;
         roll_up(&mut connection).await?;
-        // In this order: only while the log is empty can an older month still come, by an import. So an open month is
-        // believed to be the oldest one only if there was an event before it was looked for.
-        if let Some(head) = head(&mut connection, BEGINNING_OF_TIME).await? {
-            let open_from = open_from(&mut connection).await?;
-            self.open_from.store(open_from.timestamp_micros(), Ordering::Relaxed);
-            self.saw_position(Some(head.global_position));
-        }
+        self.learn_months(&mut connection).await?;
         connection.close().await?;
+        Ok(())
+    }
+
+    /// Reads the catalogue.
+    pub(super) async fn learn_months(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        if let Some(catalogue) = Catalogue::read(connection).await? {
+            *self.catalogue.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalogue);
+        }
         Ok(())
     }
 }
@@ -63,7 +102,7 @@ pub(super) async fn create_missing(
     };
     // An empty catalogue has no open month: then there is no event either.
     let last = match sqlx::query_scalar(OPEN_FROM).fetch_optional(&mut *connection).await? {
-        Some(open_from) => head(connection, open_from).await?.map(|head| head.occurred_at),
+        Some(open_from) => log::head(connection, open_from).await?.occurred_at,
         None => None,
     };
     let next = last.map_or(now, |last| last.max(now));
@@ -87,21 +126,11 @@ pub(super) async fn open_from(connection: &mut PgConnection) -> Result<DateTime<
     sqlx::query_scalar(OPEN_FROM).fetch_one(connection).await
 }
 
-/// The last event of the log, looked for from the oldest open month on: the month of the last event is always open.
-pub(super) async fn head(
-    connection: &mut PgConnection,
-    open_from: DateTime<Utc>,
-) -> Result<Option<LogHead>, sqlx::Error> {
-    let head: Option<(Position, DateTime<Utc>)> =
-        sqlx::query_as(LOG_HEAD).bind(open_from).fetch_optional(connection).await?;
-    Ok(head.map(|(global_position, occurred_at)| LogHead { global_position, occurred_at }))
-}
-
 pub(super) async fn roll_up(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     let open_from = open_from(connection).await?;
-    let Some(head) = head(connection, open_from).await? else { return Ok(()) };
+    let Some(last) = log::head(connection, open_from).await?.occurred_at else { return Ok(()) };
     let months: Vec<(DateTime<Utc>, DateTime<Utc>)> =
-        sqlx::query_as(MONTHS_TO_ROLL_UP).bind(head.occurred_at).fetch_all(&mut *connection).await?;
+        sqlx::query_as(MONTHS_TO_ROLL_UP).bind(last).fetch_all(&mut *connection).await?;
     for (starts_at, ends_at) in &months {
         let mut done = Some((String::new(), String::new()));
         while let Some((aggregate_type, aggregate_id)) = done {

@@ -97,7 +97,7 @@ impl Store {
     async fn read_projections(&self, name: Option<&str>) -> Result<Vec<Projection>, StoreError> {
         let rows: Vec<(String, Position, DateTime<Utc>, Option<f64>)> = sqlx::query_as(PROJECTIONS)
             .bind(name)
-            .bind(self.open_from())
+            .bind(self.catalogue().open_from)
             .fetch_all(&mut *self.acquire().await?)
             .await?;
         Ok(rows

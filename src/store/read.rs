@@ -33,7 +33,11 @@ impl Default for Pace {
 }
 
 impl Pace {
-    fn learn(&mut self, rows: i64, bytes: usize) {
+    pub(super) fn rows(self) -> i64 {
+        self.rows
+    }
+
+    pub(super) fn learn(&mut self, rows: i64, bytes: usize) {
         let fitting = i64::try_from(CHUNK_BYTES * usize::try_from(rows).unwrap_or(1) / bytes.max(1));
         self.rows = fitting.unwrap_or(CHUNK_ROWS_MAX).clamp(1, CHUNK_ROWS_MAX);
     }
@@ -43,7 +47,7 @@ const STREAM_HEAD: &str = include_str!("sql/stream_head.sql");
 const STREAM_EVENTS_FORWARD: &str = include_str!("sql/stream_events_forward.sql");
 const STREAM_EVENTS_BACKWARD: &str = include_str!("sql/stream_events_backward.sql");
 const EVENT_LOCATION: &str = include_str!("sql/event_location.sql");
-const EVENT_AT: &str = include_str!("sql/event_at.sql");
+const EVENTS_AT: &str = include_str!("sql/events_at.sql");
 const STREAMS_OF_TYPE: &str = include_str!("sql/streams_of_type.sql");
 
 /// Where a stream stands.
@@ -96,7 +100,7 @@ impl Store {
         let head: Option<(Version, DateTime<Utc>, DateTime<Utc>)> = sqlx::query_as(STREAM_HEAD)
             .bind(stream.aggregate_type())
             .bind(stream.aggregate_id())
-            .bind(self.open_from())
+            .bind(self.catalogue().open_from)
             .fetch_optional(&mut *connection)
             .await?;
         Ok(head.map(|(version, first_occurred_at, last_occurred_at)| StreamHead {
@@ -138,7 +142,7 @@ impl Store {
             while let Some(row) = rows.try_next().await? {
                 let event = StoredEvent::from_row(&row)?;
                 read += 1;
-                bytes += event.event_data.len() + event.metadata.map_or(0, str::len);
+                bytes += event.payload_bytes();
                 self.saw_position(Some(event.global_position));
                 range = range.after(event.version);
                 wanted -= 1;
@@ -165,7 +169,13 @@ impl Store {
         let location: Option<(Position, DateTime<Utc>)> =
             sqlx::query_as(EVENT_LOCATION).bind(event_id).fetch_optional(&mut *connection).await?;
         let Some((position, occurred_at)) = location else { return Ok(None) };
-        let row = sqlx::query(EVENT_AT).bind(position).bind(occurred_at).fetch_one(&mut *connection).await?;
+        let row = sqlx::query(EVENTS_AT)
+            .bind([position])
+            .bind([occurred_at])
+            .bind(occurred_at)
+            .bind(occurred_at)
+            .fetch_one(&mut *connection)
+            .await?;
         let event = StoredEvent::from_row(&row)?;
         self.saw_position(Some(event.global_position));
         Ok(Some(take(&event)))
@@ -183,7 +193,7 @@ impl Store {
             .bind(aggregate_type)
             .bind(after)
             .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-            .bind(self.open_from())
+            .bind(self.catalogue().open_from)
             .fetch_all(&mut *connection)
             .await?;
         Ok(rows

@@ -261,6 +261,7 @@ impl WriterTask {
                 Ok(decided) => {
                     self.used = Some(Instant::now());
                     store.saw_position(decided.last_position);
+                    store.committed.notify_one();
                     return Ok(decided);
                 }
                 Err(error) => error,

@@ -43,6 +43,9 @@ pub struct Metrics {
     pub append_batch_requests: Histogram,
     pub append_queue_length: IntGauge,
     pub head_position: IntGauge,
+    pub subscribers: IntGaugeVec,
+    pub subscription_lag_events: IntGauge,
+    pub projection_lag_events: IntGaugeVec,
     pub db_pool_connections: IntGaugeVec,
     pub db_pool_acquire_seconds: Histogram,
     pub http_request_duration_seconds: HistogramVec,
@@ -74,6 +77,18 @@ impl Metrics {
                 .gauge("annals_append_queue_length", "Append requests that wait for the writer."),
             head_position: declare
                 .gauge("annals_head_position", "Highest position of the log that this process has seen."),
+            subscribers: declare.gauges(
+                "annals_subscribers",
+                "Event streams and long polls that are open.",
+                &["transport"],
+            ),
+            subscription_lag_events: declare
+                .gauge("annals_subscription_lag_events", "Events that the slowest open event stream is behind."),
+            projection_lag_events: declare.gauges(
+                "annals_projection_lag_events",
+                "Events between a projection and the head of the log.",
+                &["projection"],
+            ),
             db_pool_connections: declare.gauges(
                 "annals_db_pool_connections",
                 "Connections of the pool for reads.",

@@ -340,7 +340,7 @@ async fn healthcheck_asks_a_running_server() {
     assert!(healthy.status.success() && String::from_utf8_lossy(&healthy.stdout).contains("\"status\":\"ok\""));
     let port = address.rsplit(':').next().expect("a port");
     assert!(ask(format!("0.0.0.0:{port}")).await.status.success());
-    app.database.session().await.run("DELETE FROM annals_migrations WHERE version = 4").await;
+    app.database.session().await.run("DELETE FROM annals_migrations WHERE version >= 4").await;
     assert!(!ask(address.clone()).await.status.success());
     assert!(app.stop().await);
     assert!(!ask(address).await.status.success());

@@ -1,9 +1,9 @@
 //! The plans of the statements that requests run, on 36 months: indexes only, and no month that the bounds exclude.
 
-use chrono::{DateTime, Months, Utc};
+use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, Row};
 
-use crate::support::{Session, TestDatabase, at, migrated};
+use crate::support::{Session, TestDatabase, migrated};
 
 /// What the pool for reads is set to; see src/store/connect.rs.
 const READ_SETTINGS: &str = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off;
@@ -89,7 +89,11 @@ async fn every_statement_goes_by_index_and_only_to_the_months_that_it_needs() {
             format!("'T1', 's1', 100, 110, 10, '{from}', '{to}'"),
             vec![here.as_str(), there.as_str()],
         ),
-        ("event_at.sql", format!("6001, '{from}'"), vec![here.as_str()]),
+        (
+            "events_at.sql",
+            format!("ARRAY[6001], ARRAY['{from}'::timestamptz], '{from}', '{from}'"),
+            vec![here.as_str()],
+        ),
         ("event_location.sql", "gen_random_uuid()".to_owned(), vec![]),
         ("streams_of_type.sql", format!("'T1', 's1', 10, {open}"), open_months.to_vec()),
         ("log_head.sql", open.to_owned(), open_months.to_vec()),
@@ -103,14 +107,28 @@ async fn every_statement_goes_by_index_and_only_to_the_months_that_it_needs() {
         check(file, &plan, &months);
     }
 
-    // The log is read from a time on: every month after it is still to come, and none before it is touched.
-    let last = at("2026-10-15T00:00:00Z");
-    let log = plan(&mut session, "log_events.sql", &format!("17000, 18000, '{last}', 100")).await;
-    assert!(!log.contains("Seq Scan") && !log.contains("Sort ("), "{log}");
-    let before = (last - Months::new(1)).format("events_%Y_%m").to_string();
-    assert!(!log.contains(&before) && log.contains("events_2026_10"), "{log}");
-    let typed = plan(&mut session, "log_events_of_type.sql", &format!("17000, 18000, '{last}', 100, 'T1'")).await;
-    assert!(typed.contains("aggregate_type") && !typed.contains("Seq Scan") && !typed.contains("Sort ("), "{typed}");
+    // The log is read in the order of its positions, between two times: no other month is touched, and nothing is sorted.
+    let part = format!("17000, 18000, '{from}', '{to}', 100");
+    let log = plan(&mut session, "log_events.sql", &part).await;
+    check("log_events.sql", &log, &[&here, &there]);
+    assert!(!log.contains("->  Sort"), "{log}");
+    let before = plan(&mut session, "position_before.sql", &format!("'{from}', 0, 18000, '{from}', '{to}'")).await;
+    check("position_before.sql", &before, &[&here, &there]);
+    // A filter goes by its own index.
+    for (by, index, arguments) in [
+        ("aggregate_type", "aggregate_type_global_position", "ARRAY['T1', 'T2'], NULL, NULL, NULL"),
+        ("event_type", "event_type_global_position", "NULL, NULL, ARRAY['E1', 'E2'], NULL"),
+        ("event_type", "event_type_global_position", "ARRAY['T1'], NULL, ARRAY['E1', 'E2'], NULL"),
+        ("correlation", "correlation_id_global_position", "NULL, NULL, NULL, ARRAY[gen_random_uuid()]"),
+        ("aggregate", "aggregate_key", "ARRAY['T1'], ARRAY['s1', 's4'], NULL, NULL"),
+    ] {
+        let file = format!("log_matches_by_{by}.sql");
+        let plan = plan(&mut session, &file, &format!("{part}, {arguments}")).await;
+        check(&file, &plan, &[&here, &there]);
+        assert!(plan.contains(index) && !plan.contains("position_key"), "{file}:\n{plan}");
+        // The order comes from the index: within a month nothing is sorted.
+        assert!(plan.matches("->  Sort").count() <= 1, "{file}:\n{plan}");
+    }
 }
 
 async fn plan_without_arguments(session: &mut Session, file: &str) -> String {

@@ -162,7 +162,7 @@ async fn parameters_that_are_not_understood_are_refused() {
 #[tokio::test]
 async fn representations_are_negotiated() {
     let app = with_stream(1).await;
-    for accept in ["text/html", "application/xml, text/*", "application/json;q=0"] {
+    for accept in ["text/html", "application/xml, text/plain", "application/json;q=0"] {
         for path in ["/streams/Order/1", "/streams/Order/1/1", "/streams/Order", &format!("/events/{}", id(1))] {
             app.get(path).header("accept", accept).send().await.expect_problem(406, "not_acceptable");
         }

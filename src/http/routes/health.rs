@@ -90,10 +90,7 @@ async fn check<T, E: std::fmt::Display>(check: impl Future<Output = Result<T, E>
 
 async fn details(app: &App) -> Option<BTreeMap<&'static str, String>> {
     let (in_use, idle) = app.store.pool_connections();
-    let head = check(app.store.log_head()).await.map_or_else(
-        |reason| reason,
-        |head| head.map_or_else(|| "empty".to_owned(), |head| head.global_position.to_string()),
-    );
+    let head = check(app.store.log_head()).await.map_or_else(|reason| reason, |head| head.global_position.to_string());
     Some(BTreeMap::from([
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
         ("postgresql", check(app.store.server_version()).await.unwrap_or_else(|reason| reason)),

@@ -22,6 +22,10 @@ pub async fn render(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, R
     pool.with_label_values(&["in_use"]).set(in_use as i64);
     pool.with_label_values(&["idle"]).set(idle as i64);
     app.metrics.append_queue_length.set(app.writer.queue_length() as i64);
+    let (streams, long_polls) = app.feed.subscribers();
+    app.metrics.subscribers.with_label_values(&["sse"]).set(streams as i64);
+    app.metrics.subscribers.with_label_values(&["long_poll"]).set(long_polls as i64);
+    app.metrics.subscription_lag_events.set(app.feed.lag());
     let text = app.metrics.render().map_err(|error| {
         tracing::error!(%error, "the metrics could not be rendered");
         Problem::new(Code::Internal, "the metrics could not be rendered")

@@ -2,7 +2,9 @@
 
 pub mod append;
 pub mod health;
+pub mod log;
 pub mod metrics;
 pub mod pages;
 pub mod projections;
 pub mod read;
+pub mod stream;

@@ -215,7 +215,7 @@ pub async fn delete_projection(State(app): State<Arc<App>>, path: PathParams, ur
 }
 
 async fn head(app: &App) -> Result<Position, StoreError> {
-    Ok(app.store.log_head().await?.map_or(0, |head| head.global_position))
+    Ok(app.store.log_head().await?.global_position)
 }
 
 fn reset(query: &mut Query) -> Result<bool, Box<Problem>> {

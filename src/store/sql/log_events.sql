@@ -1,10 +1,12 @@
 -- A part of the log, in order.
--- $1 after this position, $2 up to this one, $3 earliest occurred_at that may stand there, $4 at most so many
+-- $1 after this position, $2 up to this one, $3 and $4 earliest and latest occurred_at wanted: they say which months are
+-- looked at, $5 at most so many
 SELECT event_id, aggregate_type, aggregate_id, version, global_position, event_type,
        event_data::text AS event_data, metadata::text AS metadata, occurred_at, correlation_id, causation_id
   FROM events
  WHERE global_position > $1
    AND global_position <= $2
    AND occurred_at >= $3
+   AND occurred_at <= $4
  ORDER BY global_position
- LIMIT $4
+ LIMIT $5

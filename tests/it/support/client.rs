@@ -22,6 +22,7 @@ const HEADERS: &[&str] = &[
     "retry-after",
     "transfer-encoding",
     "vary",
+    "x-accel-buffering",
     "x-request-id",
 ];
 
@@ -51,6 +52,11 @@ impl Call {
     /// The expected version, as a tag.
     pub fn if_match(self, version: u64) -> Self {
         self.header("if-match", &format!("\"{version}\""))
+    }
+
+    /// The answer's head; the body is still to come.
+    pub async fn open(self) -> reqwest::Response {
+        self.request.send().await.unwrap_or_else(|error| panic!("{}: {error}", self.path))
     }
 
     pub async fn send(self) -> Reply {

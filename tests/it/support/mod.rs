@@ -4,10 +4,12 @@
 mod client;
 mod postgres;
 mod proxy;
+mod sse;
 
 pub use client::Call;
 pub use postgres::{Session, TestDatabase};
 pub use proxy::Proxy;
+pub use sse::EventStream;
 
 use std::sync::Arc;
 
@@ -18,6 +20,7 @@ use annals::shutdown::Shutdown;
 use annals::store::database::DatabaseConfig;
 use annals::store::migrate;
 use annals::store::writer::QueueLimits;
+use annals::subscriptions::FeedLimits;
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -40,7 +43,12 @@ pub struct Wanted {
 
 impl Default for Wanted {
     fn default() -> Self {
-        let settings = Settings { max_body_bytes: 1024 * 1024, snapshot_every: 100, queue: QueueLimits::default() };
+        let settings = Settings {
+            max_body_bytes: 1024 * 1024,
+            snapshot_every: 100,
+            queue: QueueLimits::default(),
+            feed: FeedLimits::default(),
+        };
         Self { clock: Clock::system(), settings }
     }
 }
@@ -85,6 +93,11 @@ impl TestApp {
 
     pub fn get(&self, path: &str) -> Call {
         self.call("GET", path)
+    }
+
+    /// Follows as an event stream.
+    pub async fn follow(&self, path: &str) -> EventStream {
+        EventStream::open(self.get(path)).await
     }
 
     pub fn post(&self, path: &str, body: &Value) -> Call {

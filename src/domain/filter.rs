@@ -1,0 +1,49 @@
+//! Which events of the log a reader wants.
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+/// Conditions that an event has to fulfil, all of them; an empty list is no condition.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EventFilter {
+    pub aggregate_types: Vec<String>,
+    /// Only beside exactly one aggregate type.
+    pub aggregate_ids: Vec<String>,
+    pub event_types: Vec<String>,
+    pub correlation_ids: Vec<Uuid>,
+    /// Included.
+    pub occurred_from: Option<DateTime<Utc>>,
+    /// Excluded.
+    pub occurred_to: Option<DateTime<Utc>>,
+}
+
+/// What a filter asks of an event.
+#[derive(Debug, Clone, Copy)]
+pub struct EventFacts<'e> {
+    pub aggregate_type: &'e str,
+    pub aggregate_id: &'e str,
+    pub event_type: &'e str,
+    pub correlation_id: Option<Uuid>,
+    pub occurred_at: DateTime<Utc>,
+}
+
+impl EventFilter {
+    /// Whether nothing but the time is asked for: times are ordered along the log, so such events lie side by side.
+    pub fn is_by_time_alone(&self) -> bool {
+        self.aggregate_types.is_empty()
+            && self.aggregate_ids.is_empty()
+            && self.event_types.is_empty()
+            && self.correlation_ids.is_empty()
+    }
+
+    pub fn matches(&self, event: &EventFacts<'_>) -> bool {
+        let one_of = |wanted: &[String], name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
+        one_of(&self.aggregate_types, event.aggregate_type)
+            && one_of(&self.aggregate_ids, event.aggregate_id)
+            && one_of(&self.event_types, event.event_type)
+            && (self.correlation_ids.is_empty()
+                || event.correlation_id.is_some_and(|id| self.correlation_ids.contains(&id)))
+            && self.occurred_from.is_none_or(|from| event.occurred_at >= from)
+            && self.occurred_to.is_none_or(|to| event.occurred_at < to)
+    }
+}

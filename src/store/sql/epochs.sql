@@ -1,0 +1,4 @@
+-- All epochs, oldest first.
+SELECT epoch, first_position, began_at, reason
+  FROM epochs
+ ORDER BY epoch

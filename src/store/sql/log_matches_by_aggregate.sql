@@ -1,0 +1,21 @@
+-- Where in a part of the log events stand that match a filter, in order: found by their streams, each of which is in the
+-- order of the log.
+-- $1 after this position, $2 up to this one, $3 and $4 earliest and latest occurred_at wanted, $5 at most so many,
+-- $6 aggregate_types, $7 aggregate_ids, $8 event_types, $9 correlation_ids: each NULL for any, and without repeats
+SELECT found.global_position, found.occurred_at
+  FROM unnest($7::text[]) AS wanted (aggregate_id)
+ CROSS JOIN LATERAL (
+       SELECT e.global_position, e.occurred_at
+         FROM events e
+        WHERE e.aggregate_type = ($6::text[])[1]
+          AND e.aggregate_id = wanted.aggregate_id
+          AND e.global_position > $1
+          AND e.global_position <= $2
+          AND e.occurred_at >= $3
+          AND e.occurred_at <= $4
+          AND ($8::text[] IS NULL OR e.event_type = ANY ($8))
+          AND ($9::uuid[] IS NULL OR e.correlation_id = ANY ($9))
+        ORDER BY e.version
+        LIMIT $5) AS found
+ ORDER BY found.global_position
+ LIMIT $5

@@ -1,0 +1,20 @@
+-- Where in a part of the log events stand that match a filter, in order: found by their event type.
+-- $1 after this position, $2 up to this one, $3 and $4 earliest and latest occurred_at wanted, $5 at most so many,
+-- $6 aggregate_types, $7 aggregate_ids, $8 event_types, $9 correlation_ids: each NULL for any, and without repeats
+SELECT found.global_position, found.occurred_at
+  FROM unnest($8::text[]) AS wanted (event_type)
+ CROSS JOIN LATERAL (
+       SELECT e.global_position, e.occurred_at
+         FROM events e
+        WHERE e.event_type = wanted.event_type
+          AND e.global_position > $1
+          AND e.global_position <= $2
+          AND e.occurred_at >= $3
+          AND e.occurred_at <= $4
+          AND ($6::text[] IS NULL OR e.aggregate_type = ANY ($6))
+          AND ($7::text[] IS NULL OR e.aggregate_id = ANY ($7))
+          AND ($9::uuid[] IS NULL OR e.correlation_id = ANY ($9))
+        ORDER BY e.global_position
+        LIMIT $5) AS found
+ ORDER BY found.global_position
+ LIMIT $5

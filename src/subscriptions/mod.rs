@@ -1,0 +1,178 @@
+//! Live subscriptions: one tailer a process reads the log as it grows, and everybody who follows reads what it has read.
+//!
+//! ```text
+//! table ── tailer ── ring (bounded) ── subscription ── subscription ── …
+//!   │        └ woken by our own commits, else it polls        │
+//!   └──────────── a subscription that is behind the ring ─────┘
+//! ```
+//!
+//! Invariants:
+//! - The table is the feed. The ring holds a contiguous stretch of it; what is not in the ring is read from the table, so
+//!   nobody can miss an event by being slow, late or unlucky.
+//! - A subscription hands out positions in increasing order and never one twice.
+//! - A slow subscriber costs the others nothing: it holds one batch, and no connection while its client does not read.
+//! - Without subscribers the tailer reads no events, only where the log stands.
+
+mod ring;
+mod subscription;
+pub mod tailer;
+
+pub use ring::LiveEvent;
+pub use subscription::{Batch, Delivery, Origin, Subscription};
+
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::cursor::Epoch;
+use crate::domain::event::Position;
+use crate::store::log::ScanLimits;
+use crate::store::{Store, StoredEvent};
+use ring::Ring;
+
+/// Writes an event as subscribers get it; the wire format is not known here.
+pub type Encode = fn(&mut Vec<u8>, &StoredEvent<'_>);
+
+/// How much following may cost.
+#[derive(Debug, Clone, Copy)]
+pub struct FeedLimits {
+    /// Event streams and long polls that are open at the same time.
+    pub subscribers: usize,
+    /// Events and bytes that the ring holds at most.
+    pub ring_events: usize,
+    pub ring_bytes: usize,
+    /// A subscriber to whom no event was sent learns its position after this time.
+    pub heartbeat: Duration,
+    /// An event stream is never silent for longer.
+    pub keep_alive: Duration,
+    pub scan: ScanLimits,
+}
+
+impl Default for FeedLimits {
+    fn default() -> Self {
+        Self {
+            subscribers: 1_000,
+            ring_events: 16_384,
+            ring_bytes: 16 * 1024 * 1024,
+            heartbeat: Duration::from_secs(1),
+            keep_alive: Duration::from_secs(15),
+            scan: ScanLimits::default(),
+        }
+    }
+}
+
+/// How far the tailer has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Tail {
+    epoch: Epoch,
+    position: Position,
+}
+
+/// As many follow the log as may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{limit} subscribers follow the log already")]
+pub struct TooManySubscribers {
+    pub limit: usize,
+}
+
+/// The log as those see it who follow it.
+pub struct Feed {
+    store: Arc<Store>,
+    limits: FeedLimits,
+    encode: Encode,
+    ring: RwLock<Ring>,
+    tail: watch::Sender<Tail>,
+    /// Somebody began to follow: the tailer has to hurry.
+    wanted: Notify,
+    streams: AtomicUsize,
+    long_polls: AtomicUsize,
+    /// Where each subscription stands.
+    positions: Mutex<Vec<Weak<AtomicI64>>>,
+    closing: CancellationToken,
+}
+
+impl Feed {
+    pub fn new(store: Arc<Store>, limits: FeedLimits, encode: Encode, closing: CancellationToken) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            limits,
+            encode,
+            ring: RwLock::new(Ring::new(limits.ring_events, limits.ring_bytes)),
+            tail: watch::Sender::new(Tail { epoch: 0, position: 0 }),
+            wanted: Notify::new(),
+            streams: AtomicUsize::new(0),
+            long_polls: AtomicUsize::new(0),
+            positions: Mutex::default(),
+            closing,
+        })
+    }
+
+    pub fn limits(&self) -> &FeedLimits {
+        &self.limits
+    }
+
+    /// Event streams and long polls that are open.
+    pub fn subscribers(&self) -> (usize, usize) {
+        (self.streams.load(Ordering::Relaxed), self.long_polls.load(Ordering::Relaxed))
+    }
+
+    /// How far the subscription that is furthest behind is behind the tailer, in events.
+    pub fn lag(&self) -> Position {
+        let tail = self.tail.borrow().position;
+        let mut positions = self.positions.lock().unwrap_or_else(PoisonError::into_inner);
+        positions.retain(|position| position.strong_count() > 0);
+        let behind = |position: &Weak<AtomicI64>| Some(tail - position.upgrade()?.load(Ordering::Relaxed));
+        positions.iter().filter_map(behind).max().unwrap_or(0).max(0)
+    }
+
+    /// Waits until the log has an event after `position`, or the time is up, or the process shuts down; whether it has.
+    pub async fn wait_for_news(
+        self: &Arc<Self>,
+        position: Position,
+        until: Instant,
+    ) -> Result<bool, TooManySubscribers> {
+        let _seat = Seat::take(self, |feed| &feed.long_polls)?;
+        let mut tail = self.tail.subscribe();
+        let beyond = tail.wait_for(|tail| tail.position > position);
+        Ok(tokio::select! {
+            found = beyond => found.is_ok(),
+            () = tokio::time::sleep_until(until) => false,
+            () = self.closing.cancelled() => false,
+        })
+    }
+
+    fn ring(&self) -> std::sync::RwLockReadGuard<'_, Ring> {
+        self.ring.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A subscriber's place among those that may follow at the same time.
+struct Seat {
+    feed: Arc<Feed>,
+    of: fn(&Feed) -> &AtomicUsize,
+}
+
+impl Seat {
+    fn take(feed: &Arc<Feed>, of: fn(&Feed) -> &AtomicUsize) -> Result<Self, TooManySubscribers> {
+        // Counted first, so that two who come at once do not both take the last one.
+        of(feed).fetch_add(1, Ordering::SeqCst);
+        let seat = Self { feed: feed.clone(), of };
+        let (streams, long_polls) = feed.subscribers();
+        let limit = feed.limits.subscribers;
+        if streams + long_polls > limit {
+            return Err(TooManySubscribers { limit });
+        }
+        feed.wanted.notify_one();
+        Ok(seat)
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        (self.of)(&self.feed).fetch_sub(1, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,195 @@
+//! The last events of the log, serialised once for everybody; bounded in events and bytes.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use crate::domain::cursor::Epoch;
+use crate::domain::event::Position;
+use crate::domain::filter::EventFacts;
+use crate::domain::version::Version;
+use crate::store::StoredEvent;
+
+/// An event as subscribers get it, with what their filters ask for.
+#[derive(Debug)]
+pub struct LiveEvent {
+    pub global_position: Position,
+    pub version: Version,
+    pub json: Bytes,
+    aggregate_type: Box<str>,
+    aggregate_id: Box<str>,
+    event_type: Box<str>,
+    correlation_id: Option<Uuid>,
+    occurred_at: DateTime<Utc>,
+}
+
+impl LiveEvent {
+    pub(super) fn new(event: &StoredEvent<'_>, json: Vec<u8>) -> Self {
+        Self {
+            global_position: event.global_position,
+            version: event.version,
+            json: json.into(),
+            aggregate_type: event.aggregate_type.into(),
+            aggregate_id: event.aggregate_id.into(),
+            event_type: event.event_type.into(),
+            correlation_id: event.correlation_id,
+            occurred_at: event.occurred_at,
+        }
+    }
+
+    pub(super) fn facts(&self) -> EventFacts<'_> {
+        EventFacts {
+            aggregate_type: &self.aggregate_type,
+            aggregate_id: &self.aggregate_id,
+            event_type: &self.event_type,
+            correlation_id: self.correlation_id,
+            occurred_at: self.occurred_at,
+        }
+    }
+}
+
+/// A contiguous stretch of the log: all events after `from`, up to `to`.
+pub(super) struct Ring {
+    /// 0 until the tailer has seen the log.
+    epoch: Epoch,
+    from: Position,
+    to: Position,
+    events: VecDeque<Arc<LiveEvent>>,
+    bytes: usize,
+    events_max: usize,
+    bytes_max: usize,
+}
+
+/// What a reader finds in the ring.
+pub(super) enum Found {
+    /// The next events, and how far they reach. None of them means: nothing new.
+    Events { epoch: Epoch, events: Vec<Arc<LiveEvent>>, to: Position },
+    /// What the reader needs has left the ring, or never was in it.
+    Behind,
+    /// The tailer has not seen the log yet.
+    NotBegun,
+}
+
+impl Ring {
+    pub(super) fn new(events_max: usize, bytes_max: usize) -> Self {
+        Self { epoch: 0, from: 0, to: 0, events: VecDeque::new(), bytes: 0, events_max, bytes_max }
+    }
+
+    pub(super) fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    pub(super) fn to(&self) -> Position {
+        self.to
+    }
+
+    /// Begins anew, empty, after a position.
+    pub(super) fn restart(&mut self, epoch: Epoch, position: Position) {
+        self.events.clear();
+        self.bytes = 0;
+        (self.epoch, self.from, self.to) = (epoch, position, position);
+    }
+
+    /// Adds the events that follow, all of them up to `to`; the oldest make room.
+    pub(super) fn extend(&mut self, epoch: Epoch, events: Vec<LiveEvent>, to: Position) {
+        self.epoch = epoch;
+        for event in events {
+            debug_assert!(event.global_position > self.to);
+            self.bytes += event.json.len();
+            self.to = event.global_position;
+            self.events.push_back(Arc::new(event));
+        }
+        self.to = self.to.max(to);
+        while self.events.len() > self.events_max || self.bytes > self.bytes_max {
+            let Some(oldest) = self.events.pop_front() else { break };
+            self.bytes -= oldest.json.len();
+            self.from = oldest.global_position;
+        }
+    }
+
+    /// The events after `position`, at most about `bytes` of them.
+    pub(super) fn read(&self, position: Position, bytes: usize) -> Found {
+        if self.epoch == 0 {
+            return Found::NotBegun;
+        }
+        if position < self.from {
+            return Found::Behind;
+        }
+        let first = self.events.partition_point(|event| event.global_position <= position);
+        let mut size = 0;
+        let room = |event: &&Arc<LiveEvent>| {
+            let fits = size < bytes;
+            size += event.json.len();
+            fits
+        };
+        let events: Vec<_> = self.events.range(first..).take_while(room).cloned().collect();
+        let all = first + events.len() == self.events.len();
+        let to = match events.last() {
+            Some(last) if !all => last.global_position,
+            _ => self.to.max(position),
+        };
+        Found::Events { epoch: self.epoch, events, to }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(position: Position) -> LiveEvent {
+        let stored = StoredEvent {
+            event_id: Uuid::nil(),
+            aggregate_type: "T",
+            aggregate_id: "1",
+            version: 1,
+            global_position: position,
+            event_type: "E",
+            event_data: "1",
+            metadata: None,
+            occurred_at: DateTime::UNIX_EPOCH,
+            correlation_id: None,
+            causation_id: None,
+        };
+        LiveEvent::new(&stored, vec![b'x'; 10])
+    }
+
+    fn positions(ring: &Ring, after: Position, bytes: usize) -> Option<(Vec<Position>, Position)> {
+        match ring.read(after, bytes) {
+            Found::Behind | Found::NotBegun => None,
+            Found::Events { events, to, .. } => Some((events.iter().map(|event| event.global_position).collect(), to)),
+        }
+    }
+
+    #[test]
+    fn it_holds_a_contiguous_stretch_and_says_so_to_whoever_is_behind() {
+        let mut ring = Ring::new(3, 1_000);
+        ring.restart(1, 10);
+        assert_eq!(positions(&ring, 9, 100), None);
+        assert_eq!(positions(&ring, 10, 100), Some((vec![], 10)));
+        ring.extend(1, vec![event(11), event(12)], 12);
+        assert_eq!(positions(&ring, 10, 100), Some((vec![11, 12], 12)));
+        assert_eq!(positions(&ring, 11, 100), Some((vec![12], 12)));
+        // A reader that has heard of more than the tailer.
+        assert_eq!(positions(&ring, 20, 100), Some((vec![], 20)));
+        ring.extend(1, vec![event(13), event(14)], 15);
+        assert_eq!(positions(&ring, 10, 100), None);
+        assert_eq!(positions(&ring, 11, 100), Some((vec![12, 13, 14], 15)));
+        // A part of it: the reader stands where the part ends.
+        assert_eq!(positions(&ring, 11, 10), Some((vec![12], 12)));
+        assert_eq!(positions(&ring, 11, 11), Some((vec![12, 13], 13)));
+        assert_eq!(positions(&ring, 13, 1), Some((vec![14], 15)));
+        ring.restart(2, 12);
+        assert_eq!((positions(&ring, 12, 100), ring.epoch()), (Some((vec![], 12)), 2));
+    }
+
+    #[test]
+    fn it_is_bounded_in_bytes() {
+        let mut ring = Ring::new(100, 25);
+        ring.extend(1, (1..=5).map(event).collect(), 5);
+        assert_eq!(positions(&ring, 2, 100), None);
+        assert_eq!(positions(&ring, 3, 100), Some((vec![4, 5], 5)));
+    }
+}

@@ -1,0 +1,446 @@
+//! The log: pages, lines and CloudEvents of everything, filters against a simple model, long polls, min_position.
+
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use annals::domain::filter::EventFilter;
+use annals::store::log::{LogScan, ScanLimits};
+use annals::subscriptions::FeedLimits;
+use proptest::strategy::{Strategy, ValueTree};
+use serde_json::{Value, json};
+
+use crate::support::{TestApp, Wanted, at, events, id, within_a_minute};
+
+fn positions(page: &Value) -> Vec<u64> {
+    let events = page["events"].as_array().expect("events");
+    events.iter().map(|event| event["global_position"].as_u64().expect("a position")).collect()
+}
+
+#[tokio::test]
+async fn pages_follow_one_another_through_the_whole_log() {
+    let app = TestApp::start().await;
+    let empty = app.get("/events").send().await.expect_status(200);
+    assert_eq!(
+        empty.json(),
+        json!({"events": [], "next_after": 0, "head": 0, "at_head": true, "epoch": 1, "next": "/events?after=1:0"})
+    );
+    for n in 0..5 {
+        app.append(&format!("/streams/Order/{n}"), &["A", "B", "C", "D", "E"]).await;
+    }
+    let mut path = "/events?limit=7".to_owned();
+    let mut seen = Vec::new();
+    loop {
+        let reply = app.get(&path).send().await.expect_status(200);
+        assert_eq!(reply.header("cache-control"), Some("no-cache"));
+        assert_eq!(reply.header("etag"), None);
+        let page = reply.json();
+        let next = page["next"].as_str().expect("there is always a next page");
+        assert_eq!(reply.header("link"), Some(format!("<{next}>; rel=\"next\"").as_str()));
+        assert_eq!(page["head"], 25);
+        seen.extend(positions(&page));
+        assert_eq!(page["next_after"].as_u64(), seen.last().copied());
+        assert_eq!(page["at_head"], seen.len() == 25);
+        assert_eq!(next, format!("/events?after=1:{}&limit=7", seen.len()));
+        path = next.to_owned();
+        if page["at_head"] == true {
+            break;
+        }
+    }
+    assert_eq!(seen, (1..=25).collect::<Vec<_>>());
+    let at_head = app.get(&path).send().await.json();
+    assert_eq!((positions(&at_head), &at_head["next_after"], &at_head["at_head"]), (vec![], &json!(25), &json!(true)));
+    // An event is the same wherever it is read.
+    let page = app.get("/events?after=7&limit=1").send().await.json();
+    assert_eq!(page["events"][0], app.get("/streams/Order/1/3").send().await.json());
+    assert_eq!(app.get("/events?after=head").send().await.json()["next_after"], 25);
+    // Nothing is there yet; a position that was never given out is no reason to fail.
+    assert_eq!(app.get("/events?after=99").send().await.json()["next_after"], 99);
+}
+
+#[tokio::test]
+async fn what_is_not_understood_is_refused() {
+    let app = TestApp::start().await;
+    for (query, name) in [
+        ("after=x", "after"),
+        ("after=-1", "after"),
+        ("after=", "after"),
+        ("after=1&after=2", "after"),
+        ("after=2:0", "after"),
+        ("limit=0", "limit"),
+        ("limit=1001", "limit"),
+        ("wait=61", "wait"),
+        ("wait=x", "wait"),
+        ("aggregate_type=", "aggregate_type"),
+        ("aggregate_type=a%2Fb", "aggregate_type"),
+        ("aggregate_id=1", "aggregate_id"),
+        ("aggregate_id=1&aggregate_type=A&aggregate_type=B", "aggregate_id"),
+        ("event_type=%20a", "event_type"),
+        ("correlation_id=1", "correlation_id"),
+        ("occurred_from=yesterday", "occurred_from"),
+        ("occurred_to=2026-01-01", "occurred_to"),
+        ("occurred_from=2026-01-02T00:00:00Z&occurred_to=2026-01-01T00:00:00Z", "occurred_from"),
+        ("min_position=x", "min_position"),
+        ("from=1", "from"),
+    ] {
+        app.get(&format!("/events?{query}")).send().await.expect_invalid("parameter", name);
+    }
+    let many: String = (0..101).map(|n| format!("&event_type=E{n}")).collect();
+    app.get(&format!("/events?{}", &many[1..])).send().await.expect_invalid("parameter", "event_type");
+    let lines = |query: &str| app.get(&format!("/events?{query}")).header("accept", "application/x-ndjson").send();
+    lines("wait=1").await.expect_invalid("parameter", "wait");
+    for query in ["limit=1", "wait=1"] {
+        let stream = app.get(&format!("/events?{query}")).header("accept", "text/event-stream").send().await;
+        stream.expect_invalid("parameter", query.split_once('=').expect("a pair").0);
+    }
+    app.get("/events").header("accept", "text/html").send().await.expect_problem(406, "not_acceptable");
+    app.call("DELETE", "/events").send().await.expect_problem(405, "method_not_allowed");
+    // The head alone, of any representation; nobody is subscribed by it.
+    for accept in
+        ["application/json", "application/x-ndjson", "text/event-stream", "application/cloudevents-batch+json"]
+    {
+        let head = app.call("HEAD", "/events").header("accept", accept).send().await.expect_status(200);
+        assert_eq!((head.header("content-type"), head.body.len()), (Some(accept), 0));
+    }
+    assert_eq!(app.app.feed.subscribers(), (0, 0));
+}
+
+#[tokio::test]
+async fn lines_end_with_a_line_that_says_so() {
+    let app = TestApp::start().await;
+    app.append("/streams/Order/1", &vec!["E"; 600]).await;
+    app.append("/streams/Invoice/1", &vec!["E"; 600]).await;
+    let lines = |query: &str| app.get(&format!("/events{query}")).header("accept", "application/x-ndjson").send();
+    for (query, count, next_after) in [
+        ("", 1200, 1200),
+        ("?after=1:100", 1100, 1200),
+        ("?limit=5", 5, 5),
+        ("?limit=5000", 1200, 1200),
+        ("?aggregate_type=Invoice", 600, 1200),
+        ("?aggregate_type=Invoice&limit=10", 10, 610),
+        ("?aggregate_type=Nothing", 0, 1200),
+        ("?after=1200", 0, 1200),
+        ("?after=head", 0, 1200),
+    ] {
+        let reply = lines(query).await.expect_status(200).lines();
+        assert_eq!(reply.len(), count + 1, "{query}");
+        assert_eq!(reply[count], json!({"end": {"count": count, "next_after": next_after}}), "{query}");
+    }
+    let all = lines("").await.lines();
+    assert_eq!(all[700], app.get("/streams/Invoice/1/101").send().await.json());
+}
+
+#[tokio::test]
+async fn cloud_events_tell_the_same() {
+    let app = TestApp::start().await;
+    let body = json!({"events": [
+        {"event_id": id(1), "event_type": "OrderPlaced", "event_data": {"total": 4.50}, "correlation_id": id(2), "causation_id": id(3)},
+        {"event_id": id(4), "event_type": "Größe \"M\"", "event_data": [1, "x"], "metadata": {"by": "ann"}},
+    ]});
+    app.post("/streams/Order/%C3%A4%20%221%22", &body).send().await.expect_status(201);
+    let batch = |path: &str| app.get(path).header("accept", "application/cloudevents-batch+json").send();
+    let reply = batch("/events").await.expect_status(200);
+    assert_eq!(reply.header("content-type"), Some("application/cloudevents-batch+json"));
+    assert_eq!(reply.header("link"), Some("</events?after=1:2>; rel=\"next\""));
+    let events = reply.json();
+    let written = app.get("/events").send().await.json();
+    assert_eq!(
+        events[0],
+        json!({
+            "specversion": "1.0", "id": id(1), "source": "/streams/Order/%C3%A4%20%221%22", "type": "OrderPlaced",
+            "subject": "ä \"1\"", "time": written["events"][0]["occurred_at"], "datacontenttype": "application/json",
+            "sequence": "0000000000000000001", "globalposition": "1", "correlationid": id(2), "causationid": id(3),
+            "data": {"total": 4.50},
+        })
+    );
+    assert_eq!((&events[1]["data"], &events[1]["type"]), (&json!([1, "x"]), &json!("Größe \"M\"")));
+    // An attribute that has no value is not there.
+    assert!(events[1].get("correlationid").is_none() && events[1].get("causationid").is_none());
+    let stream = batch("/streams/Order/%C3%A4%20%221%22?limit=1").await.expect_status(200);
+    assert_eq!(stream.header("etag"), Some("\"2\""));
+    assert_eq!(stream.json(), json!([events[0]]));
+    assert!(stream.header("link").is_some_and(|link| link.contains("from_version=2")));
+    assert_eq!(batch("/streams/Order/%C3%A4%20%221%22?from_version=3").await.json(), json!([]));
+    assert_eq!(batch("/events?after=head").await.json(), json!([]));
+}
+
+#[tokio::test]
+async fn answers_are_compressed_for_those_who_ask_and_are_worth_it() {
+    let app = TestApp::start().await;
+    app.append("/streams/Order/1", &vec!["E"; 100]).await;
+    let plain = app.get("/events").send().await;
+    assert_eq!(plain.header("content-encoding"), None);
+    assert_eq!(plain.headers.get_all("vary").iter().collect::<Vec<_>>(), ["accept", "accept-encoding"]);
+    for coding in ["gzip", "zstd"] {
+        let asked = |path: &str| app.get(path).header("accept-encoding", coding).send();
+        let squeezed = asked("/events").await.expect_status(200);
+        assert_eq!(squeezed.header("content-encoding"), Some(coding));
+        assert!(squeezed.body.len() * 3 < plain.body.len());
+        // A tag is a version, whatever it comes in.
+        let stream = asked("/streams/Order/1").await;
+        assert_eq!((stream.header("etag"), stream.header("content-encoding")), (Some("\"100\""), Some(coding)));
+        assert_eq!(asked("/events?limit=1").await.header("content-encoding"), None, "too small");
+    }
+    let following =
+        app.get("/events").header("accept", "text/event-stream").header("accept-encoding", "gzip").open().await;
+    assert_eq!(following.headers().get("content-encoding"), None);
+    let none = app.get("/events").header("accept-encoding", "identity;q=0, *;q=0").send().await;
+    none.expect_problem(406, "not_acceptable");
+}
+
+#[tokio::test]
+async fn a_long_poll_is_answered_when_there_is_something_new() {
+    let app = TestApp::start().await;
+    app.append("/streams/Order/1", &["A"]).await;
+    // There is something already.
+    assert_eq!(positions(&app.get("/events?wait=60").send().await.json()), [1]);
+    // Nothing comes.
+    let nothing = app.get("/events?after=1&wait=1").send().await.expect_status(200).json();
+    assert_eq!((positions(&nothing), &nothing["at_head"]), (vec![], &json!(true)));
+    // Something comes.
+    let polls = async {
+        tokio::join!(
+            app.get("/events?after=1&wait=60").send(),
+            app.get("/events?after=1&wait=60&event_type=C").send(),
+            app.get("/events?after=head&wait=60&aggregate_type=Order").send(),
+        )
+    };
+    let appends = async {
+        within_a_minute("three wait", async {
+            while app.app.feed.subscribers() != (0, 3) {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        app.append("/streams/Invoice/1", &["B"]).await;
+        app.append("/streams/Order/1", &["C"]).await;
+    };
+    let ((any, typed, of_orders), ()) = tokio::join!(polls, appends);
+    assert_eq!(positions(&any.json())[0], 2);
+    assert_eq!((positions(&typed.json()), positions(&of_orders.json())), (vec![3], vec![3]));
+
+    // A shutdown ends the waiting.
+    let waiting = app.get("/events?after=3&wait=60").send();
+    let (answer, ()) = tokio::join!(waiting, async {
+        within_a_minute("it waits", async {
+            while app.app.feed.subscribers() != (0, 1) {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        app.app.shutdown.begin();
+    });
+    assert_eq!(positions(&answer.expect_status(200).json()), Vec::<u64>::new());
+}
+
+#[tokio::test]
+async fn min_position_is_waited_for_and_refused_if_it_does_not_come() {
+    let app = TestApp::start().await;
+    app.append("/streams/Order/1", &["A", "B"]).await;
+    for path in ["/events?min_position=2", "/streams/Order/1?min_position=2", "/events?min_position=0"] {
+        app.get(path).send().await.expect_status(200);
+    }
+    let behind = app.get("/events?min_position=3").send().await.expect_problem(503, "replica_behind");
+    assert_eq!(behind["head"], 2);
+    app.get("/streams/Order/1?min_position=3").send().await.expect_problem(503, "replica_behind");
+}
+
+#[tokio::test]
+async fn a_filtered_page_ends_after_a_bounded_look_and_says_where() {
+    let limits = FeedLimits { scan: ScanLimits { first_window: 10, time: Duration::ZERO }, ..FeedLimits::default() };
+    let mut wanted = Wanted::default();
+    wanted.settings.feed = limits;
+    let app = TestApp::start_as(wanted).await;
+    app.append("/streams/Order/1", &vec!["E"; 95]).await;
+    app.append("/streams/Order/1", &["Rare"]).await;
+    let mut path = "/events?event_type=Rare".to_owned();
+    let mut pages = Vec::new();
+    loop {
+        let page = app.get(&path).send().await.expect_status(200).json();
+        pages.push((page["next_after"].as_u64().expect("a position"), positions(&page)));
+        path = page["next"].as_str().expect("next").to_owned();
+        if page["at_head"] == true {
+            break;
+        }
+    }
+    let mut expected: Vec<_> = (1..10).map(|n| (n * 10, vec![])).collect();
+    expected.push((96, vec![96]));
+    assert_eq!(pages, expected);
+    // Lines and event streams go on by themselves.
+    let lines = app.get("/events?event_type=Rare").header("accept", "application/x-ndjson").send().await.lines();
+    assert_eq!(lines[1], json!({"end": {"count": 1, "next_after": 96}}));
+    let mut stream = app.follow("/events?event_type=Rare").await;
+    assert_eq!(stream.event().await.position(), 96);
+}
+
+/// What a filter should let through, the slow way.
+fn expected(log: &[Value], query: &[(&'static str, String)]) -> Vec<i64> {
+    let wanted = |name: &str| -> Vec<&str> {
+        query.iter().filter(|(given, _)| *given == name).map(|(_, value)| value.as_str()).collect()
+    };
+    let one_of = |event: &Value, name: &str| {
+        let wanted = wanted(name);
+        wanted.is_empty() || event[name].as_str().is_some_and(|value| wanted.contains(&value))
+    };
+    let time = |event: &Value| at(event["occurred_at"].as_str().expect("a time"));
+    log.iter()
+        .filter(|event| {
+            ["aggregate_type", "aggregate_id", "event_type", "correlation_id"].iter().all(|name| one_of(event, name))
+                && wanted("occurred_from").iter().all(|from| time(event) >= at(from))
+                && wanted("occurred_to").iter().all(|to| time(event) < at(to))
+        })
+        .map(|event| event["global_position"].as_i64().expect("a position"))
+        .collect()
+}
+
+/// 1,500 events in 40 streams of 3 types, over ten months, most of them rolled up.
+async fn random_log(seed: u64) -> (TestApp, Vec<Value>) {
+    let (app, clock) = TestApp::start_at("2026-01-05T00:00:00Z").await;
+    let mut state = seed;
+    let mut random = move |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    let mut now = at("2026-01-05T00:00:00Z");
+    let mut written = 0;
+    while written < 1_500 {
+        // Often nothing, sometimes a day: many events have the same time, and some months none.
+        now += chrono::TimeDelta::seconds([0, 0, 1, 3_600, 86_400 * 2][random(5) as usize]);
+        clock.set(now);
+        let many: Vec<Value> = (0..1 + random(9))
+            .map(|_| {
+                let correlation = (random(3) > 0).then(|| id(random(12) as u32));
+                json!({"event_type": format!("E{}", random(5)), "event_data": 1, "correlation_id": correlation})
+            })
+            .collect();
+        written += many.len();
+        let (aggregate_type, aggregate) = (random(3), random(14));
+        let path = format!("/streams/T{aggregate_type}/a{aggregate}");
+        app.post(&path, &json!({ "events": many })).send().await.expect_status(201);
+    }
+    app.app.store.keep_months().await.expect("maintenance runs");
+    let log = app.get("/events").header("accept", "application/x-ndjson").send().await.lines();
+    let (end, log) = log.split_last().expect("an end");
+    assert_eq!(end["end"]["count"], written);
+    (app, log.to_vec())
+}
+
+type Query = Vec<(&'static str, String)>;
+
+fn random_query(log: Vec<Value>) -> impl Strategy<Value = Query> {
+    let some = |name: &'static str, values: Vec<String>, most: usize| {
+        proptest::collection::btree_set(proptest::sample::select(values), 0..=most)
+            .prop_map(move |chosen: BTreeSet<String>| chosen.into_iter().map(|value| (name, value)).collect::<Query>())
+    };
+    let names = |prefix: &'static str, count: usize| (0..count).map(|n| format!("{prefix}{n}")).collect::<Vec<_>>();
+    let times: Vec<String> =
+        log.iter().map(|event| event["occurred_at"].as_str().expect("a time").to_owned()).collect();
+    let types = some("aggregate_type", names("T", 4), 2);
+    let ids = some("aggregate_id", names("a", 16), 3);
+    let event_types = some("event_type", names("E", 6), 2);
+    let correlations = some("correlation_id", (0..13).map(id).collect(), 2);
+    let bounds = (0..3usize, 0..times.len(), 0..times.len()).prop_map(move |(how_many, one, other)| {
+        let (from, to) = (one.min(other), one.max(other));
+        [("occurred_from", times[from].clone()), ("occurred_to", times[to].clone())][..how_many].to_vec()
+    });
+    (types, ids, event_types, correlations, bounds).prop_map(|(types, ids, event_types, correlations, bounds)| {
+        let ids = if types.len() == 1 { ids } else { Vec::new() };
+        [types, ids, event_types, correlations, bounds].concat()
+    })
+}
+
+#[tokio::test]
+async fn every_filter_lets_through_what_a_simple_model_lets_through() {
+    let (app, log) = random_log(7).await;
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let queries = random_query(log.clone());
+    let mut matched = 0;
+    for round in 0..150 {
+        let query = queries.new_tree(&mut runner).expect("a query").current();
+        let expected = expected(&log, &query);
+        matched += expected.len();
+        let parameters: String = query.iter().map(|(name, value)| format!("&{name}={value}")).collect();
+
+        // Page by page.
+        let mut path = format!("/events?limit={}{parameters}", [1 + round % 7, 100, 1000][round % 3]);
+        let mut found = Vec::new();
+        let mut before = 0;
+        loop {
+            let page = app.get(&path).send().await.expect_status(200).json();
+            found.extend(positions(&page).into_iter().map(|position| position as i64));
+            let next_after = page["next_after"].as_i64().expect("a position");
+            assert!(next_after > before || page["at_head"] == true, "it does not move: {path}");
+            before = next_after;
+            path = page["next"].as_str().expect("next").to_owned();
+            if page["at_head"] == true {
+                break;
+            }
+        }
+        assert_eq!(found, expected, "pages of {parameters}");
+
+        // As lines, in tiny windows, and live: each its own way.
+        let lines =
+            app.get(&format!("/events?after=0{parameters}")).header("accept", "application/x-ndjson").send().await;
+        let lines = lines.expect_status(200).lines();
+        assert_eq!(lines.len() - 1, expected.len(), "lines of {parameters}");
+        assert_eq!(lines.last().expect("an end")["end"]["next_after"], log.len());
+        let mut stream = app.follow(&format!("/events?after=0{parameters}")).await;
+        let (events, caught_up) = stream.until("caught-up").await;
+        let streamed: Vec<i64> = events.iter().map(|event| event.position()).collect();
+        assert_eq!(
+            (streamed, caught_up.position()),
+            (expected.clone(), log.len() as i64),
+            "event stream of {parameters}"
+        );
+        assert_eq!(scanned(&app, &query).await, expected, "windows of {parameters}");
+    }
+    assert!(matched > 5_000, "the filters match something: {matched}");
+}
+
+/// The same through the store, with a step that looks at three positions and then ends.
+async fn scanned(app: &TestApp, query: &Query) -> Vec<i64> {
+    let all = |name: &str| query.iter().filter(|(given, _)| *given == name).map(|(_, value)| value.clone()).collect();
+    let one = |name: &str| query.iter().find(|(given, _)| *given == name).map(|(_, value)| at(value));
+    let ids: Vec<String> = all("correlation_id");
+    let filter = EventFilter {
+        aggregate_types: all("aggregate_type"),
+        aggregate_ids: all("aggregate_id"),
+        event_types: all("event_type"),
+        correlation_ids: ids.iter().map(|id| id.parse().expect("an id")).collect(),
+        occurred_from: one("occurred_from"),
+        occurred_to: one("occurred_to"),
+    };
+    let mut scan = LogScan::new(filter, 0, ScanLimits { first_window: 3, time: Duration::ZERO });
+    let mut found = Vec::new();
+    loop {
+        let before = scan.after();
+        let head = app.app.store.read_log(&mut scan, i64::MAX, 50, |event| {
+            found.push(event.global_position);
+            ControlFlow::Continue(())
+        });
+        let head = head.await.expect("it reads");
+        if scan.after() >= head.global_position {
+            return found;
+        }
+        assert!(scan.after() > before);
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_large_events_ends_at_eight_mebibytes() {
+    let app = TestApp::start().await;
+    let large = "x".repeat(900 * 1024);
+    for _ in 0..12 {
+        let body = json!({"events": [{"event_type": "Large", "event_data": large}]});
+        app.post("/streams/Order/1", &body).send().await.expect_status(201);
+    }
+    for filter in ["", "&event_type=Large"] {
+        let page = app.get(&format!("/events?limit=1000{filter}")).send().await.expect_status(200).json();
+        let first = positions(&page);
+        assert!((9..12).contains(&first.len()), "{}", first.len());
+        assert_eq!(page["at_head"], false);
+        let rest = app.get(page["next"].as_str().expect("next")).send().await.expect_status(200).json();
+        assert_eq!([first, positions(&rest)].concat(), (1..=12).collect::<Vec<_>>());
+    }
+    app.post("/streams/Order/2", &events(&["E"])).send().await.expect_status(201);
+}
