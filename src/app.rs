@@ -6,6 +6,7 @@ use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::clock::Clock;
 use crate::http::wire::write_event;
+use crate::jobs;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::store::database::DatabaseConfig;
@@ -37,7 +38,7 @@ pub struct App {
 }
 
 impl App {
-    /// Opens the database, whose schema is up to date, and starts the writer, the tailer and the maintenance task.
+    /// Opens the database, whose schema is up to date, and starts the writer, the tailer and the other tasks.
     pub async fn start(
         settings: Settings,
         database: &DatabaseConfig,
@@ -52,7 +53,8 @@ impl App {
         let feed = Feed::new(store.clone(), settings.feed, write_event, shutdown.soft());
         shutdown.track(tailer::run(feed.clone()));
         let app = Arc::new(Self { settings, store, writer, feed, metrics, clock, shutdown });
-        app.shutdown.track(crate::jobs::maintenance::run(app.clone()));
+        app.shutdown.track(jobs::maintenance::run(app.clone()));
+        app.shutdown.track(jobs::gauges::run(app.clone()));
         Ok(app)
     }
 

@@ -1,6 +1,7 @@
 //! The command line: which commands there are, and what each one needs.
 
 mod bench;
+mod epoch;
 mod export;
 mod healthcheck;
 mod import;
@@ -41,6 +42,8 @@ enum Command {
     Import(import::ImportArgs),
     /// Write events to standard output, one a line
     Export(export::ExportArgs),
+    /// Show the epochs of the log, or begin one after a restore
+    Epoch(epoch::EpochArgs),
     /// Measure appends over HTTP beside direct INSERTs, in one run
     Bench(bench::BenchArgs),
     /// Ask a running server whether it is ready; exit status 0 if it is
@@ -59,6 +62,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Migrate(args) => migrate::run(args).await,
             Command::Import(args) => import::run(args).await,
             Command::Export(args) => export::run(args).await,
+            Command::Epoch(args) => epoch::run(args).await,
             Command::Bench(args) => bench::run(args).await,
             Command::Healthcheck(args) => healthcheck::run(args).await,
             Command::Openapi => openapi::run(),

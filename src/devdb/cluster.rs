@@ -236,7 +236,8 @@ impl PidFile {
         let lines: Vec<String> = file.lines().collect::<Result<_, _>>().ok()?;
         Some(Self {
             pid: Pid::from_raw(lines.first()?.trim().parse().ok()?),
-            ready: lines.get(7).is_some_and(|status| status.trim() == "ready"),
+            // A standby that answers reads calls itself "standby".
+            ready: lines.get(7).is_some_and(|status| matches!(status.trim(), "ready" | "standby")),
         })
     }
 }

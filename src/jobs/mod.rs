@@ -1,3 +1,4 @@
 //! Tasks that run beside the requests.
 
+pub mod gauges;
 pub mod maintenance;

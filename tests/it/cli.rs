@@ -5,7 +5,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::support::{TestApp, TestDatabase, events, id};
+use crate::support::{TestApp, TestDatabase, Wanted, events, id};
 
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/package-events.ndjson");
 
@@ -352,4 +352,20 @@ async fn the_openapi_command_prints_the_document() {
     command.arg("openapi");
     let printed: Value = serde_json::from_slice(&output(command).await.stdout).expect("JSON");
     assert_eq!(printed["info"]["title"], "Annals");
+}
+
+#[tokio::test]
+async fn epoch_shows_the_epochs_and_begins_one() {
+    let database = TestDatabase::create().await;
+    let app = TestApp::start_on(database.clone(), Wanted::default()).await;
+    app.append("/streams/Order/1", &["A", "B"]).await;
+    let (ok, shown, error) = run(&database, &["epoch"]).await;
+    assert!(ok && shown.lines().count() == 2 && shown.contains("a new log"), "{shown}{error}");
+    let (ok, begun, error) = run(&database, &["epoch", "--begin", "the volume was put back"]).await;
+    assert!(ok && begun.starts_with("epoch 2 begins") && begun.contains("the volume was put back"), "{begun}{error}");
+    let page = app.get("/events?after=1:2").send().await.expect_status(200).json();
+    assert_eq!(page["epoch"], 2);
+    app.get("/events?after=1:3").send().await.expect_problem(409, "epoch_changed");
+    let (ok, _, error) = run(&database, &["epoch", "--begin", ""]).await;
+    assert!(!ok && error.contains("--begin"), "{error}");
 }

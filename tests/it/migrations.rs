@@ -112,7 +112,7 @@ async fn a_database_that_cannot_hold_every_script_is_refused() {
     let name = format!("latin_{}", beside.name);
     let create = format!("CREATE DATABASE {name} ENCODING 'LATIN1' TEMPLATE template0");
     beside.session().await.run(&create).await;
-    let error = migrate::migrate(&TestDatabase { name }.config()).await.expect_err("it is LATIN1");
+    let error = migrate::migrate(&beside.beside(&name).config()).await.expect_err("it is LATIN1");
     assert!(matches!(&error, SchemaError::NotUtf8(encoding) if encoding == "LATIN1"), "{error}");
 }
 

@@ -136,3 +136,20 @@ async fn the_lag_is_told_across_months_that_are_rolled_up() {
     let days = (old_seconds.expect("seconds") - new_seconds.expect("seconds")) / 86_400.0;
     assert!((40.9..41.1).contains(&days) || new_seconds == Some(0.0), "{days}");
 }
+
+#[tokio::test]
+async fn the_lag_is_a_metric() {
+    let app = with_events(10).await;
+    put(&app, "p", 4).send().await.expect_status(201);
+    let shows = async |wanted: Option<&str>| loop {
+        let text = app.get("/metrics").send().await.text();
+        if text.lines().find(|line| line.starts_with("annals_projection_lag_events{")) == wanted {
+            return;
+        }
+        tokio::task::yield_now().await;
+    };
+    let series = "annals_projection_lag_events{projection=\"p\"} 6";
+    within_a_minute("the series is there", shows(Some(series))).await;
+    app.call("DELETE", "/projections/p").send().await.expect_status(204);
+    within_a_minute("the series is gone", shows(None)).await;
+}

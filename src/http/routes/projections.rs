@@ -191,8 +191,10 @@ pub async fn set_projection(
         }
         Moved::Conflict(current) => return Err(conflict(current).into()),
     };
+    // Somebody may have moved it on in between; tag and body say where it stands.
     let projection = app.store.projection(name).await?.ok_or_else(|| not_found(name))?;
-    Ok((status, [(header::ETAG, etag(position))], Json(ProjectionOut::of(projection, head))).into_response())
+    let tag = etag(projection.last_processed_position);
+    Ok((status, [(header::ETAG, tag)], Json(ProjectionOut::of(projection, head))).into_response())
 }
 
 /// Forget a projection

@@ -6,8 +6,8 @@ mod postgres;
 mod proxy;
 mod sse;
 
-pub use client::Call;
-pub use postgres::{Session, TestDatabase};
+pub use client::{Call, Reply};
+pub use postgres::{Pair, Session, TestDatabase};
 pub use proxy::Proxy;
 pub use sse::EventStream;
 

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -32,28 +32,85 @@ fn server() -> &'static Server {
 }
 
 async fn start() -> Server {
+    let server = Server::start(data_dir(), &["max_connections=400", "shared_buffers=256MB"]).await;
+    eprintln!("testing against PostgreSQL {}", server.postgres.major());
+    let mut connection = server.postgres.options_for("postgres").connect().await.expect("a connection");
+    connection.execute(AssertSqlSafe(format!("CREATE DATABASE {TEMPLATE}"))).await.expect("a database");
+    super::migrated(&config(server.postgres.options_for(TEMPLATE))).await;
+    server
+}
+
+/// A folder for a cluster, which the unprivileged user gets through to.
+fn data_dir() -> PathBuf {
     let folder = tempfile::Builder::new().prefix("annals-test-").tempdir().expect("a temporary folder").keep();
     std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).expect("its mode can be set");
-    let bin = std::env::var_os("ANNALS_PG_BIN").map(PathBuf::from);
-    let settings = ["max_connections=400", "shared_buffers=256MB"];
-    let postgres = OwnPostgres::start_in(folder.clone(), bin, &settings).await.expect("PostgreSQL starts");
-    eprintln!("testing against PostgreSQL {}", postgres.major());
-    #[expect(clippy::zombie_processes, reason = "it outlives this process, to clean up after it")]
-    let mut lifeline = Command::new("/bin/sh")
-        .args(["-c", "read _; kill -INT $0; while kill -0 $0; do sleep 0.1; done; rm -rf \"$1\""])
-        .args([&postgres.pid().to_string(), &folder.display().to_string()])
-        .process_group(0)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("a shell");
-    let lifeline = lifeline.stdin.take().expect("it was piped");
+    folder
+}
 
-    let mut connection = postgres.options_for("postgres").connect().await.expect("a connection");
-    connection.execute(AssertSqlSafe(format!("CREATE DATABASE {TEMPLATE}"))).await.expect("a database");
-    super::migrated(&config(postgres.options_for(TEMPLATE))).await;
-    Server { postgres, _lifeline: lifeline }
+async fn own_postgres(folder: &Path, settings: &[&str]) -> OwnPostgres {
+    let bin = std::env::var_os("ANNALS_PG_BIN").map(PathBuf::from);
+    OwnPostgres::start_in(folder.to_owned(), bin, settings).await.expect("PostgreSQL starts")
+}
+
+impl Server {
+    async fn start(folder: PathBuf, settings: &[&str]) -> Self {
+        let postgres = own_postgres(&folder, settings).await;
+        #[expect(clippy::zombie_processes, reason = "it outlives this process, to clean up after it")]
+        let mut lifeline = Command::new("/bin/sh")
+            .args(["-c", "read _; kill -INT $0; while kill -0 $0; do sleep 0.1; done; rm -rf \"$1\""])
+            .args([&postgres.pid().to_string(), &folder.display().to_string()])
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("a shell");
+        let lifeline = lifeline.stdin.take().expect("it was piped");
+        Self { postgres, _lifeline: lifeline }
+    }
+}
+
+/// A primary and a streaming standby, each with the same database.
+pub struct Pair {
+    primary: Server,
+    standby: Server,
+}
+
+impl Pair {
+    /// The standby begins as a copy of the primary, which is the shortest base backup there is.
+    pub async fn start() -> Self {
+        let (folder, copy) = (data_dir(), data_dir());
+        let small = ["max_connections=60", "shared_buffers=32MB"];
+        let first = own_postgres(&folder, &small).await;
+        super::migrated(&config(first.options())).await;
+        first.stop().await.expect("it stops");
+        let copied = Command::new("cp").arg("-a").arg(folder.join("pg")).arg(&copy).status().expect("cp runs");
+        assert!(copied.success());
+        std::fs::write(copy.join("pg/standby.signal"), "").expect("the file that makes it a standby");
+        let primary = Server::start(folder.clone(), &small).await;
+        // In the file that ALTER SYSTEM writes, so that a test can cut the standby off.
+        let conninfo = format!("primary_conninfo = 'host={} user=annals'\n", folder.join("pg").display());
+        std::fs::write(copy.join("pg/postgresql.auto.conf"), conninfo).expect("its configuration");
+        let standby = Server::start(copy, &small).await;
+        Self { primary, standby }
+    }
+
+    /// The database of the service, on the primary.
+    pub fn primary(&self) -> TestDatabase {
+        TestDatabase::of(&self.primary, "eventstore")
+    }
+
+    /// The same on the standby.
+    pub fn standby(&self) -> TestDatabase {
+        TestDatabase::of(&self.standby, "eventstore")
+    }
+
+    /// Kills the primary as a power cut does its processes, and promotes the standby.
+    pub async fn fail_over(&self) {
+        let pid = nix::unistd::Pid::from_raw(self.primary.postgres.pid());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("it is killed");
+        self.standby().session().await.run("SELECT pg_promote()").await;
+    }
 }
 
 fn config(options: ConnectOptions) -> DatabaseConfig {
@@ -69,6 +126,8 @@ fn config(options: ConnectOptions) -> DatabaseConfig {
 #[derive(Clone)]
 pub struct TestDatabase {
     pub name: String,
+    options: ConnectOptions,
+    socket: PathBuf,
 }
 
 impl TestDatabase {
@@ -90,25 +149,35 @@ impl TestDatabase {
             .execute(AssertSqlSafe(format!("CREATE DATABASE {name} TEMPLATE {template}")))
             .await
             .expect("a database");
-        Self { name }
+        Self::of(server(), &name)
+    }
+
+    fn of(server: &Server, name: &str) -> Self {
+        let socket = server.postgres.data_dir().join("pg/.s.PGSQL.5432");
+        Self { name: name.to_owned(), options: server.postgres.options_for(name), socket }
     }
 
     pub fn options(&self) -> ConnectOptions {
-        server().postgres.options_for(&self.name)
+        self.options.clone()
     }
 
     pub fn config(&self) -> DatabaseConfig {
         config(self.options())
     }
 
+    /// Another database of the same server.
+    pub fn beside(&self, name: &str) -> Self {
+        Self { name: name.to_owned(), options: self.options().database(name), socket: self.socket() }
+    }
+
     /// The socket that a proxy connects to.
     pub fn socket(&self) -> PathBuf {
-        server().postgres.data_dir().join("pg/.s.PGSQL.5432")
+        self.socket.clone()
     }
 
     /// A session beside the service's, as the owner.
     pub async fn session(&self) -> Session {
-        Session(self.options().connect().await.expect("a connection"))
+        Session(self.options.connect().await.expect("a connection"))
     }
 }
 

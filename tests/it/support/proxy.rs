@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
 use annals::store::database::DatabaseConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -26,6 +26,8 @@ struct Faults {
 pub struct Proxy {
     address: SocketAddr,
     faults: Arc<Faults>,
+    /// Where new connections go.
+    target: Arc<Mutex<PathBuf>>,
 }
 
 impl Proxy {
@@ -34,8 +36,14 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let faults = Arc::new(Faults::default());
-        tokio::spawn(accept(listener, database.socket(), faults.clone()));
-        Self { address, faults }
+        let target = Arc::new(Mutex::new(database.socket()));
+        tokio::spawn(accept(listener, target.clone(), faults.clone()));
+        Self { address, faults, target }
+    }
+
+    /// Connections go to another server from now on, as after a failover.
+    pub fn retarget(&self, database: &TestDatabase) {
+        *self.target.lock().expect("the lock") = database.socket();
     }
 
     /// How to reach the database through the proxy.
@@ -74,10 +82,11 @@ impl Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, socket: PathBuf, faults: Arc<Faults>) {
+async fn accept(listener: TcpListener, target: Arc<Mutex<PathBuf>>, faults: Arc<Faults>) {
     while let Ok((client, _)) = listener.accept().await {
         if !faults.down.load(Ordering::SeqCst) {
-            tokio::spawn(forward(client, socket.clone(), faults.clone()));
+            let socket = target.lock().expect("the lock").clone();
+            tokio::spawn(forward(client, socket, faults.clone()));
         }
     }
 }

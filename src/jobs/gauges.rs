@@ -1,0 +1,37 @@
+//! Metrics that have to be asked for: how far each projection is behind. `/metrics` itself never touches the database.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::app::App;
+use crate::store::error::StoreError;
+
+const PAUSE: Duration = Duration::from_secs(5);
+/// Projections that have a series of their own; the first by name, so that they stay the same.
+const PROJECTIONS_MAX: usize = 200;
+
+/// Runs until shutdown. While the database is away the series keep their last values; `/readyz` says why.
+pub async fn run(app: Arc<App>) {
+    let soft = app.shutdown.soft();
+    while let Some(refreshed) = soft.run_until_cancelled(refresh(&app)).await {
+        if let Err(error) = refreshed {
+            tracing::debug!(%error, "the lag of the projections could not be read");
+        }
+        if soft.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
+            return;
+        }
+    }
+}
+
+async fn refresh(app: &App) -> Result<(), StoreError> {
+    let projections = app.store.projections().await?;
+    let head = app.store.log_head().await?.global_position;
+    let lags = &app.metrics.projection_lag_events;
+    // One that was deleted has no lag.
+    lags.reset();
+    for projection in projections.iter().take(PROJECTIONS_MAX) {
+        let lag = (head - projection.last_processed_position).max(0);
+        lags.with_label_values(&[&projection.projection_name]).set(lag);
+    }
+    Ok(())
+}
