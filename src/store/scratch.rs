@@ -12,6 +12,16 @@ pub struct Scratch {
     name: &'static str,
 }
 
+/// Somebody else at work in it.
+pub struct Session(PgConnection);
+
+impl Session {
+    pub async fn run(&mut self, sql: &'static str) -> Result<(), StoreError> {
+        self.0.execute(sql).await?;
+        Ok(())
+    }
+}
+
 impl Scratch {
     /// Makes the database `name`, a plain identifier, anew, over a connection to another one.
     pub async fn create(other: ConnectOptions, name: &'static str) -> Result<Self, StoreError> {
@@ -40,11 +50,9 @@ impl Scratch {
         Ok(answer)
     }
 
-    /// A session that holds a snapshot, as a dump or a long report does, until it is dropped.
-    pub async fn hold_snapshot(&self) -> Result<PgConnection, StoreError> {
-        let mut connection = self.options().connect().await?;
-        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM partitions").await?;
-        Ok(connection)
+    /// A session that goes on until it is dropped.
+    pub async fn session(&self) -> Result<Session, StoreError> {
+        Ok(Session(self.options().connect().await?))
     }
 
     pub async fn remove(self) -> Result<(), StoreError> {

@@ -93,7 +93,7 @@ async fn client(
 }
 
 /// Reads one answer with a Content-Length; its status.
-async fn read_answer<'a>(connection: &mut TcpStream, buffer: &'a mut [u8]) -> anyhow::Result<&'a str> {
+pub async fn read_answer<'a>(connection: &mut TcpStream, buffer: &'a mut [u8]) -> anyhow::Result<&'a str> {
     let mut filled = 0;
     loop {
         let read = connection.read(&mut buffer[filled..]).await?;

@@ -5,6 +5,7 @@
 //! pgbench with prepared single-row INSERTs into the tables that a service of one's own would have.
 
 mod load;
+mod subscribers;
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -15,11 +16,13 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
+use tokio_util::sync::CancellationToken;
 
 use super::Database;
 use crate::config::DatabaseArgs;
 use crate::store::database::{self, ConnectOptions};
-use crate::store::scratch::Scratch;
+use crate::store::error::StoreError;
+use crate::store::scratch::{Scratch, Session};
 use load::{EVENT_DATA, Measured, Target};
 
 /// The tables of a service that writes its events by hand: the mission's columns, keys and indexes, one table.
@@ -41,9 +44,17 @@ pub struct BenchArgs {
     #[arg(long, value_delimiter = ',', default_values_t = [1, 16, 64, 256])]
     clients: Vec<usize>,
 
-    /// Measure instead what a session that holds a snapshot costs, on 1, 50 and 20,000 streams
+    /// Measure instead what long transactions and a vacuum beside the appends cost, on 1, 50 and 20,000 streams
     #[arg(long)]
-    beside_snapshot: bool,
+    beside_others: bool,
+
+    /// Measure instead how long an event takes to so many subscribers, at --rate appends a second
+    #[arg(long)]
+    subscribers: Option<usize>,
+
+    /// Appends a second for --subscribers
+    #[arg(long, default_value_t = 500, requires = "subscribers")]
+    rate: u64,
 
     /// Folder of pgbench [default: looked for in PATH]
     #[arg(long)]
@@ -67,11 +78,14 @@ async fn bench(args: &BenchArgs, database: &Database) -> anyhow::Result<()> {
     direct.run(DIRECT_TABLES).await?;
     println!("{}", about(&service).await?);
     let server = Server::start(&service.options())?;
-    let measured = if args.beside_snapshot {
-        beside_snapshot(args, &service, &server).await
+    let measured = if let Some(subscribers) = args.subscribers {
+        to_subscribers(args, subscribers, &service, &direct, &server).await
+    } else if args.beside_others {
+        beside_others(args, &service, &direct, &server).await
     } else {
         beside_direct(args, &direct, &server).await
     };
+    println!("\nThe service took {} MB of memory at the most.", server.peak_memory_mb()?);
     drop(server);
     service.remove().await?;
     direct.remove().await?;
@@ -127,14 +141,14 @@ async fn beside_direct(args: &BenchArgs, direct: &Scratch, server: &Server) -> a
     Ok(())
 }
 
-/// The append rate while a session holds a snapshot, beside the rate without it.
-async fn beside_snapshot(args: &BenchArgs, service: &Scratch, server: &Server) -> anyhow::Result<()> {
+/// The append rate while others hold transactions and vacuum, beside the rate without them.
+async fn beside_others(args: &BenchArgs, service: &Scratch, direct: &Scratch, server: &Server) -> anyhow::Result<()> {
     const CLIENTS: usize = 16;
     let duration = Duration::from_secs(args.seconds);
     let sent = Arc::new(AtomicU64::new(0));
     println!(
-        "{} rounds of {} s each, {CLIENTS} clients, medians (lowest to highest)\n\n\
-         | streams | appends/s | beside a held snapshot | ratio |\n|---:|---:|---:|---:|",
+        "{} rounds of {} s each, {CLIENTS} clients, medians (lowest to highest); the others: {OTHERS}\n\n\
+         | streams | appends/s | beside the others | ratio |\n|---:|---:|---:|---:|",
         args.rounds, args.seconds
     );
     for streams in [1, 50, 20_000] {
@@ -142,14 +156,90 @@ async fn beside_snapshot(args: &BenchArgs, service: &Scratch, server: &Server) -
         for _ in 0..args.rounds {
             let target = Target::Streams(streams);
             without.push(load::append(&server.address, CLIENTS, target, duration, &sent).await?.per_second);
-            let held = service.hold_snapshot().await?;
+            let others = Others::begin(service, direct).await?;
             beside.push(load::append(&server.address, CLIENTS, target, duration, &sent).await?.per_second);
-            drop(held);
+            others.end().await?;
         }
         let ratio = median(&beside) / median(&without);
         println!("| {streams} | {} | {} | {ratio:.2} |", spread(&without), spread(&beside));
     }
     Ok(())
+}
+
+/// How long an event takes to those who follow, without the others and beside them.
+async fn to_subscribers(
+    args: &BenchArgs,
+    subscribers: usize,
+    service: &Scratch,
+    direct: &Scratch,
+    server: &Server,
+) -> anyhow::Result<()> {
+    let duration = Duration::from_secs(args.seconds);
+    println!(
+        "{} rounds of {} s each, {subscribers} subscribers, from the sending of an append to its reading by each of them; \
+         the others: {OTHERS}\n\n\
+         | | appends/s | p50 | p99 | longest | missed or out of order |\n|---|---:|---:|---:|---:|---:|",
+        args.rounds, args.seconds
+    );
+    for beside in [false, true] {
+        for _ in 0..args.rounds {
+            let others = if beside { Some(Others::begin(service, direct).await?) } else { None };
+            let delivered = subscribers::measure(&server.address, subscribers, args.rate, duration).await?;
+            if let Some(others) = others {
+                others.end().await?;
+            }
+            let ms = |time: Duration| time.as_secs_f64() * 1_000.0;
+            println!(
+                "| {} | {:.0} | {:.1} ms | {:.1} ms | {:.1} ms | {} |",
+                if beside { "beside the others" } else { "alone" },
+                delivered.appends_per_second,
+                ms(delivered.p50),
+                ms(delivered.p99),
+                ms(delivered.longest),
+                delivered.out_of_order
+            );
+        }
+    }
+    Ok(())
+}
+
+const OTHERS: &str =
+    "a REPEATABLE READ snapshot, a transaction that has written in another database, a VACUUM every ten seconds";
+
+/// What else a PostgreSQL does at the same time.
+struct Others {
+    held: (Session, Session),
+    vacuum: tokio::task::JoinHandle<Result<(), StoreError>>,
+    enough: CancellationToken,
+}
+
+impl Others {
+    async fn begin(service: &Scratch, elsewhere: &Scratch) -> anyhow::Result<Self> {
+        let mut report = service.session().await?;
+        report.run("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM partitions").await?;
+        let mut writer = elsewhere.session().await?;
+        writer.run("CREATE TABLE IF NOT EXISTS idle (n integer); BEGIN; INSERT INTO idle VALUES (1)").await?;
+        let mut vacuuming = service.session().await?;
+        // At the pace of autovacuum.
+        vacuuming.run("SET vacuum_cost_delay = '2ms'").await?;
+        let enough = CancellationToken::new();
+        let until = enough.clone();
+        let vacuum = tokio::spawn(async move {
+            while !until.is_cancelled() {
+                vacuuming.run("VACUUM events, event_ids, streams").await?;
+                until.run_until_cancelled(tokio::time::sleep(Duration::from_secs(10))).await;
+            }
+            Ok(())
+        });
+        Ok(Self { held: (report, writer), vacuum, enough })
+    }
+
+    async fn end(self) -> anyhow::Result<()> {
+        self.enough.cancel();
+        self.vacuum.await??;
+        drop(self.held);
+        Ok(())
+    }
 }
 
 fn median(values: &[f64]) -> f64 {
@@ -203,6 +293,13 @@ impl Server {
             std::thread::sleep(Duration::from_millis(20));
         }
         bail!("the server does not listen within {} s", START_MAX.as_secs())
+    }
+
+    /// The high-water mark of its resident memory, as Linux tells it.
+    fn peak_memory_mb(&self) -> anyhow::Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
+        Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? / 1_024)
     }
 }
 

@@ -23,7 +23,7 @@ fn page(title: &str, body: &str) -> Html<String> {
 const STYLE: &str = "body{font:17px/1.6 system-ui,sans-serif;color:#1c2330;background:#fbfbf9;margin:0}\
 main{max-width:44rem;margin:4rem auto;padding:0 1.5rem}h1{font-size:1.7rem;margin-bottom:.2em}\
 code,pre{font:.88em ui-monospace,monospace;background:#eef0ec;border-radius:4px}code{padding:.1em .3em}\
-pre{padding:1em;overflow-x:auto}a{color:#14509b}dt{margin-top:.8em;font-weight:600}dd{margin:0 0 0 1.2em}\
+pre{padding:1em;overflow-x:auto}summary{cursor:pointer;color:#14509b}a{color:#14509b}dt{margin-top:.8em;font-weight:600}dd{margin:0 0 0 1.2em}\
 .status{color:#5b6473}\
 @media(prefers-color-scheme:dark){body{color:#dfe3ea;background:#14171c}code,pre{background:#22272f}a{color:#8ab8f0}\
 .status{color:#99a2b0}}";
@@ -43,7 +43,17 @@ const INDEX: &str = "<h1>Annals</h1>
   -d '{\"events\": [{\"event_type\": \"OrderPlaced\",
                    \"event_data\": {\"total\": 42}}]}'
 
-curl http://HOST/streams/Order/ord-1</pre>";
+curl http://HOST/streams/Order/ord-1</pre>
+<details id=\"live\"><summary>Follow the log, as it happens (<code>EventSource</code>)</summary>
+<p class=\"status\" id=\"state\" role=\"status\"></p>
+<pre id=\"log\"></pre>
+</details>
+<p>The same in a terminal:</p>
+<pre>curl -N -H 'Accept: text/event-stream' http://HOST/events?after=head</pre>
+<script>";
+
+/// Follows while the section is open: the last ten events, and then what happens.
+const FOLLOW: &str = include_str!("follow.js");
 
 /// `GET /`: what there is.
 pub async fn index(uri: Uri, headers: HeaderMap) -> Result<Response, Refusal> {
@@ -52,7 +62,8 @@ pub async fn index(uri: Uri, headers: HeaderMap) -> Result<Response, Refusal> {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).filter(plain).unwrap_or("localhost:8080");
     let codes: Vec<String> =
         Code::ALL.iter().map(|code| format!("<a href=\"/problems/{code}\">{code}</a>", code = code.as_str())).collect();
-    Ok(page("Annals", &INDEX.replace("<!-- codes -->", &codes.join(", ")).replace("HOST", host)).into_response())
+    let index = INDEX.replace("<!-- codes -->", &codes.join(", ")).replace("HOST", host);
+    Ok(page("Annals", &format!("{index}\n{FOLLOW}</script>")).into_response())
 }
 
 /// `GET /openapi.json`: the routes, for programs.
