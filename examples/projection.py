@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import http.client
 import json
 import os
@@ -59,7 +60,7 @@ class State:
     def store(self, file: Path) -> None:
         """Replaces the file: whoever reads it, even after a crash, finds the old state or this one."""
         try:
-            new = file.with_name(file.name + ".new")
+            new = file.with_name(f"{file.name}.{os.getpid()}.new")  # Two instances must not write into one file.
             with open(new, "w", encoding="utf-8") as out:
                 json.dump(asdict(self), out, indent=1)
                 out.flush()
@@ -73,37 +74,17 @@ class State:
             sys.exit(f"cannot store the state: {error}")  # Unlike a lost connection, this does not pass.
 
 
-class Interrupts:
-    """SIGTERM and SIGINT end the process only where it waits (`with interrupts:`), never halfway through an event."""
-
-    class Stop(Exception):
-        pass
-
-    def __init__(self) -> None:
-        self.asked = self.waiting = False
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self.handle)
-
-    def handle(self, *_: object) -> None:
-        self.asked = True
-        if self.waiting:
-            self.waiting = False
-            raise self.Stop
-
-    def __enter__(self) -> None:
-        self.waiting = True
-        if self.asked:
-            self.handle()
-
-    def __exit__(self, *_: object) -> None:
-        self.waiting = False
+class Stop(Exception):
+    """SIGTERM or SIGINT came."""
 
 
 class Projection:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.path = "/projections/" + quote(options.name, safe="")
-        self.interrupts = Interrupts()
+        self.stop_asked = self.may_stop = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self.on_signal)
         self.state = State(**json.loads(options.state.read_text("utf-8"))) if options.state.exists() else State()
         self.stored = self.state.cursor, self.state.events
         self.told: int | None = None  # The position that Annals has of it; None if it knows no such projection.
@@ -132,26 +113,42 @@ class Projection:
                             " cannot be undone: the state is built anew from the first event on")
                         rebuild = True
                         continue
-                    if answer.code < 500 and answer.code != 429:
+                    if problem["code"] and answer.code < 500 and answer.code != 429:
                         sys.exit(1)  # Repeating it would fail again.
                     retry_after = answer.headers.get("Retry-After", "")
                     pause = int(retry_after) if retry_after.isdigit() else 0
-                except (OSError, http.client.HTTPException) as error:
+                except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: half a JSON.
                     say(f"{type(error).__name__}: {error}")
                 # Longer each time, and out of step with the others that have lost the same server.
-                with self.interrupts:
+                with self.waiting():
                     time.sleep(max(pause, self.back_off * random.uniform(0.75, 1.25)))
                 self.back_off = min(self.back_off * 2, BACK_OFF_MAX)
-        except Interrupts.Stop:
+        except Stop:
             self.state.store(self.options.state)
             say(f"stopped after {self.state.cursor or 'nothing'}; the next run goes on there")
+
+    def on_signal(self, *_: object) -> None:
+        self.stop_asked = True
+        if self.may_stop:
+            raise Stop
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Where a signal may end it: never halfway through an event."""
+        self.may_stop = True
+        try:
+            if self.stop_asked:
+                raise Stop
+            yield
+        finally:
+            self.may_stop = False
 
     def follow(self) -> bool:
         """Follows over one connection until it ends; true if it has caught up and nothing else is wanted."""
         headers = {"Accept": "text/event-stream"}
         if self.state.cursor:
             headers["Last-Event-ID"] = self.state.cursor
-        with self.interrupts:
+        with self.waiting():
             stream = self.open("GET", "/events?aggregate_type=Package", headers, timeout=SILENCE)
         with stream:
             self.claim()
@@ -165,7 +162,7 @@ class Projection:
                         live, self.back_off = True, self.retry
                     if name != "message" or self.state.events - self.stored[1] >= BATCH:
                         self.store()
-                    with self.interrupts:
+                    with self.waiting():  # Also when it does not wait at all: a signal gets its chance.
                         time.sleep(self.options.slow)
                 if live:  # What has come together is stored together, and now: the next may be long in coming.
                     self.store()
@@ -180,7 +177,7 @@ class Projection:
         It reads what Annals writes; to read any event stream, take a library."""
         rest, name, id, data = b"", "message", "", ""
         while True:
-            with self.interrupts:
+            with self.waiting():
                 piece = stream.read1(65536)
             if not piece:
                 return
@@ -207,7 +204,7 @@ class Projection:
         self.told = self.asked_position()
         if self.told is not None and self.told > self.state.position:
             sys.exit(f"{self.options.name} is at {self.told} already, and {self.options.state} at"
-                     f" {self.state.position}: another instance runs, or this is not the latest file."
+                     f" {self.state.position}: another instance has moved it, or this is not the latest file."
                      " --rebuild begins anew, and takes over")
         self.store()
 
@@ -243,7 +240,8 @@ class Projection:
         except HTTPError as answer:
             if answer.code != 412:
                 raise
-            sys.exit(f"412 {problem_of(answer)['detail']}. Another instance of {self.options.name} runs: this one stops")
+            sys.exit(f"412 {problem_of(answer)['detail']}. Somebody else, another instance say, moves"
+                     f" {self.options.name}: this one stops")
         self.told = position
 
     def open(self, method: str, path: str, headers: dict[str, str], body: bytes | None = None,
@@ -261,8 +259,8 @@ class Projection:
 def problem_of(answer: HTTPError) -> dict[str, Any]:
     try:
         return json.load(answer)
-    except ValueError:  # A proxy in between has answered.
-        return {"code": answer.reason, "detail": "not an answer of Annals"}
+    except (ValueError, OSError, http.client.HTTPException):  # A proxy has answered, or it breaks off.
+        return {"code": "", "detail": answer.reason}
 
 
 def say(what: str) -> None:

@@ -7,6 +7,7 @@ use uuid::{NoContext, Timestamp, Uuid};
 use crate::clock::Clock;
 use crate::http::wire::write_event;
 use crate::jobs;
+use crate::reducers::snapshotter::Snapshotter;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::store::database::DatabaseConfig;
@@ -32,6 +33,7 @@ pub struct App {
     pub store: Arc<Store>,
     pub writer: Writer,
     pub feed: Arc<Feed>,
+    pub snapshotter: Arc<Snapshotter>,
     pub metrics: Arc<Metrics>,
     pub clock: Clock,
     pub shutdown: Shutdown,
@@ -52,9 +54,11 @@ impl App {
         shutdown.track(writing);
         let feed = Feed::new(store.clone(), settings.feed, write_event, shutdown.soft());
         shutdown.track(tailer::run(feed.clone()));
-        let app = Arc::new(Self { settings, store, writer, feed, metrics, clock, shutdown });
+        let (snapshotter, snapshotting) = Snapshotter::start(store.clone(), metrics.clone(), shutdown.soft()).await?;
+        shutdown.track(snapshotting);
+        let app = Arc::new(Self { settings, store, writer, feed, snapshotter, metrics, clock, shutdown });
         app.shutdown.track(jobs::maintenance::run(app.clone()));
-        app.shutdown.track(jobs::gauges::run(app.clone()));
+        app.shutdown.track(jobs::refresh::run(app.clone()));
         Ok(app)
     }
 

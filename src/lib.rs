@@ -2,7 +2,7 @@
 //!
 //! Bird's-eye view: a request comes in through [`http`], which turns headers and JSON into the types of [`domain`]; the
 //! [`store`] carries it out in PostgreSQL, appends through one writer that puts many requests into one commit;
-//! [`subscriptions`] follow the log as it grows; [`jobs`] keep the months. `docs/ARCHITECTURE.md` follows an append
+//! [`subscriptions`] follow the log as it grows; [`reducers`] fold aggregates; [`jobs`] keep the months. `docs/ARCHITECTURE.md` follows an append
 //! through all of it.
 //!
 //! Dependencies point one way: `cli` → `http`, `jobs` → `subscriptions`, `store` → `domain`. Only `store` names sqlx, only
@@ -17,6 +17,7 @@ pub mod devdb;
 pub mod domain;
 pub mod http;
 pub mod jobs;
+pub mod reducers;
 pub mod shutdown;
 pub mod store;
 pub mod subscriptions;

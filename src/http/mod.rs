@@ -34,7 +34,7 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::app::App;
-use routes::{append, health, log, metrics, pages, projections, read, stream};
+use routes::{aggregates, append, health, log, metrics, pages, projections, read, reducers, snapshots, state, stream};
 
 /// The routes that the OpenAPI document describes.
 fn documented() -> OpenApiRouter<Arc<App>> {
@@ -45,6 +45,12 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(read::read_version))
         .routes(routes!(read::read_event))
         .routes(routes!(log::read_log))
+        .routes(routes!(aggregates::load))
+        .routes(routes!(state::read_state))
+        .routes(routes!(reducers::list_reducers))
+        .routes(routes!(reducers::read_reducer, reducers::put_reducer, reducers::delete_reducer))
+        .routes(routes!(reducers::test_reducer))
+        .routes(routes!(snapshots::read_snapshot, snapshots::put_snapshot, snapshots::delete_snapshot))
         .routes(routes!(projections::list_projections))
         .routes(routes!(projections::read_projection, projections::set_projection, projections::delete_projection))
         .routes(routes!(health::live))

@@ -32,6 +32,7 @@ pub fn info() -> OpenApi {
         .tags(Some([
             tag("streams", "Append events to streams, and read them back"),
             tag("log", "Everything that ever happened, in one order, and as it happens"),
+            tag("aggregates", "Load aggregates from their snapshots and the events after them"),
             tag("projections", "How far the readers of the log have come"),
             tag("operations", "For the operators: health, metrics, explanations"),
         ]))

@@ -55,6 +55,10 @@ codes! {
          `If-None-Match: *` or `If-Match: \"0\"`.";
     EventNotFound "event_not_found" NOT_FOUND "The event does not exist"
         "The stream has no such version, or no event has this id.";
+    SnapshotNotFound "snapshot_not_found" NOT_FOUND "The aggregate has no snapshot"
+        "None is stored. A load gives the same without one, only later.";
+    ReducerNotFound "reducer_not_found" NOT_FOUND "The type has no reducer"
+        "None is registered for this aggregate type. PUT one at /reducers/<type>.";
     ProjectionNotFound "projection_not_found" NOT_FOUND "The projection does not exist"
         "No position was ever put for a projection of this name, or it was deleted. The first PUT makes it.";
     ProblemNotFound "problem_not_found" NOT_FOUND "There is no such problem code"
@@ -74,6 +78,14 @@ codes! {
         "PostgreSQL was restored, or failed over to a standby that had not got everything: what the log had beyond \
          `rewind_to` may be lost, and other events stand at those positions now. Undo what was derived from events after \
          `rewind_to`, and go on with `after=<epoch>:<rewind_to>`; `epoch` is the current one.";
+    SnapshotStale "snapshot_stale" CONFLICT "A later snapshot is stored"
+        "A snapshot of a later version (`snapshot_version`) and of the same revision is stored. Nothing was changed, and there \
+         is nothing to do. To replace it on purpose, DELETE it first.";
+    ReducerExists "reducer_exists" CONFLICT "The type has a reducer"
+        "Annals makes the snapshots of this type itself; a client puts none. DELETE the reducer to put them again.";
+    NoReducer "no_reducer" CONFLICT "The type has no reducer"
+        "Annals can tell a state only if it knows how to fold the type's events: register a reducer at /reducers/<type>, or \
+         load the events (/aggregates/<type>/<id>) and fold them yourself.";
     PositionRegressed "position_regressed" CONFLICT "The position is before the current one"
         "A projection's position moves forward only (`current_position` is where it is). To process again what it has seen, \
          send `reset=true`.";
@@ -94,6 +106,14 @@ codes! {
          key twice in one object, U+0000, a lone surrogate, a number of more than 40 digits or beyond 10^308, or documents that \
          print larger than twice the largest body, because numbers with exponents are written out. `pointer` says where. \
          Nothing was written.";
+    InvalidReducer "invalid_reducer" UNPROCESSABLE_ENTITY "The reducer is not understood"
+        "Its source cannot be used; `line` and `column` say where. Nothing was registered.";
+    ReducerFailed "reducer_failed" UNPROCESSABLE_ENTITY "The reducer failed"
+        "It could not fold an event (`version`, `global_position`): the state became too large, or the reducer went wrong. No \
+         snapshot was made, and appends are not affected. Try it out at /reducers/<type>/test, and replace it.";
+    VersionBeyondHead "version_beyond_head" UNPROCESSABLE_ENTITY "The stream has no such version"
+        "The snapshot is of a version that the stream has not reached (`current_version` is where it is). Is it of another \
+         stream, or of an append that failed?";
     PositionBeyondHead "position_beyond_head" UNPROCESSABLE_ENTITY "The position is beyond the head of the log"
         "No event has this position yet (`head` is the last one), so it cannot have been processed. Is the position of \
          another store?";

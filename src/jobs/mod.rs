@@ -1,4 +1,4 @@
 //! Tasks that run beside the requests.
 
-pub mod gauges;
 pub mod maintenance;
+pub mod refresh;

@@ -7,6 +7,8 @@
 //! | read the log in order | [`log`] |
 //! | epochs of the log | [`epochs`] |
 //! | follow the log | [`follow`] |
+//! | load an aggregate, keep snapshots | [`snapshots`] |
+//! | keep reducers | [`reducers`] |
 //! | move projections | [`projections`] |
 //! | keep the months | [`months`] |
 //! | bring the schema up to date | [`migrate`] |
@@ -27,7 +29,9 @@ pub mod migrate;
 pub mod months;
 pub mod projections;
 pub mod read;
+pub mod reducers;
 pub mod scratch;
+pub mod snapshots;
 pub mod writer;
 
 use std::sync::atomic::{AtomicI64, Ordering};

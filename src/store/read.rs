@@ -48,6 +48,7 @@ const STREAM_EVENTS_FORWARD: &str = include_str!("sql/stream_events_forward.sql"
 const STREAM_EVENTS_BACKWARD: &str = include_str!("sql/stream_events_backward.sql");
 const EVENT_LOCATION: &str = include_str!("sql/event_location.sql");
 const EVENTS_AT: &str = include_str!("sql/events_at.sql");
+const VERSION_AT: &str = include_str!("sql/version_at.sql");
 const STREAMS_OF_TYPE: &str = include_str!("sql/streams_of_type.sql");
 
 /// Where a stream stands.
@@ -157,6 +158,22 @@ impl Store {
             pace.learn(read, bytes);
         }
         Ok(range)
+    }
+
+    /// The version that a stream had at a time; `None` if it had no event yet.
+    pub async fn version_at(
+        &self,
+        stream: &StreamId,
+        head: &StreamHead,
+        time: DateTime<Utc>,
+    ) -> Result<Option<Version>, StoreError> {
+        Ok(sqlx::query_scalar(VERSION_AT)
+            .bind(stream.aggregate_type())
+            .bind(stream.aggregate_id())
+            .bind(time)
+            .bind(head.first_occurred_at)
+            .fetch_optional(&mut *self.acquire().await?)
+            .await?)
     }
 
     /// Hands the event with this id to `take`; `None` if no event has it.

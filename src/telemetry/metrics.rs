@@ -42,6 +42,11 @@ pub struct Metrics {
     pub append_duration_seconds: Histogram,
     pub append_batch_requests: Histogram,
     pub append_queue_length: IntGauge,
+    pub aggregate_loads: IntCounterVec,
+    pub aggregate_load_duration_seconds: HistogramVec,
+    pub snapshots_written: IntCounter,
+    pub snapshots_ignored: IntCounter,
+    pub reducer_failures: IntCounter,
     pub head_position: IntGauge,
     pub subscribers: IntGaugeVec,
     pub subscription_lag_events: IntGauge,
@@ -75,6 +80,22 @@ impl Metrics {
             ),
             append_queue_length: declare
                 .gauge("annals_append_queue_length", "Append requests that wait for the writer."),
+            aggregate_loads: declare.counters(
+                "annals_aggregate_loads_total",
+                "Loads of aggregates by whether a snapshot was used.",
+                &["snapshot"],
+            ),
+            aggregate_load_duration_seconds: declare.histograms(
+                "annals_aggregate_load_duration_seconds",
+                "Time to load an aggregate, by whether a snapshot was used.",
+                SECONDS,
+                &["snapshot"],
+            ),
+            snapshots_written: declare.counter("annals_snapshots_written_total", "Snapshots that were stored."),
+            reducer_failures: declare
+                .counter("annals_reducer_failures_total", "Folds that ended because the reducer failed for an event."),
+            snapshots_ignored: declare
+                .counter("annals_snapshots_ignored_total", "Loads that passed over a snapshot which did not fit."),
             head_position: declare
                 .gauge("annals_head_position", "Highest position of the log that this process has seen."),
             subscribers: declare.gauges(
@@ -116,6 +137,9 @@ impl Metrics {
         // Series exist before their first event, so that alerts on them can be written.
         for result in APPEND_RESULTS {
             metrics.appends.with_label_values(&[*result]).inc_by(0);
+        }
+        for result in ["hit", "miss"] {
+            metrics.aggregate_loads.with_label_values(&[result]).inc_by(0);
         }
         metrics
     }
@@ -166,6 +190,10 @@ impl Declare<'_> {
 
     fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
         self.made(IntCounterVec::new(Opts::new(name, help), labels))
+    }
+
+    fn counter(&self, name: &str, help: &str) -> IntCounter {
+        self.made(IntCounter::new(name, help))
     }
 
     fn gauge(&self, name: &str, help: &str) -> IntGauge {

@@ -37,6 +37,8 @@ fn dependencies_point_one_way() {
             &["sqlx", "axum", "tokio", "crate::store", "crate::http", "crate::clock", "Utc::now", "utoipa"][..],
         ),
         ("src/store", &["axum", "utoipa", "crate::http", "crate::cli", "crate::app", "crate::config", "crate::devdb"]),
+        ("src/subscriptions", &["sqlx", "axum", "crate::http", "crate::cli", "crate::app", "crate::config"]),
+        ("src/reducers", &["sqlx", "axum", "crate::http", "crate::cli", "crate::app", "crate::config"]),
         ("src/http", &["sqlx", "crate::cli", "crate::devdb", "crate::config"]),
         ("src/jobs", &["sqlx", "axum", "crate::cli", "crate::http"]),
         ("src/cli", &["sqlx", "axum"]),

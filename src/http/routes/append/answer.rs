@@ -97,6 +97,11 @@ pub(super) async fn submit(app: &App, request: &Arc<AppendRequest>) -> Result<De
             for append in &request.appends {
                 app.metrics.count_inserted(append.stream.aggregate_type(), append.events.len() as u64);
             }
+            for (append, recorded) in request.appends.iter().zip(&recorded) {
+                if let (Some(first), Some(last)) = (recorded.first(), recorded.last()) {
+                    app.snapshotter.grown(&append.stream, first.version - 1, last.version);
+                }
+            }
             let appended = appended(app, request, &recorded);
             Ok(Decision::Appended { replayed: false, appended })
         }
@@ -154,13 +159,15 @@ fn appended(app: &App, request: &AppendRequest, recorded: &[Vec<Recorded>]) -> V
         .zip(recorded)
         .filter_map(|(append, recorded)| {
             let (first, last) = (recorded.first()?, recorded.last()?);
+            // Where there is a reducer, no client makes the snapshot.
+            let theirs = app.snapshotter.reducer(append.stream.aggregate_type()).is_none();
             Some(Appended {
                 aggregate_type: append.stream.aggregate_type().to_owned(),
                 aggregate_id: append.stream.aggregate_id().to_owned(),
                 version: last.version,
                 first_version: first.version,
                 global_position: last.global_position,
-                snapshot_due: i64::from(last.version) / every > i64::from(first.version - 1) / every,
+                snapshot_due: theirs && i64::from(last.version) / every > i64::from(first.version - 1) / every,
                 events: recorded.iter().map(RecordedOut::from).collect(),
             })
         })

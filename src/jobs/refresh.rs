@@ -1,4 +1,5 @@
-//! Metrics that have to be asked for: how far each projection is behind. `/metrics` itself never touches the database.
+//! What a process knows of the database and cannot notice by itself: how far each projection is behind, for `/metrics`,
+//! which never touches the database; and reducers that another replica has replaced.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ pub async fn run(app: Arc<App>) {
     let soft = app.shutdown.soft();
     while let Some(refreshed) = soft.run_until_cancelled(refresh(&app)).await {
         if let Err(error) = refreshed {
-            tracing::debug!(%error, "the lag of the projections could not be read");
+            tracing::debug!(%error, "what others have changed could not be read");
         }
         if soft.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
             return;
@@ -24,6 +25,7 @@ pub async fn run(app: Arc<App>) {
 }
 
 async fn refresh(app: &App) -> Result<(), StoreError> {
+    app.snapshotter.refresh().await?;
     let projections = app.store.projections().await?;
     let head = app.store.log_head().await?.global_position;
     let lags = &app.metrics.projection_lag_events;

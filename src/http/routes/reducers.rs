@@ -1,0 +1,339 @@
+//! Reducers: registered, read, forgotten, and tried out without storing anything.
+
+use std::borrow::Cow;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use chrono::DateTime;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::state::{raw, reducer_failed};
+use super::stream::not_found as stream_not_found;
+use crate::app::App;
+use crate::domain::name::StreamId;
+use crate::domain::reducer::{Language, Reducer, ReducerSource, SNAPSHOT_EVERY_MAX};
+use crate::domain::version::Version;
+use crate::http::conditional::NO_CACHE;
+use crate::http::event_in::{Defaults, Door, EventIn};
+use crate::http::negotiate::{self, JSON};
+use crate::http::openapi::{NewEventSchema, ReadProblems, WriteProblems};
+use crate::http::path::PathParams;
+use crate::http::problem::{Code, FieldError, Problem, ProblemSchema, Refusal};
+use crate::http::query::no_parameters;
+use crate::http::{body, wire};
+use crate::reducers::Fold;
+use crate::store::StoredEvent;
+use crate::store::read::{Direction, Pace, VersionRange};
+
+/// Events that a reducer is tried out on.
+const TEST_EVENTS_MAX: usize = 1_000;
+/// What the states of a test may come to, in bytes.
+const TEST_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = NewReducer)]
+pub struct ReducerIn<'b> {
+    /// `merge-patch`
+    language: Cow<'b, str>,
+    /// Empty or absent for merge-patch.
+    source: Option<String>,
+    /// Events between two snapshots, 1 to 10000; what `SNAPSHOT_EVERY` says if absent. 50 to 100 suits most.
+    #[schema(minimum = 1, maximum = 10000)]
+    snapshot_every: Option<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TestIn<'b> {
+    language: Cow<'b, str>,
+    source: Option<String>,
+    aggregate_id: Option<String>,
+    #[serde(borrow)]
+    events: Option<Vec<EventIn<'b>>>,
+}
+
+/// A reducer to be tried out.
+#[derive(ToSchema)]
+#[schema(as = ReducerTest)]
+#[expect(dead_code, reason = "the shape of TestIn, for the document")]
+pub struct TestSchema {
+    language: String,
+    source: Option<String>,
+    /// The first 1,000 events of this aggregate; or `events`.
+    aggregate_id: Option<String>,
+    events: Option<Vec<NewEventSchema>>,
+}
+
+/// The reducer of a type.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Reducer)]
+pub struct ReducerOut {
+    aggregate_type: String,
+    /// A number that is never used again.
+    revision: i64,
+    language: &'static str,
+    source: String,
+    snapshot_every: u32,
+    #[schema(format = DateTime)]
+    created_at: String,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct ReducerList {
+    reducers: Vec<ReducerOut>,
+}
+
+/// What a reducer made of each event.
+#[derive(Serialize, ToSchema)]
+pub struct TestOut {
+    aggregate_type: String,
+    states: Vec<StateAfter>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct StateAfter {
+    version: Version,
+    event_type: String,
+    #[schema(value_type = serde_json::Value)]
+    state: Box<RawValue>,
+}
+
+impl From<Reducer> for ReducerOut {
+    fn from(reducer: Reducer) -> Self {
+        Self {
+            aggregate_type: reducer.aggregate_type,
+            revision: reducer.revision,
+            language: reducer.source.language.as_str(),
+            source: reducer.source.source,
+            snapshot_every: reducer.source.snapshot_every,
+            created_at: wire::time(reducer.created_at),
+        }
+    }
+}
+
+/// List the reducers
+#[utoipa::path(get, path = "/reducers", tag = "aggregates", responses(
+    (status = 200, description = "All reducers, in byte order of their types", body = ReducerList),
+    ReadProblems,
+))]
+pub async fn list_reducers(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap) -> Result<Response, Refusal> {
+    negotiate::accepted(&headers, &[JSON])?;
+    no_parameters(&uri)?;
+    let reducers = app.store.reducers().await?.into_iter().map(ReducerOut::from).collect();
+    Ok(([(header::CACHE_CONTROL, NO_CACHE)], Json(ReducerList { reducers })).into_response())
+}
+
+/// Read a type's reducer
+#[utoipa::path(get, path = "/reducers/{aggregate_type}", tag = "aggregates",
+    params(("aggregate_type" = String, Path, description = "1 to 255 characters, without `/`", max_length = 255)),
+    responses(
+        (status = 200, description = "The reducer", body = ReducerOut),
+        (status = 404, description = "The type has none", body = ProblemSchema, content_type = "application/problem+json"),
+        ReadProblems,
+    ))]
+pub async fn read_reducer(
+    State(app): State<Arc<App>>,
+    path: PathParams,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    negotiate::accepted(&headers, &[JSON])?;
+    let aggregate_type = path.name("aggregate_type")?;
+    no_parameters(&uri)?;
+    let reducer = app.store.reducer(aggregate_type).await?.ok_or_else(|| not_found(aggregate_type))?;
+    Ok(([(header::CACHE_CONTROL, NO_CACHE)], Json(ReducerOut::from(reducer))).into_response())
+}
+
+/// Register a type's reducer, or replace it
+///
+/// A new one makes the snapshots of the old one invisible at once. One that says the same keeps its revision.
+#[utoipa::path(put, path = "/reducers/{aggregate_type}", tag = "aggregates",
+    params(("aggregate_type" = String, Path, description = "1 to 255 characters, without `/`", max_length = 255)),
+    request_body(content = ReducerIn, content_type = "application/json"),
+    responses(
+        (status = 200, description = "It replaces another one, or is the same", body = ReducerOut),
+        (status = 201, description = "It is the type's first", body = ReducerOut),
+        (status = 422, description = "It is not understood", body = ProblemSchema, content_type = "application/problem+json"),
+        WriteProblems,
+    ))]
+pub async fn put_reducer(
+    State(app): State<Arc<App>>,
+    path: PathParams,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    negotiate::accepted(&headers, &[JSON])?;
+    let body = body::read_json(&headers, body, app.settings.max_body_bytes).await?;
+    let aggregate_type = path.name("aggregate_type")?;
+    no_parameters(&uri)?;
+    let reducer = body::parse::<ReducerIn>(&body)?;
+    let language = language(&reducer.language)?;
+    let source = check_source(language, reducer.source)?;
+    let snapshot_every = reducer.snapshot_every.unwrap_or(app.settings.snapshot_every);
+    if !(1..=SNAPSHOT_EVERY_MAX).contains(&snapshot_every) {
+        let detail = format!("must be from 1 to {SNAPSHOT_EVERY_MAX}");
+        return Err(Problem::invalid(FieldError::pointer("/snapshot_every", detail)).into());
+    }
+    let source = ReducerSource { language, source, snapshot_every };
+    let (reducer, created) = app.store.put_reducer(aggregate_type, source).await?;
+    app.snapshotter.refresh().await?;
+    let status = if created { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(ReducerOut::from(reducer))).into_response())
+}
+
+/// Forget a type's reducer, and with it the snapshots that it made
+#[utoipa::path(delete, path = "/reducers/{aggregate_type}", tag = "aggregates",
+    params(("aggregate_type" = String, Path, description = "1 to 255 characters, without `/`", max_length = 255)),
+    responses(
+        (status = 204, description = "Forgotten"),
+        (status = 400, description = "Not understood: `errors` says where", body = ProblemSchema, content_type = "application/problem+json"),
+        (status = 404, description = "The type has none", body = ProblemSchema, content_type = "application/problem+json"),
+        (status = 503, description = "Not now: retry after `Retry-After`", body = ProblemSchema, content_type = "application/problem+json"),
+    ))]
+pub async fn delete_reducer(State(app): State<Arc<App>>, path: PathParams, uri: Uri) -> Result<Response, Refusal> {
+    let aggregate_type = path.name("aggregate_type")?;
+    no_parameters(&uri)?;
+    let existed = app.store.delete_reducer(aggregate_type).await?;
+    app.snapshotter.refresh().await?;
+    if existed { Ok(StatusCode::NO_CONTENT.into_response()) } else { Err(not_found(aggregate_type).into()) }
+}
+
+/// Try a reducer out, without storing anything
+///
+/// On the events of an aggregate, or on events that are sent along. Answers the state after each of them.
+#[utoipa::path(post, path = "/reducers/{aggregate_type}/test", tag = "aggregates",
+    params(("aggregate_type" = String, Path, description = "1 to 255 characters, without `/`", max_length = 255)),
+    request_body(content = TestSchema, content_type = "application/json"),
+    responses(
+        (status = 200, description = "The state after each event", body = TestOut),
+        (status = 404, description = "The stream does not exist", body = ProblemSchema, content_type = "application/problem+json"),
+        (status = 422, description = "It is not understood, or it failed", body = ProblemSchema, content_type = "application/problem+json"),
+        WriteProblems,
+    ))]
+pub async fn test_reducer(
+    State(app): State<Arc<App>>,
+    path: PathParams,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    negotiate::accepted(&headers, &[JSON])?;
+    let body = body::read_json(&headers, body, app.settings.max_body_bytes).await?;
+    let aggregate_type = path.name("aggregate_type")?.to_owned();
+    no_parameters(&uri)?;
+    let test = body::parse::<TestIn>(&body)?;
+    let language = language(&test.language)?;
+    check_source(language, test.source)?;
+    let mut states = States { fold: Fold::begin(language), states: Vec::new(), bytes: 0, fault: None };
+    match (test.aggregate_id, test.events) {
+        (Some(aggregate_id), None) => {
+            let stream = StreamId::parse(aggregate_type.clone(), aggregate_id).map_err(|fault| {
+                Problem::invalid(FieldError::pointer(format!("/{}", fault.field), fault.fault.to_string()))
+            })?;
+            let head = app.store.stream_head(&stream).await?.ok_or_else(|| stream_not_found(&stream))?;
+            let mut left = VersionRange { from: 1, to: head.version, direction: Direction::Forward };
+            let mut pace = Pace::default();
+            while !left.is_empty() && states.has_room() {
+                let room = TEST_EVENTS_MAX - states.states.len();
+                left = app.store.read_stream(&stream, &head, left, room, &mut pace, |event| states.take(event)).await?;
+            }
+        }
+        (None, Some(events)) => {
+            let mut door = Door::new(app.settings.max_body_bytes);
+            door.let_in("/events", &events, Defaults::default(), |_| app.new_event_id())?;
+            door.inspect("/events", &events)?;
+            for (version, event) in (1..).zip(&events) {
+                if states.take(&stored(&aggregate_type, version, event)).is_break() {
+                    break;
+                }
+            }
+        }
+        _ => {
+            let detail = "must stand there, or aggregate_id, and not both";
+            return Err(Problem::invalid(FieldError::pointer("/events", detail)).into());
+        }
+    }
+    if let Some(fault) = states.fault {
+        return Err(fault.into());
+    }
+    Ok(Json(TestOut { aggregate_type, states: states.states }).into_response())
+}
+
+/// The states after each event, as they come.
+struct States {
+    fold: Fold,
+    states: Vec<StateAfter>,
+    bytes: usize,
+    fault: Option<Box<Problem>>,
+}
+
+impl States {
+    fn has_room(&self) -> bool {
+        self.fault.is_none() && self.states.len() < TEST_EVENTS_MAX && self.bytes < TEST_BYTES_MAX
+    }
+
+    fn take(&mut self, event: &StoredEvent<'_>) -> ControlFlow<()> {
+        let state = self.fold.apply(event).map_err(|failed| reducer_failed(&failed)).and_then(|()| {
+            let state = self.fold.state();
+            self.bytes += state.len();
+            raw(state)
+        });
+        match state {
+            Ok(state) => {
+                self.states.push(StateAfter { version: event.version, event_type: event.event_type.to_owned(), state })
+            }
+            Err(fault) => self.fault = Some(fault),
+        }
+        if self.has_room() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    }
+}
+
+/// An event that was sent along, as if it were the stream's.
+fn stored<'e>(aggregate_type: &'e str, version: Version, event: &'e EventIn<'_>) -> StoredEvent<'e> {
+    StoredEvent {
+        event_id: Uuid::nil(),
+        aggregate_type,
+        aggregate_id: "test",
+        version,
+        global_position: i64::from(version),
+        event_type: event.event_type.as_deref().unwrap_or_default(),
+        event_data: event.event_data.map_or("null", RawValue::get),
+        metadata: event.metadata.map(RawValue::get),
+        occurred_at: DateTime::UNIX_EPOCH,
+        correlation_id: None,
+        causation_id: None,
+    }
+}
+
+fn language(name: &str) -> Result<Language, Box<Problem>> {
+    name.parse().map_err(|unknown: crate::domain::reducer::UnknownLanguage| {
+        Problem::invalid(FieldError::pointer("/language", unknown.to_string()))
+    })
+}
+
+/// The source, if the language takes it.
+fn check_source(language: Language, source: Option<String>) -> Result<String, Box<Problem>> {
+    match language {
+        Language::MergePatch => match source.filter(|source| !source.is_empty()) {
+            None => Ok(String::new()),
+            Some(_) => {
+                let detail = "merge-patch is complete as it is: it takes no source";
+                Err(Problem::new(Code::InvalidReducer, detail).with("line", &1).with("column", &1))
+            }
+        },
+    }
+}
+
+fn not_found(aggregate_type: &str) -> Box<Problem> {
+    Problem::new(Code::ReducerNotFound, format!("the type {aggregate_type:?} has no reducer"))
+}

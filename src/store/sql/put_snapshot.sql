@@ -1,0 +1,19 @@
+-- Stores a snapshot, unless a later one of the same reducer and revision is stored; no row then.
+-- $1 aggregate_type, $2 aggregate_id, $3 version, $4 state, $5 revision, $6 occurred_at of the event it stands at,
+-- $7 the reducer that made it, which must still be the type's (NULL: a client did, and there must be none)
+-- Locks: the snapshot's row.
+INSERT INTO snapshots AS s (aggregate_type, aggregate_id, version, state, revision, occurred_at, reducer, checksum)
+SELECT $1, $2, $3, made.state, $5, $6, $7, snapshot_checksum($1, $2, $3, made.state)
+  FROM (SELECT $4::text::jsonb AS state) AS made
+ WHERE (SELECT r.revision FROM reducers r WHERE r.aggregate_type = $1) IS NOT DISTINCT FROM $7
+    ON CONFLICT (aggregate_type, aggregate_id) DO UPDATE
+   SET version = excluded.version,
+       state = excluded.state,
+       revision = excluded.revision,
+       occurred_at = excluded.occurred_at,
+       reducer = excluded.reducer,
+       checksum = excluded.checksum,
+       created_at = clock_timestamp()
+ WHERE (s.revision, s.reducer) IS DISTINCT FROM (excluded.revision, excluded.reducer)
+    OR s.version <= excluded.version
+RETURNING xmax = 0 AS created, created_at

@@ -1,0 +1,104 @@
+//! The worked examples do what they show: killed at any moment, they go on without a miss. They need python3 and curl.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::{TestApp, TestDatabase, Wanted, within_a_minute};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// A service on the real data, and how many packages are in which status, counted from the file.
+async fn with_real_data() -> (TestApp, BTreeMap<String, usize>) {
+    let data = format!("{ROOT}/examples/package-events.ndjson");
+    let database = TestDatabase::create().await;
+    let url = {
+        let folder = database.socket().parent().expect("a folder").display().to_string();
+        format!("postgres://annals@localhost/{}?host={folder}", database.name)
+    };
+    let mut import = Command::new(env!("CARGO_BIN_EXE_annals"));
+    import.env_clear().env("DATABASE_URL", url).args(["import", &data]).stdout(Stdio::null()).stderr(Stdio::null());
+    assert!(blocking(move || import.status().expect("the binary runs")).await.success());
+
+    let mut last: BTreeMap<String, String> = BTreeMap::new();
+    for line in std::fs::read_to_string(data).expect("the data").lines() {
+        let event: Value = serde_json::from_str(line).expect("a line of JSON");
+        if let Some(status) = event["event_data"]["status"].as_str() {
+            last.insert(event["aggregate_id"].as_str().expect("an id").to_owned(), status.to_owned());
+        }
+    }
+    let mut counts = BTreeMap::new();
+    last.into_values().for_each(|status| *counts.entry(status).or_default() += 1);
+    (TestApp::start_on(database, Wanted::default()).await, counts)
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work).await.expect("it ends")
+}
+
+/// Runs an example, kills it without a warning once it has stored something, and runs it again, to its end.
+async fn killed_and_run_again(app: &TestApp, name: &str, slow: Command, to_the_end: Command) {
+    let (mut slow, mut to_the_end) = (slow, to_the_end);
+    let mut running = slow.stdout(Stdio::null()).spawn().expect("the example starts");
+    within_a_minute("it has come some way", async {
+        let path = format!("/projections/{name}");
+        while app.get(&path).send().await.status != 200 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    running.kill().expect("it is killed");
+    running.wait().expect("it is gone");
+    let ended = blocking(move || to_the_end.output().expect("the example runs")).await;
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    let projection = app.get(&format!("/projections/{name}")).send().await.expect_status(200).json();
+    assert_eq!((&projection["last_processed_position"], &projection["lag"]), (&json!(5286), &json!(0)));
+}
+
+fn counted<'s>(states: impl Iterator<Item = &'s str>) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    states.for_each(|status| *counts.entry(status.to_owned()).or_default() += 1);
+    counts
+}
+
+fn text(folder: &TempDir, file: &str) -> String {
+    std::fs::read_to_string(folder.path().join(file)).expect("the state")
+}
+
+#[tokio::test]
+async fn the_projection_in_python_is_killed_and_goes_on_without_a_miss() {
+    let (app, expected) = with_real_data().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let python = |arguments: &[&str]| {
+        let mut python = Command::new("python3");
+        python.arg(Path::new(ROOT).join("examples/projection.py")).args(["--url", &app.base, "--name", "states"]);
+        python.arg("--state").arg(folder.path().join("states.json")).args(arguments);
+        python
+    };
+    let (slow, to_the_end) = (python(&["--slow", "0.002"]), python(&["--until-caught-up"]));
+    killed_and_run_again(&app, "states", slow, to_the_end).await;
+    let state: Value = serde_json::from_str(&text(&folder, "states.json")).expect("the state is JSON");
+    assert_eq!((&state["events"], &state["cursor"]), (&json!(5286), &json!("1:5286")));
+    let states = state["status"].as_object().expect("an object").values();
+    assert_eq!(counted(states.map(|status| status.as_str().expect("text"))), expected);
+}
+
+#[tokio::test]
+async fn the_projection_in_shell_is_killed_and_goes_on_without_a_miss() {
+    let (app, expected) = with_real_data().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let shell = || {
+        let mut shell = Command::new("sh");
+        shell.arg(Path::new(ROOT).join("examples/projection.sh")).args(["--once", &app.base]);
+        shell.arg(folder.path().join("states.tsv")).env("ANNALS_PROJECTION", "states-sh");
+        shell
+    };
+    killed_and_run_again(&app, "states-sh", shell(), shell()).await;
+    let state = text(&folder, "states.tsv");
+    let (cursor, states) = state.split_once('\n').expect("lines");
+    assert_eq!(cursor, "#\t1:5286\t5286");
+    assert_eq!(counted(states.lines().map(|line| line.split_once('\t').expect("two columns").1)), expected);
+}
