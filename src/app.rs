@@ -1,5 +1,6 @@
 //! What a running process is made of; built in one place, by `serve` and by the tests alike.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use uuid::{NoContext, Timestamp, Uuid};
@@ -7,6 +8,7 @@ use uuid::{NoContext, Timestamp, Uuid};
 use crate::clock::Clock;
 use crate::http::wire::write_event;
 use crate::jobs;
+use crate::reducers::javascript::Workers;
 use crate::reducers::snapshotter::Snapshotter;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
@@ -17,7 +19,7 @@ use crate::subscriptions::{Feed, FeedLimits, tailer};
 use crate::telemetry::metrics::Metrics;
 
 /// Settings of the service that requests meet.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// Largest request body, in bytes.
     pub max_body_bytes: usize,
@@ -25,6 +27,8 @@ pub struct Settings {
     pub snapshot_every: u32,
     pub queue: QueueLimits,
     pub feed: FeedLimits,
+    /// The annals binary, which folds in JavaScript as a process of its own.
+    pub program: PathBuf,
 }
 
 /// Everything that handlers and jobs share.
@@ -33,6 +37,7 @@ pub struct App {
     pub store: Arc<Store>,
     pub writer: Writer,
     pub feed: Arc<Feed>,
+    pub workers: Arc<Workers>,
     pub snapshotter: Arc<Snapshotter>,
     pub metrics: Arc<Metrics>,
     pub clock: Clock,
@@ -54,9 +59,11 @@ impl App {
         shutdown.track(writing);
         let feed = Feed::new(store.clone(), settings.feed, write_event, shutdown.soft());
         shutdown.track(tailer::run(feed.clone()));
-        let (snapshotter, snapshotting) = Snapshotter::start(store.clone(), metrics.clone(), shutdown.soft()).await?;
+        let workers = Workers::new(settings.program.clone(), write_event);
+        let (snapshotter, snapshotting) =
+            Snapshotter::start(store.clone(), workers.clone(), metrics.clone(), shutdown.soft()).await?;
         shutdown.track(snapshotting);
-        let app = Arc::new(Self { settings, store, writer, feed, snapshotter, metrics, clock, shutdown });
+        let app = Arc::new(Self { settings, store, writer, feed, workers, snapshotter, metrics, clock, shutdown });
         app.shutdown.track(jobs::maintenance::run(app.clone()));
         app.shutdown.track(jobs::refresh::run(app.clone()));
         Ok(app)

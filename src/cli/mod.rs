@@ -50,10 +50,18 @@ enum Command {
     Healthcheck(healthcheck::HealthcheckArgs),
     /// Print the OpenAPI document
     Openapi,
+    /// Fold in JavaScript for the service that has started this process
+    #[cfg(feature = "javascript")]
+    #[command(hide = true)]
+    ReducerWorker,
 }
 
 /// Runs what the command line says.
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    #[cfg(feature = "javascript")]
+    if matches!(cli.command, Some(Command::ReducerWorker)) {
+        return crate::reducers::javascript::worker::run().map(|()| ExitCode::SUCCESS);
+    }
     telemetry::log::init(&cli.log.resolve());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -66,6 +74,8 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Bench(args) => bench::run(args).await,
             Command::Healthcheck(args) => healthcheck::run(args).await,
             Command::Openapi => openapi::run(),
+            #[cfg(feature = "javascript")]
+            Command::ReducerWorker => unreachable!("it has no runtime"),
         }
     })
 }

@@ -73,6 +73,8 @@ impl ServeArgs {
             snapshot_every: self.snapshot_every,
             queue: QueueLimits::default(),
             feed: FeedLimits { subscribers: self.annals_max_subscribers as usize, ..FeedLimits::default() },
+            program: std::env::current_exe()
+                .map_err(|error| ConfigError(format!("the program cannot find itself: {error}")))?,
         })
     }
 }

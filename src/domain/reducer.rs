@@ -11,18 +11,21 @@ pub const SNAPSHOT_EVERY_MAX: u32 = 10_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Language {
+    /// Handlers, one an event type, in a sandbox.
+    JavaScript,
     /// RFC 7396: the state is merged with each event's data.
     MergePatch,
 }
 
 /// A language that this version does not know.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no language of reducers here: merge-patch is")]
+#[error("{0:?} is no language of reducers: javascript and merge-patch are")]
 pub struct UnknownLanguage(pub String);
 
 impl Language {
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::JavaScript => "javascript",
             Self::MergePatch => "merge-patch",
         }
     }
@@ -33,6 +36,7 @@ impl FromStr for Language {
 
     fn from_str(text: &str) -> Result<Self, UnknownLanguage> {
         match text {
+            "javascript" => Ok(Self::JavaScript),
             "merge-patch" => Ok(Self::MergePatch),
             other => Err(UnknownLanguage(other.to_owned())),
         }

@@ -1,13 +1,16 @@
 //! One fold: a reducer, a snapshot to begin with, and events in order.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use super::merge_patch::Document;
+use super::engine::Engine;
+use super::javascript::message::Invalid;
+use super::javascript::{JavaScriptError, Workers};
 use crate::domain::event::Position;
 use crate::domain::name::StreamId;
-use crate::domain::reducer::{Language, Reducer};
+use crate::domain::reducer::Reducer;
 use crate::domain::version::Version;
 use crate::store::error::StoreError;
 use crate::store::read::Pace;
@@ -50,8 +53,21 @@ pub enum FoldError {
     NoSuchVersion(Version),
     #[error("{0}")]
     Failed(#[from] Failed),
+    /// The source cannot be used.
+    #[error("{}", .0.message)]
+    Invalid(Invalid),
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl From<JavaScriptError> for FoldError {
+    fn from(error: JavaScriptError) -> Self {
+        match error {
+            JavaScriptError::Invalid(invalid) => Self::Invalid(invalid),
+            JavaScriptError::Failed(failed) => Self::Failed(failed),
+            JavaScriptError::Store(error) => Self::Store(error),
+        }
+    }
 }
 
 /// The reducer failed for an event.
@@ -63,50 +79,14 @@ pub struct Failed {
     pub reason: String,
 }
 
-/// A state on its way from version to version.
-pub struct Fold {
-    state: Document,
-    /// The state prints in this many bytes at most.
-    bytes_at_most: usize,
-}
-
-impl Fold {
-    /// Before the first event.
-    pub fn begin(language: Language) -> Self {
-        match language {
-            Language::MergePatch => Self { state: Document::empty(), bytes_at_most: 2 },
-        }
-    }
-
-    /// From a state that a snapshot holds.
-    fn resume(state: &str) -> Result<Self, serde_json::Error> {
-        Ok(Self { state: Document::parse(state)?, bytes_at_most: state.len() })
-    }
-
-    pub fn apply(&mut self, event: &StoredEvent<'_>) -> Result<(), Failed> {
-        let failed = |reason: String| Failed { version: event.version, global_position: event.global_position, reason };
-        let patch = Document::parse(event.event_data).map_err(|error| failed(error.to_string()))?;
-        self.state.merge(patch);
-        self.bytes_at_most += event.event_data.len() + 1;
-        if self.bytes_at_most > STATE_BYTES_MAX {
-            self.bytes_at_most = self.state().len();
-            if self.bytes_at_most > STATE_BYTES_MAX {
-                return Err(failed(format!("the state is larger than {STATE_BYTES_MAX} bytes")));
-            }
-        }
-        Ok(())
-    }
-
-    /// The state as JSON.
-    pub fn state(&self) -> String {
-        let mut text = String::with_capacity(self.bytes_at_most);
-        self.state.write(&mut text);
-        text
-    }
-}
-
 /// Folds a stream up to a version, from the snapshot of this reducer if one fits.
-pub async fn fold(store: &Store, reducer: &Reducer, stream: &StreamId, until: Until) -> Result<Folded, FoldError> {
+pub async fn fold(
+    store: &Store,
+    workers: &Arc<Workers>,
+    reducer: &Reducer,
+    stream: &StreamId,
+    until: Until,
+) -> Result<Folded, FoldError> {
     let to = match until {
         Until::Now => Version::MAX,
         Until::Version(version) => version,
@@ -115,12 +95,12 @@ pub async fn fold(store: &Store, reducer: &Reducer, stream: &StreamId, until: Un
             store.version_at(stream, &head, time).await?.ok_or(FoldError::NoSuchVersion(head.version))?
         }
     };
-    let language = reducer.source.language;
-    let mut folding = Folding { fold: Fold::begin(language), events: 0, occurred_at: None, failed: None };
+    let engine = Engine::begin(workers, &reducer.source).await?;
+    let mut folding = Folding { engine, events: 0, occurred_at: None, failed: None };
     let revision = reducer.revision.to_string();
     let loaded = store.load_aggregate(stream, SnapshotUse::Revision(&revision), to, |row| match row {
-        LoadRow::Head(head) => folding.resume(head.snapshot.as_ref().map(|snapshot| snapshot.state.as_str())),
-        LoadRow::Event(event) => folding.apply(event),
+        LoadRow::Head(head) => folding.start(head.snapshot.as_ref().map(|snapshot| snapshot.state.as_str())),
+        LoadRow::Event(event) => folding.take(event),
     });
     let (head, mut left) = loaded.await?.ok_or(FoldError::StreamNotFound)?;
     if matches!(until, Until::Version(version) if version > head.stream.version) {
@@ -128,12 +108,11 @@ pub async fn fold(store: &Store, reducer: &Reducer, stream: &StreamId, until: Un
     }
     let version = to.min(head.stream.version);
     let mut pace = Pace::default();
-    while folding.failed.is_none() && !left.is_empty() {
+    folding.catch_up().await?;
+    while !left.is_empty() {
         left =
-            store.read_stream(stream, &head.stream, left, usize::MAX, &mut pace, |event| folding.apply(event)).await?;
-    }
-    if let Some(failed) = folding.failed {
-        return Err(failed.into());
+            store.read_stream(stream, &head.stream, left, usize::MAX, &mut pace, |event| folding.take(event)).await?;
+        folding.catch_up().await?;
     }
     let occurred_at = match folding.occurred_at {
         Some(occurred_at) => occurred_at,
@@ -142,7 +121,7 @@ pub async fn fold(store: &Store, reducer: &Reducer, stream: &StreamId, until: Un
     Ok(Folded {
         version,
         occurred_at,
-        state: folding.fold.state(),
+        state: folding.engine.finish().await?,
         snapshot_version: head.snapshot.map(|snapshot| snapshot.version),
         events: folding.events,
         misfit: head.misfit,
@@ -151,32 +130,41 @@ pub async fn fold(store: &Store, reducer: &Reducer, stream: &StreamId, until: Un
 
 /// A fold that takes what a load hands over.
 struct Folding {
-    fold: Fold,
+    engine: Engine,
     events: usize,
     occurred_at: Option<DateTime<Utc>>,
-    failed: Option<Failed>,
+    failed: Option<FoldError>,
 }
 
 impl Folding {
-    fn resume(&mut self, state: Option<&str>) -> ControlFlow<()> {
-        if let Some(state) = state {
-            // Its checksum was right: PostgreSQL printed it just now.
-            self.fold = Fold::resume(state).expect("what PostgreSQL prints is JSON");
-        }
-        ControlFlow::Continue(())
+    fn start(&mut self, state: Option<&str>) -> ControlFlow<()> {
+        let started = self.engine.start(state);
+        self.go_on(started.map(|()| false))
     }
 
-    fn apply(&mut self, event: &StoredEvent<'_>) -> ControlFlow<()> {
-        match self.fold.apply(event) {
-            Ok(()) => {
-                self.events += 1;
-                self.occurred_at = Some(event.occurred_at);
-                ControlFlow::Continue(())
-            }
-            Err(failed) => {
-                self.failed = Some(failed);
+    fn take(&mut self, event: &StoredEvent<'_>) -> ControlFlow<()> {
+        let taken = self.engine.take(event);
+        self.events += 1;
+        self.occurred_at = Some(event.occurred_at);
+        self.go_on(taken)
+    }
+
+    fn go_on(&mut self, taken: Result<bool, FoldError>) -> ControlFlow<()> {
+        match taken {
+            Ok(false) => ControlFlow::Continue(()),
+            Ok(true) => ControlFlow::Break(()),
+            Err(error) => {
+                self.failed = Some(error);
                 ControlFlow::Break(())
             }
+        }
+    }
+
+    /// Has the engine work through what was taken.
+    async fn catch_up(&mut self) -> Result<(), FoldError> {
+        match self.failed.take() {
+            Some(failed) => Err(failed),
+            None => self.engine.flush().await,
         }
     }
 }

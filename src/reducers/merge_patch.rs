@@ -7,20 +7,24 @@ use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
+use super::Failed;
+use super::fold::STATE_BYTES_MAX;
+use crate::store::StoredEvent;
+
 /// A JSON document, open where a merge can reach: in its objects.
 #[derive(Debug, Clone)]
-pub enum Document {
+enum Document {
     Object(BTreeMap<String, Document>),
     /// Anything else, as it was written.
     Other(Box<RawValue>),
 }
 
 impl Document {
-    pub fn empty() -> Self {
+    fn empty() -> Self {
         Self::Object(BTreeMap::new())
     }
 
-    pub fn parse(text: &str) -> Result<Self, serde_json::Error> {
+    fn parse(text: &str) -> Result<Self, serde_json::Error> {
         Self::open(serde_json::from_str(text)?)
     }
 
@@ -34,7 +38,7 @@ impl Document {
     }
 
     /// `MergePatch` of RFC 7396, section 2.
-    pub fn merge(&mut self, patch: Self) {
+    fn merge(&mut self, patch: Self) {
         let Self::Object(patch) = patch else {
             *self = patch;
             return;
@@ -56,7 +60,7 @@ impl Document {
         matches!(self, Self::Other(raw) if raw.get() == "null")
     }
 
-    pub fn write(&self, out: &mut String) {
+    fn write(&self, out: &mut String) {
         match self {
             Self::Other(raw) => out.push_str(raw.get()),
             Self::Object(members) => {
@@ -72,6 +76,42 @@ impl Document {
                 out.push('}');
             }
         }
+    }
+}
+
+/// A state on its way from version to version.
+pub struct MergePatchFold {
+    state: Document,
+    /// The state prints in this many bytes at most.
+    bytes_at_most: usize,
+}
+
+impl MergePatchFold {
+    /// From a state that a snapshot holds, or before the first event.
+    pub fn begin(state: Option<&str>) -> Result<Self, serde_json::Error> {
+        let text = state.unwrap_or("{}");
+        Ok(Self { state: Document::parse(text)?, bytes_at_most: text.len() })
+    }
+
+    pub fn apply(&mut self, event: &StoredEvent<'_>) -> Result<(), Failed> {
+        let failed = |reason: String| Failed { version: event.version, global_position: event.global_position, reason };
+        let patch = Document::parse(event.event_data).map_err(|error| failed(error.to_string()))?;
+        self.state.merge(patch);
+        self.bytes_at_most += event.event_data.len() + 1;
+        if self.bytes_at_most > STATE_BYTES_MAX {
+            self.bytes_at_most = self.state().len();
+            if self.bytes_at_most > STATE_BYTES_MAX {
+                return Err(failed(format!("the state is larger than {STATE_BYTES_MAX} bytes")));
+            }
+        }
+        Ok(())
+    }
+
+    /// The state as JSON.
+    pub fn state(&self) -> String {
+        let mut text = String::with_capacity(self.bytes_at_most);
+        self.state.write(&mut text);
+        text
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::fold::{FoldError, Until, fold};
+use super::javascript::Workers;
 use crate::domain::name::StreamId;
 use crate::domain::reducer::Reducer;
 use crate::domain::version::Version;
@@ -24,6 +25,7 @@ const QUEUE: usize = 1_024;
 /// What this process knows of the reducers, and the aggregates whose snapshots are due.
 pub struct Snapshotter {
     store: Arc<Store>,
+    workers: Arc<Workers>,
     metrics: Arc<Metrics>,
     queue: mpsc::Sender<StreamId>,
     waiting: Mutex<HashSet<StreamId>>,
@@ -35,12 +37,13 @@ impl Snapshotter {
     /// Starts it; its work ends when `closing` is cancelled.
     pub async fn start(
         store: Arc<Store>,
+        workers: Arc<Workers>,
         metrics: Arc<Metrics>,
         closing: CancellationToken,
     ) -> Result<(Arc<Self>, impl Future<Output = ()> + Send + 'static), StoreError> {
         let (queue, due) = mpsc::channel(QUEUE);
         let snapshotter =
-            Arc::new(Self { store, metrics, queue, waiting: Mutex::default(), reducers: RwLock::default() });
+            Arc::new(Self { store, workers, metrics, queue, waiting: Mutex::default(), reducers: RwLock::default() });
         snapshotter.refresh().await?;
         let run = run(snapshotter.clone(), due, closing);
         Ok((snapshotter, run))
@@ -89,7 +92,7 @@ impl Snapshotter {
         if version == 0 {
             return Ok(());
         }
-        let folded = fold(&self.store, &reducer, stream, Until::Version(version)).await?;
+        let folded = fold(&self.store, &self.workers, &reducer, stream, Until::Version(version)).await?;
         if folded.misfit {
             // Whatever it says of its version, it is in the way.
             self.store.delete_snapshot(stream).await?;
@@ -116,7 +119,7 @@ async fn run(snapshotter: Arc<Snapshotter>, mut due: mpsc::Receiver<StreamId>, c
         snapshotter.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&stream);
         match snapshotter.make(&stream).await {
             Ok(()) => {}
-            Err(FoldError::Failed(failed)) => {
+            Err(failed @ (FoldError::Failed(_) | FoldError::Invalid(_))) => {
                 snapshotter.metrics.reducer_failures.inc();
                 tracing::debug!(%stream, %failed, "no snapshot: the reducer failed");
             }

@@ -24,6 +24,13 @@ pub enum StoreError {
     Internal(Arc<sqlx::Error>),
 }
 
+impl StoreError {
+    /// What was stored is not what Annals stores.
+    pub fn unreadable(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Internal(Arc::new(sqlx::Error::Decode(Box::new(error))))
+    }
+}
+
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         match Failure::of(&error) {

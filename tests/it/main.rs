@@ -11,6 +11,7 @@ mod epochs;
 mod examples;
 mod failover;
 mod idempotency;
+mod javascript;
 mod json;
 mod log;
 mod migrations;

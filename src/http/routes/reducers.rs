@@ -15,11 +15,11 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::state::{raw, reducer_failed};
+use super::state::{invalid_reducer, raw, reducer_failed};
 use super::stream::not_found as stream_not_found;
 use crate::app::App;
 use crate::domain::name::StreamId;
-use crate::domain::reducer::{Language, Reducer, ReducerSource, SNAPSHOT_EVERY_MAX};
+use crate::domain::reducer::{Language, Reducer, ReducerSource, SNAPSHOT_EVERY_MAX, UnknownLanguage};
 use crate::domain::version::Version;
 use crate::http::conditional::NO_CACHE;
 use crate::http::event_in::{Defaults, Door, EventIn};
@@ -29,22 +29,17 @@ use crate::http::path::PathParams;
 use crate::http::problem::{Code, FieldError, Problem, ProblemSchema, Refusal};
 use crate::http::query::no_parameters;
 use crate::http::{body, wire};
-use crate::reducers::Fold;
+use crate::reducers::{FoldError, Trial};
 use crate::store::StoredEvent;
 use crate::store::read::{Direction, Pace, VersionRange};
-
-/// Events that a reducer is tried out on.
-const TEST_EVENTS_MAX: usize = 1_000;
-/// What the states of a test may come to, in bytes.
-const TEST_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = NewReducer)]
 pub struct ReducerIn<'b> {
-    /// `merge-patch`
+    /// `javascript` or `merge-patch`
     language: Cow<'b, str>,
-    /// Empty or absent for merge-patch.
+    /// JavaScript: an object of handlers, one an event type, besides `init` and `$any`. None for merge-patch.
     source: Option<String>,
     /// Events between two snapshots, 1 to 10000; what `SNAPSHOT_EVERY` says if absent. 50 to 100 suits most.
     #[schema(minimum = 1, maximum = 10000)]
@@ -177,14 +172,14 @@ pub async fn put_reducer(
     let aggregate_type = path.name("aggregate_type")?;
     no_parameters(&uri)?;
     let reducer = body::parse::<ReducerIn>(&body)?;
-    let language = language(&reducer.language)?;
-    let source = check_source(language, reducer.source)?;
     let snapshot_every = reducer.snapshot_every.unwrap_or(app.settings.snapshot_every);
     if !(1..=SNAPSHOT_EVERY_MAX).contains(&snapshot_every) {
         let detail = format!("must be from 1 to {SNAPSHOT_EVERY_MAX}");
         return Err(Problem::invalid(FieldError::pointer("/snapshot_every", detail)).into());
     }
-    let source = ReducerSource { language, source, snapshot_every };
+    let source = source(&reducer.language, reducer.source, snapshot_every)?;
+    // One that does not even begin is refused here, and not at the first fold.
+    Trial::begin(&app.workers, &source).await.map_err(refused)?.finish().await.map_err(refused)?;
     let (reducer, created) = app.store.put_reducer(aggregate_type, source).await?;
     app.snapshotter.refresh().await?;
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
@@ -232,9 +227,9 @@ pub async fn test_reducer(
     let aggregate_type = path.name("aggregate_type")?.to_owned();
     no_parameters(&uri)?;
     let test = body::parse::<TestIn>(&body)?;
-    let language = language(&test.language)?;
-    check_source(language, test.source)?;
-    let mut states = States { fold: Fold::begin(language), states: Vec::new(), bytes: 0, fault: None };
+    let source = source(&test.language, test.source, app.settings.snapshot_every)?;
+    let mut trial = Trial::begin(&app.workers, &source).await.map_err(refused)?;
+    let mut tried = Tried { trial: &mut trial, events: Vec::new(), fault: None };
     match (test.aggregate_id, test.events) {
         (Some(aggregate_id), None) => {
             let stream = StreamId::parse(aggregate_type.clone(), aggregate_id).map_err(|fault| {
@@ -243,9 +238,9 @@ pub async fn test_reducer(
             let head = app.store.stream_head(&stream).await?.ok_or_else(|| stream_not_found(&stream))?;
             let mut left = VersionRange { from: 1, to: head.version, direction: Direction::Forward };
             let mut pace = Pace::default();
-            while !left.is_empty() && states.has_room() {
-                let room = TEST_EVENTS_MAX - states.states.len();
-                left = app.store.read_stream(&stream, &head, left, room, &mut pace, |event| states.take(event)).await?;
+            while !left.is_empty() && tried.room() > 0 {
+                let room = tried.room();
+                left = app.store.read_stream(&stream, &head, left, room, &mut pace, |event| tried.take(event)).await?;
             }
         }
         (None, Some(events)) => {
@@ -253,7 +248,7 @@ pub async fn test_reducer(
             door.let_in("/events", &events, Defaults::default(), |_| app.new_event_id())?;
             door.inspect("/events", &events)?;
             for (version, event) in (1..).zip(&events) {
-                if states.take(&stored(&aggregate_type, version, event)).is_break() {
+                if tried.take(&stored(&aggregate_type, version, event)).is_break() {
                     break;
                 }
             }
@@ -263,38 +258,48 @@ pub async fn test_reducer(
             return Err(Problem::invalid(FieldError::pointer("/events", detail)).into());
         }
     }
-    if let Some(fault) = states.fault {
-        return Err(fault.into());
+    let Tried { events, fault, .. } = tried;
+    if let Some(fault) = fault {
+        return Err(refused(fault));
     }
-    Ok(Json(TestOut { aggregate_type, states: states.states }).into_response())
+    let states = trial.finish().await.map_err(refused)?;
+    let states = events
+        .into_iter()
+        .zip(states)
+        .map(|((version, event_type), state)| Ok(StateAfter { version, event_type, state: raw(state)? }));
+    let states = states.collect::<Result<_, Box<Problem>>>()?;
+    Ok(Json(TestOut { aggregate_type, states }).into_response())
 }
 
-/// The states after each event, as they come.
-struct States {
-    fold: Fold,
-    states: Vec<StateAfter>,
-    bytes: usize,
-    fault: Option<Box<Problem>>,
+/// A trial that takes events as they are read.
+struct Tried<'t> {
+    trial: &'t mut Trial,
+    events: Vec<(Version, String)>,
+    fault: Option<FoldError>,
 }
 
-impl States {
-    fn has_room(&self) -> bool {
-        self.fault.is_none() && self.states.len() < TEST_EVENTS_MAX && self.bytes < TEST_BYTES_MAX
+impl Tried<'_> {
+    fn room(&self) -> usize {
+        if self.fault.is_some() { 0 } else { self.trial.room() }
     }
 
     fn take(&mut self, event: &StoredEvent<'_>) -> ControlFlow<()> {
-        let state = self.fold.apply(event).map_err(|failed| reducer_failed(&failed)).and_then(|()| {
-            let state = self.fold.state();
-            self.bytes += state.len();
-            raw(state)
-        });
-        match state {
-            Ok(state) => {
-                self.states.push(StateAfter { version: event.version, event_type: event.event_type.to_owned(), state })
-            }
+        match self.trial.take(event) {
+            Ok(()) => self.events.push((event.version, event.event_type.to_owned())),
             Err(fault) => self.fault = Some(fault),
         }
-        if self.has_room() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        if self.room() > 0 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    }
+}
+
+fn refused(error: FoldError) -> Refusal {
+    match error {
+        FoldError::Invalid(invalid) => invalid_reducer(&invalid).into(),
+        FoldError::Failed(failed) => reducer_failed(&failed).into(),
+        FoldError::Store(error) => error.into(),
+        FoldError::StreamNotFound | FoldError::NoSuchVersion(_) => {
+            Problem::new(Code::Internal, "a trial looks for no stream").into()
+        }
     }
 }
 
@@ -315,23 +320,22 @@ fn stored<'e>(aggregate_type: &'e str, version: Version, event: &'e EventIn<'_>)
     }
 }
 
-fn language(name: &str) -> Result<Language, Box<Problem>> {
-    name.parse().map_err(|unknown: crate::domain::reducer::UnknownLanguage| {
-        Problem::invalid(FieldError::pointer("/language", unknown.to_string()))
-    })
-}
-
-/// The source, if the language takes it.
-fn check_source(language: Language, source: Option<String>) -> Result<String, Box<Problem>> {
-    match language {
-        Language::MergePatch => match source.filter(|source| !source.is_empty()) {
-            None => Ok(String::new()),
-            Some(_) => {
-                let detail = "merge-patch is complete as it is: it takes no source";
-                Err(Problem::new(Code::InvalidReducer, detail).with("line", &1).with("column", &1))
-            }
-        },
-    }
+/// What a request says of a reducer, as far as it can be told without running it.
+fn source(language: &str, source: Option<String>, snapshot_every: u32) -> Result<ReducerSource, Box<Problem>> {
+    let language = language
+        .parse()
+        .map_err(|unknown: UnknownLanguage| Problem::invalid(FieldError::pointer("/language", unknown.to_string())))?;
+    let source = match (language, source.filter(|source| !source.trim().is_empty())) {
+        (Language::MergePatch, Some(_)) => {
+            let detail = "merge-patch is complete as it is: it takes no source";
+            return Err(Problem::new(Code::InvalidReducer, detail).with("line", &1).with("column", &1));
+        }
+        (Language::JavaScript, None) => {
+            return Err(Problem::invalid(FieldError::pointer("/source", "is required: an object of handlers")));
+        }
+        (_, source) => source.unwrap_or_default(),
+    };
+    Ok(ReducerSource { language, source, snapshot_every })
 }
 
 fn not_found(aggregate_type: &str) -> Box<Problem> {

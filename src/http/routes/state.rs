@@ -24,6 +24,7 @@ use crate::http::path::PathParams;
 use crate::http::problem::{Code, FieldError, Problem, ProblemSchema, Refusal};
 use crate::http::query::Query;
 use crate::http::{min_position, wire};
+use crate::reducers::javascript::message::Invalid;
 use crate::reducers::{Failed, FoldError, Folded, Until, fold};
 
 /// A state, and how it came about.
@@ -77,7 +78,9 @@ pub async fn read_state(
     };
 
     let started = Instant::now();
-    let folded = fold(&app.store, &reducer, &stream, until).await.map_err(|error| refused(&app, &stream, error))?;
+    let folded = fold(&app.store, &app.workers, &reducer, &stream, until)
+        .await
+        .map_err(|error| refused(&app, &stream, error))?;
     let hit = if folded.snapshot_version.is_some() { "hit" } else { "miss" };
     app.metrics.aggregate_loads.with_label_values(&[hit]).inc();
     app.metrics.aggregate_load_duration_seconds.with_label_values(&[hit]).observe(started.elapsed().as_secs_f64());
@@ -131,6 +134,7 @@ pub(super) fn raw(state: String) -> Result<Box<RawValue>, Box<Problem>> {
 fn refused(app: &App, stream: &StreamId, error: FoldError) -> Refusal {
     match error {
         FoldError::StreamNotFound => not_found(stream).into(),
+        FoldError::Invalid(invalid) => invalid_reducer(&invalid).into(),
         FoldError::NoSuchVersion(head) => {
             let detail =
                 format!("the stream {stream}, which is at version {head}, had no such version, or no event yet");
@@ -142,6 +146,12 @@ fn refused(app: &App, stream: &StreamId, error: FoldError) -> Refusal {
         }
         FoldError::Store(error) => error.into(),
     }
+}
+
+/// A source that cannot be used, and where.
+pub(super) fn invalid_reducer(invalid: &Invalid) -> Box<Problem> {
+    let problem = Problem::new(Code::InvalidReducer, invalid.message.clone());
+    problem.with("line", &invalid.line).with("column", &invalid.column)
 }
 
 /// What a person who wrote the reducer needs to find the event.

@@ -48,6 +48,7 @@ impl Default for Wanted {
             snapshot_every: 100,
             queue: QueueLimits::default(),
             feed: FeedLimits::default(),
+            program: env!("CARGO_BIN_EXE_annals").into(),
         };
         Self { clock: Clock::system(), settings }
     }

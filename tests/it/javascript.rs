@@ -1,0 +1,174 @@
+//! Reducers in JavaScript: what they can do, what they cannot, and that nothing of it harms anybody else.
+
+use serde_json::{Value, json};
+
+use crate::support::{TestApp, within_a_minute};
+
+async fn test(app: &TestApp, source: &str, data: &[Value]) -> crate::support::Reply {
+    let events: Vec<_> = data.iter().map(|data| json!({"event_type": "E", "event_data": data})).collect();
+    app.post("/reducers/Order/test", &json!({"language": "javascript", "source": source, "events": events}))
+        .send()
+        .await
+}
+
+async fn states(app: &TestApp, source: &str, data: &[Value]) -> Vec<Value> {
+    let reply = test(app, source, data).await.expect_status(200).json();
+    reply["states"].as_array().expect("states").iter().map(|state| state["state"].clone()).collect()
+}
+
+/// A reducer with one handler for everything.
+fn any(body: &str) -> String {
+    format!("({{ init: () => ({{ n: 0 }}), $any(state, event) {{ {body} }} }})")
+}
+
+#[tokio::test]
+async fn handlers_fold_by_event_type() {
+    let app = TestApp::start().await;
+    let source = "({
+        init: () => ({ items: 0, total: 0 }),
+        ItemAdded(state, event) { state.items++; state.total += event.event_data.price; return state },
+        OrderPaid(state, event) { return { ...state, paid: event.occurred_at, by: event.metadata?.by ?? null, v: event.version } },
+        $any(state, event) { state.other = event.event_type; return state } })";
+    let put = json!({"language": "javascript", "source": source, "snapshot_every": 3});
+    app.call("PUT", "/reducers/Order").json(&put).send().await.expect_status(201);
+    let events = json!({"events": [
+        {"event_type": "ItemAdded", "event_data": {"price": 10}}, {"event_type": "ItemAdded", "event_data": {"price": 2.5}},
+        {"event_type": "constructor", "event_data": 1}, {"event_type": "OrderPaid", "event_data": {}, "metadata": {"by": "ann"}}]});
+    let appended = app.post("/streams/Order/1", &events).send().await.expect_status(201).json();
+    let state = app.get("/aggregates/Order/1/state").send().await.expect_status(200).json();
+    let paid = &appended["events"][3]["occurred_at"];
+    // An event type that every object inherits is no handler.
+    let expected = json!({"items": 2, "total": 12.5, "other": "constructor", "paid": paid, "by": "ann", "v": 4});
+    assert_eq!(state["state"], expected);
+    within_a_minute("the snapshot is made", async {
+        while app.get("/snapshots/Order/1").send().await.status != 200 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let state = app.get("/aggregates/Order/1/state").send().await.expect_status(200).json();
+    assert_eq!(
+        (&state["state"], &state["snapshot_version"], &state["events_folded"]),
+        (&expected, &json!(3), &json!(1))
+    );
+}
+
+#[tokio::test]
+async fn a_state_does_not_depend_on_where_the_fold_began() {
+    let app = TestApp::start().await;
+    // It hides a counter, and looks at the order of keys.
+    let source = "let hidden = 0;
+        ({ init: () => ({ zz: 1, a: 1 }), $any(state, event) {
+            hidden++; state['k' + event.version] = hidden; state.first = Object.keys(state)[0]; return state } })";
+    let put = json!({"language": "javascript", "source": source, "snapshot_every": 5});
+    app.call("PUT", "/reducers/Order").json(&put).send().await.expect_status(201);
+    app.append("/streams/Order/1", &["E"; 23]).await;
+    let state = async |version: u64| {
+        let state = app.get(&format!("/aggregates/Order/1/state?version={version}")).send().await.expect_status(200);
+        state.json()
+    };
+    let mut from_the_first = Vec::new();
+    for version in 1..=23 {
+        from_the_first.push(state(version).await["state"].clone());
+    }
+    within_a_minute("the snapshot is made", async {
+        while app.get("/snapshots/Order/1").send().await.status != 200 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    for version in 20..=23 {
+        let resumed = state(version).await;
+        assert_eq!(resumed["snapshot_version"], 20);
+        assert_eq!(resumed["state"], from_the_first[version as usize - 1], "version {version}");
+    }
+}
+
+#[tokio::test]
+async fn a_source_that_cannot_be_used_is_refused_with_its_place() {
+    let app = TestApp::start().await;
+    for (source, line) in [
+        ("({ E(state) { return state }", 1),
+        ("({\n  E(state) {\n    return state state\n  } })", 3),
+        ("42", 1),
+        ("[]", 1),
+        ("(() => ({}))", 1),
+        ("({ E: 1 })", 1),
+        ("throw new Error('no')", 1),
+        ("for (;;) {}", 1),
+        ("({ init() { throw new Error('no') } })", 1),
+        ("require('fs')", 1),
+        ("import('fs')", 1),
+    ] {
+        let put = json!({"language": "javascript", "source": source});
+        let refused = app.call("PUT", "/reducers/Order").json(&put).send().await;
+        assert_eq!(refused.status, 422, "{source}: {}", refused.text());
+        if refused.json()["code"] == "invalid_reducer" {
+            assert_eq!(refused.json()["line"], line, "{source}: {}", refused.text());
+        }
+    }
+    for body in [json!({"language": "javascript"}), json!({"language": "javascript", "source": " "})] {
+        app.call("PUT", "/reducers/Order").json(&body).send().await.expect_invalid("pointer", "/source");
+    }
+    app.get("/reducers/Order").send().await.expect_problem(404, "reducer_not_found");
+}
+
+#[tokio::test]
+async fn numbers_that_would_lose_digits_come_as_strings() {
+    let app = TestApp::start().await;
+    let body = r#"{"language": "javascript", "source": "({ E: (state, event) => event.event_data })", "events": [
+        {"event_type": "E", "event_data": [9007199254740993, 0.1, 12345678901234567890.5, 1e3, 9007199254740991]}]}"#;
+    let reply =
+        app.call("POST", "/reducers/Order/test").header("content-type", "application/json").body(body).send().await;
+    let text = reply.expect_status(200).text();
+    assert!(text.contains(r#"["9007199254740993",0.1,"12345678901234567890.5",1000,9007199254740991]"#), "{text}");
+}
+
+#[tokio::test]
+async fn the_sandbox_has_no_clock_no_randomness_and_no_way_out() {
+    let app = TestApp::start().await;
+    let names = "['Date', 'performance', 'require', 'process', 'fetch', 'setTimeout', 'WebAssembly', 'std', 'os', 'WeakRef', 'Intl', 'console', 'print']";
+    let body = format!("return {{ there: {names}.filter(name => name in globalThis), random: typeof Math.random }}");
+    assert_eq!(states(&app, &any(&body), &[json!(1)]).await[0], json!({"there": [], "random": "undefined"}));
+    // What one fold does to its world is not there for the next.
+    let poison = any("Object.prototype.poison = 1; Array.prototype.push = null; globalThis.left = 1; return state");
+    states(&app, &poison, &[json!(1)]).await;
+    let clean = any("return { poison: typeof ({}).poison, push: typeof [].push, left: typeof globalThis.left }");
+    let expected = json!({"poison": "undefined", "push": "function", "left": "undefined"});
+    assert_eq!(states(&app, &clean, &[json!(1)]).await[0], expected);
+}
+
+#[tokio::test]
+async fn whatever_a_reducer_does_it_fails_alone() {
+    let app = TestApp::start().await;
+    for (what, body) in [
+        ("an endless loop", "for (;;) {}"),
+        ("one that catches everything", "for (;;) { try { for (;;) {} } catch (e) {} }"),
+        ("a loop that never asks", "return Array.prototype.indexOf.call({ length: 2 ** 53 - 1 }, 1)"),
+        ("a memory bomb", "const all = []; for (;;) all.push(new Array(1000).fill(state))"),
+        ("a string bomb", "let s = 'x'; for (;;) s += s"),
+        ("a deep recursion", "const f = () => f() + 1; return f()"),
+        ("a regular expression that backtracks", "return /^(a+)+$/.test('a'.repeat(40) + 'b')"),
+        ("a throw", "throw new Error('no')"),
+        ("a throw of no error", "throw 42"),
+        ("nothing returned", "state.n++"),
+        ("a function as state", "return () => 1"),
+        ("a function in the state", "return { f() {} }"),
+        ("a state that is in itself", "state.self = state; return state"),
+        ("no number", "return { n: 0 / 0 }"),
+        ("infinity", "return { n: 1 / 0 }"),
+        ("a bigint", "return { n: 1n }"),
+        ("a promise", "return Promise.resolve(1)"),
+        ("a state that is too large", "return 'x'.repeat(2 * 1024 * 1024)"),
+        ("a lone surrogate", "return '\\ud800'"),
+        ("a zero byte", "return '\\u0000'"),
+        ("too deep", "let s = 1; for (let n = 0; n < 100; n++) s = [s]; return s"),
+    ] {
+        let source =
+            format!("({{ E: (state, event) => {{ if (event.event_data === 2) {{ {body} }} else return state }} }})");
+        let failed = test(&app, &source, &[json!(1), json!(2), json!(3)]).await.expect_problem(422, "reducer_failed");
+        assert_eq!((&failed["version"], &failed["global_position"]), (&json!(2), &json!(2)), "{what}: {failed}");
+        // The next one is served as if nothing had been.
+        assert_eq!(states(&app, &any("state.n++; return state"), &[json!(1)]).await, [json!({"n": 1})], "{what}");
+    }
+}
