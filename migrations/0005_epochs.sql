@@ -1,26 +1,35 @@
 -- Epochs. A new one begins when the end of the log may have been lost, and says where: no cursor of an earlier epoch
 -- that lies beyond may go on as if nothing had happened.
 
--- Which cluster, and which of its timelines, the epoch is of; NULL where PostgreSQL does not tell.
+-- Appends and reads queue up behind a statement that waits for a lock: it gives up instead, and is tried again later.
+SET LOCAL lock_timeout = '3s';
+
+-- Which cluster, which of its timelines, and which table the epoch is of; NULL where PostgreSQL does not tell.
 ALTER TABLE epochs ADD COLUMN origin text;
 
--- The cluster and its timeline, which a promotion and a point-in-time restore change, and a dump leaves behind. The name
--- of the current WAL file has the new timeline at once; pg_control_checkpoint() only after a checkpoint.
+-- The cluster, its timeline and the oid of the log: a promotion and a point-in-time restore change the timeline, a dump
+-- that is loaded changes the oid, wherever it is loaded. The name of the current WAL file has the new timeline at once;
+-- pg_control_checkpoint() only after a checkpoint.
 CREATE FUNCTION log_origin() RETURNS text
 LANGUAGE plpgsql
 SET search_path FROM CURRENT
 AS $$
 BEGIN
-    RETURN format('%s/%s',
+    RETURN format('%s/%s/%s',
                   (SELECT c.system_identifier FROM pg_control_system() AS c),
-                  left(pg_walfile_name(pg_current_wal_lsn()), 8));
-EXCEPTION WHEN insufficient_privilege OR feature_not_supported THEN
-    -- Some managed databases hide these functions. Then nothing begins an epoch but begin_epoch().
+                  left(pg_walfile_name(pg_current_wal_lsn()), 8),
+                  'events'::regclass::oid);
+EXCEPTION WHEN OTHERS THEN
+    -- Some managed databases hide these functions, each in its own way. Then nothing begins an epoch but begin_epoch();
+    -- the service says so when it starts.
     RETURN NULL;
 END
 $$;
 
 -- Begins an epoch after the last event of the log; the new epoch.
+--
+-- Its number is the time, in seconds since 2020, and not the next one: a copy that does not know of an epoch could give
+-- its number out a second time, for another history.
 --
 -- Locks: the append lock (events, 1), to the end of the transaction: no append may come between the head and the epoch.
 CREATE FUNCTION begin_epoch(p_reason text) RETURNS integer
@@ -38,7 +47,11 @@ BEGIN
         (SELECT max(p.last_position) FROM partitions p),
         0);
     INSERT INTO epochs (epoch, first_position, reason, origin)
-    SELECT max(o.epoch) + 1, v_head + 1, p_reason, log_origin()
+    SELECT greatest(max(o.epoch) + 1,
+                    extract(epoch FROM clock_timestamp() - timestamptz '2020-01-01T00:00:00Z')::integer),
+           v_head + 1,
+           p_reason,
+           log_origin()
       FROM epochs o
     RETURNING epoch
       INTO v_epoch;
@@ -83,7 +96,7 @@ BEGIN
     IF v_known = v_origin THEN
         RETURN false;
     END IF;
-    PERFORM begin_epoch(format('the log has moved from %s to %s (cluster/timeline)', v_known, v_origin));
+    PERFORM begin_epoch(format('the log has moved from %s to %s (cluster/timeline/table)', v_known, v_origin));
     RETURN true;
 END
 $$;

@@ -1,5 +1,7 @@
 -- Snapshots: what an aggregate was at a version, so that a load need not begin at its first event.
 
+SET LOCAL lock_timeout = '3s';
+
 -- The reducer that made the state; NULL: a client did. It fits only as long as it is the type's.
 ALTER TABLE snapshots ADD COLUMN reducer bigint;
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use uuid::{NoContext, Timestamp, Uuid};
 
@@ -27,6 +28,8 @@ pub struct Settings {
     pub snapshot_every: u32,
     pub queue: QueueLimits,
     pub feed: FeedLimits,
+    /// A client that takes nothing of its answer for so long is given up.
+    pub stalled_after: Duration,
     /// The annals binary, which folds in JavaScript as a process of its own.
     pub program: PathBuf,
 }

@@ -11,6 +11,7 @@ use clap::Args;
 use super::Database;
 use crate::clock::Clock;
 use crate::config::DatabaseArgs;
+use crate::domain::cursor::Cursor;
 use crate::domain::filter::EventFilter;
 use crate::domain::name::{StreamId, check_path_name};
 use crate::http::wire::write_event;
@@ -68,14 +69,16 @@ async fn export(args: &ExportArgs, database: &Database) -> anyhow::Result<()> {
 
 /// The log up to its head as it is now; returns what the end line says besides the count.
 async fn export_log(store: &Store, aggregate_type: Option<&str>, lines: &mut Lines<'_>) -> anyhow::Result<String> {
-    let head = store.log_head().await?.global_position;
+    let start = store.log_head().await?;
+    let head = start.global_position;
     let filter = EventFilter {
         aggregate_types: aggregate_type.map(str::to_owned).into_iter().collect(),
         ..EventFilter::default()
     };
-    let mut scan = LogScan::new(filter, 0, ScanLimits::default());
+    let mut scan = LogScan::new(filter, Cursor { epoch: Some(start.epoch), position: 0 }, ScanLimits::default());
     while scan.after() < head {
-        store.read_log(&mut scan, head, usize::MAX, |event| lines.take(event)).await?;
+        let now = store.read_log(&mut scan, head, usize::MAX, |event| lines.take(event)).await?;
+        anyhow::ensure!(now.global_position >= head, "the log has become shorter: another database answers");
         lines.flush()?;
     }
     Ok(format!("\"next_after\":{head}"))

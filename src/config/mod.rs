@@ -9,6 +9,7 @@ pub use database::{DatabaseArgs, DatabaseSource};
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
@@ -73,11 +74,15 @@ impl ServeArgs {
             snapshot_every: self.snapshot_every,
             queue: QueueLimits::default(),
             feed: FeedLimits { subscribers: self.annals_max_subscribers as usize, ..FeedLimits::default() },
+            stalled_after: STALLED_AFTER,
             program: std::env::current_exe()
                 .map_err(|error| ConfigError(format!("the program cannot find itself: {error}")))?,
         })
     }
 }
+
+/// Shorter than the soft stage of a shutdown.
+const STALLED_AFTER: Duration = Duration::from_secs(15);
 
 /// Settings that the design has and this version does not: ignoring them would be worse than not starting.
 const NOT_BUILT_YET: &[&str] = &["ANNALS_AUTH", "DATABASE_READ_URL", "ARCHIVE_AFTER", "ARCHIVE_URL"];

@@ -29,6 +29,10 @@ pub async fn observe(State(app): State<Arc<App>>, mut request: Request, next: Ne
     let path = request.uri().path().to_owned();
     let route = request.extensions().get::<MatchedPath>().map_or("none".to_owned(), |path| path.as_str().to_owned());
     request.extensions_mut().insert(RequestId(id.clone()));
+    if !matches!(method, Method::GET | Method::HEAD) {
+        // The compression refuses a coding only when the answer is there: nothing may have been written then.
+        request.headers_mut().remove(header::ACCEPT_ENCODING);
+    }
 
     // What is logged on the way carries the id too.
     let span = tracing::info_span!("request", request_id = id, trace_id = trace_id(&request));
@@ -80,6 +84,7 @@ fn finish_problem(response: &mut Response, id: &str) -> Option<Code> {
         None if response.status() == StatusCode::NOT_FOUND => {
             Problem::new(Code::RouteNotFound, "no route has this path; /docs lists them")
         }
+        // Said by the compression, of an answer to GET or HEAD.
         None if response.status() == StatusCode::NOT_ACCEPTABLE => {
             Problem::new(Code::NotAcceptable, "Accept-Encoding forbids every coding, and identity too")
         }

@@ -316,6 +316,16 @@ impl From<StoreError> for Refusal {
 impl From<StoreError> for Box<Problem> {
     fn from(error: StoreError) -> Self {
         let (code, detail) = match &error {
+            StoreError::EpochChanged { epoch, kept } => {
+                let detail = format!(
+                    "the log is in epoch {epoch}, and up to position {kept} it is what it was: what followed may be lost"
+                );
+                return Problem::new(Code::EpochChanged, detail).with("rewind_to", kept).with("epoch", epoch);
+            }
+            StoreError::Behind(head) => {
+                let detail = format!("the database that answers is at position {head}, and was further before");
+                return Problem::new(Code::ReplicaBehind, detail).with("head", head);
+            }
             StoreError::Overloaded => (Code::Overloaded, "too many appends are waiting; nothing was written"),
             StoreError::ShuttingDown => {
                 (Code::ShuttingDown, "this process takes no more requests; nothing was written")
@@ -332,7 +342,11 @@ impl From<StoreError> for Box<Problem> {
         match &error {
             StoreError::Internal(error) => tracing::error!(%error, "unexpected error of the database"),
             StoreError::Unavailable(error) => tracing::warn!(%error, "the database is not available"),
-            StoreError::Overloaded | StoreError::ShuttingDown | StoreError::OutcomeUnknown => {}
+            StoreError::Overloaded
+            | StoreError::ShuttingDown
+            | StoreError::OutcomeUnknown
+            | StoreError::EpochChanged { .. }
+            | StoreError::Behind(_) => {}
         }
         Problem::new(code, detail)
     }
@@ -366,6 +380,10 @@ pub struct ProblemSchema {
     current_position: Option<u64>,
     /// Up to here the log is still the one that was read (`epoch_changed`).
     rewind_to: Option<u64>,
+    /// The epoch of the log (`epoch_changed`).
+    epoch: Option<u64>,
+    /// Where the log stands (`position_beyond_head`, `replica_behind`).
+    head: Option<u64>,
     /// Ids that were written before (`event_id_reused`, `event_partly_known`).
     known_event_ids: Option<Vec<String>>,
 }

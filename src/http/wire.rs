@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Datelike, SecondsFormat, Utc};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -12,6 +12,13 @@ use crate::store::StoredEvent;
 /// RFC 3339 in UTC with six digits: sorts as text.
 pub fn time(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Micros, true)
+}
+
+/// A time of RFC 3339, of the years 1 to 9998: whatever it is rounded to can be written again.
+pub fn parse_time(text: &str) -> Option<DateTime<Utc>> {
+    let time = DateTime::parse_from_rfc3339(text).ok()?.to_utc();
+    let written_so = text.as_bytes().get(10).is_some_and(|byte| matches!(byte, b'T' | b't'));
+    (written_so && (1..=9998).contains(&time.year())).then_some(time)
 }
 
 /// Appends one event as a JSON object.

@@ -62,27 +62,36 @@ impl Connector {
 
     /// A connection as the login itself: for migrations, months, import.
     pub(super) async fn owner(&self) -> Result<PgConnection, sqlx::Error> {
-        match tokio::time::timeout(self.timeout, PgConnection::connect_with(&self.options)).await {
-            Ok(connected) => connected,
-            Err(_) => Err(timed_out("connecting to PostgreSQL took too long")),
-        }
+        self.in_time(PgConnection::connect_with(&self.options)).await
+    }
+
+    /// A server that accepts and then says nothing is one that is away.
+    async fn in_time<T>(&self, connect: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+        let connected = tokio::time::timeout(self.timeout, connect).await;
+        connected.unwrap_or_else(|_| Err(timed_out("connecting to PostgreSQL took too long")))
     }
 
     /// The connection that appends.
     pub(super) async fn writer(&self, role: Option<&'static str>) -> Result<PgConnection, sqlx::Error> {
-        let mut connection = self.owner().await?;
-        connection.execute(WRITER_SETTINGS).await?;
-        take_role(&mut connection, role).await?;
-        epochs::keep(&mut connection).await?;
-        Ok(connection)
+        self.in_time(async {
+            let mut connection = self.owner().await?;
+            connection.execute(WRITER_SETTINGS).await?;
+            take_role(&mut connection, role).await?;
+            epochs::keep(&mut connection).await?;
+            Ok(connection)
+        })
+        .await
     }
 
     /// The connection that follows the log.
     pub(super) async fn tailer(&self, role: Option<&'static str>) -> Result<PgConnection, sqlx::Error> {
-        let mut connection = self.owner().await?;
-        connection.execute(READ_SETTINGS).await?;
-        take_role(&mut connection, role).await?;
-        Ok(connection)
+        self.in_time(async {
+            let mut connection = self.owner().await?;
+            connection.execute(READ_SETTINGS).await?;
+            take_role(&mut connection, role).await?;
+            Ok(connection)
+        })
+        .await
     }
 
     /// The pool for reads; connects when it is first used.

@@ -4,6 +4,9 @@ use std::sync::Arc;
 
 use sqlx::error::DatabaseError;
 
+use crate::domain::cursor::Epoch;
+use crate::domain::event::Position;
+
 /// Why the store could not do what it was asked.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
@@ -16,6 +19,12 @@ pub enum StoreError {
     /// PostgreSQL cannot be reached, or cannot answer now. Nothing was written.
     #[error("the database is not available: {0}")]
     Unavailable(Arc<sqlx::Error>),
+    /// The log has changed behind where the reader stands: up to `kept` it is the same.
+    #[error("the log is in epoch {epoch}: it is the same up to position {kept} only")]
+    EpochChanged { epoch: Epoch, kept: Position },
+    /// The log is shorter than it was: it is another database that answers.
+    #[error("the database that answers is at position {0} only")]
+    Behind(Position),
     /// The append was sent and its answer never came: it is written, or it is not.
     #[error("the connection broke before the answer came")]
     OutcomeUnknown,

@@ -8,7 +8,7 @@ use sqlx::postgres::PgConnection;
 
 use super::connect::timed_out;
 use super::error::StoreError;
-use super::log::{self, LogHead, LogScan};
+use super::log::{LogHead, LogScan};
 use super::{Store, StoredEvent};
 use crate::domain::event::Position;
 
@@ -28,11 +28,9 @@ impl Follower {
 
     /// Where the log stands.
     pub async fn head(&mut self) -> Result<LogHead, StoreError> {
-        let open_from = self.store.catalogue().open_from;
-        let head = tokio::time::timeout(LOOK_TIMEOUT, log::head(&mut self.connection, open_from)).await;
-        let head = head.unwrap_or_else(|_| Err(timed_out("looking for the head of the log took too long")))?;
-        self.store.saw_position(Some(head.global_position));
-        Ok(head)
+        let current = tokio::time::timeout(LOOK_TIMEOUT, self.store.current(&mut self.connection)).await;
+        let current = current.unwrap_or_else(|_| Err(timed_out("looking for the head took too long").into()));
+        Ok(current?.1)
     }
 
     /// Reads on, up to the head; see [`Store::read_log`].

@@ -7,10 +7,12 @@
 //! filter best, and then fetches them. A window that costs little is followed by a larger one. The read ends when its time
 //! is up, and says how far it has looked: nobody waits for a scan of everything.
 //!
-//! Every step reads the head first and then only up to it, on one connection: so the epoch that it tells is that of the
-//! events which it hands out.
+//! Every step reads the head first and then only up to it, on one connection. If the epoch is no longer the one in which
+//! the reader stands, it asks on the same connection whether the reader may go on: a step either continues what was read
+//! before, or fails with [`StoreError::EpochChanged`].
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -20,8 +22,8 @@ use sqlx::postgres::PgConnection;
 use super::error::StoreError;
 use super::months::Catalogue;
 use super::read::Pace;
-use super::{BEGINNING_OF_TIME, Store, StoredEvent};
-use crate::domain::cursor::Epoch;
+use super::{BEGINNING_OF_TIME, Store, StoredEvent, epochs};
+use crate::domain::cursor::{Cursor, Epoch};
 use crate::domain::event::Position;
 use crate::domain::filter::EventFilter;
 
@@ -38,7 +40,7 @@ const POSITION_BEFORE: &str = include_str!("sql/position_before.sql");
 /// one of half the size.
 const WINDOW_CHEAP: Duration = Duration::from_millis(15);
 const WINDOW_DEAR: Duration = Duration::from_millis(60);
-const WINDOW_MAX: Position = 1 << 40;
+const WINDOW_MAX: Position = 1 << 20;
 
 /// Where the log stands, as one snapshot of the database sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +72,8 @@ impl Default for ScanLimits {
 pub struct LogScan {
     filter: EventFilter,
     limits: ScanLimits,
+    /// The epoch in which `after` is meant; `None` until the first step, if the reader did not say.
+    epoch: Option<Epoch>,
     /// Everything up to here was looked at.
     after: Position,
     /// Nothing before this time can still come, since times never go backwards along the log.
@@ -88,10 +92,11 @@ struct Part {
 }
 
 impl LogScan {
-    /// A read of the events after a position that match a filter.
-    pub fn new(filter: EventFilter, after: Position, limits: ScanLimits) -> Self {
+    /// A read of the events after a cursor that match a filter.
+    pub fn new(filter: EventFilter, after: Cursor, limits: ScanLimits) -> Self {
+        let Cursor { epoch, position } = after;
         let window = limits.first_window;
-        Self { filter, limits, after, earliest: BEGINNING_OF_TIME, window, pace: Pace::default() }
+        Self { filter, limits, epoch, after: position, earliest: BEGINNING_OF_TIME, window, pace: Pace::default() }
     }
 
     /// Everything up to this position was looked at.
@@ -99,9 +104,15 @@ impl LogScan {
         self.after
     }
 
-    /// Goes on after a position up to which somebody else has looked; never back.
-    pub fn moved_to(&mut self, position: Position) {
-        self.after = self.after.max(position);
+    /// Where it stands, as a cursor.
+    pub fn cursor(&self) -> Cursor {
+        Cursor { epoch: self.epoch, position: self.after }
+    }
+
+    /// Goes on after a cursor up to which somebody else has looked; never back.
+    pub fn moved_to(&mut self, cursor: Cursor) {
+        self.after = self.after.max(cursor.position);
+        self.epoch = cursor.epoch;
     }
 
     /// What comes next: the rest of a closed month, or of the open ones.
@@ -130,9 +141,29 @@ impl LogScan {
 impl Store {
     /// Where the log stands.
     pub async fn log_head(&self) -> Result<LogHead, StoreError> {
-        let head = head(&mut *self.acquire().await?, self.catalogue().open_from).await?;
-        self.saw_position(Some(head.global_position));
+        Ok(self.current(&mut *self.acquire().await?).await?.1)
+    }
+
+    /// Where the log stands, if a cursor still leads on from where it is.
+    pub async fn log_head_for(&self, cursor: Cursor) -> Result<LogHead, StoreError> {
+        let mut connection = self.acquire().await?;
+        let (_, head) = self.current(&mut connection).await?;
+        check_epoch(&mut connection, cursor, &head).await?;
         Ok(head)
+    }
+
+    /// The months as they are in the epoch of the head, and the head.
+    pub(super) async fn current(&self, connection: &mut PgConnection) -> Result<(Arc<Catalogue>, LogHead), StoreError> {
+        let mut catalogue = self.catalogue();
+        let mut head = head(connection, catalogue.open_from).await?;
+        if !catalogue.is_of(&head) {
+            // The log may have gone back behind months that were closed: what was known of them is void.
+            self.learn_months(connection).await?;
+            catalogue = self.catalogue();
+            head = self::head(connection, catalogue.open_from).await?;
+        }
+        self.saw_position(Some(head.global_position));
+        Ok((catalogue, head))
     }
 
     /// One step of a read: hands events to `take`, in order, at most `limit`, none beyond `to` nor beyond the head, until
@@ -157,9 +188,9 @@ impl Store {
         limit: usize,
         mut take: impl FnMut(&StoredEvent<'_>) -> ControlFlow<()>,
     ) -> Result<LogHead, StoreError> {
-        let catalogue = self.catalogue();
-        let head = head(connection, catalogue.open_from).await?;
-        self.saw_position(Some(head.global_position));
+        let (catalogue, head) = self.current(connection).await?;
+        check_epoch(connection, scan.cursor(), &head).await?;
+        scan.epoch = Some(head.epoch);
         let Some(head_time) = head.occurred_at else { return Ok(head) };
         let end = to.min(head.global_position);
         let started = Instant::now();
@@ -178,6 +209,17 @@ impl Store {
             }
         }
         Ok(head)
+    }
+}
+
+/// Fails if the epoch has changed since, and with it what the cursor has seen.
+async fn check_epoch(connection: &mut PgConnection, cursor: Cursor, head: &LogHead) -> Result<(), StoreError> {
+    let Some(epoch) = cursor.epoch.filter(|epoch| *epoch != head.epoch) else { return Ok(()) };
+    // Nobody here knows where an epoch of another history has parted from this one.
+    let kept = if epoch > head.epoch { Some(0) } else { epochs::kept(connection, epoch).await? };
+    match kept.filter(|kept| *kept < cursor.position) {
+        Some(kept) => Err(StoreError::EpochChanged { epoch: head.epoch, kept }),
+        None => Ok(()),
     }
 }
 

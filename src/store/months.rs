@@ -12,7 +12,9 @@ use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor};
 
 use super::error::StoreError;
-use super::{BEGINNING_OF_TIME, Store, log};
+use super::log::LogHead;
+use super::{BEGINNING_OF_TIME, Store, epochs, log};
+use crate::domain::cursor::Epoch;
 use crate::domain::event::Position;
 
 /// Months kept ahead of the log.
@@ -35,10 +37,12 @@ pub(super) struct ClosedMonth {
     pub(super) last_position: Position,
 }
 
-/// What a process knows of the months. It may lag behind, which does no harm: an open month that was closed since is read
-/// as what it was.
+/// What a process knows of the months. Within an epoch it may lag behind, which does no harm: an open month that was
+/// closed since is read as what it was.
 #[derive(Debug, Clone)]
 pub(super) struct Catalogue {
+    /// 0: nothing is known.
+    epoch: Epoch,
     /// Start of the oldest month that is not rolled up.
     pub(super) open_from: DateTime<Utc>,
     /// Those that are, and have events, oldest first.
@@ -47,7 +51,13 @@ pub(super) struct Catalogue {
 
 impl Catalogue {
     pub(super) fn unknown() -> Self {
-        Self { open_from: BEGINNING_OF_TIME, closed: Vec::new() }
+        Self { epoch: 0, open_from: BEGINNING_OF_TIME, closed: Vec::new() }
+    }
+
+    /// Whether it is of the log that stands there: of its epoch, and not of a longer one.
+    pub(super) fn is_of(&self, head: &LogHead) -> bool {
+        let last_closed = self.closed.last().map_or(0, |month| month.last_position);
+        self.epoch == head.epoch && head.global_position >= last_closed
     }
 
     /// The closed month that the event after `position` is in; `None` if it is in an open one.
@@ -55,11 +65,12 @@ impl Catalogue {
         self.closed.get(self.closed.partition_point(|month| month.last_position <= position))
     }
 
-    /// `None` while the log is empty: only then can an older month still come, by an import. That is why an event is
+    /// While the log is empty an older month can still come, by an import: no month counts then. That is why an event is
     /// looked for before the months are.
-    async fn read(connection: &mut PgConnection) -> Result<Option<Self>, sqlx::Error> {
-        if log::head(connection, BEGINNING_OF_TIME).await?.global_position == 0 {
-            return Ok(None);
+    async fn read(connection: &mut PgConnection) -> Result<Self, sqlx::Error> {
+        let head = log::head(connection, BEGINNING_OF_TIME).await?;
+        if head.global_position == 0 {
+            return Ok(Self { epoch: head.epoch, ..Self::unknown() });
         }
         let open_from = open_from(connection).await?;
         let rows: Vec<(DateTime<Utc>, DateTime<Utc>, Position)> =
@@ -67,7 +78,7 @@ impl Catalogue {
         let month = |(starts_at, ends_at, last_position)| ClosedMonth { starts_at, ends_at, last_position };
         // One that was closed between the two statements is still open for us.
         let closed = rows.into_iter().map(month).filter(|month| month.ends_at <= open_from).collect();
-        Ok(Some(Self { open_from, closed }))
+        Ok(Self { epoch: head.epoch, open_from, closed })
     }
 }
 
@@ -75,6 +86,13 @@ impl Store {
     /// One pass of the maintenance task: makes months ahead, rolls up those that are over.
     pub async fn keep_months(&self) -> Result<(), StoreError> {
         let mut connection = self.connector.owner().await?;
+        // Before anything is served: whoever comes with a cursor of before is told.
+        epochs::keep(&mut connection).await?;
+        if !epochs::is_told(&mut connection).await? {
+            tracing::warn!(
+                "PostgreSQL does not tell its timeline: after a failover or a restore, begin an epoch by hand (annals epoch)"
+            );
+        }
         create_missing(&mut connection, self.clock.set_to()).await?;
         roll_up(&mut connection).await?;
         self.learn_months(&mut connection).await?;
@@ -84,9 +102,8 @@ impl Store {
 
     /// Reads the catalogue.
     pub(super) async fn learn_months(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        if let Some(catalogue) = Catalogue::read(connection).await? {
-            *self.catalogue.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalogue);
-        }
+        let catalogue = Catalogue::read(connection).await?;
+        *self.catalogue.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalogue);
         Ok(())
     }
 }

@@ -65,13 +65,6 @@ impl Default for FeedLimits {
     }
 }
 
-/// How far the tailer has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Tail {
-    epoch: Epoch,
-    position: Position,
-}
-
 /// As many follow the log as may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{limit} subscribers follow the log already")]
@@ -85,7 +78,8 @@ pub struct Feed {
     limits: FeedLimits,
     encode: Encode,
     ring: RwLock<Ring>,
-    tail: watch::Sender<Tail>,
+    /// How far the tailer has come.
+    tail: watch::Sender<Position>,
     /// Somebody began to follow: the tailer has to hurry.
     wanted: Notify,
     streams: AtomicUsize,
@@ -102,7 +96,7 @@ impl Feed {
             limits,
             encode,
             ring: RwLock::new(Ring::new(limits.ring_events, limits.ring_bytes)),
-            tail: watch::Sender::new(Tail { epoch: 0, position: 0 }),
+            tail: watch::Sender::new(0),
             wanted: Notify::new(),
             streams: AtomicUsize::new(0),
             long_polls: AtomicUsize::new(0),
@@ -122,31 +116,57 @@ impl Feed {
 
     /// How far the subscription that is furthest behind is behind the tailer, in events.
     pub fn lag(&self) -> Position {
-        let tail = self.tail.borrow().position;
+        let tail = *self.tail.borrow();
         let mut positions = self.positions.lock().unwrap_or_else(PoisonError::into_inner);
         positions.retain(|position| position.strong_count() > 0);
         let behind = |position: &Weak<AtomicI64>| Some(tail - position.upgrade()?.load(Ordering::Relaxed));
         positions.iter().filter_map(behind).max().unwrap_or(0).max(0)
     }
 
-    /// Waits until the log has an event after `position`, or the time is up, or the process shuts down; whether it has.
-    pub async fn wait_for_news(
-        self: &Arc<Self>,
-        position: Position,
-        until: Instant,
-    ) -> Result<bool, TooManySubscribers> {
-        let _seat = Seat::take(self, |feed| &feed.long_polls)?;
-        let mut tail = self.tail.subscribe();
-        let beyond = tail.wait_for(|tail| tail.position > position);
-        Ok(tokio::select! {
-            found = beyond => found.is_ok(),
-            () = tokio::time::sleep_until(until) => false,
-            () = self.closing.cancelled() => false,
-        })
+    /// A place for a long poll.
+    pub fn long_poll(self: &Arc<Self>) -> Result<LongPoll, TooManySubscribers> {
+        Ok(LongPoll { seat: Seat::take(self, |feed| &feed.long_polls)?, pause: LOOK_PAUSE })
+    }
+
+    /// The tailer stands there, with nothing behind it in the ring.
+    fn stand_at(&self, epoch: Epoch, position: Position) {
+        self.ring.write().unwrap_or_else(PoisonError::into_inner).restart(epoch, position);
+        self.tail.send_replace(position);
     }
 
     fn ring(&self) -> std::sync::RwLockReadGuard<'_, Ring> {
         self.ring.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request that waits for what is new.
+pub struct LongPoll {
+    seat: Seat,
+    /// Whoever looks and finds nothing for itself looks again after this pause; it is doubled each time.
+    pause: Duration,
+}
+
+const LOOK_PAUSE: Duration = Duration::from_millis(10);
+const LOOK_PAUSE_MAX: Duration = Duration::from_millis(250);
+
+impl LongPoll {
+    /// Waits until the log has an event after `position`, or the time is up, or the process shuts down; whether it is worth
+    /// while to look.
+    pub async fn wait(&mut self, position: Position, until: Instant) -> bool {
+        let feed = &self.seat.feed;
+        let mut tail = feed.tail.subscribe();
+        let found = tokio::select! {
+            found = tail.wait_for(|tail| *tail > position) => found.is_ok(),
+            () = tokio::time::sleep_until(until) => false,
+            () = feed.closing.cancelled() => false,
+        };
+        found
+    }
+
+    /// The news were not for this one: lets some time pass before the next look.
+    pub async fn rest(&mut self, until: Instant) {
+        tokio::time::sleep_until(until.min(Instant::now() + self.pause)).await;
+        self.pause = (self.pause * 2).min(LOOK_PAUSE_MAX);
     }
 }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use crate::domain::cursor::Epoch;
+use crate::domain::cursor::{Cursor, Epoch};
 use crate::domain::event::Position;
 use crate::domain::filter::EventFacts;
 use crate::domain::version::Version;
@@ -78,12 +78,13 @@ impl Ring {
         Self { epoch: 0, from: 0, to: 0, events: VecDeque::new(), bytes: 0, events_max, bytes_max }
     }
 
-    pub(super) fn epoch(&self) -> Epoch {
-        self.epoch
+    pub(super) fn has_begun(&self) -> bool {
+        self.epoch > 0
     }
 
-    pub(super) fn to(&self) -> Position {
-        self.to
+    /// Where it ends.
+    pub(super) fn cursor(&self) -> Cursor {
+        Cursor { epoch: Some(self.epoch), position: self.to }
     }
 
     /// Begins anew, empty, after a position.
@@ -182,7 +183,7 @@ mod tests {
         assert_eq!(positions(&ring, 11, 11), Some((vec![12, 13], 13)));
         assert_eq!(positions(&ring, 13, 1), Some((vec![14], 15)));
         ring.restart(2, 12);
-        assert_eq!((positions(&ring, 12, 100), ring.epoch()), (Some((vec![], 12)), 2));
+        assert_eq!((positions(&ring, 12, 100), ring.cursor().epoch), (Some((vec![], 12)), Some(2)));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::ring::Found;
-use super::{Feed, Seat, Tail, TooManySubscribers};
+use super::{Feed, Seat, TooManySubscribers};
 use crate::domain::cursor::{Cursor, Epoch};
 use crate::domain::event::Position;
 use crate::domain::filter::EventFilter;
@@ -22,7 +22,7 @@ use crate::store::log::{LogHead, LogScan};
 use crate::store::read::{Direction, Pace, VersionRange};
 
 /// What a batch holds at most, about; a slow subscriber holds one.
-const BATCH_BYTES: usize = 256 * 1024;
+const BATCH_BYTES: usize = 64 * 1024;
 /// Between two tries while the database is away.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
 
@@ -69,8 +69,10 @@ pub struct Subscription {
     epoch: Epoch,
     /// Everything up to here was handed out.
     position: Position,
+    /// The highest position that was handed out: beyond `position` while a stream is being caught up with.
+    highest: Position,
     told: Arc<AtomicI64>,
-    tail: watch::Receiver<Tail>,
+    tail: watch::Receiver<Position>,
     _seat: Seat,
 }
 
@@ -87,7 +89,8 @@ impl Feed {
         let seat = Seat::take(self, |feed| &feed.streams)?;
         let (source, filter, position) = match origin {
             Origin::Log { filter, after } => {
-                (Source::Log(LogScan::new(filter.clone(), after, self.limits.scan)), filter, after)
+                let cursor = Cursor { epoch: Some(head.epoch), position: after };
+                (Source::Log(LogScan::new(filter.clone(), cursor, self.limits.scan)), filter, after)
             }
             Origin::Stream { stream, from } => {
                 let filter = EventFilter {
@@ -99,10 +102,15 @@ impl Feed {
                 (Source::Stream { stream, next: from }, filter, -1)
             }
         };
-        let told = Arc::new(AtomicI64::new(position.max(0)));
-        self.positions.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&told));
-        let tail = self.tail.subscribe();
-        Ok(Subscription { feed: self.clone(), source, filter, epoch: head.epoch, position, told, tail, _seat: seat })
+        // How far a stream is behind is not known before it has caught up.
+        let told = Arc::new(AtomicI64::new(if position < 0 { head.global_position } else { position }));
+        let mut positions = self.positions.lock().unwrap_or_else(PoisonError::into_inner);
+        positions.retain(|position| position.strong_count() > 0);
+        positions.push(Arc::downgrade(&told));
+        drop(positions);
+        let (epoch, tail) = (head.epoch, self.tail.subscribe());
+        let highest = position;
+        Ok(Subscription { feed: self.clone(), source, filter, epoch, position, highest, told, tail, _seat: seat })
     }
 }
 
@@ -111,8 +119,10 @@ enum Step {
     Delivered(Delivery),
     /// There is nothing new.
     UpToDate,
-    /// Something has changed that makes another look worth while.
+    /// Something has changed that makes another look worth while, now.
     Again,
+    /// The same, after a pause.
+    Rest,
 }
 
 impl Subscription {
@@ -121,25 +131,33 @@ impl Subscription {
     /// While the database is away it waits, too: who follows goes on where it stands when the database is back.
     pub async fn next(&mut self, until: Instant) -> Result<Delivery, StoreError> {
         let closing = self.feed.closing.clone();
-        while !closing.is_cancelled() {
+        loop {
             self.tail.mark_unchanged();
-            let wait_at_most = match self.step().await {
+            // A step may be dropped at any await: nothing is noted before it is complete.
+            let step = tokio::select! {
+                biased;
+                () = closing.cancelled() => return Ok(Delivery::Ended),
+                step = self.step() => step,
+                () = tokio::time::sleep_until(until) => return Ok(Delivery::Nothing),
+            };
+            let wait_at_most = match step {
                 Ok(Step::Delivered(delivery)) => return Ok(delivery),
                 Ok(Step::Again) => continue,
                 Ok(Step::UpToDate) => until,
-                Err(StoreError::Unavailable(_)) => until.min(Instant::now() + RETRY_PAUSE),
+                // Those who were beyond the point of change: their next request is told where to go on.
+                Err(StoreError::EpochChanged { .. }) => return Ok(Delivery::Ended),
+                Ok(Step::Rest) | Err(StoreError::Unavailable(_)) => until.min(Instant::now() + RETRY_PAUSE),
                 Err(error) => return Err(error),
             };
             tokio::select! {
                 changed = self.tail.changed() => changed.map_err(|_| StoreError::ShuttingDown)?,
                 () = tokio::time::sleep_until(wait_at_most) => {}
-                () = closing.cancelled() => {}
+                () = closing.cancelled() => return Ok(Delivery::Ended),
             }
             if Instant::now() >= until {
                 return Ok(Delivery::Nothing);
             }
         }
-        Ok(Delivery::Ended)
     }
 
     async fn step(&mut self) -> Result<Step, StoreError> {
@@ -148,13 +166,11 @@ impl Subscription {
             Found::NotBegun => Ok(Step::UpToDate),
             // The tailer has not noticed yet what this subscriber was told at its beginning.
             Found::Events { epoch, .. } if epoch < self.epoch => Ok(Step::UpToDate),
-            Found::Events { epoch, .. } if epoch > self.epoch => Ok(match self.leads_into(epoch).await? {
-                true => {
-                    self.epoch = epoch;
-                    Step::Again
-                }
-                false => Step::Delivered(Delivery::Ended),
-            }),
+            Found::Events { epoch, .. } if epoch > self.epoch => {
+                let known = self.epoch;
+                self.epoch = self.feed.store.log_head_for(self.cursor()).await?.epoch;
+                Ok(if self.epoch > known { Step::Again } else { Step::Rest })
+            }
             Found::Events { to, .. } if to == self.position => Ok(Step::UpToDate),
             Found::Events { epoch, events, to } => {
                 let first = if let Source::Stream { next, .. } = self.source { next } else { 1 };
@@ -190,13 +206,13 @@ impl Subscription {
         let mut source = self.source.clone();
         let (head, position) = match &mut source {
             Source::Log(scan) => {
-                scan.moved_to(self.position);
+                scan.moved_to(self.cursor());
                 let head = store.read_log(scan, Position::MAX, usize::MAX, take).await?;
                 (head, scan.after())
             }
             Source::Stream { stream, next } => {
                 // The head of the log first: up to it, the stream's head knows every version.
-                let log_head = store.log_head().await?;
+                let log_head = store.log_head_for(self.cursor()).await?;
                 let left = match store.stream_head(stream).await? {
                     None => None,
                     Some(head) => {
@@ -212,11 +228,7 @@ impl Subscription {
         let nothing_new = events.is_empty() && position == self.position;
         if head.epoch < self.epoch || nothing_new {
             // The database that was asked is behind the one that the tailer follows.
-            tokio::time::sleep(RETRY_PAUSE).await;
-            return Ok(Step::Again);
-        }
-        if head.epoch > self.epoch && !self.leads_into(head.epoch).await? {
-            return Ok(Step::Delivered(Delivery::Ended));
+            return Ok(Step::Rest);
         }
         self.source = source;
         Ok(Step::Delivered(self.hand_out(head.epoch, events, position)))
@@ -226,15 +238,16 @@ impl Subscription {
         if let (Source::Stream { next, .. }, Some(last)) = (&mut self.source, events.last()) {
             *next = last.version + 1;
         }
+        self.highest = events.last().map_or(position, |last| last.global_position.max(position)).max(self.highest);
         (self.epoch, self.position) = (epoch, position);
-        self.told.store(position, Ordering::Relaxed);
+        if position >= 0 {
+            self.told.store(position, Ordering::Relaxed);
+        }
         Delivery::Batch(Batch { epoch, events, position: position.max(0) })
     }
 
-    /// Whether what was handed out is still part of the log in another epoch.
-    async fn leads_into(&self, epoch: Epoch) -> Result<bool, StoreError> {
-        debug_assert_ne!(epoch, self.epoch);
-        let cursor = Cursor { epoch: Some(self.epoch), position: self.position };
-        Ok(self.feed.store.rewind_to(cursor).await?.is_none())
+    /// What was handed out, for the question whether it is still part of the log.
+    fn cursor(&self) -> Cursor {
+        Cursor { epoch: Some(self.epoch), position: self.highest.max(0) }
     }
 }

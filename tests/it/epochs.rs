@@ -1,8 +1,8 @@
 //! Epochs: a log that may have lost its end says so to every cursor that leads beyond.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::support::{TestApp, Wanted};
+use crate::support::{TestApp, Wanted, at, within_a_minute};
 
 async fn with_events(count: usize) -> TestApp {
     let app = TestApp::start().await;
@@ -10,46 +10,73 @@ async fn with_events(count: usize) -> TestApp {
     app
 }
 
+/// Begins an epoch after the last event; its number.
+async fn begin(app: &TestApp) -> i32 {
+    app.app.store.begin_epoch("a test").await.expect("it begins")
+}
+
+/// Cuts the log, as a failover to a standby that had not got its end does: the events after a position are gone, and a new
+/// epoch begins there.
+async fn cut(app: &TestApp, last: i64) -> i64 {
+    let mut session = app.database.session().await;
+    let months = session.texts("SELECT name FROM partitions ORDER BY starts_at").await;
+    session.run("BEGIN").await;
+    for table in months.iter().map(String::as_str).chain(["event_ids"]) {
+        session.run(&format!("ALTER TABLE {table} DISABLE TRIGGER USER")).await;
+        session.run(&format!("DELETE FROM {table} WHERE global_position > {last}")).await;
+        session.run(&format!("ALTER TABLE {table} ENABLE TRIGGER USER")).await;
+    }
+    session
+        .run(&format!("UPDATE partitions SET rolled_up_at = NULL, last_position = NULL WHERE last_position >= {last}"))
+        .await;
+    session.run("UPDATE streams SET version = 0, last_occurred_at = NULL").await;
+    let epoch = session.number("SELECT begin_epoch('the end was lost')::bigint").await;
+    session.run("COMMIT").await;
+    epoch
+}
+
 #[tokio::test]
 async fn a_cursor_of_an_older_epoch_is_good_up_to_the_point_of_change() {
     let app = with_events(10).await;
-    assert_eq!(app.app.store.begin_epoch("a restore").await.expect("it begins"), 2);
+    let second = begin(&app).await;
+    assert!(second > 100_000_000, "a number that no other copy of the log gives out: {second}");
     app.append("/streams/Order/1", &["After"]).await;
     let page = app.get("/events?after=1:10").send().await.expect_status(200).json();
-    assert_eq!((&page["epoch"], &page["events"][0]["global_position"]), (&json!(2), &json!(11)));
-    assert_eq!(page["next"], "/events?after=2:11");
+    assert_eq!((&page["epoch"], &page["events"][0]["global_position"]), (&json!(second), &json!(11)));
+    assert_eq!(page["next"], format!("/events?after={second}:11"));
     for accept in
         ["application/json", "application/x-ndjson", "text/event-stream", "application/cloudevents-batch+json"]
     {
         let refused = app.get("/events?after=1:11").header("accept", accept).send().await;
         let refused = refused.expect_problem(409, "epoch_changed");
-        assert_eq!((&refused["rewind_to"], &refused["epoch"]), (&json!(10), &json!(2)));
+        assert_eq!((&refused["rewind_to"], &refused["epoch"]), (&json!(10), &json!(second)));
     }
-    // Who does not say an epoch takes the risk; who says one that is not known is told so.
+    // Who does not say an epoch takes the risk; nothing is known of one that is of another history.
     app.get("/events?after=11").send().await.expect_status(200);
-    app.get("/events?after=3:1").send().await.expect_invalid("parameter", "after");
-    // A third one begins further back than the second: what counts is the earliest change since.
-    app.app.store.begin_epoch("another").await.expect("it begins");
+    let unknown = app.get("/events?after=2000000000:5").send().await.expect_problem(409, "epoch_changed");
+    assert_eq!(unknown["rewind_to"], 0);
+    // What counts is the earliest change since.
+    let third = begin(&app).await;
+    assert!(third > second);
     app.get("/events?after=1:11").send().await.expect_problem(409, "epoch_changed");
-    app.get("/events?after=2:11").send().await.expect_status(200);
-    app.get("/events?after=2:12").send().await.expect_problem(409, "epoch_changed");
+    app.get(&format!("/events?after={second}:11")).send().await.expect_status(200);
+    app.get(&format!("/events?after={second}:12")).send().await.expect_problem(409, "epoch_changed");
 }
 
 #[tokio::test]
-async fn another_timeline_or_cluster_begins_an_epoch_before_the_first_append() {
+async fn another_timeline_cluster_or_table_begins_an_epoch_before_anything_is_served() {
     let app = with_events(5).await;
-    assert_eq!(app.get("/events?after=head").send().await.json()["epoch"], 1);
     let mut session = app.database.session().await;
     // As a standby that was promoted, or a restored dump, finds the table: the last epoch is of another origin.
-    session.run("UPDATE epochs SET origin = '1/00000001'").await;
+    session.run("UPDATE epochs SET origin = '1/00000001/1'").await;
     let second = TestApp::start_on(app.database.clone(), Wanted::default()).await;
+    second.get("/events?after=1:6").send().await.expect_problem(409, "epoch_changed");
     second.append("/streams/Order/1", &["OnTheNewTimeline"]).await;
     let page = second.get("/events?after=1:5").send().await.expect_status(200).json();
-    assert_eq!((&page["epoch"], &page["events"][0]["global_position"]), (&json!(2), &json!(6)));
-    second.get("/events?after=1:6").send().await.expect_problem(409, "epoch_changed");
-    let reason = session.texts("SELECT reason FROM epochs WHERE epoch = 2").await;
-    assert!(reason[0].starts_with("the log has moved from 1/00000001 to "), "{reason:?}");
-    // The next connection finds nothing to do.
+    assert_eq!(page["events"][0]["global_position"], 6);
+    let reason = session.texts("SELECT reason FROM epochs ORDER BY epoch DESC LIMIT 1").await;
+    assert!(reason[0].starts_with("the log has moved from 1/00000001/1 to "), "{reason:?}");
+    // The next process finds nothing to do.
     let third = TestApp::start_on(app.database.clone(), Wanted::default()).await;
     third.append("/streams/Order/1", &["E"]).await;
     assert_eq!(session.number("SELECT count(*) FROM epochs").await, 2);
@@ -61,17 +88,89 @@ async fn who_follows_is_taken_into_a_new_epoch_or_sent_away_from_a_lost_end() {
     let mut stream = app.follow("/events?after=0").await;
     let (events, _) = stream.until("caught-up").await;
     assert_eq!(events.last().map(|event| event.id.clone()), Some("1:5".to_owned()));
-    app.app.store.begin_epoch("nothing was lost").await.expect("it begins");
+    let second = begin(&app).await;
     app.append("/streams/Order/1", &["E"]).await;
-    assert_eq!(stream.event().await.id, "2:6");
-    // The log is cut behind what was handed out: as after a failover to a standby that had not got the last event.
-    app.database.session().await.run("INSERT INTO epochs (epoch, first_position, reason) VALUES (3, 6, 'lost')").await;
-    app.append("/streams/Order/2", &["E"]).await;
+    assert_eq!(stream.event().await.id, format!("{second}:6"));
+    let third = cut(&app, 5).await;
+    app.append("/streams/Order/2", &["Other"]).await;
     while let Some(frame) = stream.frame().await {
         assert!(!frame.event.is_empty() || frame.data.is_empty(), "{frame:?}");
     }
-    let again = app.get("/events").header("accept", "text/event-stream").header("last-event-id", "2:6").send().await;
+    let last = format!("{second}:6");
+    let again = app.get("/events").header("accept", "text/event-stream").header("last-event-id", &last).send().await;
     assert_eq!(again.expect_problem(409, "epoch_changed")["rewind_to"], 5);
-    let mut rewound = app.follow("/events?after=3:5").await;
-    assert_eq!(rewound.event().await.id, "3:6");
+    let mut rewound = app.follow(&format!("/events?after={third}:5")).await;
+    assert_eq!(rewound.event().await.json()["event_type"], "Other");
+}
+
+#[tokio::test]
+async fn one_stream_that_has_lost_its_end_is_told_too() {
+    let app = with_events(20).await;
+    let mut stream = app.follow("/streams/Order/1").await;
+    stream.until("caught-up").await;
+    cut(&app, 15).await;
+    app.append("/streams/Order/2", &["E"]).await;
+    while stream.frame().await.is_some() {}
+    let again = app.get("/streams/Order/1").header("accept", "text/event-stream").header("last-event-id", "20");
+    assert_eq!(again.send().await.expect_problem(409, "epoch_changed")["rewind_to"], 15);
+}
+
+#[tokio::test]
+async fn a_cursor_is_asked_again_when_the_epoch_changes_while_it_is_in_use() {
+    let app = with_events(20).await;
+    // A long poll waits at a position that is lost in the meantime.
+    let poll = app.get("/events?after=1:20&wait=60").send();
+    let lost = async {
+        within_a_minute("it waits", async {
+            while app.app.feed.subscribers() != (0, 1) {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        cut(&app, 10).await;
+        // The process keeps what it has served as a floor: the next position is beyond.
+        app.append("/streams/Order/2", &["E"]).await;
+    };
+    let (answer, ()) = tokio::join!(poll, lost);
+    assert_eq!(answer.expect_problem(409, "epoch_changed")["rewind_to"], 10);
+}
+
+#[tokio::test]
+async fn lines_that_are_cut_break_off_and_say_so() {
+    let app = TestApp::start().await;
+    let filler = "x".repeat(8_000);
+    let many: Vec<Value> = (0..100).map(|_| json!({"event_type": "E", "event_data": filler})).collect();
+    for _ in 0..120 {
+        app.post("/streams/Order/1", &json!({ "events": many })).send().await.expect_status(201);
+    }
+    // More than sockets and buffers take on the way: the server stands in the middle of it.
+    let mut answer = app.get("/events").header("accept", "application/x-ndjson").open().await;
+    let mut text = answer.chunk().await.expect("a chunk").expect("the beginning").to_vec();
+    cut(&app, 50).await;
+    while let Some(chunk) = within_a_minute("the rest", answer.chunk()).await.expect("a chunk") {
+        text.extend_from_slice(&chunk);
+    }
+    let last = String::from_utf8(text).expect("UTF-8").lines().last().expect("a line").to_owned();
+    assert!(last.starts_with("{\"error\":") && last.contains("\"code\":\"epoch_changed\""), "{last}");
+}
+
+#[tokio::test]
+async fn what_was_known_of_the_months_is_void_in_another_epoch() {
+    let (app, clock) = TestApp::start_at("2026-03-10T00:00:00Z").await;
+    for month in 3..=6 {
+        clock.set(at(&format!("2026-{month:02}-10T00:00:00Z")));
+        app.append("/streams/Order/1", &["E"; 10]).await;
+    }
+    app.app.store.keep_months().await.expect("maintenance runs");
+    assert_eq!(app.get("/events?after=5&limit=100").send().await.json()["events"].as_array().map(Vec::len), Some(35));
+    // The log goes back behind closed months, and another process goes on, at other times.
+    cut(&app, 5).await;
+    let other_clock = annals::clock::Clock::fixed(at("2026-03-11T00:00:00Z"));
+    let other = TestApp::start_on(app.database.clone(), Wanted { clock: other_clock, ..Wanted::default() }).await;
+    other.append("/streams/Order/2", &["New"; 12]).await;
+    let page = app.get("/events?after=5&limit=100").send().await.expect_status(200).json();
+    let types: Vec<&Value> =
+        page["events"].as_array().expect("events").iter().map(|event| &event["event_type"]).collect();
+    assert_eq!(types, vec![&json!("New"); 12]);
+    assert_eq!(page["next_after"], 17);
 }

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use annals::clock::Clock;
+use annals::domain::cursor::Cursor;
 use annals::domain::filter::EventFilter;
 use annals::store::Store;
 use annals::store::log::{LogScan, ScanLimits};
@@ -53,7 +54,7 @@ async fn a_standby_shows_a_prefix_in_the_same_order() {
     });
     // Every look sees the log up to a position, and nothing is missing before it, now or later.
     let reader = async {
-        let mut scan = LogScan::new(EventFilter::default(), 0, ScanLimits::default());
+        let mut scan = LogScan::new(EventFilter::default(), Cursor { epoch: None, position: 0 }, ScanLimits::default());
         let mut seen = Vec::new();
         while (seen.len() as i64) < EVENTS {
             let read = store.read_log(&mut scan, i64::MAX, usize::MAX, |event| {
@@ -111,14 +112,16 @@ async fn a_failover_that_loses_the_end_of_the_log_is_told_to_every_cursor_beyond
     let after = answer.expect_status(201).json();
     assert_eq!((&after["version"], &after["global_position"]), (&json!(51), &json!(53)));
     let refused = answered(|| app.get("/events?after=1:52")).await.expect_problem(409, "epoch_changed");
-    assert_eq!((&refused["rewind_to"], &refused["epoch"]), (&json!(50), &json!(2)));
+    assert_eq!(refused["rewind_to"], 50);
+    let epoch = refused["epoch"].as_i64().expect("the new epoch");
+    assert!(epoch > 1);
     // Who follows is sent away, and told why when it comes back.
     while let Some(frame) = follower.frame().await {
         assert!(!frame.event.is_empty() || frame.data.is_empty(), "nothing of the new epoch is handed out: {frame:?}");
     }
     let page = answered(|| app.get("/events?after=1:50")).await.expect_status(200).json();
     assert_eq!(page["events"][0]["event_type"], "After");
-    assert_eq!(page["next"], "/events?after=2:53");
-    let reasons = standby.session().await.texts("SELECT reason FROM epochs WHERE epoch = 2").await;
-    assert!(reasons[0].ends_with("/00000002 (cluster/timeline)"), "{reasons:?}");
+    assert_eq!(page["next"], format!("/events?after={epoch}:53"));
+    let reasons = standby.session().await.texts("SELECT reason FROM epochs WHERE epoch > 1").await;
+    assert!(reasons.len() == 1 && reasons[0].contains("/00000002/"), "{reasons:?}");
 }

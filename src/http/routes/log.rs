@@ -23,7 +23,7 @@ use crate::http::middleware::RequestId;
 use crate::http::min_position;
 use crate::http::openapi::ReadProblems;
 use crate::http::path::link;
-use crate::http::problem::{Code, FieldError, Problem, ProblemSchema, Refusal};
+use crate::http::problem::{FieldError, Problem, ProblemSchema, Refusal};
 use crate::http::query::Query;
 use crate::http::representation::{
     LIMIT_DEFAULT, LineSource, PageEvents, Piece, Representation, lines, link_to_next, refuse,
@@ -33,16 +33,14 @@ use crate::http::wire;
 use crate::http::wire::{CloudEventSchema, EventSchema};
 use crate::store::error::StoreError;
 use crate::store::log::{LogHead, LogScan};
-use crate::subscriptions::Origin;
+use crate::subscriptions::{LongPoll, Origin};
 
 type Fallible<T> = Result<T, Box<Problem>>;
 
 const WAIT_SECONDS_MAX: u64 = 60;
 /// Values of one filter.
 const VALUES_MAX: usize = 100;
-/// A long poll with a filter looks at most so often at news that are not for it: the pause is doubled each time.
-const LOOK_PAUSE: Duration = Duration::from_millis(10);
-const LOOK_PAUSE_MAX: Duration = Duration::from_millis(250);
+const LINK_BYTES_MAX: usize = 2_000;
 
 /// A page of the log.
 #[derive(ToSchema)]
@@ -97,9 +95,9 @@ pub async fn read_log(
     let representation = Representation::of(&headers)?;
     let read = LogRead::of(&uri, &headers, representation)?;
     min_position::reached(&app, read.min_position).await?;
-    let head = app.store.log_head().await?;
-    let after = read.after.position(&app, &head).await?;
+    let (head, after) = read.after.resolve(&app).await?;
 
+    let cursor = Cursor { epoch: Some(head.epoch), position: after };
     let mut common = representation.headers();
     if method == Method::HEAD {
         return Ok((common, no_body()).into_response());
@@ -111,13 +109,16 @@ pub async fn read_log(
             Ok((common, body).into_response())
         }
         Representation::Lines => {
-            let scan = LogScan::new(read.filter, after, app.feed.limits().scan);
+            let scan = LogScan::new(read.filter, cursor, app.feed.limits().scan);
             let source = LogLines { app, scan, to: head.global_position };
             Ok((common, lines(source, read.limit.unwrap_or(usize::MAX), request_id)).into_response())
         }
         Representation::Page | Representation::CloudEvents => {
-            let (page, next) = write_page(&app, &read, after, representation).await?;
-            common.insert(header::LINK, link_to_next(&next));
+            let (page, next) = write_page(&app, &read, cursor, representation).await?;
+            // A batch of CloudEvents has no other cursor; the link in a page need not burst anybody's limit for headers.
+            if next.len() <= LINK_BYTES_MAX || representation == Representation::CloudEvents {
+                common.insert(header::LINK, link_to_next(&next));
+            }
             Ok((common, page).into_response())
         }
     }
@@ -189,34 +190,15 @@ impl After {
         }
     }
 
-    /// The position, if it still means what it meant to whoever was given it.
-    async fn position(self, app: &App, head: &LogHead) -> Result<Position, Refusal> {
-        let cursor = match self {
-            Self::Head => return Ok(head.global_position),
-            Self::Cursor(cursor) => cursor,
-        };
-        match cursor.epoch {
-            None => {}
-            Some(epoch) if epoch > head.epoch => {
-                let detail =
-                    format!("is of epoch {epoch}, and the log is in epoch {}: is it of another store?", head.epoch);
-                return Err(parameter("after", detail).into());
+    /// Where the log stands, and the position to begin after, if that still means what it meant to whoever was given it.
+    async fn resolve(self, app: &App) -> Result<(LogHead, Position), Refusal> {
+        Ok(match self {
+            Self::Head => {
+                let head = app.store.log_head().await?;
+                (head, head.global_position)
             }
-            Some(epoch) => {
-                if epoch < head.epoch
-                    && let Some(kept) = app.store.rewind_to(cursor).await?
-                {
-                    let detail = format!(
-                        "the log is in epoch {}, which begins after position {kept}: what epoch {epoch} had beyond it may be \
-                         lost",
-                        head.epoch
-                    );
-                    let problem = Problem::new(Code::EpochChanged, detail);
-                    return Err(problem.with("rewind_to", &kept).with("epoch", &head.epoch).into());
-                }
-            }
-        }
-        Ok(cursor.position)
+            Self::Cursor(cursor) => (app.store.log_head_for(cursor).await?, cursor.position),
+        })
     }
 }
 
@@ -269,7 +251,7 @@ fn values<T: PartialEq>(
 fn time(query: &mut Query, name: &'static str) -> Fallible<Option<DateTime<Utc>>> {
     let Some(text) = query.take(name)? else { return Ok(None) };
     let fault = || parameter(name, "must be a time like 2026-11-23T05:56:44.527251Z (RFC 3339); write a + as %2B");
-    let time = DateTime::parse_from_rfc3339(&text).map_err(|_| fault())?.to_utc();
+    let time = wire::parse_time(&text).ok_or_else(fault)?;
     let floor = time.trunc_subsecs(6);
     Ok(Some(if floor < time { floor + TimeDelta::microseconds(1) } else { floor }))
 }
@@ -282,26 +264,30 @@ fn parameter(name: &'static str, detail: impl Into<String>) -> Box<Problem> {
 async fn write_page(
     app: &App,
     read: &LogRead,
-    after: Position,
+    after: Cursor,
     representation: Representation,
 ) -> Result<(Vec<u8>, String), Refusal> {
     let until = Instant::now() + Duration::from_secs(read.wait.unwrap_or(0));
     let limit = read.limit.unwrap_or(LIMIT_DEFAULT);
     let mut events = PageEvents::after(b"{\"events\":", representation);
     let mut scan = LogScan::new(read.filter.clone(), after, app.feed.limits().scan);
-    let mut pause = LOOK_PAUSE;
+    let mut poll = None;
     let head = loop {
         let head = app.store.read_log(&mut scan, Position::MAX, limit, |event| events.take(event)).await?;
         let at_head = scan.after() >= head.global_position;
         if !events.is_empty() || !at_head || Instant::now() >= until {
             break head;
         }
-        if !app.feed.wait_for_news(scan.after(), until).await? {
+        let poll: &mut LongPoll = match &mut poll {
+            None => poll.insert(app.feed.long_poll()?),
+            // It has looked, and there was nothing for it.
+            Some(poll) => {
+                poll.rest(until).await;
+                poll
+            }
+        };
+        if !poll.wait(scan.after(), until).await {
             break head;
-        }
-        if !read.filter.is_by_time_alone() {
-            tokio::time::sleep_until(until.min(Instant::now() + pause)).await;
-            pause = (pause * 2).min(LOOK_PAUSE_MAX);
         }
     };
     let next_after = scan.after();
@@ -326,7 +312,10 @@ struct LogLines {
 impl LineSource for LogLines {
     async fn read(&mut self, piece: &mut Piece) -> Result<Option<String>, StoreError> {
         let Self { app, scan, to } = self;
-        app.store.read_log(scan, *to, piece.left(), |event| piece.take(event)).await?;
+        let head = app.store.read_log(scan, *to, piece.left(), |event| piece.take(event)).await?;
+        if head.global_position < *to {
+            return Err(StoreError::Behind(head.global_position));
+        }
         let last = scan.after() >= *to || piece.left() == 0;
         Ok(last.then(|| format!("\"next_after\":{}", scan.after())))
     }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri, header};
 use axum::response::{IntoResponse, Response};
-use chrono::{DateTime, SubsecRound};
+use chrono::SubsecRound;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -100,9 +100,8 @@ fn parameters(uri: &Uri) -> Result<(Until, Option<Position>), Box<Problem>> {
         (Some(version), None) => Until::Version(Version::try_from(version).unwrap_or(Version::MAX)),
         (None, Some(at)) => {
             let fault = "must be a time like 2026-11-23T05:56:44.527251Z (RFC 3339); write a + as %2B";
-            let at = DateTime::parse_from_rfc3339(&at);
-            let at = at.map_err(|_| Problem::invalid(FieldError::parameter("at", fault)))?;
-            Until::Time(at.to_utc().trunc_subsecs(6))
+            let at = wire::parse_time(&at).ok_or_else(|| Problem::invalid(FieldError::parameter("at", fault)))?;
+            Until::Time(at.trunc_subsecs(6))
         }
         (Some(_), Some(_)) => {
             return Err(Problem::invalid(FieldError::parameter(

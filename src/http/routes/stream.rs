@@ -92,6 +92,11 @@ pub async fn read_stream(
     // The log's head first: whoever follows has caught up when everything up to it was read.
     let log_head = if following { Some(app.store.log_head().await?) } else { None };
     let head = app.store.stream_head(&stream).await?.ok_or_else(|| not_found(&stream))?;
+    if let Some(last) = read.last_version.filter(|last| *last > u64::try_from(head.version).unwrap_or(0)) {
+        // It has seen what is not there: the end of the stream was lost.
+        let detail = format!("the stream is at version {}, and version {last} was seen before", head.version);
+        return Err(Problem::new(Code::EpochChanged, detail).with("rewind_to", &head.version).into());
+    }
 
     let mut common = representation.headers();
     common.insert(header::ETAG, etag(head.version));
@@ -139,6 +144,8 @@ struct StreamRead {
     limit: Option<usize>,
     direction: Direction,
     min_position: Option<Position>,
+    /// The last version that an event stream has brought.
+    last_version: Option<u64>,
 }
 
 impl StreamRead {
@@ -167,10 +174,13 @@ impl StreamRead {
             let detail = format!("is above to_version ({from} > {to}): it is the lower bound in both directions");
             return Err(Problem::invalid(FieldError::parameter("from_version", detail)));
         }
-        if following && let Some(last) = last_version(headers)? {
+        // One that is not understood is told before anything is looked for.
+        not_modified(headers, 0)?;
+        let last_version = if following { last_version(headers)? } else { None };
+        if let Some(last) = last_version {
             from_version = Some(last + 1);
         }
-        Ok(Self { from_version, to_version, limit, direction, min_position })
+        Ok(Self { from_version, to_version, limit, direction, min_position, last_version })
     }
 
     /// The bounds as versions; those beyond what a stream can reach read nothing.

@@ -9,6 +9,7 @@ SELECT found.global_position, found.occurred_at
          FROM events e
         WHERE e.aggregate_type = ($6::text[])[1]
           AND e.aggregate_id = wanted.aggregate_id
+          AND e.version >= first_version_after(($6::text[])[1], wanted.aggregate_id, $1, $3, $4)
           AND e.global_position > $1
           AND e.global_position <= $2
           AND e.occurred_at >= $3

@@ -48,6 +48,7 @@ impl Default for Wanted {
             snapshot_every: 100,
             queue: QueueLimits::default(),
             feed: FeedLimits::default(),
+            stalled_after: std::time::Duration::from_secs(600),
             program: env!("CARGO_BIN_EXE_annals").into(),
         };
         Self { clock: Clock::system(), settings }
