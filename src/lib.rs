@@ -5,7 +5,8 @@
 //! [`subscriptions`] follow the log as it grows; [`reducers`] fold aggregates; [`jobs`] keep the months. `docs/ARCHITECTURE.md` follows an append
 //! through all of it.
 //!
-//! Dependencies point one way: `cli` → `http`, `jobs` → `subscriptions`, `store` → `domain`. Only `store` names sqlx, only
+//! Dependencies point one way: `cli` → `http`, `jobs` → `subscriptions`, `reducers` → `store` →
+//! `domain`. Only `store` names sqlx, only
 //! `http` names axum and the wire format, `domain` names neither; a test holds these rules against the source. There is
 //! no global state: two services in one process do not meet.
 

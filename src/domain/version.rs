@@ -3,6 +3,9 @@
 /// A stream's version or an event's within it.
 pub type Version = i32;
 
+/// The largest number that a client may ask for as a version; no stream gets there.
+pub const VERSION_MAX: u64 = super::json::EXACT_INTEGER_MAX.unsigned_abs();
+
 /// What the writer of an append knows of the stream, and wants to hold when it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExpectedVersion {

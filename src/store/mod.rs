@@ -47,7 +47,6 @@ use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::domain::event::Position;
-use crate::domain::filter::EventFacts;
 use crate::domain::version::Version;
 use crate::telemetry::metrics::Metrics;
 use connect::Connector;
@@ -179,17 +178,6 @@ impl<'r> StoredEvent<'r> {
     /// Bytes of the two documents.
     fn payload_bytes(&self) -> usize {
         self.event_data.len() + self.metadata.map_or(0, str::len)
-    }
-
-    /// What a filter asks for.
-    pub fn facts(&self) -> EventFacts<'r> {
-        EventFacts {
-            aggregate_type: self.aggregate_type,
-            aggregate_id: self.aggregate_id,
-            event_type: self.event_type,
-            correlation_id: self.correlation_id,
-            occurred_at: self.occurred_at,
-        }
     }
 
     /// Reads a row of any statement that lists an event's columns; the order is the same in all of them.

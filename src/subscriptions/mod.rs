@@ -155,12 +155,11 @@ impl LongPoll {
     pub async fn wait(&mut self, position: Position, until: Instant) -> bool {
         let feed = &self.seat.feed;
         let mut tail = feed.tail.subscribe();
-        let found = tokio::select! {
+        tokio::select! {
             found = tail.wait_for(|tail| *tail > position) => found.is_ok(),
             () = tokio::time::sleep_until(until) => false,
             () = feed.closing.cancelled() => false,
-        };
-        found
+        }
     }
 
     /// The news were not for this one: lets some time pass before the next look.

@@ -93,3 +93,21 @@ async fn pages_for_people_come_from_the_binary() {
     assert!(allow.contains("GET") && allow.contains("POST"), "{allow}");
     wrong.expect_problem(405, "method_not_allowed");
 }
+
+#[tokio::test]
+async fn the_recording_rules_speak_of_metrics_that_exist() {
+    let rules = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/prometheus/recording.yml"));
+    let rules = rules.expect("the rules");
+    let app = TestApp::start().await;
+    app.append("/streams/Order/1", &["E"]).await;
+    app.get("/aggregates/Order/1").send().await.expect_status(200);
+    let metrics = app.get("/metrics").send().await.text();
+    let mut named = 0;
+    for word in rules.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':')) {
+        if word.starts_with("annals_") {
+            named += 1;
+            assert!(metrics.contains(&format!("\n{word}")), "there is no {word}");
+        }
+    }
+    assert!(named >= 4, "{named}");
+}

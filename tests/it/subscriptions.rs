@@ -6,6 +6,8 @@ use std::time::Duration;
 use annals::clock::Clock;
 use annals::subscriptions::FeedLimits;
 use serde_json::json;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 use crate::support::{EventStream, Proxy, TestApp, TestDatabase, Wanted, events, within_a_minute};
 
@@ -231,6 +233,30 @@ async fn a_database_that_goes_away_interrupts_nobody_for_good() {
     proxy.down();
     let refused = app.get("/events").header("accept", "text/event-stream").send().await;
     refused.expect_problem(503, "database_unavailable");
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_is_given_up() {
+    let mut wanted = wanted(FeedLimits::default());
+    wanted.settings.stalled_after = Duration::from_millis(300);
+    let app = TestApp::start_as(wanted).await;
+    let filler = "x".repeat(100_000);
+    let body = json!({"events": [{"event_type": "E", "event_data": filler}]});
+    let mut connection =
+        TcpStream::connect(app.base.strip_prefix("http://").expect("a URL")).await.expect("a connection");
+    let request = "GET /events HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n";
+    connection.write_all(request.as_bytes()).await.expect("it is sent");
+    within_a_minute("its place is free", async {
+        while app.app.feed.subscribers().0 == 0 {
+            tokio::task::yield_now().await;
+        }
+        // Until sockets and buffers are full, and then some time.
+        while app.app.feed.subscribers().0 > 0 {
+            app.post("/streams/Order/1", &body).send().await.expect_status(201);
+        }
+    })
+    .await;
+    drop(connection);
 }
 
 /// How many events the next test writes, and how many follow: `ANNALS_TEST_EVENTS=200000 cargo test …` for a long run.

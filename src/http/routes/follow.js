@@ -4,11 +4,15 @@ const state = document.getElementById("state");
 const log = document.getElementById("log");
 const LINES = 20;
 let source = null;
+// Which opening of the section is the last one: an older one that is still asking gives up.
+let opened = 0;
 
 async function follow() {
+  const mine = ++opened;
   log.textContent = "";
   state.textContent = "looking for the end of the log";
   const page = await (await fetch("/events?after=head")).json();
+  if (mine !== opened || !live.open) { return; }
   const first = Math.max(0, page.head - 10);
   source = new EventSource(`/events?after=${page.epoch}:${first}`);
   source.onopen = () => { state.textContent = "following"; };

@@ -12,9 +12,8 @@ use uuid::Uuid;
 
 use super::stream::not_found as stream_not_found;
 use crate::app::App;
-use crate::domain::json::EXACT_INTEGER_MAX;
 use crate::domain::name::check_path_name;
-use crate::domain::version::Version;
+use crate::domain::version::{VERSION_MAX, Version};
 use crate::http::conditional::NO_CACHE;
 use crate::http::negotiate::{self, JSON};
 use crate::http::openapi::ReadProblems;
@@ -25,8 +24,6 @@ use crate::http::representation::{LIMIT_DEFAULT, LIMIT_MAX};
 use crate::http::wire;
 use crate::http::wire::EventSchema;
 use crate::store::read::{Direction, Pace, VersionRange};
-
-const VERSION_MAX: u64 = EXACT_INTEGER_MAX.unsigned_abs();
 
 /// An event never changes, but it may be erased on purpose: a day, and only for the client that was allowed to read it.
 const EVENT_CACHE: HeaderValue = HeaderValue::from_static("private, max-age=86400, immutable");

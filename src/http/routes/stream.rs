@@ -14,9 +14,8 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::domain::event::Position;
-use crate::domain::json::EXACT_INTEGER_MAX;
 use crate::domain::name::StreamId;
-use crate::domain::version::Version;
+use crate::domain::version::{VERSION_MAX, Version};
 use crate::http::conditional::{etag, not_modified};
 use crate::http::headers::single;
 use crate::http::middleware::RequestId;
@@ -34,8 +33,6 @@ use crate::http::wire::{CloudEventSchema, EventSchema};
 use crate::store::error::StoreError;
 use crate::store::read::{Direction, Pace, StreamHead, VersionRange};
 use crate::subscriptions::Origin;
-
-const VERSION_MAX: u64 = EXACT_INTEGER_MAX.unsigned_abs();
 
 /// A page of a stream.
 #[derive(ToSchema)]
