@@ -5,13 +5,25 @@ SET LOCAL lock_timeout = '3s';
 -- The reducer that made the state; NULL: a client did. It fits only as long as it is the type's.
 ALTER TABLE snapshots ADD COLUMN reducer bigint;
 
--- What a snapshot must still say when it is used: its place and its state, as PostgreSQL prints them.
-CREATE FUNCTION snapshot_checksum(p_aggregate_type text, p_aggregate_id text, p_version integer, p_state jsonb)
+-- What a snapshot must still say when it is used: everything that a load believes.
+CREATE FUNCTION snapshot_checksum(
+    p_aggregate_type text,
+    p_aggregate_id text,
+    p_version integer,
+    p_state jsonb,
+    p_occurred_at timestamptz,
+    p_reducer bigint,
+    p_revision text
+)
 RETURNS bytea
 LANGUAGE sql
 IMMUTABLE
 AS $$
-    SELECT sha256(convert_to(format('%s/%s/%s %s', p_aggregate_type, p_aggregate_id, p_version, p_state), 'UTF8'))
+    SELECT sha256(convert_to(
+        jsonb_build_array(
+            p_aggregate_type, p_aggregate_id, p_version, p_state,
+            (extract(epoch FROM p_occurred_at) * 1000000)::bigint, p_reducer, p_revision)::text,
+        'UTF8'))
 $$;
 
 -- An aggregate in one statement: first a row that says where its stream stands and which snapshot may be used, then the
@@ -80,7 +92,8 @@ BEGIN
                AND s.reducer IS NOT DISTINCT FROM (
                    SELECT r.revision FROM reducers r WHERE r.aggregate_type = p_aggregate_type)
                AND (p_revision IS NULL OR s.revision IS NOT DISTINCT FROM p_revision)
-               AND s.checksum = snapshot_checksum(s.aggregate_type, s.aggregate_id, s.version, s.state)
+               AND s.checksum = snapshot_checksum(
+                   s.aggregate_type, s.aggregate_id, s.version, s.state, s.occurred_at, s.reducer, s.revision)
           INTO snapshot_version, snapshot_revision, snapshot_state, snapshot_created_at, v_snapshot_at, v_fits
           FROM snapshots s
          WHERE s.aggregate_type = p_aggregate_type

@@ -40,10 +40,10 @@ async fn show(args: &EpochArgs, database: &Database) -> anyhow::Result<()> {
         let epoch = store.begin_epoch(reason).await?;
         println!("epoch {epoch} begins; cursors of earlier ones are good up to the position before its first");
     }
-    println!("{:>5}  {:>14}  {:<27}  reason", "epoch", "first position", "began at");
+    println!("{:>10}  {:>14}  {:<27}  reason", "epoch", "first position", "began at");
     for epoch in store.epochs().await? {
         let began_at = time(epoch.began_at);
-        println!("{:>5}  {:>14}  {began_at:<27}  {}", epoch.epoch, epoch.first_position, epoch.reason);
+        println!("{:>10}  {:>14}  {began_at:<27}  {}", epoch.epoch, epoch.first_position, epoch.reason);
     }
     store.close().await;
     Ok(())

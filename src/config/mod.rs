@@ -75,10 +75,17 @@ impl ServeArgs {
             queue: QueueLimits::default(),
             feed: FeedLimits { subscribers: self.annals_max_subscribers as usize, ..FeedLimits::default() },
             stalled_after: STALLED_AFTER,
-            program: std::env::current_exe()
-                .map_err(|error| ConfigError(format!("the program cannot find itself: {error}")))?,
+            program: this_program()?,
         })
     }
+}
+
+/// The program that runs, even when its file was replaced or removed since.
+fn this_program() -> Result<PathBuf, ConfigError> {
+    if cfg!(target_os = "linux") {
+        return Ok(PathBuf::from("/proc/self/exe"));
+    }
+    std::env::current_exe().map_err(|error| ConfigError(format!("the program cannot find itself: {error}")))
 }
 
 /// Shorter than the soft stage of a shutdown.

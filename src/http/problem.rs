@@ -121,8 +121,8 @@ codes! {
         "A defect. The log has the details under the request id in `instance`. Whether an append was written is told by \
          repeating it with the same event ids.";
     Overloaded "overloaded" SERVICE_UNAVAILABLE "Too much to do"
-        "The append queue is full, or the append lock could not be had in time. Nothing was written. Retry after \
-         `Retry-After` seconds, with exponential backoff.";
+        "The append queue is full, or the append lock could not be had in time, and nothing was written; or no worker had time \
+         to fold an aggregate. Retry after `Retry-After` seconds, with exponential backoff.";
     DatabaseUnavailable "database_unavailable" SERVICE_UNAVAILABLE "The database cannot be reached"
         "PostgreSQL does not answer, or takes no writes now. Nothing was written. Retry after `Retry-After` seconds.";
     OutcomeUnknown "outcome_unknown" SERVICE_UNAVAILABLE "The append was sent, and its answer was lost"
@@ -327,6 +327,9 @@ impl From<StoreError> for Box<Problem> {
                 return Problem::new(Code::ReplicaBehind, detail).with("head", head);
             }
             StoreError::Overloaded => (Code::Overloaded, "too many appends are waiting; nothing was written"),
+            StoreError::NotFolded => {
+                (Code::Overloaded, "no worker had time to fold this aggregate; retry, or load its events")
+            }
             StoreError::ShuttingDown => {
                 (Code::ShuttingDown, "this process takes no more requests; nothing was written")
             }
@@ -343,6 +346,7 @@ impl From<StoreError> for Box<Problem> {
             StoreError::Internal(error) => tracing::error!(%error, "unexpected error of the database"),
             StoreError::Unavailable(error) => tracing::warn!(%error, "the database is not available"),
             StoreError::Overloaded
+            | StoreError::NotFolded
             | StoreError::ShuttingDown
             | StoreError::OutcomeUnknown
             | StoreError::EpochChanged { .. }

@@ -95,6 +95,11 @@ pub async fn fold(
             store.version_at(stream, &head, time).await?.ok_or(FoldError::NoSuchVersion(head.version))?
         }
     };
+    // No worker is asked for what is not there.
+    let stands = store.stream_head(stream).await?.ok_or(FoldError::StreamNotFound)?;
+    if matches!(until, Until::Version(version) if version > stands.version) {
+        return Err(FoldError::NoSuchVersion(stands.version));
+    }
     let engine = Engine::begin(workers, &reducer.source).await?;
     let mut folding = Folding { engine, events: 0, occurred_at: None, failed: None };
     let revision = reducer.revision.to_string();
@@ -103,9 +108,6 @@ pub async fn fold(
         LoadRow::Event(event) => folding.take(event),
     });
     let (head, mut left) = loaded.await?.ok_or(FoldError::StreamNotFound)?;
-    if matches!(until, Until::Version(version) if version > head.stream.version) {
-        return Err(FoldError::NoSuchVersion(head.stream.version));
-    }
     let version = to.min(head.stream.version);
     let mut pace = Pace::default();
     folding.catch_up().await?;

@@ -3,6 +3,7 @@
 //! Invariant: the state at a version is the same from whichever snapshot a fold began, or from none. A reducer fails for
 //! one event, which is told; nothing is stored then, and appends do not know of it.
 
+mod canonical;
 mod engine;
 mod fold;
 pub mod javascript;
@@ -10,6 +11,7 @@ mod merge_patch;
 pub mod snapshotter;
 mod trial;
 
+pub use canonical::canonical;
 pub use fold::{Failed, FoldError, Folded, Until, fold};
 pub use trial::Trial;
 

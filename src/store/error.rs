@@ -19,6 +19,9 @@ pub enum StoreError {
     /// PostgreSQL cannot be reached, or cannot answer now. Nothing was written.
     #[error("the database is not available: {0}")]
     Unavailable(Arc<sqlx::Error>),
+    /// No worker could fold this in time; nothing is wrong with the reducer.
+    #[error("no worker could fold this in time")]
+    NotFolded,
     /// The log has changed behind where the reader stands: up to `kept` it is the same.
     #[error("the log is in epoch {epoch}: it is the same up to position {kept} only")]
     EpochChanged { epoch: Epoch, kept: Position },

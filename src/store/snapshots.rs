@@ -109,6 +109,10 @@ impl Store {
         }
         while let Some(row) = rows.try_next().await? {
             let event = StoredEvent::from_row(&row)?;
+            if event.version != left.from {
+                // The alarm: an event of the stream is missing where it must be.
+                return Err(sqlx::Error::RowNotFound.into());
+            }
             self.saw_position(Some(event.global_position));
             left = left.after(event.version);
             if take(LoadRow::Event(&event)).is_break() {

@@ -121,6 +121,12 @@ async fn numbers_that_would_lose_digits_come_as_strings() {
     let reply =
         app.call("POST", "/reducers/Order/test").header("content-type", "application/json").body(body).send().await;
     let text = reply.expect_status(200).text();
+    // However it was written.
+    let body = "{\"language\": \"javascript\", \"source\": \"({ E: (state, event) => Object.keys(event.event_data) })\", \"events\":
+        [{\"event_type\": \"E\", \"event_data\": {\n \"bb\": 1,\r\n \"a\": [\n] } }]}";
+    let spread =
+        app.call("POST", "/reducers/Order/test").header("content-type", "application/json").body(body).send().await;
+    assert_eq!(spread.expect_status(200).json()["states"][0]["state"], json!(["a", "bb"]));
     assert!(text.contains(r#"["9007199254740993",0.1,"12345678901234567890.5",1000,9007199254740991]"#), "{text}");
 }
 
@@ -149,6 +155,13 @@ async fn whatever_a_reducer_does_it_fails_alone() {
         ("a string bomb", "let s = 'x'; for (;;) s += s"),
         ("a deep recursion", "const f = () => f() + 1; return f()"),
         ("a regular expression that backtracks", "return /^(a+)+$/.test('a'.repeat(40) + 'b')"),
+        (
+            "a loop that never asks, in the state",
+            "return { toJSON: () => Array.prototype.indexOf.call({ length: 2 ** 53 - 1 }, 1) }",
+        ),
+        ("a loop in the state", "return { get n() { for (;;) {} } }"),
+        ("a long story", "throw new Error('x'.repeat(1000000))"),
+        ("a map", "return new Map([[1, 2]])"),
         ("a throw", "throw new Error('no')"),
         ("a throw of no error", "throw 42"),
         ("nothing returned", "state.n++"),
@@ -168,7 +181,31 @@ async fn whatever_a_reducer_does_it_fails_alone() {
             format!("({{ E: (state, event) => {{ if (event.event_data === 2) {{ {body} }} else return state }} }})");
         let failed = test(&app, &source, &[json!(1), json!(2), json!(3)]).await.expect_problem(422, "reducer_failed");
         assert_eq!((&failed["version"], &failed["global_position"]), (&json!(2), &json!(2)), "{what}: {failed}");
+        assert!(failed.to_string().len() < 2_000, "{what}: a reason for people");
         // The next one is served as if nothing had been.
         assert_eq!(states(&app, &any("state.n++; return state"), &[json!(1)]).await, [json!({"n": 1})], "{what}");
     }
+}
+
+#[tokio::test]
+async fn a_trial_ends_at_eight_mebibytes_of_states() {
+    let app = TestApp::start().await;
+    let data: Vec<Value> = (0..200).map(|n| json!(n)).collect();
+    let tried = states(&app, &any("return 'x'.repeat(500000)"), &data).await;
+    assert!((15..20).contains(&tried.len()), "{}", tried.len());
+}
+
+#[tokio::test]
+async fn a_trial_shows_what_an_interval_does_to_hidden_variables() {
+    let app = TestApp::start().await;
+    let source = "let n = 0; ({ $any: (state) => ({ n: ++n }) })";
+    let events: Vec<_> = (0..3).map(|_| json!({"event_type": "E", "event_data": 1})).collect();
+    let test = json!({"language": "javascript", "source": source, "events": events, "snapshot_every": 2});
+    let tried = app.post("/reducers/Order/test", &test).send().await.expect_status(200).json();
+    let seen: Vec<&Value> =
+        tried["states"].as_array().expect("states").iter().map(|state| &state["state"]["n"]).collect();
+    assert_eq!(seen, [&json!(1), &json!(2), &json!(1)]);
+    let put = json!({"language": "javascript", "source": "({ init() { throw new Error('no') } })"});
+    let refused = app.call("PUT", "/reducers/Order").json(&put).send().await;
+    assert_eq!(refused.expect_problem(422, "invalid_reducer")["line"], 1);
 }

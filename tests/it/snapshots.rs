@@ -122,14 +122,19 @@ async fn a_snapshot_that_does_not_fit_is_as_if_it_were_not_there() {
         "UPDATE snapshots SET version = 4",
         "UPDATE snapshots SET state = '2'",
         "UPDATE snapshots SET checksum = ''",
+        "UPDATE snapshots SET occurred_at = occurred_at + interval '1 second'",
+        "UPDATE snapshots SET revision = 'x'",
         "UPDATE snapshots SET aggregate_id = '1', checksum = sha256('x')",
     ] {
         put(&app, &json!({"version": 5, "state": 1})).send().await;
         session.run(damage).await;
         assert_eq!(app.get("/aggregates/Order/1").send().await.expect_status(200).json(), plain, "{damage}");
+        // A new one takes its place, whatever the old one says of itself.
+        put(&app, &json!({"version": 3, "state": 3})).send().await.expect_status(200);
+        assert_eq!(versions(&app.get("/aggregates/Order/1").send().await.json()), (4..=10).collect::<Vec<_>>());
         app.call("DELETE", "/snapshots/Order/1").send().await.expect_status(204);
     }
-    assert_eq!(app.metric("annals_snapshots_ignored_total").await, 5.0);
+    assert_eq!(app.metric("annals_snapshots_ignored_total").await, 7.0);
 }
 
 #[tokio::test]

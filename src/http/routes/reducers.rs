@@ -29,7 +29,7 @@ use crate::http::path::PathParams;
 use crate::http::problem::{Code, FieldError, Problem, ProblemSchema, Refusal};
 use crate::http::query::no_parameters;
 use crate::http::{body, wire};
-use crate::reducers::{FoldError, Trial};
+use crate::reducers::{FoldError, Trial, canonical};
 use crate::store::StoredEvent;
 use crate::store::read::{Direction, Pace, VersionRange};
 
@@ -54,6 +54,7 @@ struct TestIn<'b> {
     aggregate_id: Option<String>,
     #[serde(borrow)]
     events: Option<Vec<EventIn<'b>>>,
+    snapshot_every: Option<u32>,
 }
 
 /// A reducer to be tried out.
@@ -66,6 +67,8 @@ pub struct TestSchema {
     /// The first 1,000 events of this aggregate; or `events`.
     aggregate_id: Option<String>,
     events: Option<Vec<NewEventSchema>>,
+    /// As it would be registered; if absent, as the type's reducer has it.
+    snapshot_every: Option<u32>,
 }
 
 /// The reducer of a type.
@@ -172,11 +175,7 @@ pub async fn put_reducer(
     let aggregate_type = path.name("aggregate_type")?;
     no_parameters(&uri)?;
     let reducer = body::parse::<ReducerIn>(&body)?;
-    let snapshot_every = reducer.snapshot_every.unwrap_or(app.settings.snapshot_every);
-    if !(1..=SNAPSHOT_EVERY_MAX).contains(&snapshot_every) {
-        let detail = format!("must be from 1 to {SNAPSHOT_EVERY_MAX}");
-        return Err(Problem::invalid(FieldError::pointer("/snapshot_every", detail)).into());
-    }
+    let snapshot_every = check_interval(reducer.snapshot_every.unwrap_or(app.settings.snapshot_every))?;
     let source = source(&reducer.language, reducer.source, snapshot_every)?;
     // One that does not even begin is refused here, and not at the first fold.
     Trial::begin(&app.workers, &source).await.map_err(refused)?.finish().await.map_err(refused)?;
@@ -227,7 +226,14 @@ pub async fn test_reducer(
     let aggregate_type = path.name("aggregate_type")?.to_owned();
     no_parameters(&uri)?;
     let test = body::parse::<TestIn>(&body)?;
-    let source = source(&test.language, test.source, app.settings.snapshot_every)?;
+    let snapshot_every = match test.snapshot_every {
+        Some(every) => check_interval(every)?,
+        None => {
+            let registered = app.store.reducer(&aggregate_type).await?;
+            registered.map_or(app.settings.snapshot_every, |reducer| reducer.source.snapshot_every)
+        }
+    };
+    let source = source(&test.language, test.source, snapshot_every)?;
     let mut trial = Trial::begin(&app.workers, &source).await.map_err(refused)?;
     let mut tried = Tried { trial: &mut trial, events: Vec::new(), fault: None };
     match (test.aggregate_id, test.events) {
@@ -248,7 +254,8 @@ pub async fn test_reducer(
             door.let_in("/events", &events, Defaults::default(), |_| app.new_event_id())?;
             door.inspect("/events", &events)?;
             for (version, event) in (1..).zip(&events) {
-                if tried.take(&stored(&aggregate_type, version, event)).is_break() {
+                let sent = Sent::of(event)?;
+                if tried.take(&sent.stored(&aggregate_type, version)).is_break() {
                     break;
                 }
             }
@@ -303,20 +310,42 @@ fn refused(error: FoldError) -> Refusal {
     }
 }
 
-/// An event that was sent along, as if it were the stream's.
-fn stored<'e>(aggregate_type: &'e str, version: Version, event: &'e EventIn<'_>) -> StoredEvent<'e> {
-    StoredEvent {
-        event_id: Uuid::nil(),
-        aggregate_type,
-        aggregate_id: "test",
-        version,
-        global_position: i64::from(version),
-        event_type: event.event_type.as_deref().unwrap_or_default(),
-        event_data: event.event_data.map_or("null", RawValue::get),
-        metadata: event.metadata.map(RawValue::get),
-        occurred_at: DateTime::UNIX_EPOCH,
-        correlation_id: None,
-        causation_id: None,
+/// An event that was sent along, with its documents in the order in which the database would give them back.
+struct Sent<'e> {
+    event_type: &'e str,
+    event_data: String,
+    metadata: Option<String>,
+}
+
+impl<'e> Sent<'e> {
+    fn of(event: &'e EventIn<'_>) -> Result<Self, Box<Problem>> {
+        let ordered = |document: &RawValue| {
+            let mut text = String::new();
+            canonical(document, &mut text).map(|()| text)
+        };
+        let not_json = |_| Problem::new(Code::Internal, "a document that was let in is not JSON");
+        Ok(Self {
+            event_type: event.event_type.as_deref().unwrap_or_default(),
+            event_data: event.event_data.map_or(Ok("null".to_owned()), ordered).map_err(not_json)?,
+            metadata: event.metadata.map(ordered).transpose().map_err(not_json)?,
+        })
+    }
+
+    /// As if it were the stream's.
+    fn stored<'s>(&'s self, aggregate_type: &'s str, version: Version) -> StoredEvent<'s> {
+        StoredEvent {
+            event_id: Uuid::nil(),
+            aggregate_type,
+            aggregate_id: "test",
+            version,
+            global_position: i64::from(version),
+            event_type: self.event_type,
+            event_data: &self.event_data,
+            metadata: self.metadata.as_deref(),
+            occurred_at: DateTime::UNIX_EPOCH,
+            correlation_id: None,
+            causation_id: None,
+        }
     }
 }
 
@@ -336,6 +365,14 @@ fn source(language: &str, source: Option<String>, snapshot_every: u32) -> Result
         (_, source) => source.unwrap_or_default(),
     };
     Ok(ReducerSource { language, source, snapshot_every })
+}
+
+fn check_interval(snapshot_every: u32) -> Result<u32, Box<Problem>> {
+    if (1..=SNAPSHOT_EVERY_MAX).contains(&snapshot_every) {
+        return Ok(snapshot_every);
+    }
+    let detail = format!("must be from 1 to {SNAPSHOT_EVERY_MAX}");
+    Err(Problem::invalid(FieldError::pointer("/snapshot_every", detail)))
 }
 
 fn not_found(aggregate_type: &str) -> Box<Problem> {

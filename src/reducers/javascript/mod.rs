@@ -1,7 +1,5 @@
 //! Reducers in JavaScript: folded by worker processes of this program's own, which are killed when they go wrong.
 
-#[cfg(feature = "javascript")]
-mod canonical;
 pub mod message;
 #[cfg(feature = "javascript")]
 mod numbers;
@@ -9,16 +7,18 @@ mod numbers;
 pub mod worker;
 
 use std::io;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::fold::STATE_BYTES_MAX;
 use super::{Encode, Failed};
 use crate::domain::event::Position;
 use crate::domain::reducer::ReducerSource;
@@ -27,11 +27,18 @@ use crate::store::StoredEvent;
 use crate::store::error::StoreError;
 use message::{Begin, Invalid, ToParent};
 
-/// How long a fold waits for a worker, and for the worker's answer. A worker gives up by itself much sooner.
+/// How long a fold waits for a worker, and for the worker's answer once it has everything. A worker gives up a reducer that
+/// goes wrong much sooner; this is for a long history on a busy machine, and no fault of the reducer.
 const WORKER_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Worker processes for each processor: one that waits for the database takes no time from another.
+const PER_PROCESSOR: usize = 2;
+/// A state may be escaped on its way: its line is this long at most.
+const LINE_BYTES_MAX: usize = 6 * STATE_BYTES_MAX + 64 * 1024;
+/// What the states of a trial come to at most.
+const TRIAL_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// The worker processes: as many as there are processors, started when they are needed.
+/// The worker processes, started when they are needed.
 pub struct Workers {
     program: PathBuf,
     encode: Encode,
@@ -58,7 +65,8 @@ impl Workers {
     /// `program` is the annals binary, `encode` writes events as reducers see them.
     pub fn new(program: PathBuf, encode: Encode) -> Arc<Self> {
         let count = std::thread::available_parallelism().map_or(1, usize::from);
-        Arc::new(Self { program, encode, idle: Mutex::default(), permits: Arc::new(Semaphore::new(count)) })
+        let permits = Arc::new(Semaphore::new(count * PER_PROCESSOR));
+        Arc::new(Self { program, encode, idle: Mutex::default(), permits })
     }
 
     /// A worker for one fold; `each`: the state after each event is wanted.
@@ -72,8 +80,7 @@ impl Workers {
             return Err(JavaScriptError::Invalid(Invalid { message, line: 1, column: 1 }));
         }
         let permit = tokio::time::timeout(WORKER_TIMEOUT, self.permits.clone().acquire_owned()).await;
-        let overloaded = |_| JavaScriptError::Store(StoreError::Overloaded);
-        let permit = permit.map_err(|_| JavaScriptError::Store(StoreError::Overloaded))?.map_err(overloaded)?;
+        let Ok(Ok(permit)) = permit else { return Err(JavaScriptError::Store(StoreError::NotFolded)) };
         let begin = Begin {
             source: source.source.clone(),
             snapshot_every: Version::try_from(source.snapshot_every).unwrap_or(Version::MAX),
@@ -84,7 +91,7 @@ impl Workers {
             Some(worker) => worker,
             None => self.spawn().map_err(|error| {
                 tracing::error!(%error, "a reducer's worker could not be started");
-                JavaScriptError::Store(StoreError::Overloaded)
+                JavaScriptError::Store(StoreError::NotFolded)
             })?,
         };
         Ok(JavaScriptFold { workers: self.clone(), worker, begin, pending: Vec::new(), last: (0, 0), _permit: permit })
@@ -105,6 +112,8 @@ impl Workers {
         let mut child = Command::new(&self.program)
             .arg("reducer-worker")
             .env_clear()
+            // What is sent to us from a terminal is not for it: it ends with its input.
+            .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -144,7 +153,14 @@ impl JavaScriptFold {
 
     /// Takes an event; nothing happens to it before [`JavaScriptFold::flush`].
     pub fn take(&mut self, event: &StoredEvent<'_>) {
+        let begin = self.pending.len();
         (self.workers.encode)(&mut self.pending, event);
+        // JSON has line breaks only between tokens; here a line is an event.
+        for byte in &mut self.pending[begin..] {
+            if matches!(byte, b'\n' | b'\r') {
+                *byte = b' ';
+            }
+        }
         self.pending.push(b'\n');
         self.last = (event.version, event.global_position);
     }
@@ -159,12 +175,12 @@ impl JavaScriptFold {
         let written = tokio::time::timeout(ANSWER_TIMEOUT, self.worker.input.write_all(&self.pending)).await;
         self.pending.clear();
         match written {
-            Err(_) => Err(self.gone("took too long")),
+            Err(_) => Err(JavaScriptError::Store(StoreError::NotFolded)),
             // It has ended early: its answer says why.
-            Ok(Err(_)) => match self.answer().await? {
-                ToParent::Done(_) | ToParent::State(_) => Err(self.gone("ended too early")),
-                answer => Err(self.refusal(answer)),
-            },
+            Ok(Err(_)) => {
+                let answer = self.answer().await?;
+                Err(refusal(answer, self.last))
+            }
             Ok(Ok(())) => Ok(()),
         }
     }
@@ -179,71 +195,93 @@ impl JavaScriptFold {
                 workers.idle.lock().unwrap_or_else(PoisonError::into_inner).push(self.worker);
                 Ok(done.state.get().to_owned())
             }
-            answer => Err(self.refusal(answer)),
+            answer => Err(refusal(answer, self.last)),
         }
     }
 
-    /// The states after each event, in order; for a fold that was begun so.
+    /// The states after each event, in order, as many as a trial has room for; for a fold that was begun so.
     pub async fn finish_each(mut self) -> Result<Vec<String>, JavaScriptError> {
         self.pending.push(b'\n');
-        let Worker { child: _child, mut input, mut output } = self.worker;
+        let Worker { mut child, mut input, mut output } = self.worker;
         let lines = std::mem::take(&mut self.pending);
         // The worker answers while it is being written to.
         let write = async move { drop(input.write_all(&lines).await) };
-        let (last, read) = (self.last, async {
-            let mut states = Vec::new();
-            loop {
-                match read_answer(&mut output, self.last).await? {
-                    ToParent::State(state) => states.push(state.get().to_owned()),
-                    ToParent::Done(_) => return Ok(states),
-                    answer => return Err(refusal(answer, self.last)),
+        let last = self.last;
+        let read = async {
+            let (mut states, mut bytes) = (Vec::new(), 0);
+            while bytes < TRIAL_BYTES_MAX {
+                match read_answer(&mut child, &mut output, last).await? {
+                    ToParent::State(state) => {
+                        bytes += state.get().len();
+                        states.push(state.get().to_owned());
+                    }
+                    ToParent::Done(_) => break,
+                    answer => return Err(refusal(answer, last)),
                 }
             }
-        });
-        let both = async { tokio::join!(write, read).1 };
-        tokio::time::timeout(ANSWER_TIMEOUT, both).await.unwrap_or_else(|_| Err(gone(last, "took too long")))
+            Ok(states)
+        };
+        // The writing ends with the reading: the worker is killed then.
+        let both = async {
+            tokio::pin!(write, read);
+            tokio::select! {
+                states = &mut read => states,
+                () = &mut write => read.await,
+            }
+        };
+        let states = tokio::time::timeout(ANSWER_TIMEOUT, both).await;
+        states.unwrap_or(Err(JavaScriptError::Store(StoreError::NotFolded)))
     }
 
     async fn answer(&mut self) -> Result<ToParent, JavaScriptError> {
-        let answer = tokio::time::timeout(ANSWER_TIMEOUT, read_answer(&mut self.worker.output, self.last)).await;
-        answer.unwrap_or_else(|_| Err(self.gone("took too long")))
-    }
-
-    fn refusal(&self, answer: ToParent) -> JavaScriptError {
-        refusal(answer, self.last)
-    }
-
-    fn gone(&self, how: &str) -> JavaScriptError {
-        gone(self.last, how)
+        let Worker { child, output, .. } = &mut self.worker;
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, read_answer(child, output, self.last)).await;
+        answer.unwrap_or(Err(JavaScriptError::Store(StoreError::NotFolded)))
     }
 }
 
 async fn read_answer(
+    child: &mut Child,
     output: &mut BufReader<ChildStdout>,
     last: (Version, Position),
 ) -> Result<ToParent, JavaScriptError> {
     let mut line = String::new();
-    match output.read_line(&mut line).await {
-        Ok(length) if length > 0 => {
-            serde_json::from_str(&line).map_err(|_| gone(last, "gave an answer that is not understood"))
-        }
-        Ok(_) | Err(_) => Err(gone(last, "ended unexpectedly")),
+    let read = output.take(LINE_BYTES_MAX as u64).read_line(&mut line).await;
+    if read.is_ok() && line.ends_with('\n') {
+        return serde_json::from_str(&line).map_err(|error| JavaScriptError::Store(StoreError::unreadable(error)));
     }
+    // Crashed by itself: the reducer's doing. Killed by somebody, or gone: not.
+    let crashed = tokio::time::timeout(WORKER_TIMEOUT, child.wait()).await;
+    let signal = crashed.ok().and_then(Result::ok).and_then(|status| status.signal());
+    match signal {
+        Some(signal @ (libc_signals::ABORT | libc_signals::BUS | libc_signals::SEGMENT)) => {
+            let reason = format!("the process that folds crashed (signal {signal})");
+            Err(JavaScriptError::Failed(Failed { version: last.0, global_position: last.1, reason }))
+        }
+        _ => Err(JavaScriptError::Store(StoreError::NotFolded)),
+    }
+}
+
+/// The signals of a crash, by their numbers on every Unix that matters here.
+mod libc_signals {
+    use nix::sys::signal::Signal;
+
+    pub const ABORT: i32 = Signal::SIGABRT as i32;
+    pub const BUS: i32 = Signal::SIGBUS as i32;
+    pub const SEGMENT: i32 = Signal::SIGSEGV as i32;
 }
 
 fn refusal(answer: ToParent, last: (Version, Position)) -> JavaScriptError {
     match answer {
         ToParent::Invalid(invalid) => JavaScriptError::Invalid(invalid),
+        // Before any event: it is the source that is wrong.
+        ToParent::Failed(fault) if fault.version == 0 && last.0 == 0 => {
+            JavaScriptError::Invalid(Invalid { message: fault.reason, line: 1, column: 1 })
+        }
         ToParent::Failed(fault) => {
-            // Version 0: it failed for the state as a whole.
             let place = if fault.version == 0 { last } else { (fault.version, fault.global_position) };
             JavaScriptError::Failed(Failed { version: place.0, global_position: place.1, reason: fault.reason })
         }
-        ToParent::Done(_) | ToParent::State(_) => gone(last, "gave an answer that was not asked for"),
+        ToParent::Done(_) | ToParent::State(_) => JavaScriptError::Store(StoreError::NotFolded),
     }
-}
-
-fn gone(last: (Version, Position), how: &str) -> JavaScriptError {
-    let reason = format!("the process that folds {how}");
-    JavaScriptError::Failed(Failed { version: last.0, global_position: last.1, reason })
 }

@@ -24,16 +24,19 @@ use rquickjs::function::This;
 use rquickjs::{CatchResultExt, CaughtError, Context, Ctx, Function, Object, Runtime, Value};
 use serde_json::value::RawValue;
 
-use super::canonical::canonical;
 use super::message::{Begin, Done, Fault, Invalid, ToParent};
 use super::numbers::exact;
 use crate::domain::json;
 use crate::domain::version::Version;
+use crate::reducers::canonical::canonical;
 use crate::reducers::fold::STATE_BYTES_MAX;
 
-/// Processor time of one event, and of one fold.
+/// Processor time of one event, and of the events between two multiples of the interval: a limit on the whole fold would
+/// depend on where it began.
 const EVENT_TIME: Duration = Duration::from_millis(100);
-const FOLD_TIME: Duration = Duration::from_secs(10);
+const SEGMENT_TIME: Duration = Duration::from_secs(10);
+/// What is told of an error is cut here: it must fit the pipe whoever reads it, and be read by people.
+const REASON_CHARS_MAX: usize = 500;
 /// An event that takes so long by the clock is stuck where QuickJS does not ask.
 const STUCK: Duration = Duration::from_secs(2);
 /// Memory and stack of the engine, and of the process around it.
@@ -97,6 +100,8 @@ struct Watch {
 }
 
 impl Watch {
+    const CLAIMED: u64 = u64::MAX;
+
     fn start(self: Arc<Self>) {
         std::thread::spawn(move || {
             let mut seen = (0, Instant::now());
@@ -105,7 +110,7 @@ impl Watch {
                 let at_work = self.at_work.load(Ordering::SeqCst);
                 if at_work == 0 || at_work != seen.0 {
                     seen = (at_work, Instant::now());
-                } else if seen.1.elapsed() >= STUCK {
+                } else if seen.1.elapsed() >= STUCK && self.claim(at_work) {
                     let fault = Fault {
                         version: Version::try_from(self.version.load(Ordering::SeqCst)).unwrap_or_default(),
                         global_position: self.position.load(Ordering::SeqCst),
@@ -125,8 +130,17 @@ impl Watch {
         self.at_work.store(NEXT.fetch_add(1, Ordering::SeqCst), Ordering::SeqCst);
     }
 
+    /// Takes the answer over from the fold, if it is still at this event.
+    fn claim(&self, at_work: u64) -> bool {
+        self.at_work.compare_exchange(at_work, Self::CLAIMED, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+
+    /// Does not return if the watching thread has taken the answer over: it ends the process.
     fn ends(&self) {
-        self.at_work.store(0, Ordering::SeqCst);
+        let ended = |at_work| (at_work != Self::CLAIMED).then_some(0);
+        while self.at_work.fetch_update(Ordering::SeqCst, Ordering::SeqCst, ended).is_err() {
+            std::thread::park();
+        }
     }
 }
 
@@ -138,10 +152,9 @@ enum Segment {
 }
 
 fn fold(begin: Begin, input: &mut impl BufRead, watch: &Watch) -> anyhow::Result<ToParent> {
-    let began = processor_time();
     let mut state = begin.state.as_ref().map(|state| state.get().to_owned());
     loop {
-        match segment(&begin, state.as_deref(), began, input, watch)? {
+        match segment(&begin, state.as_deref(), input, watch)? {
             Segment::Boundary(reached) => state = Some(reached),
             Segment::Answer(answer) => return Ok(answer),
         }
@@ -149,21 +162,16 @@ fn fold(begin: Begin, input: &mut impl BufRead, watch: &Watch) -> anyhow::Result
 }
 
 /// Folds in a fresh engine, from a state to the next multiple of the interval or to the end.
-fn segment(
-    begin: &Begin,
-    state: Option<&str>,
-    fold_began: Duration,
-    input: &mut impl BufRead,
-    watch: &Watch,
-) -> anyhow::Result<Segment> {
+fn segment(begin: &Begin, state: Option<&str>, input: &mut impl BufRead, watch: &Watch) -> anyhow::Result<Segment> {
     let runtime = Runtime::new()?;
     runtime.set_memory_limit(MEMORY_BYTES);
     runtime.set_max_stack_size(STACK_BYTES);
-    let event_began = Rc::new(Cell::new(processor_time()));
+    let segment_began = processor_time();
+    let event_began = Rc::new(Cell::new(segment_began));
     let clock = event_began.clone();
     runtime.set_interrupt_handler(Some(Box::new(move || {
         let now = processor_time();
-        now - clock.get() > EVENT_TIME || now - fold_began > FOLD_TIME
+        now - clock.get() > EVENT_TIME || now - segment_began > SEGMENT_TIME
     })));
     // Neither Date nor anything else that tells the time, and no promises that nobody would wait for.
     type Allowed = (
@@ -195,9 +203,22 @@ fn segment(
             Ok(state) => state,
             Err(reason) => return Ok(failed(0, 0, reason)),
         };
+        // A limit that was passed is told as such, whatever the reducer made of it.
+        let why = |reason: String| {
+            let now = processor_time();
+            if now - event_began.get() > EVENT_TIME {
+                format!("it took longer than {} ms for one event", EVENT_TIME.as_millis())
+            } else if now - segment_began > SEGMENT_TIME {
+                format!("the events between two snapshots took longer than {} s", SEGMENT_TIME.as_secs())
+            } else {
+                reason
+            }
+        };
+        let mut place = (0, 0);
         let mut line = String::new();
         while read_line(input, &mut line)? && line != "\n" {
             let head: EventHead = serde_json::from_str(&line)?;
+            place = (head.version, head.global_position);
             event_began.set(processor_time());
             watch.begins(head.version, head.global_position);
             let applied = reducer.apply(&ctx, state.clone(), &head.event_type, &line);
@@ -208,17 +229,7 @@ fn segment(
             });
             watch.ends();
             match printed {
-                Err(reason) => {
-                    let used = processor_time();
-                    let reason = if used - event_began.get() > EVENT_TIME {
-                        format!("it took longer than {} ms for one event", EVENT_TIME.as_millis())
-                    } else if used - fold_began > FOLD_TIME {
-                        format!("the fold took longer than {} s", FOLD_TIME.as_secs())
-                    } else {
-                        reason
-                    };
-                    return Ok(failed(head.version, head.global_position, reason));
-                }
+                Err(reason) => return Ok(failed(head.version, head.global_position, why(reason))),
                 Ok(None) => {}
                 Ok(Some((boundary, printed))) => {
                     if begin.each {
@@ -230,15 +241,23 @@ fn segment(
                 }
             }
         }
+        // Printing runs the reducer's code too: toJSON, getters.
         event_began.set(processor_time());
-        match reducer.print(&ctx, &state) {
+        watch.begins(place.0, place.1);
+        let printed = reducer.print(&ctx, &state);
+        watch.ends();
+        match printed {
             Ok(printed) => Ok(Segment::Answer(ToParent::Done(Done { state: RawValue::from_string(printed)? }))),
-            Err(reason) => Ok(failed(0, 0, reason)),
+            Err(reason) => Ok(failed(place.0, place.1, why(reason))),
         }
     })
 }
 
-fn failed(version: Version, global_position: i64, reason: String) -> Segment {
+fn failed(version: Version, global_position: i64, mut reason: String) -> Segment {
+    if let Some((end, _)) = reason.char_indices().nth(REASON_CHARS_MAX) {
+        reason.truncate(end);
+        reason.push('…');
+    }
     Segment::Answer(ToParent::Failed(Fault { version, global_position, reason }))
 }
 
@@ -260,11 +279,12 @@ struct Reducer<'js> {
 /// Makes the replacer, and takes away what is not the same twice.
 const PRELUDE: &str = "
     delete Math.random;
-    ((finite, fault) => function (name, value) {
+    ((finite, fault, map, set) => function (name, value) {
         if (typeof value === 'number' && !finite(value)) throw new fault(`${name}: ${value} is no JSON`);
         if (typeof value === 'function' || typeof value === 'symbol') throw new fault(`${name}: a ${typeof value} is no JSON`);
+        if (value instanceof map || value instanceof set) throw new fault(`${name}: a Map or a Set is no JSON`);
         return value;
-    })(Number.isFinite, TypeError)";
+    })(Number.isFinite, TypeError, Map, Set)";
 
 impl<'js> Reducer<'js> {
     fn load(ctx: &Ctx<'js>, source: &str) -> Result<Self, Invalid> {
@@ -349,7 +369,7 @@ impl Invalid {
             Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().unwrap_or(1)))
         });
         let (line, column) = place.unwrap_or((1, 1));
-        Self { message: message.to_owned(), line, column }
+        Self { message: message.chars().take(REASON_CHARS_MAX).collect(), line, column }
     }
 }
 

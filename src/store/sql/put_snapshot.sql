@@ -3,7 +3,7 @@
 -- $7 the reducer that made it, which must still be the type's (NULL: a client did, and there must be none)
 -- Locks: the snapshot's row.
 INSERT INTO snapshots AS s (aggregate_type, aggregate_id, version, state, revision, occurred_at, reducer, checksum)
-SELECT $1, $2, $3, made.state, $5, $6, $7, snapshot_checksum($1, $2, $3, made.state)
+SELECT $1, $2, $3, made.state, $5, $6, $7, snapshot_checksum($1, $2, $3, made.state, $6, $7, $5)
   FROM (SELECT $4::text::jsonb AS state) AS made
  WHERE (SELECT r.revision FROM reducers r WHERE r.aggregate_type = $1) IS NOT DISTINCT FROM $7
     ON CONFLICT (aggregate_type, aggregate_id) DO UPDATE
@@ -16,4 +16,7 @@ SELECT $1, $2, $3, made.state, $5, $6, $7, snapshot_checksum($1, $2, $3, made.st
        created_at = clock_timestamp()
  WHERE (s.revision, s.reducer) IS DISTINCT FROM (excluded.revision, excluded.reducer)
     OR s.version <= excluded.version
+    -- A damaged one says nothing.
+    OR s.checksum <> snapshot_checksum(
+           s.aggregate_type, s.aggregate_id, s.version, s.state, s.occurred_at, s.reducer, s.revision)
 RETURNING xmax = 0 AS created, created_at

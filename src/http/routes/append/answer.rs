@@ -147,7 +147,9 @@ fn result_label(outcome: &Result<Outcome, StoreError>) -> &'static str {
         Err(StoreError::ShuttingDown) => "shutting_down",
         Err(StoreError::Unavailable(_)) => "database_unavailable",
         Err(StoreError::OutcomeUnknown) => "outcome_unknown",
-        Err(StoreError::Internal(_) | StoreError::EpochChanged { .. } | StoreError::Behind(_)) => "internal",
+        Err(
+            StoreError::Internal(_) | StoreError::NotFolded | StoreError::EpochChanged { .. } | StoreError::Behind(_),
+        ) => "internal",
     }
 }
 
