@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::fold::FoldError;
 use super::javascript::{JavaScriptFold, Workers};
 use super::merge_patch::MergePatchFold;
-use crate::domain::reducer::{Language, ReducerSource};
+use crate::domain::reducer::{Language, Reducer};
 use crate::store::StoredEvent;
 use crate::store::error::StoreError;
 
@@ -18,10 +18,11 @@ pub(super) enum Engine {
 }
 
 impl Engine {
-    pub(super) async fn begin(workers: &Arc<Workers>, source: &ReducerSource) -> Result<Self, FoldError> {
+    pub(super) async fn begin(workers: &Arc<Workers>, reducer: &Reducer) -> Result<Self, FoldError> {
+        let Reducer { aggregate_type, source, .. } = reducer;
         Ok(match source.language {
             Language::MergePatch => Self::MergePatch(MergePatchFold::begin(None).map_err(not_json)?),
-            Language::JavaScript => Self::JavaScript(Box::new(workers.begin(source, false).await?)),
+            Language::JavaScript => Self::JavaScript(Box::new(workers.begin(aggregate_type, source, false).await?)),
         })
     }
 

@@ -100,7 +100,7 @@ pub async fn fold(
     if matches!(until, Until::Version(version) if version > stands.version) {
         return Err(FoldError::NoSuchVersion(stands.version));
     }
-    let engine = Engine::begin(workers, &reducer.source).await?;
+    let engine = Engine::begin(workers, reducer).await?;
     let mut folding = Folding { engine, events: 0, occurred_at: None, failed: None };
     let revision = reducer.revision.to_string();
     let loaded = store.load_aggregate(stream, SnapshotUse::Revision(&revision), to, |row| match row {

@@ -21,6 +21,8 @@ use crate::telemetry::metrics::Metrics;
 
 /// Aggregates that wait for their snapshot; what does not fit is left to the next time.
 const QUEUE: usize = 1_024;
+/// Aggregates that are remembered as hopeless; beyond it all are tried again.
+const HOPELESS_MAX: usize = 10_000;
 
 /// What this process knows of the reducers, and the aggregates whose snapshots are due.
 pub struct Snapshotter {
@@ -29,6 +31,8 @@ pub struct Snapshotter {
     metrics: Arc<Metrics>,
     queue: mpsc::Sender<StreamId>,
     waiting: Mutex<HashSet<StreamId>>,
+    /// Aggregates for which a reducer has failed, by its revision: it will fail again.
+    hopeless: Mutex<HashMap<StreamId, i64>>,
     /// By type. It may lag behind, since another replica can replace a reducer: only hints depend on it.
     reducers: RwLock<HashMap<String, Arc<Reducer>>>,
 }
@@ -42,8 +46,15 @@ impl Snapshotter {
         closing: CancellationToken,
     ) -> Result<(Arc<Self>, impl Future<Output = ()> + Send + 'static), StoreError> {
         let (queue, due) = mpsc::channel(QUEUE);
-        let snapshotter =
-            Arc::new(Self { store, workers, metrics, queue, waiting: Mutex::default(), reducers: RwLock::default() });
+        let snapshotter = Arc::new(Self {
+            store,
+            workers,
+            metrics,
+            queue,
+            waiting: Mutex::default(),
+            hopeless: Mutex::default(),
+            reducers: RwLock::default(),
+        });
         snapshotter.refresh().await?;
         let run = run(snapshotter.clone(), due, closing);
         Ok((snapshotter, run))
@@ -84,15 +95,32 @@ impl Snapshotter {
         }
     }
 
+    fn is_hopeless(&self, stream: &StreamId, revision: i64) -> bool {
+        let hopeless = self.hopeless.lock().unwrap_or_else(PoisonError::into_inner);
+        hopeless.get(stream) == Some(&revision)
+    }
+
+    fn give_up(&self, stream: &StreamId, revision: i64) {
+        let mut hopeless = self.hopeless.lock().unwrap_or_else(PoisonError::into_inner);
+        if hopeless.len() >= HOPELESS_MAX {
+            hopeless.clear();
+        }
+        hopeless.insert(stream.clone(), revision);
+    }
+
     /// Makes the snapshot that is due, if it is not there.
     async fn make(&self, stream: &StreamId) -> Result<(), FoldError> {
         let Some(reducer) = self.store.reducer(stream.aggregate_type()).await? else { return Ok(()) };
         let Some(head) = self.store.stream_head(stream).await? else { return Ok(()) };
         let version = reducer.snapshot_version(head.version);
-        if version == 0 {
+        if version == 0 || self.is_hopeless(stream, reducer.revision) {
             return Ok(());
         }
-        let folded = fold(&self.store, &self.workers, &reducer, stream, Until::Version(version)).await?;
+        let folded = fold(&self.store, &self.workers, &reducer, stream, Until::Version(version)).await;
+        if matches!(folded, Err(FoldError::Failed(_))) {
+            self.give_up(stream, reducer.revision);
+        }
+        let folded = folded?;
         if folded.misfit {
             // Whatever it says of its version, it is in the way.
             self.store.delete_snapshot(stream).await?;

@@ -24,7 +24,11 @@ enum Engine {
 }
 
 impl Trial {
-    pub async fn begin(workers: &Arc<Workers>, source: &ReducerSource) -> Result<Self, FoldError> {
+    pub async fn begin(
+        workers: &Arc<Workers>,
+        aggregate_type: &str,
+        source: &ReducerSource,
+    ) -> Result<Self, FoldError> {
         let not_json = |error| FoldError::Store(StoreError::unreadable(error));
         let engine = match source.language {
             Language::MergePatch => {
@@ -32,7 +36,7 @@ impl Trial {
                 Engine::MergePatch { fold, states: Vec::new(), bytes: 0 }
             }
             Language::JavaScript => {
-                let mut fold = workers.begin(source, true).await?;
+                let mut fold = workers.begin(aggregate_type, source, true).await?;
                 fold.start(None).map_err(not_json)?;
                 Engine::JavaScript(Box::new(fold))
             }

@@ -209,3 +209,23 @@ async fn a_trial_shows_what_an_interval_does_to_hidden_variables() {
     let refused = app.call("PUT", "/reducers/Order").json(&put).send().await;
     assert_eq!(refused.expect_problem(422, "invalid_reducer")["line"], 1);
 }
+
+#[tokio::test]
+async fn a_slow_reducer_does_not_keep_the_other_types_waiting() {
+    let app = TestApp::start().await;
+    let slow = "({ $any(state) { let n = 0; while (n < 1e6) n++; return state } })";
+    for (aggregate_type, source) in [("Slow", slow), ("Quick", "({ $any: (state) => state })")] {
+        let put = json!({"language": "javascript", "source": source});
+        app.call("PUT", &format!("/reducers/{aggregate_type}")).json(&put).send().await.expect_status(201);
+        app.append(&format!("/streams/{aggregate_type}/1"), &["E"; 90]).await;
+    }
+    // More folds of the one than there are workers; the other is served before they are through.
+    let folds = (0..24).map(|_| app.get("/aggregates/Slow/1/state").send());
+    let all = futures_util::future::join_all(folds);
+    let quick = app.get("/aggregates/Quick/1/state").send();
+    match futures_util::future::select(Box::pin(all), Box::pin(quick)).await {
+        futures_util::future::Either::Left(_) => panic!("the other type waited for all of them"),
+        futures_util::future::Either::Right((quick, _)) => quick.expect_status(200),
+    };
+    app.get("/aggregates/Slow/none/state").send().await.expect_problem(404, "stream_not_found");
+}

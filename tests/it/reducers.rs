@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Call, TestApp, at, within_a_minute};
+use crate::support::{Call, TestApp, TestDatabase, Wanted, at, within_a_minute};
 
 fn put(app: &TestApp, body: &Value) -> Call {
     app.call("PUT", "/reducers/Order").json(body)
@@ -193,6 +193,36 @@ async fn a_reducer_is_tried_out_and_nothing_is_stored() {
         .await
         .expect_invalid("pointer", "/events/0/event_data");
     app.get("/reducers/Order").send().await.expect_problem(404, "reducer_not_found");
+}
+
+#[tokio::test]
+async fn two_replicas_make_the_same_snapshots_and_do_no_harm() {
+    let database = TestDatabase::create().await;
+    let replicas = [
+        TestApp::start_on(database.clone(), Wanted::default()).await,
+        TestApp::start_on(database, Wanted::default()).await,
+    ];
+    let put_on =
+        |n: usize, every: u32| put(&replicas[n], &json!({"language": "merge-patch", "snapshot_every": every})).send();
+    put_on(0, 5).await.expect_status(201);
+    // The other one hears of it by itself, too.
+    within_a_minute("it has heard", async {
+        while replicas[1].app.snapshotter.reducer("Order").is_none() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    for n in 1..=60_usize {
+        append(&replicas[n % 2], "1", &[json!({"n": n}), json!({format!("k{}", n % 3): n})]).await;
+        if n % 20 == 0 {
+            put_on(n / 20 % 2, 5 + n as u32 / 20).await.expect_status(200);
+        }
+        let states = [state(&replicas[0], "1/state").await, state(&replicas[1], "1/state").await];
+        assert_eq!(states[0]["state"], states[1]["state"]);
+        assert_eq!(states[0]["state"]["n"], n);
+    }
+    // The last interval is 8.
+    snapshot_of(&replicas[0], "1", 120).await;
 }
 
 /// RFC 7396, the slow way.

@@ -178,7 +178,7 @@ pub async fn put_reducer(
     let snapshot_every = check_interval(reducer.snapshot_every.unwrap_or(app.settings.snapshot_every))?;
     let source = source(&reducer.language, reducer.source, snapshot_every)?;
     // One that does not even begin is refused here, and not at the first fold.
-    Trial::begin(&app.workers, &source).await.map_err(refused)?.finish().await.map_err(refused)?;
+    Trial::begin(&app.workers, aggregate_type, &source).await.map_err(refused)?.finish().await.map_err(refused)?;
     let (reducer, created) = app.store.put_reducer(aggregate_type, source).await?;
     app.snapshotter.refresh().await?;
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
@@ -234,7 +234,7 @@ pub async fn test_reducer(
         }
     };
     let source = source(&test.language, test.source, snapshot_every)?;
-    let mut trial = Trial::begin(&app.workers, &source).await.map_err(refused)?;
+    let mut trial = Trial::begin(&app.workers, &aggregate_type, &source).await.map_err(refused)?;
     let mut tried = Tried { trial: &mut trial, events: Vec::new(), fault: None };
     match (test.aggregate_id, test.events) {
         (Some(aggregate_id), None) => {

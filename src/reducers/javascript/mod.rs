@@ -6,6 +6,7 @@ mod numbers;
 #[cfg(feature = "javascript")]
 pub mod worker;
 
+use std::collections::HashMap;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
@@ -44,6 +45,9 @@ pub struct Workers {
     encode: Encode,
     idle: Mutex<Vec<Worker>>,
     permits: Arc<Semaphore>,
+    /// One type has at most half of the workers, so that a slow reducer does not keep all others waiting.
+    of_types: Mutex<HashMap<String, Arc<Semaphore>>>,
+    per_type: usize,
 }
 
 /// Why a fold came to nothing.
@@ -66,12 +70,14 @@ impl Workers {
     pub fn new(program: PathBuf, encode: Encode) -> Arc<Self> {
         let count = std::thread::available_parallelism().map_or(1, usize::from);
         let permits = Arc::new(Semaphore::new(count * PER_PROCESSOR));
-        Arc::new(Self { program, encode, idle: Mutex::default(), permits })
+        let per_type = (count * PER_PROCESSOR / 2).max(1);
+        Arc::new(Self { program, encode, idle: Mutex::default(), permits, of_types: Mutex::default(), per_type })
     }
 
-    /// A worker for one fold; `each`: the state after each event is wanted.
+    /// A worker for one fold of a type; `each`: the state after each event is wanted.
     pub async fn begin(
         self: &Arc<Self>,
+        aggregate_type: &str,
         source: &ReducerSource,
         each: bool,
     ) -> Result<JavaScriptFold, JavaScriptError> {
@@ -79,8 +85,11 @@ impl Workers {
             let message = "this build of Annals has no JavaScript".to_owned();
             return Err(JavaScriptError::Invalid(Invalid { message, line: 1, column: 1 }));
         }
-        let permit = tokio::time::timeout(WORKER_TIMEOUT, self.permits.clone().acquire_owned()).await;
-        let Ok(Ok(permit)) = permit else { return Err(JavaScriptError::Store(StoreError::NotFolded)) };
+        let of_type = self.of_type(aggregate_type);
+        let permits = async { (of_type.acquire_owned().await, self.permits.clone().acquire_owned().await) };
+        let Ok((Ok(of_type), Ok(any))) = tokio::time::timeout(WORKER_TIMEOUT, permits).await else {
+            return Err(JavaScriptError::Store(StoreError::NotFolded));
+        };
         let begin = Begin {
             source: source.source.clone(),
             snapshot_every: Version::try_from(source.snapshot_every).unwrap_or(Version::MAX),
@@ -94,7 +103,22 @@ impl Workers {
                 JavaScriptError::Store(StoreError::NotFolded)
             })?,
         };
-        Ok(JavaScriptFold { workers: self.clone(), worker, begin, pending: Vec::new(), last: (0, 0), _permit: permit })
+        Ok(JavaScriptFold {
+            workers: self.clone(),
+            worker,
+            begin,
+            pending: Vec::new(),
+            last: (0, 0),
+            _permits: [of_type, any],
+        })
+    }
+
+    fn of_type(&self, aggregate_type: &str) -> Arc<Semaphore> {
+        let mut of_types = self.of_types.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those that nobody waits for or holds are made anew when they are needed.
+        of_types.retain(|_, permits| Arc::strong_count(permits) > 1 || permits.available_permits() < self.per_type);
+        let permits = of_types.entry(aggregate_type.to_owned());
+        permits.or_insert_with(|| Arc::new(Semaphore::new(self.per_type))).clone()
     }
 
     fn rested(&self) -> Option<Worker> {
@@ -135,7 +159,7 @@ pub struct JavaScriptFold {
     pending: Vec<u8>,
     /// Version and position of the last event that was taken.
     last: (Version, Position),
-    _permit: OwnedSemaphorePermit,
+    _permits: [OwnedSemaphorePermit; 2],
 }
 
 impl JavaScriptFold {
