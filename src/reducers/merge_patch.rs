@@ -37,21 +37,41 @@ impl Document {
         Ok(Self::Object(opened.collect::<Result<_, serde_json::Error>>()?))
     }
 
-    /// `MergePatch` of RFC 7396, section 2.
-    fn merge(&mut self, patch: Self) {
+    /// `MergePatch` of RFC 7396, section 2; how many bytes longer the document is now.
+    fn merge(&mut self, patch: Self) -> isize {
         let Self::Object(patch) = patch else {
+            let longer = patch.bytes() - self.bytes();
             *self = patch;
-            return;
+            return longer;
         };
+        let mut longer = 0;
         if !matches!(self, Self::Object(_)) {
+            longer = Self::empty().bytes() - self.bytes();
             *self = Self::empty();
         }
         let Self::Object(members) = self else { unreachable!("it was just made one") };
+        longer -= commas(members.len());
         for (name, value) in patch {
             if value.is_null() {
-                members.remove(&name);
+                longer -= members.remove(&name).map_or(0, |removed| member_bytes(&name, &removed));
+            } else if let Some(member) = members.get_mut(&name) {
+                longer += member.merge(value);
             } else {
-                members.entry(name).or_insert_with(Self::empty).merge(value);
+                let mut member = Self::empty();
+                member.merge(value);
+                longer += member_bytes(&name, &member);
+                members.insert(name, member);
+            }
+        }
+        longer + commas(members.len())
+    }
+
+    /// Bytes of what [`Document::write`] writes.
+    fn bytes(&self) -> isize {
+        match self {
+            Self::Other(raw) => raw.get().len() as isize,
+            Self::Object(members) => {
+                2 + commas(members.len()) + members.iter().map(|(name, value)| member_bytes(name, value)).sum::<isize>()
             }
         }
     }
@@ -79,37 +99,42 @@ impl Document {
     }
 }
 
+fn commas(members: usize) -> isize {
+    members.saturating_sub(1) as isize
+}
+
+fn member_bytes(name: &str, value: &Document) -> isize {
+    serde_json::to_string(name).expect("a string is JSON").len() as isize + 1 + value.bytes()
+}
+
 /// A state on its way from version to version.
 pub struct MergePatchFold {
     state: Document,
-    /// The state prints in this many bytes at most.
-    bytes_at_most: usize,
+    /// What the state takes up when it is written, kept up to date: to write it at every event would cost more than to
+    /// merge.
+    bytes: isize,
 }
 
 impl MergePatchFold {
     /// From a state that a snapshot holds, or before the first event.
     pub fn begin(state: Option<&str>) -> Result<Self, serde_json::Error> {
-        let text = state.unwrap_or("{}");
-        Ok(Self { state: Document::parse(text)?, bytes_at_most: text.len() })
+        let state = Document::parse(state.unwrap_or("{}"))?;
+        Ok(Self { bytes: state.bytes(), state })
     }
 
     pub fn apply(&mut self, event: &StoredEvent<'_>) -> Result<(), Failed> {
         let failed = |reason: String| Failed { version: event.version, global_position: event.global_position, reason };
         let patch = Document::parse(event.event_data).map_err(|error| failed(error.to_string()))?;
-        self.state.merge(patch);
-        self.bytes_at_most += event.event_data.len() + 1;
-        if self.bytes_at_most > STATE_BYTES_MAX {
-            self.bytes_at_most = self.state().len();
-            if self.bytes_at_most > STATE_BYTES_MAX {
-                return Err(failed(format!("the state is larger than {STATE_BYTES_MAX} bytes")));
-            }
+        self.bytes += self.state.merge(patch);
+        if self.bytes > STATE_BYTES_MAX as isize {
+            return Err(failed(format!("the state is larger than {STATE_BYTES_MAX} bytes")));
         }
         Ok(())
     }
 
     /// The state as JSON.
     pub fn state(&self) -> String {
-        let mut text = String::with_capacity(self.bytes_at_most);
+        let mut text = String::new();
         self.state.write(&mut text);
         text
     }
@@ -121,9 +146,11 @@ mod tests {
 
     fn merged(target: &str, patch: &str) -> String {
         let mut document = Document::parse(target).expect("JSON");
-        document.merge(Document::parse(patch).expect("JSON"));
+        let before = document.bytes();
+        let longer = document.merge(Document::parse(patch).expect("JSON"));
         let mut text = String::new();
         document.write(&mut text);
+        assert_eq!((document.bytes(), before + longer), (text.len() as isize, text.len() as isize), "{target} {patch}");
         text
     }
 
@@ -146,6 +173,11 @@ mod tests {
             (r#"{"e":null}"#, r#"{"a":1}"#, r#"{"a":1,"e":null}"#),
             ("[1,2]", r#"{"a":"b","c":null}"#, r#"{"a":"b"}"#),
             ("{}", r#"{"a":{"bb":{"ccc":null}}}"#, r#"{"a":{"bb":{}}}"#),
+            (
+                r#"{"é\n":1,"b":{"c":2,"d":3}}"#,
+                r#"{"é\n":{"x":[1,2]},"b":{"c":null},"e":"f"}"#,
+                r#"{"b":{"d":3},"e":"f","é\n":{"x":[1,2]}}"#,
+            ),
         ] {
             assert_eq!(merged(target, patch), result, "{target} {patch}");
         }

@@ -15,7 +15,7 @@ use std::io::{BufRead, Write};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::resource::{Resource, setrlimit};
 use nix::time::{ClockId, clock_gettime};
@@ -37,7 +37,7 @@ const EVENT_TIME: Duration = Duration::from_millis(100);
 const SEGMENT_TIME: Duration = Duration::from_secs(10);
 /// What is told of an error is cut here: it must fit the pipe whoever reads it, and be read by people.
 const REASON_CHARS_MAX: usize = 500;
-/// An event that takes so long by the clock is stuck where QuickJS does not ask.
+/// An event that takes so much processor time is stuck where QuickJS does not ask.
 const STUCK: Duration = Duration::from_secs(2);
 /// Memory and stack of the engine, and of the process around it.
 const MEMORY_BYTES: usize = 64 * 1024 * 1024;
@@ -104,13 +104,13 @@ impl Watch {
 
     fn start(self: Arc<Self>) {
         std::thread::spawn(move || {
-            let mut seen = (0, Instant::now());
+            let mut seen = (0, process_time());
             loop {
                 std::thread::sleep(STUCK / 20);
                 let at_work = self.at_work.load(Ordering::SeqCst);
                 if at_work == 0 || at_work != seen.0 {
-                    seen = (at_work, Instant::now());
-                } else if seen.1.elapsed() >= STUCK && self.claim(at_work) {
+                    seen = (at_work, process_time());
+                } else if process_time() - seen.1 >= STUCK && self.claim(at_work) {
                     let fault = Fault {
                         version: Version::try_from(self.version.load(Ordering::SeqCst)).unwrap_or_default(),
                         global_position: self.position.load(Ordering::SeqCst),
@@ -144,25 +144,38 @@ impl Watch {
     }
 }
 
+/// Version and position of an event.
+type Place = (Version, i64);
+
 /// How far an engine came.
 enum Segment {
-    /// To a multiple of the interval: another one goes on from this state.
-    Boundary(String),
+    /// To a multiple of the interval: another one goes on from this state, after this event.
+    Boundary {
+        state: String,
+        place: Place,
+    },
     Answer(ToParent),
 }
 
 fn fold(begin: Begin, input: &mut impl BufRead, watch: &Watch) -> anyhow::Result<ToParent> {
     let mut state = begin.state.as_ref().map(|state| state.get().to_owned());
+    let mut after = (0, 0);
     loop {
-        match segment(&begin, state.as_deref(), input, watch)? {
-            Segment::Boundary(reached) => state = Some(reached),
+        match segment(&begin, state.as_deref(), after, input, watch)? {
+            Segment::Boundary { state: reached, place } => (state, after) = (Some(reached), place),
             Segment::Answer(answer) => return Ok(answer),
         }
     }
 }
 
 /// Folds in a fresh engine, from a state to the next multiple of the interval or to the end.
-fn segment(begin: &Begin, state: Option<&str>, input: &mut impl BufRead, watch: &Watch) -> anyhow::Result<Segment> {
+fn segment(
+    begin: &Begin,
+    state: Option<&str>,
+    after: Place,
+    input: &mut impl BufRead,
+    watch: &Watch,
+) -> anyhow::Result<Segment> {
     let runtime = Runtime::new()?;
     runtime.set_memory_limit(MEMORY_BYTES);
     runtime.set_max_stack_size(STACK_BYTES);
@@ -201,7 +214,7 @@ fn segment(begin: &Begin, state: Option<&str>, input: &mut impl BufRead, watch: 
         watch.ends();
         let mut state = match begun {
             Ok(state) => state,
-            Err(reason) => return Ok(failed(0, 0, reason)),
+            Err(reason) => return Ok(failed(after.0, after.1, reason)),
         };
         // A limit that was passed is told as such, whatever the reducer made of it.
         let why = |reason: String| {
@@ -214,7 +227,7 @@ fn segment(begin: &Begin, state: Option<&str>, input: &mut impl BufRead, watch: 
                 reason
             }
         };
-        let mut place = (0, 0);
+        let mut place = after;
         let mut line = String::new();
         while read_line(input, &mut line)? && line != "\n" {
             let head: EventHead = serde_json::from_str(&line)?;
@@ -236,7 +249,7 @@ fn segment(begin: &Begin, state: Option<&str>, input: &mut impl BufRead, watch: 
                         say(&ToParent::State(RawValue::from_string(printed.clone())?))?;
                     }
                     if boundary {
-                        return Ok(Segment::Boundary(printed));
+                        return Ok(Segment::Boundary { state: printed, place });
                     }
                 }
             }
@@ -264,6 +277,11 @@ fn failed(version: Version, global_position: i64, mut reason: String) -> Segment
 /// Processor time of this thread: what others do on the machine does not count.
 fn processor_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+}
+
+/// Processor time of all of this process.
+fn process_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
 /// A source that was understood.
