@@ -199,9 +199,13 @@ impl Store {
             let part = scan.part(&catalogue, end, head_time);
             let Some(part) = within_times(connection, scan, part, end).await? else { continue };
             let read = if scan.filter.is_by_time_alone() {
-                read_part(connection, scan, part, wanted, &mut take).await?
+                read_part(connection, scan, part, wanted, &mut take).await
             } else {
-                read_window(connection, scan, part, wanted, &mut take).await?
+                read_window(connection, scan, part, wanted, &mut take).await
+            };
+            let read = match read {
+                Err(sqlx::Error::RowNotFound) => return Err(self.why_missing(connection, scan).await?),
+                read => read?,
             };
             wanted -= read.events;
             if read.broken_off || started.elapsed() >= scan.limits.time {
@@ -209,6 +213,15 @@ impl Store {
             }
         }
         Ok(head)
+    }
+}
+
+impl Store {
+    /// The alarm: an event that must be there is not. The log was cut in between, or somebody has deleted by hand.
+    async fn why_missing(&self, connection: &mut PgConnection, scan: &LogScan) -> Result<StoreError, StoreError> {
+        let (_, head) = self.current(connection).await?;
+        check_epoch(connection, scan.cursor(), &head).await?;
+        Ok(sqlx::Error::RowNotFound.into())
     }
 }
 
@@ -291,8 +304,9 @@ async fn read_part(
     let rows = wanted.min(scan.pace.rows());
     let query = sqlx::query(LOG_EVENTS).bind(part.after).bind(part.to).bind(part.earliest).bind(part.latest).bind(rows);
     let read = hand_over(connection, query, scan, take).await?;
-    if !read.broken_off && read.events < rows {
-        scan.after = part.to;
+    // A part ends with an event: the head, the last one of a month, or the last one before a time.
+    if !read.broken_off && read.events < rows && scan.after != part.to {
+        return Err(sqlx::Error::RowNotFound);
     }
     Ok(read)
 }
