@@ -116,13 +116,19 @@ impl Door {
     pub fn inspect_one(&mut self, at: &str, event: &EventIn<'_>) -> Fallible<()> {
         for (name, payload) in [("event_data", event.event_data), ("metadata", event.metadata)] {
             let Some(payload) = payload else { continue };
-            let inspected = json::inspect(payload)
-                .map_err(|fault| cannot_keep(&format!("{at}/{name}{}", fault.pointer), &fault.reason.to_string()))?;
-            self.printed_left = self.printed_left.checked_sub(inspected.printed_bytes).ok_or_else(|| {
-                let detail = "the request's documents print larger than twice the largest body: send less at once";
-                cannot_keep(&format!("{at}/{name}"), detail)
-            })?;
+            self.inspect_document(&format!("{at}/{name}"), payload)?;
         }
+        Ok(())
+    }
+
+    /// Looks into one document; `at` is the pointer to it.
+    pub fn inspect_document(&mut self, at: &str, document: &RawValue) -> Fallible<()> {
+        let inspected = json::inspect(document)
+            .map_err(|fault| cannot_keep(&format!("{at}{}", fault.pointer), &fault.reason.to_string()))?;
+        self.printed_left = self.printed_left.checked_sub(inspected.printed_bytes).ok_or_else(|| {
+            let detail = "the request's documents print larger than twice the largest body: send less at once";
+            cannot_keep(at, detail)
+        })?;
         Ok(())
     }
 }

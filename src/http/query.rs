@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use axum::http::Uri;
+use chrono::{DateTime, Datelike, Utc};
 use percent_encoding::percent_decode_str;
 
 use super::problem::{FieldError, Problem};
@@ -61,6 +62,16 @@ impl Query {
                 format!("must be a whole number from {least} to {most}"),
             ))),
         }
+    }
+
+    /// Takes a time of RFC 3339, of the years 1 to 9998: whatever it is rounded to can be written again.
+    pub fn take_time(&mut self, name: &str) -> Fallible<Option<DateTime<Utc>>> {
+        let Some(text) = self.take(name)? else { return Ok(None) };
+        let written_so = text.as_bytes().get(10).is_some_and(|byte| matches!(byte, b'T' | b't'));
+        let time = DateTime::parse_from_rfc3339(&text).ok().map(|time| time.to_utc());
+        let time = time.filter(|time| written_so && (1..=9998).contains(&time.year()));
+        let fault = "must be a time like 2026-11-23T05:56:44.527251Z (RFC 3339); write a + as %2B";
+        time.map(Some).ok_or_else(|| Problem::invalid(FieldError::parameter(name, fault)))
     }
 
     /// Takes a parameter that only stands there: `?verbose`.

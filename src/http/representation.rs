@@ -7,7 +7,8 @@ use std::convert::Infallible;
 use std::ops::ControlFlow;
 
 use axum::body::Body;
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
 
@@ -93,6 +94,23 @@ pub fn refuse(query: &mut Query, names: &[&str], why: &str) -> Result<(), Box<Pr
     Ok(())
 }
 
+/// The answer that needs no body: the client has this version already, or asks for the headers alone.
+pub fn without_body(method: &Method, unchanged: bool, headers: &HeaderMap) -> Option<Response> {
+    if unchanged {
+        let mut headers = headers.clone();
+        headers.remove(header::CONTENT_TYPE);
+        return Some((StatusCode::NOT_MODIFIED, headers).into_response());
+    }
+    // A body of unknown length: no Content-Length may say that the page is empty (RFC 9110 section 8.6).
+    let no_body = || Body::from_stream(stream::empty::<Result<Bytes, Infallible>>());
+    (method == Method::HEAD).then(|| (headers.clone(), no_body()).into_response())
+}
+
+/// The end of a page that leads on, or is the last; a link has nothing that JSON would escape.
+pub fn next_member(next: Option<&str>) -> String {
+    next.map_or(",\"next\":null}".to_owned(), |next| format!(",\"next\":\"{next}\"}}"))
+}
+
 /// The value of a `Link` header.
 pub fn link_to_next(next: &str) -> HeaderValue {
     HeaderValue::try_from(format!("<{next}>; rel=\"next\"")).expect("links are percent-encoded")
@@ -117,8 +135,12 @@ impl PageEvents {
         Self { buffer, cloud_events, count: 0 }
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.count == 0
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.buffer.len() >= PAGE_BYTES_MAX
     }
 
     /// Adds an event; breaks off when the page is full.
@@ -129,7 +151,7 @@ impl PageEvents {
         self.count += 1;
         let write = if self.cloud_events { write_cloud_event } else { write_event };
         write(&mut self.buffer, event);
-        if self.buffer.len() < PAGE_BYTES_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        if self.is_full() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
     /// The page, which ends with `tail`; a batch of CloudEvents is the list alone.

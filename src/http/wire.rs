@@ -2,23 +2,18 @@
 
 use std::io::Write;
 
-use chrono::{DateTime, Datelike, SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use uuid::Uuid;
 
 use super::path::stream_path_of;
+use crate::domain::name::StreamId;
+use crate::domain::version::Version;
 use crate::store::StoredEvent;
 
 /// RFC 3339 in UTC with six digits: sorts as text.
 pub fn time(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Micros, true)
-}
-
-/// A time of RFC 3339, of the years 1 to 9998: whatever it is rounded to can be written again.
-pub fn parse_time(text: &str) -> Option<DateTime<Utc>> {
-    let time = DateTime::parse_from_rfc3339(text).ok()?.to_utc();
-    let written_so = text.as_bytes().get(10).is_some_and(|byte| matches!(byte, b'T' | b't'));
-    (written_so && (1..=9998).contains(&time.year())).then_some(time)
 }
 
 /// Appends one event as a JSON object.
@@ -71,6 +66,15 @@ pub fn write_cloud_event(out: &mut Vec<u8>, event: &StoredEvent<'_>) {
     out.extend_from_slice(b",\"data\":");
     out.extend_from_slice(event.event_data.as_bytes());
     out.push(b'}');
+}
+
+/// Appends the beginning of an object that is about a stream: `{"aggregate_type", "aggregate_id", "version"`.
+pub fn write_stream_head(out: &mut Vec<u8>, stream: &StreamId, version: Version) {
+    out.extend_from_slice(b"{\"aggregate_type\":");
+    write_string(out, stream.aggregate_type());
+    out.extend_from_slice(b",\"aggregate_id\":");
+    write_string(out, stream.aggregate_id());
+    write!(out, ",\"version\":{version}").expect("writing to memory does not fail");
 }
 
 /// Appends a JSON string, escaped.

@@ -32,8 +32,7 @@ async fn refresh(app: &App) -> Result<(), StoreError> {
     // One that was deleted has no lag.
     lags.reset();
     for projection in projections.iter().take(PROJECTIONS_MAX) {
-        let lag = (head - projection.last_processed_position).max(0);
-        lags.with_label_values(&[&projection.projection_name]).set(lag);
+        lags.with_label_values(&[&projection.projection_name]).set(projection.lag(head));
     }
     Ok(())
 }

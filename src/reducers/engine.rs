@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use super::fold::FoldError;
+use super::fold::{FoldError, not_json};
 use super::javascript::{JavaScriptFold, Workers};
 use super::merge_patch::MergePatchFold;
 use crate::domain::reducer::{Language, Reducer};
 use crate::store::StoredEvent;
-use crate::store::error::StoreError;
 
 /// A worker is handed events in pieces of about this size.
 const PIECE_BYTES: usize = 256 * 1024;
@@ -49,7 +48,7 @@ impl Engine {
     pub(super) async fn flush(&mut self) -> Result<(), FoldError> {
         match self {
             Self::MergePatch(_) => Ok(()),
-            Self::JavaScript(fold) => Ok(fold.flush().await?),
+            Self::JavaScript(fold) => fold.flush().await,
         }
     }
 
@@ -57,12 +56,7 @@ impl Engine {
     pub(super) async fn finish(self) -> Result<String, FoldError> {
         match self {
             Self::MergePatch(fold) => Ok(fold.state()),
-            Self::JavaScript(fold) => Ok(fold.finish().await?),
+            Self::JavaScript(fold) => fold.finish().await,
         }
     }
-}
-
-/// A state whose checksum was right is JSON: PostgreSQL printed it just now.
-fn not_json(error: serde_json::Error) -> FoldError {
-    FoldError::Store(StoreError::unreadable(error))
 }

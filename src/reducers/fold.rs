@@ -6,8 +6,8 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use super::engine::Engine;
+use super::javascript::Workers;
 use super::javascript::message::Invalid;
-use super::javascript::{JavaScriptError, Workers};
 use crate::domain::event::Position;
 use crate::domain::name::StreamId;
 use crate::domain::reducer::Reducer;
@@ -46,11 +46,11 @@ pub struct Folded {
 
 #[derive(Debug, thiserror::Error)]
 pub enum FoldError {
-    #[error("the stream does not exist")]
-    StreamNotFound,
-    /// The stream is at this version.
-    #[error("the stream had no such version")]
-    NoSuchVersion(Version),
+    #[error("the stream {0} does not exist")]
+    StreamNotFound(StreamId),
+    /// The stream is at this version, and did not have the one that is asked for, or none at that time.
+    #[error("the stream {0}, at version {1}, had no such version")]
+    NoSuchVersion(StreamId, Version),
     #[error("{0}")]
     Failed(#[from] Failed),
     /// The source cannot be used.
@@ -60,14 +60,9 @@ pub enum FoldError {
     Store(#[from] StoreError),
 }
 
-impl From<JavaScriptError> for FoldError {
-    fn from(error: JavaScriptError) -> Self {
-        match error {
-            JavaScriptError::Invalid(invalid) => Self::Invalid(invalid),
-            JavaScriptError::Failed(failed) => Self::Failed(failed),
-            JavaScriptError::Store(error) => Self::Store(error),
-        }
-    }
+/// A state or an answer that must be JSON, and is not.
+pub(super) fn not_json(error: serde_json::Error) -> FoldError {
+    FoldError::Store(StoreError::unreadable(error))
 }
 
 /// The reducer failed for an event.
@@ -87,19 +82,15 @@ pub async fn fold(
     stream: &StreamId,
     until: Until,
 ) -> Result<Folded, FoldError> {
+    // First, so that no worker is asked for what is not there.
+    let not_found = || FoldError::StreamNotFound(stream.clone());
+    let stands = store.stream_head(stream).await?.ok_or_else(not_found)?;
     let to = match until {
-        Until::Now => Version::MAX,
-        Until::Version(version) => version,
-        Until::Time(time) => {
-            let head = store.stream_head(stream).await?.ok_or(FoldError::StreamNotFound)?;
-            store.version_at(stream, &head, time).await?.ok_or(FoldError::NoSuchVersion(head.version))?
-        }
+        Until::Now => Some(Version::MAX),
+        Until::Version(version) => Some(version).filter(|version| *version <= stands.version),
+        Until::Time(time) => store.version_at(stream, &stands, time).await?,
     };
-    // No worker is asked for what is not there.
-    let stands = store.stream_head(stream).await?.ok_or(FoldError::StreamNotFound)?;
-    if matches!(until, Until::Version(version) if version > stands.version) {
-        return Err(FoldError::NoSuchVersion(stands.version));
-    }
+    let to = to.ok_or_else(|| FoldError::NoSuchVersion(stream.clone(), stands.version))?;
     let engine = Engine::begin(workers, reducer).await?;
     let mut folding = Folding { engine, events: 0, occurred_at: None, failed: None };
     let revision = reducer.revision.to_string();
@@ -107,7 +98,7 @@ pub async fn fold(
         LoadRow::Head(head) => folding.start(head.snapshot.as_ref().map(|snapshot| snapshot.state.as_str())),
         LoadRow::Event(event) => folding.take(event),
     });
-    let (head, mut left) = loaded.await?.ok_or(FoldError::StreamNotFound)?;
+    let (head, mut left) = loaded.await?.ok_or_else(not_found)?;
     let version = to.min(head.stream.version);
     let mut pace = Pace::default();
     folding.catch_up().await?;

@@ -2,16 +2,15 @@
 
 use std::sync::Arc;
 
-use super::fold::FoldError;
+use super::fold::{FoldError, not_json};
 use super::javascript::{JavaScriptFold, Workers};
 use super::merge_patch::MergePatchFold;
 use crate::domain::reducer::{Language, ReducerSource};
 use crate::store::StoredEvent;
-use crate::store::error::StoreError;
 
 /// Events that a reducer is tried out on, and bytes of what is handed to it or comes of it.
 const EVENTS_MAX: usize = 1_000;
-const BYTES_MAX: usize = 8 * 1024 * 1024;
+pub(super) const BYTES_MAX: usize = 8 * 1024 * 1024;
 
 pub struct Trial {
     engine: Engine,
@@ -29,7 +28,6 @@ impl Trial {
         aggregate_type: &str,
         source: &ReducerSource,
     ) -> Result<Self, FoldError> {
-        let not_json = |error| FoldError::Store(StoreError::unreadable(error));
         let engine = match source.language {
             Language::MergePatch => {
                 let fold = MergePatchFold::begin(None).map_err(not_json)?;
@@ -71,7 +69,7 @@ impl Trial {
     pub async fn finish(self) -> Result<Vec<String>, FoldError> {
         match self.engine {
             Engine::MergePatch { states, .. } => Ok(states),
-            Engine::JavaScript(fold) => Ok(fold.finish_each().await?),
+            Engine::JavaScript(fold) => fold.finish_each().await,
         }
     }
 }

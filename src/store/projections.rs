@@ -23,6 +23,13 @@ pub struct Projection {
     pub waits_seconds: Option<f64>,
 }
 
+impl Projection {
+    /// Events between it and the head of the log.
+    pub fn lag(&self, head: Position) -> Position {
+        (head - self.last_processed_position).max(0)
+    }
+}
+
 /// What the mover of a position expects of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExpectedPosition {

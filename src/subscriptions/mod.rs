@@ -134,6 +134,13 @@ impl Feed {
         self.tail.send_replace(position);
     }
 
+    /// An event as subscribers get it.
+    fn json(&self, event: &StoredEvent<'_>) -> Vec<u8> {
+        let mut json = Vec::with_capacity(256 + event.event_data.len());
+        (self.encode)(&mut json, event);
+        json
+    }
+
     fn ring(&self) -> std::sync::RwLockReadGuard<'_, Ring> {
         self.ring.read().unwrap_or_else(PoisonError::into_inner)
     }

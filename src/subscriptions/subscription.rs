@@ -191,12 +191,11 @@ impl Subscription {
 
     /// The next events from the table. Nothing is noted before all of it is read: it may be dropped in between.
     async fn read_table(&mut self) -> Result<Step, StoreError> {
-        let encode = self.feed.encode;
+        let feed = self.feed.clone();
         let mut events = Vec::new();
         let mut bytes = 0;
         let take = |event: &StoredEvent<'_>| {
-            let mut json = Vec::with_capacity(256 + event.event_data.len());
-            encode(&mut json, event);
+            let json = feed.json(event);
             bytes += json.len();
             let (global_position, version) = (event.global_position, event.version);
             events.push(Delivered { global_position, version, json: json.into() });

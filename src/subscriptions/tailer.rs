@@ -80,8 +80,7 @@ async fn look(feed: &Feed, follower: &mut Follower) -> Result<bool, StoreError> 
         let mut bytes = 0;
         let before = scan.after();
         let read = follower.read(&mut scan, |event| {
-            let mut json = Vec::with_capacity(256 + event.event_data.len());
-            (feed.encode)(&mut json, event);
+            let json = feed.json(event);
             bytes += json.len();
             events.push(LiveEvent::new(event, json));
             if bytes < LOOK_BYTES { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
 
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
@@ -42,10 +43,10 @@ pub struct Metrics {
     pub append_duration_seconds: Histogram,
     pub append_batch_requests: Histogram,
     pub append_queue_length: IntGauge,
-    pub aggregate_loads: IntCounterVec,
-    pub aggregate_load_duration_seconds: HistogramVec,
+    aggregate_loads: IntCounterVec,
+    aggregate_load_duration_seconds: HistogramVec,
     pub snapshots_written: IntCounter,
-    pub snapshots_ignored: IntCounter,
+    snapshots_ignored: IntCounter,
     pub reducer_failures: IntCounter,
     pub head_position: IntGauge,
     pub subscribers: IntGaugeVec,
@@ -158,6 +159,14 @@ impl Metrics {
         if label != OTHER {
             known.insert(label.to_owned(), counter);
         }
+    }
+
+    /// Counts a load, or a fold: whether a snapshot was used, whether one was passed over, and how long it took.
+    pub fn count_load(&self, used_snapshot: bool, misfit: bool, took: Duration) {
+        let hit = if used_snapshot { "hit" } else { "miss" };
+        self.aggregate_loads.with_label_values(&[hit]).inc();
+        self.aggregate_load_duration_seconds.with_label_values(&[hit]).observe(took.as_secs_f64());
+        self.snapshots_ignored.inc_by(u64::from(misfit));
     }
 
     /// Everything, in the text format of Prometheus.

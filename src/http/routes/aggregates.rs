@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::State;
-use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, Method, Uri, header};
 use axum::response::{IntoResponse, Response};
 use utoipa::ToSchema;
 
-use super::stream::{no_body, not_found};
+use super::stream::not_found;
 use crate::app::App;
 use crate::domain::event::Position;
 use crate::domain::name::{StreamId, check_name};
@@ -21,20 +21,17 @@ use crate::http::openapi::ReadProblems;
 use crate::http::path::{PathParams, link, stream_path};
 use crate::http::problem::{FieldError, Problem, ProblemSchema, Refusal};
 use crate::http::query::Query;
-use crate::http::representation::{LIMIT_MAX, Representation, link_to_next};
+use crate::http::representation::{LIMIT_MAX, PageEvents, Representation, link_to_next, next_member, without_body};
 use crate::http::wire::{self, EventSchema};
-use crate::store::StoredEvent;
 use crate::store::read::Pace;
 use crate::store::snapshots::{LoadHead, LoadRow, SnapshotUse};
 
 /// Events of one load; the rest is read from the stream.
 const EVENTS_MAX: usize = 10_000;
-/// A load ends here even if it has fewer events.
-const LOAD_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// An aggregate, ready to be folded.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "the shape of Page's output, for the OpenAPI document")]
+#[expect(dead_code, reason = "the shape of write_load's output, for the OpenAPI document")]
 pub struct Load {
     aggregate_type: String,
     aggregate_id: String,
@@ -50,7 +47,7 @@ pub struct Load {
 
 /// The state to begin with.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "the shape of Page's output, for the OpenAPI document")]
+#[expect(dead_code, reason = "the shape of write_load's output, for the OpenAPI document")]
 pub struct LoadedSnapshot {
     version: Version,
     state: serde_json::Value,
@@ -93,21 +90,14 @@ pub async fn load(
     if method == Method::HEAD || headers.contains_key(header::IF_NONE_MATCH) {
         let head = app.store.stream_head(&stream).await?.ok_or_else(|| not_found(&stream))?;
         common.insert(header::ETAG, etag(head.version));
-        if not_modified(&headers, head.version)? {
-            common.remove(header::CONTENT_TYPE);
-            return Ok((StatusCode::NOT_MODIFIED, common).into_response());
-        }
-        if method == Method::HEAD {
-            return Ok((common, no_body()).into_response());
+        if let Some(answer) = without_body(&method, not_modified(&headers, head.version)?, &common) {
+            return Ok(answer);
         }
     }
 
     let started = Instant::now();
     let (page, head, next) = write_load(&app, &stream, read.may_use()).await?.ok_or_else(|| not_found(&stream))?;
-    let hit = if head.snapshot.is_some() { "hit" } else { "miss" };
-    app.metrics.aggregate_loads.with_label_values(&[hit]).inc();
-    app.metrics.aggregate_load_duration_seconds.with_label_values(&[hit]).observe(started.elapsed().as_secs_f64());
-    app.metrics.snapshots_ignored.inc_by(u64::from(head.misfit));
+    app.metrics.count_load(head.snapshot.is_some(), head.misfit, started.elapsed());
     let after = head.snapshot.as_ref().map_or(0, |snapshot| snapshot.version);
     let events = usize::try_from(head.stream.version - after).unwrap_or(0);
     if !read.ignore_snapshot {
@@ -159,72 +149,42 @@ async fn write_load(
     stream: &StreamId,
     may_use: SnapshotUse<'_>,
 ) -> Result<Option<(Vec<u8>, LoadHead, Option<String>)>, Refusal> {
-    let mut page = Page::default();
-    let loaded = app.store.load_aggregate(stream, may_use, Version::MAX, |row| match row {
-        LoadRow::Head(head) => page.begin(stream, head),
-        LoadRow::Event(event) => page.take(event),
+    // The page begins with the head, which is the first row.
+    let mut page = None;
+    let loaded = app.store.load_aggregate(stream, may_use, Version::MAX, |row| match (row, &mut page) {
+        (LoadRow::Head(head), page) => {
+            let begun = page.insert(begin(stream, head));
+            if begun.is_full() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        }
+        (LoadRow::Event(event), Some(page)) => page.take(event),
+        (LoadRow::Event(_), None) => ControlFlow::Break(()),
     });
-    let Some((head, mut left)) = loaded.await? else { return Ok(None) };
+    let (Some((head, mut left)), Some(mut page)) = (loaded.await?, page) else { return Ok(None) };
     let mut pace = Pace::default();
-    while !left.is_empty() && !page.is_full() {
-        let room = EVENTS_MAX - page.events;
+    while !left.is_empty() && !page.is_full() && page.count() < EVENTS_MAX {
+        let room = EVENTS_MAX - page.count();
         left = app.store.read_stream(stream, &head.stream, left, room, &mut pace, |event| page.take(event)).await?;
     }
     let next = (!left.is_empty()).then(|| {
         let parameters = [("from_version", left.from.to_string()), ("limit", LIMIT_MAX.to_string())];
         link(&stream_path(stream), &parameters)
     });
-    Ok(Some((page.finish(next.as_deref()), head, next)))
+    Ok(Some((page.finish(&next_member(next.as_deref())), head, next)))
 }
 
-/// A load on its way into its buffer.
-#[derive(Default)]
-struct Page {
-    buffer: Vec<u8>,
-    events: usize,
-}
-
-impl Page {
-    fn begin(&mut self, stream: &StreamId, head: &LoadHead) -> ControlFlow<()> {
-        let out = &mut self.buffer;
-        out.extend_from_slice(b"{\"aggregate_type\":");
-        wire::write_string(out, stream.aggregate_type());
-        out.extend_from_slice(b",\"aggregate_id\":");
-        wire::write_string(out, stream.aggregate_id());
-        out.extend_from_slice(format!(",\"version\":{},\"snapshot\":", head.stream.version).as_bytes());
-        match &head.snapshot {
-            None => out.extend_from_slice(b"null"),
-            Some(snapshot) => {
-                out.extend_from_slice(format!("{{\"version\":{},\"state\":", snapshot.version).as_bytes());
-                out.extend_from_slice(snapshot.state.as_bytes());
-                out.extend_from_slice(format!(",\"created_at\":\"{}\"}}", wire::time(snapshot.created_at)).as_bytes());
-            }
+/// A load up to its events.
+fn begin(stream: &StreamId, head: &LoadHead) -> PageEvents {
+    let mut out = Vec::new();
+    wire::write_stream_head(&mut out, stream, head.stream.version);
+    out.extend_from_slice(b",\"snapshot\":");
+    match &head.snapshot {
+        None => out.extend_from_slice(b"null"),
+        Some(snapshot) => {
+            out.extend_from_slice(format!("{{\"version\":{},\"state\":", snapshot.version).as_bytes());
+            out.extend_from_slice(snapshot.state.as_bytes());
+            out.extend_from_slice(format!(",\"created_at\":\"{}\"}}", wire::time(snapshot.created_at)).as_bytes());
         }
-        out.extend_from_slice(b",\"events\":[");
-        self.going_on()
     }
-
-    fn take(&mut self, event: &StoredEvent<'_>) -> ControlFlow<()> {
-        if self.events > 0 {
-            self.buffer.push(b',');
-        }
-        self.events += 1;
-        wire::write_event(&mut self.buffer, event);
-        self.going_on()
-    }
-
-    fn is_full(&self) -> bool {
-        self.buffer.len() >= LOAD_BYTES_MAX || self.events >= EVENTS_MAX
-    }
-
-    fn going_on(&self) -> ControlFlow<()> {
-        if self.is_full() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    }
-
-    fn finish(mut self, next: Option<&str>) -> Vec<u8> {
-        // A link has nothing that JSON would escape.
-        let next = next.map_or("null".to_owned(), |next| format!("\"{next}\""));
-        self.buffer.extend_from_slice(format!("],\"next\":{next}}}").as_bytes());
-        self.buffer
-    }
+    out.extend_from_slice(b",\"events\":");
+    PageEvents::after(&out, Representation::Page)
 }

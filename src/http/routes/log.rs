@@ -12,7 +12,6 @@ use tokio::time::Instant;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::stream::no_body;
 use crate::app::App;
 use crate::domain::cursor::{Cursor, Epoch};
 use crate::domain::event::Position;
@@ -26,7 +25,7 @@ use crate::http::path::link;
 use crate::http::problem::{FieldError, Problem, ProblemSchema, Refusal};
 use crate::http::query::Query;
 use crate::http::representation::{
-    LIMIT_DEFAULT, LineSource, PageEvents, Piece, Representation, lines, link_to_next, refuse,
+    LIMIT_DEFAULT, LineSource, PageEvents, Piece, Representation, lines, link_to_next, refuse, without_body,
 };
 use crate::http::sse::{Ids, event_stream};
 use crate::http::wire;
@@ -99,8 +98,8 @@ pub async fn read_log(
 
     let cursor = Cursor { epoch: Some(head.epoch), position: after };
     let mut common = representation.headers();
-    if method == Method::HEAD {
-        return Ok((common, no_body()).into_response());
+    if let Some(answer) = without_body(&method, false, &common) {
+        return Ok(answer);
     }
     match representation {
         Representation::EventStream => {
@@ -249,11 +248,10 @@ fn values<T: PartialEq>(
 
 /// A time, rounded up to the microseconds that events have: it parts them as the finer one would.
 fn time(query: &mut Query, name: &'static str) -> Fallible<Option<DateTime<Utc>>> {
-    let Some(text) = query.take(name)? else { return Ok(None) };
-    let fault = || parameter(name, "must be a time like 2026-11-23T05:56:44.527251Z (RFC 3339); write a + as %2B");
-    let time = wire::parse_time(&text).ok_or_else(fault)?;
-    let floor = time.trunc_subsecs(6);
-    Ok(Some(if floor < time { floor + TimeDelta::microseconds(1) } else { floor }))
+    Ok(query.take_time(name)?.map(|time| {
+        let floor = time.trunc_subsecs(6);
+        if floor < time { floor + TimeDelta::microseconds(1) } else { floor }
+    }))
 }
 
 fn parameter(name: &'static str, detail: impl Into<String>) -> Box<Problem> {
@@ -275,7 +273,7 @@ async fn write_page(
     let head = loop {
         let head = app.store.read_log(&mut scan, Position::MAX, limit, |event| events.take(event)).await?;
         let at_head = scan.after() >= head.global_position;
-        if !events.is_empty() || !at_head || Instant::now() >= until {
+        if events.count() > 0 || !at_head || Instant::now() >= until {
             break head;
         }
         let poll: &mut LongPoll = match &mut poll {

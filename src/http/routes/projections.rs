@@ -61,7 +61,7 @@ pub struct ProjectionList {
 impl ProjectionOut {
     fn of(projection: Projection, head: Position) -> Self {
         Self {
-            lag: (head - projection.last_processed_position).max(0),
+            lag: projection.lag(head),
             lag_seconds: projection.waits_seconds.unwrap_or(0.0).max(0.0),
             projection_name: projection.projection_name,
             last_processed_position: projection.last_processed_position,
@@ -124,7 +124,7 @@ pub async fn read_projection(
         }
         if Instant::now() >= until {
             let detail = format!("the projection has processed position {position}");
-            let lag = (head(&app).await? - position).max(0);
+            let lag = projection.lag(head(&app).await?);
             let problem = Problem::new(Code::ProjectionBehind, detail);
             return Err(problem.with("last_processed_position", &position).with("lag", &lag).into());
         }

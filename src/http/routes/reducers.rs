@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::state::{invalid_reducer, raw, reducer_failed};
+use super::state::raw;
 use super::stream::not_found as stream_not_found;
 use crate::app::App;
 use crate::domain::name::StreamId;
@@ -178,7 +178,7 @@ pub async fn put_reducer(
     let snapshot_every = check_interval(reducer.snapshot_every.unwrap_or(app.settings.snapshot_every))?;
     let source = source(&reducer.language, reducer.source, snapshot_every)?;
     // One that does not even begin is refused here, and not at the first fold.
-    Trial::begin(&app.workers, aggregate_type, &source).await.map_err(refused)?.finish().await.map_err(refused)?;
+    Trial::begin(&app.workers, aggregate_type, &source).await?.finish().await?;
     let (reducer, created) = app.store.put_reducer(aggregate_type, source).await?;
     app.snapshotter.refresh().await?;
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
@@ -234,7 +234,7 @@ pub async fn test_reducer(
         }
     };
     let source = source(&test.language, test.source, snapshot_every)?;
-    let mut trial = Trial::begin(&app.workers, &aggregate_type, &source).await.map_err(refused)?;
+    let mut trial = Trial::begin(&app.workers, &aggregate_type, &source).await?;
     let mut tried = Tried { trial: &mut trial, events: Vec::new(), fault: None };
     match (test.aggregate_id, test.events) {
         (Some(aggregate_id), None) => {
@@ -267,9 +267,9 @@ pub async fn test_reducer(
     }
     let Tried { events, fault, .. } = tried;
     if let Some(fault) = fault {
-        return Err(refused(fault));
+        return Err(fault.into());
     }
-    let states = trial.finish().await.map_err(refused)?;
+    let states = trial.finish().await?;
     let states = events
         .into_iter()
         .zip(states)
@@ -296,17 +296,6 @@ impl Tried<'_> {
             Err(fault) => self.fault = Some(fault),
         }
         if self.room() > 0 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    }
-}
-
-fn refused(error: FoldError) -> Refusal {
-    match error {
-        FoldError::Invalid(invalid) => invalid_reducer(&invalid).into(),
-        FoldError::Failed(failed) => reducer_failed(&failed).into(),
-        FoldError::Store(error) => error.into(),
-        FoldError::StreamNotFound | FoldError::NoSuchVersion(_) => {
-            Problem::new(Code::Internal, "a trial looks for no stream").into()
-        }
     }
 }
 

@@ -13,10 +13,11 @@ use utoipa::ToSchema;
 
 use super::stream::not_found as stream_not_found;
 use crate::app::App;
-use crate::domain::json;
+use crate::domain::json::EXACT_INTEGER_MAX;
 use crate::domain::name::{StreamId, check_name};
 use crate::domain::version::Version;
 use crate::http::conditional::{NO_CACHE, etag};
+use crate::http::event_in::Door;
 use crate::http::negotiate::{self, JSON};
 use crate::http::openapi::{ReadProblems, WriteProblems};
 use crate::http::path::PathParams;
@@ -93,13 +94,13 @@ pub async fn put_snapshot(
     let stream = path.stream()?;
     no_parameters(&uri)?;
     let snapshot = body::parse::<SnapshotIn>(&body)?;
-    if !(1..=json::EXACT_INTEGER_MAX).contains(&snapshot.version) {
+    if !(1..=EXACT_INTEGER_MAX).contains(&snapshot.version) {
         return Err(Problem::invalid(FieldError::pointer("/version", "must be a version: 1, 2, 3 …")).into());
     }
     if let Some(Err(fault)) = snapshot.revision.as_deref().map(check_name) {
         return Err(Problem::invalid(FieldError::pointer("/revision", fault.to_string())).into());
     }
-    check_state(snapshot.state, app.settings.max_body_bytes)?;
+    Door::new(app.settings.max_body_bytes).inspect_document("/state", snapshot.state)?;
 
     let head = app.store.stream_head(&stream).await?.ok_or_else(|| stream_not_found(&stream))?;
     if app.store.reducer(stream.aggregate_type()).await?.is_some() {
@@ -190,20 +191,6 @@ pub async fn delete_snapshot(State(app): State<Arc<App>>, path: PathParams, uri:
     } else {
         Err(not_found(&stream).into())
     }
-}
-
-/// The same door as for event_data: what is kept can be read again.
-fn check_state(state: &RawValue, max_body_bytes: usize) -> Result<(), Box<Problem>> {
-    let cannot_keep = |pointer: String, reason: String| {
-        Problem::new(Code::InvalidEventData, format!("{pointer}: {reason}")).with("pointer", &pointer)
-    };
-    let inspected = json::inspect(state)
-        .map_err(|fault| cannot_keep(format!("/state{}", fault.pointer), fault.reason.to_string()))?;
-    if inspected.printed_bytes > 2 * max_body_bytes {
-        let reason = "prints larger than twice the largest body".to_owned();
-        return Err(cannot_keep("/state".to_owned(), reason));
-    }
-    Ok(())
 }
 
 async fn stale(app: &App, stream: &StreamId) -> Result<Refusal, Refusal> {

@@ -78,13 +78,12 @@ pub async fn read_state(
     };
 
     let started = Instant::now();
-    let folded = fold(&app.store, &app.workers, &reducer, &stream, until)
-        .await
-        .map_err(|error| refused(&app, &stream, error))?;
-    let hit = if folded.snapshot_version.is_some() { "hit" } else { "miss" };
-    app.metrics.aggregate_loads.with_label_values(&[hit]).inc();
-    app.metrics.aggregate_load_duration_seconds.with_label_values(&[hit]).observe(started.elapsed().as_secs_f64());
-    app.metrics.snapshots_ignored.inc_by(u64::from(folded.misfit));
+    let folded = fold(&app.store, &app.workers, &reducer, &stream, until).await.inspect_err(|error| {
+        if matches!(error, FoldError::Failed(_)) {
+            app.metrics.reducer_failures.inc();
+        }
+    })?;
+    app.metrics.count_load(folded.snapshot_version.is_some(), folded.misfit, started.elapsed());
     app.snapshotter.loaded(&stream, folded.events, folded.misfit);
     Ok(([(header::CACHE_CONTROL, NO_CACHE)], axum::Json(out(&stream, folded)?)).into_response())
 }
@@ -92,17 +91,13 @@ pub async fn read_state(
 fn parameters(uri: &Uri) -> Result<(Until, Option<Position>), Box<Problem>> {
     let mut query = Query::of(uri)?;
     let version = query.take_number("version", 1, EXACT_INTEGER_MAX)?;
-    let at = query.take("at")?;
+    let at = query.take_time("at")?;
     let position = min_position::take(&mut query)?;
     query.finish()?;
     let until = match (version, at) {
         (None, None) => Until::Now,
         (Some(version), None) => Until::Version(Version::try_from(version).unwrap_or(Version::MAX)),
-        (None, Some(at)) => {
-            let fault = "must be a time like 2026-11-23T05:56:44.527251Z (RFC 3339); write a + as %2B";
-            let at = wire::parse_time(&at).ok_or_else(|| Problem::invalid(FieldError::parameter("at", fault)))?;
-            Until::Time(at.trunc_subsecs(6))
-        }
+        (None, Some(at)) => Until::Time(at.trunc_subsecs(6)),
         (Some(_), Some(_)) => {
             return Err(Problem::invalid(FieldError::parameter(
                 "at",
@@ -130,31 +125,30 @@ pub(super) fn raw(state: String) -> Result<Box<RawValue>, Box<Problem>> {
     RawValue::from_string(state).map_err(|_| Problem::new(Code::Internal, "the state is not JSON"))
 }
 
-fn refused(app: &App, stream: &StreamId, error: FoldError) -> Refusal {
-    match error {
-        FoldError::StreamNotFound => not_found(stream).into(),
-        FoldError::Invalid(invalid) => invalid_reducer(&invalid).into(),
-        FoldError::NoSuchVersion(head) => {
-            let detail =
-                format!("the stream {stream}, which is at version {head}, had no such version, or no event yet");
-            Problem::new(Code::EventNotFound, detail).into()
+impl From<FoldError> for Refusal {
+    fn from(error: FoldError) -> Self {
+        match error {
+            FoldError::StreamNotFound(stream) => not_found(&stream).into(),
+            FoldError::NoSuchVersion(stream, head) => {
+                let detail =
+                    format!("the stream {stream}, which is at version {head}, had no such version, or no event yet");
+                Problem::new(Code::EventNotFound, detail).into()
+            }
+            FoldError::Invalid(invalid) => invalid_reducer(&invalid).into(),
+            FoldError::Failed(failed) => reducer_failed(&failed).into(),
+            FoldError::Store(error) => error.into(),
         }
-        FoldError::Failed(failed) => {
-            app.metrics.reducer_failures.inc();
-            reducer_failed(&failed).into()
-        }
-        FoldError::Store(error) => error.into(),
     }
 }
 
 /// A source that cannot be used, and where.
-pub(super) fn invalid_reducer(invalid: &Invalid) -> Box<Problem> {
+fn invalid_reducer(invalid: &Invalid) -> Box<Problem> {
     let problem = Problem::new(Code::InvalidReducer, invalid.message.clone());
     problem.with("line", &invalid.line).with("column", &invalid.column)
 }
 
 /// What a person who wrote the reducer needs to find the event.
-pub(super) fn reducer_failed(failed: &Failed) -> Box<Problem> {
+fn reducer_failed(failed: &Failed) -> Box<Problem> {
     let problem = Problem::new(Code::ReducerFailed, failed.to_string());
     problem.with("version", &failed.version).with("global_position", &failed.global_position)
 }

@@ -1,15 +1,11 @@
 //! Reads of one stream: as a page, as lines, as an event stream, as CloudEvents.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, Method, Uri, header};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
-use futures_util::stream;
 use utoipa::ToSchema;
 
 use crate::app::App;
@@ -25,7 +21,8 @@ use crate::http::path::{PathParams, link, stream_path};
 use crate::http::problem::{Code, FieldError, Problem, ProblemSchema, Refusal};
 use crate::http::query::Query;
 use crate::http::representation::{
-    LIMIT_DEFAULT, LineSource, PageEvents, Piece, Representation, lines, link_to_next, refuse,
+    LIMIT_DEFAULT, LineSource, PageEvents, Piece, Representation, lines, link_to_next, next_member, refuse,
+    without_body,
 };
 use crate::http::sse::{Ids, event_stream};
 use crate::http::wire;
@@ -97,12 +94,8 @@ pub async fn read_stream(
 
     let mut common = representation.headers();
     common.insert(header::ETAG, etag(head.version));
-    if unchanged(head.version)? {
-        common.remove(header::CONTENT_TYPE);
-        return Ok((StatusCode::NOT_MODIFIED, common).into_response());
-    }
-    if method == Method::HEAD {
-        return Ok((common, no_body()).into_response());
+    if let Some(answer) = without_body(&method, unchanged(head.version)?, &common) {
+        return Ok(answer);
     }
     let limit = read.limit;
     if let Some(log_head) = log_head {
@@ -123,11 +116,6 @@ pub async fn read_stream(
         common.insert(header::LINK, link_to_next(&next));
     }
     Ok((common, page).into_response())
-}
-
-/// A body of unknown length: no Content-Length may say that the page is empty (RFC 9110 section 8.6).
-pub fn no_body() -> Body {
-    Body::from_stream(stream::empty::<Result<Bytes, Infallible>>())
 }
 
 pub fn not_found(stream: &StreamId) -> Box<Problem> {
@@ -226,11 +214,9 @@ async fn write_page(
     read: &StreamRead,
     representation: Representation,
 ) -> Result<(Vec<u8>, Option<String>), Refusal> {
-    let mut begin = b"{\"aggregate_type\":".to_vec();
-    wire::write_string(&mut begin, stream.aggregate_type());
-    begin.extend_from_slice(b",\"aggregate_id\":");
-    wire::write_string(&mut begin, stream.aggregate_id());
-    begin.extend_from_slice(format!(",\"version\":{},\"events\":", head.version).as_bytes());
+    let mut begin = Vec::new();
+    wire::write_stream_head(&mut begin, stream, head.version);
+    begin.extend_from_slice(b",\"events\":");
     let mut events = PageEvents::after(&begin, representation);
     let limit = read.limit.unwrap_or(LIMIT_DEFAULT);
     let left = app
@@ -238,9 +224,7 @@ async fn write_page(
         .read_stream(stream, head, read.range(), limit, &mut Pace::default(), |event| events.take(event))
         .await?;
     let next = (!left.is_empty()).then(|| read.next(stream, left));
-    // A link has nothing that JSON would escape.
-    let end = next.as_ref().map_or(",\"next\":null}".to_owned(), |next| format!(",\"next\":\"{next}\"}}"));
-    Ok((events.finish(&end), next))
+    Ok((events.finish(&next_member(next.as_deref())), next))
 }
 
 /// A stream as lines: its version is the one that it had when the read began.

@@ -14,13 +14,14 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use serde::Serialize;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::fold::STATE_BYTES_MAX;
-use super::{Encode, Failed};
+use super::fold::{FoldError, STATE_BYTES_MAX, not_json};
+use super::{Encode, Failed, trial};
 use crate::domain::event::Position;
 use crate::domain::reducer::ReducerSource;
 use crate::domain::version::Version;
@@ -36,8 +37,6 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 const PER_PROCESSOR: usize = 2;
 /// A state may be escaped on its way: its line is this long at most.
 const LINE_BYTES_MAX: usize = 6 * STATE_BYTES_MAX + 64 * 1024;
-/// What the states of a trial come to at most.
-const TRIAL_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// The worker processes, started when they are needed.
 pub struct Workers {
@@ -48,14 +47,6 @@ pub struct Workers {
     /// One type has at most half of the workers, so that a slow reducer does not keep all others waiting.
     of_types: Mutex<HashMap<String, Arc<Semaphore>>>,
     per_type: usize,
-}
-
-/// Why a fold came to nothing.
-#[derive(Debug)]
-pub enum JavaScriptError {
-    Invalid(Invalid),
-    Failed(Failed),
-    Store(StoreError),
 }
 
 struct Worker {
@@ -80,15 +71,15 @@ impl Workers {
         aggregate_type: &str,
         source: &ReducerSource,
         each: bool,
-    ) -> Result<JavaScriptFold, JavaScriptError> {
+    ) -> Result<JavaScriptFold, FoldError> {
         if !cfg!(feature = "javascript") {
             let message = "this build of Annals has no JavaScript".to_owned();
-            return Err(JavaScriptError::Invalid(Invalid { message, line: 1, column: 1 }));
+            return Err(FoldError::Invalid(Invalid { message, line: 1, column: 1 }));
         }
         let of_type = self.of_type(aggregate_type);
         let permits = async { (of_type.acquire_owned().await, self.permits.clone().acquire_owned().await) };
         let Ok((Ok(of_type), Ok(any))) = tokio::time::timeout(WORKER_TIMEOUT, permits).await else {
-            return Err(JavaScriptError::Store(StoreError::NotFolded));
+            return Err(FoldError::Store(StoreError::NotFolded));
         };
         let begin = Begin {
             source: source.source.clone(),
@@ -100,7 +91,7 @@ impl Workers {
             Some(worker) => worker,
             None => self.spawn().map_err(|error| {
                 tracing::error!(%error, "a reducer's worker could not be started");
-                JavaScriptError::Store(StoreError::NotFolded)
+                FoldError::Store(StoreError::NotFolded)
             })?,
         };
         Ok(JavaScriptFold {
@@ -195,11 +186,11 @@ impl JavaScriptFold {
     }
 
     /// Hands to the worker what was taken.
-    pub async fn flush(&mut self) -> Result<(), JavaScriptError> {
+    pub async fn flush(&mut self) -> Result<(), FoldError> {
         let written = tokio::time::timeout(ANSWER_TIMEOUT, self.worker.input.write_all(&self.pending)).await;
         self.pending.clear();
         match written {
-            Err(_) => Err(JavaScriptError::Store(StoreError::NotFolded)),
+            Err(_) => Err(FoldError::Store(StoreError::NotFolded)),
             // It has ended early: its answer says why.
             Ok(Err(_)) => {
                 let answer = self.answer().await?;
@@ -210,7 +201,7 @@ impl JavaScriptFold {
     }
 
     /// The state after the last event.
-    pub async fn finish(mut self) -> Result<String, JavaScriptError> {
+    pub async fn finish(mut self) -> Result<String, FoldError> {
         self.pending.push(b'\n');
         self.flush().await?;
         match self.answer().await? {
@@ -224,7 +215,7 @@ impl JavaScriptFold {
     }
 
     /// The states after each event, in order, as many as a trial has room for; for a fold that was begun so.
-    pub async fn finish_each(mut self) -> Result<Vec<String>, JavaScriptError> {
+    pub async fn finish_each(mut self) -> Result<Vec<String>, FoldError> {
         self.pending.push(b'\n');
         let Worker { mut child, mut input, mut output } = self.worker;
         let lines = std::mem::take(&mut self.pending);
@@ -233,7 +224,7 @@ impl JavaScriptFold {
         let last = self.last;
         let read = async {
             let (mut states, mut bytes) = (Vec::new(), 0);
-            while bytes < TRIAL_BYTES_MAX {
+            while bytes < trial::BYTES_MAX {
                 match read_answer(&mut child, &mut output, last).await? {
                     ToParent::State(state) => {
                         bytes += state.get().len();
@@ -254,13 +245,13 @@ impl JavaScriptFold {
             }
         };
         let states = tokio::time::timeout(ANSWER_TIMEOUT, both).await;
-        states.unwrap_or(Err(JavaScriptError::Store(StoreError::NotFolded)))
+        states.unwrap_or(Err(FoldError::Store(StoreError::NotFolded)))
     }
 
-    async fn answer(&mut self) -> Result<ToParent, JavaScriptError> {
+    async fn answer(&mut self) -> Result<ToParent, FoldError> {
         let Worker { child, output, .. } = &mut self.worker;
         let answer = tokio::time::timeout(ANSWER_TIMEOUT, read_answer(child, output, self.last)).await;
-        answer.unwrap_or(Err(JavaScriptError::Store(StoreError::NotFolded)))
+        answer.unwrap_or(Err(FoldError::Store(StoreError::NotFolded)))
     }
 }
 
@@ -268,44 +259,36 @@ async fn read_answer(
     child: &mut Child,
     output: &mut BufReader<ChildStdout>,
     last: (Version, Position),
-) -> Result<ToParent, JavaScriptError> {
+) -> Result<ToParent, FoldError> {
     let mut line = String::new();
     let read = output.take(LINE_BYTES_MAX as u64).read_line(&mut line).await;
     if read.is_ok() && line.ends_with('\n') {
-        return serde_json::from_str(&line).map_err(|error| JavaScriptError::Store(StoreError::unreadable(error)));
+        return serde_json::from_str(&line).map_err(not_json);
     }
     // Crashed by itself: the reducer's doing. Killed by somebody, or gone: not.
     let crashed = tokio::time::timeout(WORKER_TIMEOUT, child.wait()).await;
-    let signal = crashed.ok().and_then(Result::ok).and_then(|status| status.signal());
+    let status = crashed.ok().and_then(Result::ok);
+    let signal = status.and_then(|status| Signal::try_from(status.signal()?).ok());
     match signal {
-        Some(signal @ (libc_signals::ABORT | libc_signals::BUS | libc_signals::SEGMENT)) => {
-            let reason = format!("the process that folds crashed (signal {signal})");
-            Err(JavaScriptError::Failed(Failed { version: last.0, global_position: last.1, reason }))
+        Some(signal @ (Signal::SIGABRT | Signal::SIGBUS | Signal::SIGSEGV)) => {
+            let reason = format!("the process that folds crashed ({signal})");
+            Err(FoldError::Failed(Failed { version: last.0, global_position: last.1, reason }))
         }
-        _ => Err(JavaScriptError::Store(StoreError::NotFolded)),
+        _ => Err(FoldError::Store(StoreError::NotFolded)),
     }
 }
 
-/// The signals of a crash, by their numbers on every Unix that matters here.
-mod libc_signals {
-    use nix::sys::signal::Signal;
-
-    pub const ABORT: i32 = Signal::SIGABRT as i32;
-    pub const BUS: i32 = Signal::SIGBUS as i32;
-    pub const SEGMENT: i32 = Signal::SIGSEGV as i32;
-}
-
-fn refusal(answer: ToParent, last: (Version, Position)) -> JavaScriptError {
+fn refusal(answer: ToParent, last: (Version, Position)) -> FoldError {
     match answer {
-        ToParent::Invalid(invalid) => JavaScriptError::Invalid(invalid),
+        ToParent::Invalid(invalid) => FoldError::Invalid(invalid),
         // Before any event: it is the source that is wrong.
         ToParent::Failed(fault) if fault.version == 0 && last.0 == 0 => {
-            JavaScriptError::Invalid(Invalid { message: fault.reason, line: 1, column: 1 })
+            FoldError::Invalid(Invalid { message: fault.reason, line: 1, column: 1 })
         }
         ToParent::Failed(fault) => {
             let place = if fault.version == 0 { last } else { (fault.version, fault.global_position) };
-            JavaScriptError::Failed(Failed { version: place.0, global_position: place.1, reason: fault.reason })
+            FoldError::Failed(Failed { version: place.0, global_position: place.1, reason: fault.reason })
         }
-        ToParent::Done(_) | ToParent::State(_) => JavaScriptError::Store(StoreError::NotFolded),
+        ToParent::Done(_) | ToParent::State(_) => FoldError::Store(StoreError::NotFolded),
     }
 }
