@@ -30,6 +30,8 @@ pub struct Settings {
     pub feed: FeedLimits,
     /// A client that takes nothing of its answer for so long is given up.
     pub stalled_after: Duration,
+    /// Months that are over for so long are archived; `None`: none is.
+    pub archive_after: Option<Duration>,
     /// The annals binary, which folds in JavaScript as a process of its own.
     pub program: PathBuf,
 }
@@ -58,6 +60,7 @@ impl App {
         let metrics = Arc::new(Metrics::new());
         let store = Store::open(database, clock.clone(), metrics.clone()).await?;
         store.keep_months().await?;
+        store.check_archive()?;
         let (writer, writing) = Writer::start(store.clone(), settings.queue, shutdown.soft());
         shutdown.track(writing);
         let feed = Feed::new(store.clone(), settings.feed, write_event, shutdown.soft());
@@ -69,6 +72,7 @@ impl App {
         let app = Arc::new(Self { settings, store, writer, feed, workers, snapshotter, metrics, clock, shutdown });
         app.shutdown.track(jobs::maintenance::run(app.clone()));
         app.shutdown.track(jobs::refresh::run(app.clone()));
+        app.shutdown.track(jobs::statistics::run(app.clone()));
         Ok(app)
     }
 

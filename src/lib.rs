@@ -11,6 +11,7 @@
 //! no global state: two services in one process do not meet.
 
 pub mod app;
+pub mod archive;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -1,5 +1,6 @@
 //! The command line: which commands there are, and what each one needs.
 
+mod archive;
 mod bench;
 mod epoch;
 mod export;
@@ -42,6 +43,10 @@ enum Command {
     Import(import::ImportArgs),
     /// Write events to standard output, one a line
     Export(export::ExportArgs),
+    /// Move months that are old from the database to files
+    Archive(archive::ArchiveArgs),
+    /// Bring an archived month back
+    RestoreArchive(archive::RestoreArchiveArgs),
     /// Show the epochs of the log, or begin one after a restore
     Epoch(epoch::EpochArgs),
     /// Measure appends over HTTP beside direct INSERTs, in one run
@@ -70,6 +75,8 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Migrate(args) => migrate::run(args).await,
             Command::Import(args) => import::run(args).await,
             Command::Export(args) => export::run(args).await,
+            Command::Archive(args) => archive::run(args).await,
+            Command::RestoreArchive(args) => archive::restore(args).await,
             Command::Epoch(args) => epoch::run(args).await,
             Command::Bench(args) => bench::run(args).await,
             Command::Healthcheck(args) => healthcheck::run(args).await,
@@ -103,8 +110,9 @@ impl Database {
         Ok(match args.source()? {
             DatabaseSource::Configured(config) => Self { config: *config, own: None },
             DatabaseSource::Own => {
+                let archive = args.archive()?;
                 let own = OwnPostgres::start(&args.devdb).await?;
-                Self { config: args.with_options(own.options()), own: Some(own) }
+                Self { config: args.with_options(own.options(), archive), own: Some(own) }
             }
         })
     }

@@ -1,10 +1,12 @@
 //! Which database, and how many connections to it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 
 use super::{ConfigError, DevDbArgs};
+use crate::archive::Archive;
 use crate::store::database::{ConnectOptions, DatabaseConfig, parse_url};
 
 /// Settings of every command that needs the database.
@@ -49,6 +51,10 @@ pub struct DatabaseArgs {
           value_parser = duration)]
     pub database_connect_timeout: Duration,
 
+    /// Where archived months are: a folder, or s3://bucket/prefix, gs://… or az://… [default: none, nothing is archived]
+    #[arg(long, env = "ARCHIVE_URL", value_name = "ARCHIVE_URL")]
+    pub archive_url: Option<String>,
+
     #[command(flatten)]
     pub devdb: DevDbArgs,
 }
@@ -82,15 +88,22 @@ impl DatabaseArgs {
             (None, Some(_)) => from_parts(&parts)?,
             (None, None) => return Ok(DatabaseSource::Own),
         };
-        Ok(DatabaseSource::Configured(Box::new(self.with_options(options))))
+        Ok(DatabaseSource::Configured(Box::new(self.with_options(options, self.archive()?))))
     }
 
-    pub fn with_options(&self, options: ConnectOptions) -> DatabaseConfig {
+    /// Where archived months are, if that is configured.
+    pub fn archive(&self) -> Result<Option<Arc<Archive>>, ConfigError> {
+        let url = self.archive_url.as_deref().filter(|url| !url.is_empty());
+        url.map(Archive::open).transpose().map_err(|error| ConfigError(error.to_string()))
+    }
+
+    pub fn with_options(&self, options: ConnectOptions, archive: Option<Arc<Archive>>) -> DatabaseConfig {
         DatabaseConfig {
             options,
             max_connections: self.database_max_connections,
             idle_timeout: self.database_idle_timeout,
             connect_timeout: self.database_connect_timeout,
+            archive,
         }
     }
 }
@@ -131,7 +144,8 @@ fn from_parts(parts: &[(&'static str, Option<String>); 5]) -> Result<ConnectOpti
     })
 }
 
-fn duration(value: &str) -> Result<Duration, String> {
+/// Reads a length of time, longer than nothing.
+pub fn duration(value: &str) -> Result<Duration, String> {
     match humantime::parse_duration(value) {
         Ok(duration) if duration.is_zero() => Err("must be longer than 0s".to_owned()),
         Ok(duration) => Ok(duration),

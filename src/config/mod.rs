@@ -5,7 +5,7 @@
 
 mod database;
 
-pub use database::{DatabaseArgs, DatabaseSource};
+pub use database::{DatabaseArgs, DatabaseSource, duration};
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -54,6 +54,10 @@ pub struct ServeArgs {
           value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub annals_max_subscribers: u32,
 
+    /// Archives months that have been over for so long, like 365d, to ARCHIVE_URL [default: never]
+    #[arg(long, env = "ARCHIVE_AFTER", value_name = "ARCHIVE_AFTER", value_parser = duration)]
+    pub archive_after: Option<Duration>,
+
     #[command(flatten)]
     pub database: DatabaseArgs,
 }
@@ -69,12 +73,16 @@ impl ServeArgs {
                 self.annals_listen
             )));
         }
+        if self.archive_after.is_some() && self.database.archive_url.as_deref().is_none_or(str::is_empty) {
+            return Err(ConfigError("ARCHIVE_AFTER is set, and ARCHIVE_URL is not: say where to".to_owned()));
+        }
         Ok(Settings {
             max_body_bytes: self.annals_max_body_bytes as usize,
             snapshot_every: self.snapshot_every,
             queue: QueueLimits::default(),
             feed: FeedLimits { subscribers: self.annals_max_subscribers as usize, ..FeedLimits::default() },
             stalled_after: STALLED_AFTER,
+            archive_after: self.archive_after,
             program: this_program()?,
         })
     }
@@ -92,7 +100,7 @@ fn this_program() -> Result<PathBuf, ConfigError> {
 const STALLED_AFTER: Duration = Duration::from_secs(15);
 
 /// Settings that the design has and this version does not: ignoring them would be worse than not starting.
-const NOT_BUILT_YET: &[&str] = &["ANNALS_AUTH", "DATABASE_READ_URL", "ARCHIVE_AFTER", "ARCHIVE_URL"];
+const NOT_BUILT_YET: &[&str] = &["ANNALS_AUTH", "DATABASE_READ_URL"];
 
 fn refuse_what_is_not_built_yet() -> Result<(), ConfigError> {
     let set = |name: &&&str| std::env::var_os(name).is_some_and(|value| !value.is_empty() && value != "none");

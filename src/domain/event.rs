@@ -38,3 +38,26 @@ pub struct Recorded {
     pub global_position: Position,
     pub occurred_at: DateTime<Utc>,
 }
+
+/// An event as it is stored: payloads are JSON texts as PostgreSQL printed them, borrowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoredEvent<'r> {
+    pub event_id: Uuid,
+    pub aggregate_type: &'r str,
+    pub aggregate_id: &'r str,
+    pub version: Version,
+    pub global_position: Position,
+    pub event_type: &'r str,
+    pub event_data: &'r str,
+    pub metadata: Option<&'r str>,
+    pub occurred_at: DateTime<Utc>,
+    pub correlation_id: Option<Uuid>,
+    pub causation_id: Option<Uuid>,
+}
+
+impl StoredEvent<'_> {
+    /// Bytes of the two documents.
+    pub fn payload_bytes(&self) -> usize {
+        self.event_data.len() + self.metadata.map_or(0, str::len)
+    }
+}

@@ -3,6 +3,8 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
+use super::event::StoredEvent;
+
 /// Conditions that an event has to fulfil, all of them; an empty list is no condition.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EventFilter {
@@ -45,5 +47,17 @@ impl EventFilter {
                 || event.correlation_id.is_some_and(|id| self.correlation_ids.contains(&id)))
             && self.occurred_from.is_none_or(|from| event.occurred_at >= from)
             && self.occurred_to.is_none_or(|to| event.occurred_at < to)
+    }
+}
+
+impl StoredEvent<'_> {
+    pub fn facts(&self) -> EventFacts<'_> {
+        EventFacts {
+            aggregate_type: self.aggregate_type,
+            aggregate_id: self.aggregate_id,
+            event_type: self.event_type,
+            correlation_id: self.correlation_id,
+            occurred_at: self.occurred_at,
+        }
     }
 }

@@ -34,7 +34,9 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::app::App;
-use routes::{aggregates, append, health, log, metrics, pages, projections, read, reducers, snapshots, state, stream};
+use routes::{
+    aggregates, append, health, log, metrics, pages, projections, read, reducers, snapshots, state, stats, stream,
+};
 
 /// The routes that the OpenAPI document describes.
 fn documented() -> OpenApiRouter<Arc<App>> {
@@ -55,6 +57,12 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(projections::read_projection, projections::set_projection, projections::delete_projection))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
+        .routes(routes!(stats::overview))
+        .routes(routes!(stats::aggregate_types))
+        .routes(routes!(stats::largest_aggregates))
+        .routes(routes!(stats::snapshot_coverage))
+        .routes(routes!(stats::tables))
+        .routes(routes!(stats::aggregate))
         .routes(routes!(metrics::render))
         .routes(routes!(pages::problem_page))
 }

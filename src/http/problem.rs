@@ -124,7 +124,8 @@ codes! {
         "The append queue is full, or the append lock could not be had in time, and nothing was written; or no worker had time \
          to fold an aggregate. Retry after `Retry-After` seconds, with exponential backoff.";
     DatabaseUnavailable "database_unavailable" SERVICE_UNAVAILABLE "The database cannot be reached"
-        "PostgreSQL does not answer, or takes no writes now. Nothing was written. Retry after `Retry-After` seconds.";
+        "PostgreSQL does not answer, or takes no writes now; or what is asked for lies in the archive, which does not answer. \
+         Nothing was written. Retry after `Retry-After` seconds.";
     OutcomeUnknown "outcome_unknown" SERVICE_UNAVAILABLE "The append was sent, and its answer was lost"
         "The events are written, or they are not. Repeat the request with the same event ids, or the same \
          `Idempotency-Key`: if it was written, the answer is the first one's.";
@@ -336,15 +337,22 @@ impl From<StoreError> for Box<Problem> {
             StoreError::Unavailable(_) => {
                 (Code::DatabaseUnavailable, "the database cannot be reached, or is not ready")
             }
+            StoreError::ArchiveUnavailable(_) => {
+                (Code::DatabaseUnavailable, "this lies in the archive, which cannot be read now")
+            }
             StoreError::OutcomeUnknown => (
                 Code::OutcomeUnknown,
                 "the connection to the database broke before its answer came: repeat the request with the same event ids",
             ),
-            StoreError::Internal(_) => (Code::Internal, "an unexpected error; the log has it under this request's id"),
+            StoreError::Internal(_) | StoreError::ArchiveDamaged(_) => {
+                (Code::Internal, "an unexpected error; the log has it under this request's id")
+            }
         };
         match &error {
             StoreError::Internal(error) => tracing::error!(%error, "unexpected error of the database"),
+            StoreError::ArchiveDamaged(error) => tracing::error!(error, "an archived month cannot be read"),
             StoreError::Unavailable(error) => tracing::warn!(%error, "the database is not available"),
+            StoreError::ArchiveUnavailable(error) => tracing::warn!(error, "the archive is not available"),
             StoreError::Overloaded
             | StoreError::NotFolded
             | StoreError::ShuttingDown

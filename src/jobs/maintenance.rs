@@ -1,19 +1,69 @@
-//! The maintenance task: keeps months ahead, rolls up those that are over, and refreshes what is known of the log.
+//! The maintenance task: keeps months ahead, rolls up those that are over, refreshes what is known of the log, and archives
+//! what is old, if that is wanted.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+
 use crate::app::App;
+use crate::store::archive::{Archiver, ArchivingError};
+use crate::store::error::StoreError;
 
 /// How often it looks. An append that finds no month makes it itself, so nothing depends on this.
-const PAUSE: Duration = Duration::from_secs(300);
+const PAUSE: Duration = Duration::from_secs(60);
 
 /// Runs until shutdown; the first pass was made when the store was opened.
 pub async fn run(app: Arc<App>) {
     let soft = app.shutdown.soft();
-    while soft.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_some() {
-        if let Some(Err(error)) = soft.run_until_cancelled(app.store.keep_months()).await {
-            tracing::warn!(%error, "maintenance could not finish; it tries again later");
+    loop {
+        match soft.run_until_cancelled(pass(&app)).await {
+            Some(Ok(())) => app.metrics.maintenance_last_success_timestamp_seconds.set(app.clock.now().timestamp()),
+            Some(Err(error)) => tracing::warn!(%error, "maintenance could not finish; it tries again later"),
+            None => return,
+        }
+        if soft.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
+            return;
         }
     }
+}
+
+async fn pass(app: &App) -> Result<(), StoreError> {
+    app.store.keep_months().await?;
+    if let Some(after) = app.settings.archive_after
+        && let Err(error) = archive(app, after).await
+    {
+        app.metrics.archive_failures.inc();
+        tracing::warn!(%error, "a month that is old enough was not archived; it is tried again later");
+    }
+    let months = app.store.months().await?;
+    let last = app.store.log_head().await?.occurred_at.unwrap_or_default().max(app.clock.now());
+    let ahead = months.iter().filter(|month| month.starts_at > last).count();
+    app.metrics.months_ahead.set(i64::try_from(ahead).unwrap_or(i64::MAX));
+    let archived = months.iter().filter(|month| month.archived_at.is_some()).count();
+    app.metrics.archived_months.set(i64::try_from(archived).unwrap_or(i64::MAX));
+    Ok(())
+}
+
+/// Archives the months that have been over for so long. Another replica that does it already is no failure.
+async fn archive(app: &App, after: Duration) -> Result<(), ArchivingError> {
+    let mut archiver = match app.store.archiver().await {
+        Err(ArchivingError::Busy) => return Ok(()),
+        archiver => archiver?,
+    };
+    let archived = archive_with(&mut archiver, app.clock.now() - after).await;
+    archiver.close().await?;
+    archived
+}
+
+async fn archive_with(archiver: &mut Archiver, before: DateTime<Utc>) -> Result<(), ArchivingError> {
+    let plan = archiver.plan(before).await?;
+    for month in &plan.leftovers {
+        archiver.remove(month).await?;
+    }
+    for month in &plan.months {
+        let manifest = archiver.archive(month, &|_| {}).await?;
+        tracing::info!(month = month.name, events = manifest.events, "archived a month");
+    }
+    Ok(())
 }

@@ -1,11 +1,13 @@
 //! Which database, and how many connections to it: what the configuration hands to the store.
 
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::{ConnectOptions as _, Connection, Executor};
 
 use super::error::StoreError;
+use crate::archive::Archive;
 
 /// Host or socket, user, password, name: everything that it takes to connect. Its debug output hides the password.
 pub use sqlx::postgres::PgConnectOptions as ConnectOptions;
@@ -20,6 +22,8 @@ pub struct DatabaseConfig {
     pub idle_timeout: Duration,
     /// How long to wait for a connection.
     pub connect_timeout: Duration,
+    /// Where its archived months are.
+    pub archive: Option<Arc<Archive>>,
 }
 
 /// Reads `postgres://…`; `None` if it is not understood (the driver's error could repeat the password).

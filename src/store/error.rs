@@ -28,6 +28,12 @@ pub enum StoreError {
     /// The log is shorter than it was: it is another database that answers.
     #[error("the database that answers is at position {0} only")]
     Behind(Position),
+    /// What is asked for lies in the archive, and that does not answer.
+    #[error("the archive is not available: {0}")]
+    ArchiveUnavailable(String),
+    /// What lies in the archive is not what was written there.
+    #[error("{0}")]
+    ArchiveDamaged(String),
     /// The append was sent and its answer never came: it is written, or it is not.
     #[error("the connection broke before the answer came")]
     OutcomeUnknown,

@@ -11,12 +11,16 @@
 //! | keep reducers | [`reducers`] |
 //! | move projections | [`projections`] |
 //! | keep the months | [`months`] |
+//! | months leave for the archive, and are read there | [`archive`], `archived` |
+//! | count, and measure tables | [`statistics`] |
 //! | bring the schema up to date | [`migrate`] |
 //! | import | [`import`] |
 //! | which database; databases of a benchmark | [`database`], [`scratch`] |
 //!
 //! Reads take a pooled connection for one short statement at a time: a client that reads slowly holds none.
 
+pub mod archive;
+mod archived;
 mod batch;
 mod connect;
 pub mod database;
@@ -32,6 +36,7 @@ pub mod read;
 pub mod reducers;
 pub mod scratch;
 pub mod snapshots;
+pub mod statistics;
 pub mod writer;
 
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -43,11 +48,11 @@ use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgRow, Postgres};
 use sqlx::{Connection, PgPool, Row};
 use tokio::sync::Notify;
-use uuid::Uuid;
 
+use crate::archive::Archive;
 use crate::clock::Clock;
 use crate::domain::event::Position;
-use crate::domain::version::Version;
+pub use crate::domain::event::StoredEvent;
 use crate::telemetry::metrics::Metrics;
 use connect::Connector;
 use database::DatabaseConfig;
@@ -66,6 +71,7 @@ pub struct Store {
     clock: Clock,
     metrics: Arc<Metrics>,
     catalogue: RwLock<Arc<Catalogue>>,
+    archive: Option<Arc<Archive>>,
     /// The highest position that this process has seen: never given out again, whatever a failover lost.
     served_position: AtomicI64,
     /// This process has committed appends.
@@ -85,12 +91,18 @@ impl Store {
             clock,
             metrics,
             catalogue: RwLock::new(Arc::new(Catalogue::unknown())),
+            archive: config.archive.clone(),
             served_position: AtomicI64::new(0),
             committed: Notify::new(),
         };
         store.learn_months(&mut connection).await?;
         connection.close().await?;
         Ok(Arc::new(store))
+    }
+
+    /// Fails if months are archived and nobody has said where: a service must be able to read what it promises.
+    pub fn check_archive(&self) -> Result<(), StoreError> {
+        if self.catalogue().has_archived() { self.archive().map(drop) } else { Ok(()) }
     }
 
     /// Closes the pool once its connections are back.
@@ -158,42 +170,19 @@ impl Store {
     }
 }
 
-/// An event as a row holds it: payloads are the JSON text that PostgreSQL printed, borrowed.
-#[derive(Debug, Clone, Copy)]
-pub struct StoredEvent<'r> {
-    pub event_id: Uuid,
-    pub aggregate_type: &'r str,
-    pub aggregate_id: &'r str,
-    pub version: Version,
-    pub global_position: Position,
-    pub event_type: &'r str,
-    pub event_data: &'r str,
-    pub metadata: Option<&'r str>,
-    pub occurred_at: DateTime<Utc>,
-    pub correlation_id: Option<Uuid>,
-    pub causation_id: Option<Uuid>,
-}
-
-impl<'r> StoredEvent<'r> {
-    /// Bytes of the two documents.
-    fn payload_bytes(&self) -> usize {
-        self.event_data.len() + self.metadata.map_or(0, str::len)
-    }
-
-    /// Reads a row of any statement that lists an event's columns; the order is the same in all of them.
-    fn from_row(row: &'r PgRow) -> Result<Self, sqlx::Error> {
-        Ok(Self {
-            event_id: row.try_get(0)?,
-            aggregate_type: row.try_get(1)?,
-            aggregate_id: row.try_get(2)?,
-            version: row.try_get(3)?,
-            global_position: row.try_get(4)?,
-            event_type: row.try_get(5)?,
-            event_data: row.try_get(6)?,
-            metadata: row.try_get(7)?,
-            occurred_at: row.try_get(8)?,
-            correlation_id: row.try_get(9)?,
-            causation_id: row.try_get(10)?,
-        })
-    }
+/// Reads a row of any statement that lists an event's columns; the order is the same in all of them.
+fn event_from_row(row: &PgRow) -> Result<StoredEvent<'_>, sqlx::Error> {
+    Ok(StoredEvent {
+        event_id: row.try_get(0)?,
+        aggregate_type: row.try_get(1)?,
+        aggregate_id: row.try_get(2)?,
+        version: row.try_get(3)?,
+        global_position: row.try_get(4)?,
+        event_type: row.try_get(5)?,
+        event_data: row.try_get(6)?,
+        metadata: row.try_get(7)?,
+        occurred_at: row.try_get(8)?,
+        correlation_id: row.try_get(9)?,
+        causation_id: row.try_get(10)?,
+    })
 }

@@ -8,8 +8,8 @@
 use std::sync::{Arc, PoisonError};
 
 use chrono::{DateTime, Months, Utc};
-use sqlx::postgres::PgConnection;
-use sqlx::{Connection, Executor};
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{Connection, Executor, Row};
 
 use super::error::StoreError;
 use super::log::LogHead;
@@ -28,13 +28,16 @@ const CLOSED_MONTHS: &str = include_str!("sql/closed_months.sql");
 const MONTHS_TO_ROLL_UP: &str = include_str!("sql/months_to_roll_up.sql");
 const ROLL_UP_STREAMS_SQL: &str = include_str!("sql/roll_up_streams.sql");
 const CLOSE_MONTH: &str = include_str!("sql/close_month.sql");
+const ARCHIVED_MONTHS: &str = include_str!("sql/archived_months.sql");
 
 /// A month that is rolled up: nothing in it changes any more.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct ClosedMonth {
     pub(super) starts_at: DateTime<Utc>,
     pub(super) ends_at: DateTime<Utc>,
     pub(super) last_position: Position,
+    /// Its folder in the archive; `None`: it is in the database.
+    pub(super) archived_to: Option<Arc<str>>,
 }
 
 /// What a process knows of the months. Within an epoch it may lag behind, which does no harm: an open month that was
@@ -47,6 +50,18 @@ pub(super) struct Catalogue {
     pub(super) open_from: DateTime<Utc>,
     /// Those that are, and have events, oldest first.
     closed: Vec<ClosedMonth>,
+}
+
+impl ClosedMonth {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        let archived_to: Option<String> = row.try_get("archived_to")?;
+        Ok(Self {
+            starts_at: row.try_get("starts_at")?,
+            ends_at: row.try_get("ends_at")?,
+            last_position: row.try_get("last_position")?,
+            archived_to: archived_to.map(Into::into),
+        })
+    }
 }
 
 impl Catalogue {
@@ -65,6 +80,16 @@ impl Catalogue {
         self.closed.get(self.closed.partition_point(|month| month.last_position <= position))
     }
 
+    /// The archived months that have events between two times, both included, oldest first.
+    pub(super) fn archived_between(&self, from: DateTime<Utc>, to: DateTime<Utc>) -> Vec<(DateTime<Utc>, Arc<str>)> {
+        let months = self.closed.iter().filter(|month| month.ends_at > from && month.starts_at <= to);
+        months.filter_map(|month| Some((month.starts_at, month.archived_to.clone()?))).collect()
+    }
+
+    pub(super) fn has_archived(&self) -> bool {
+        self.closed.iter().any(|month| month.archived_to.is_some())
+    }
+
     /// While the log is empty an older month can still come, by an import: no month counts then. That is why an event is
     /// looked for before the months are.
     async fn read(connection: &mut PgConnection) -> Result<Self, sqlx::Error> {
@@ -73,11 +98,10 @@ impl Catalogue {
             return Ok(Self { epoch: head.epoch, ..Self::unknown() });
         }
         let open_from = open_from(connection).await?;
-        let rows: Vec<(DateTime<Utc>, DateTime<Utc>, Position)> =
-            sqlx::query_as(CLOSED_MONTHS).fetch_all(&mut *connection).await?;
-        let month = |(starts_at, ends_at, last_position)| ClosedMonth { starts_at, ends_at, last_position };
+        let rows = sqlx::query(CLOSED_MONTHS).fetch_all(&mut *connection).await?;
+        let closed: Vec<_> = rows.iter().map(ClosedMonth::from_row).collect::<Result<_, _>>()?;
         // One that was closed between the two statements is still open for us.
-        let closed = rows.into_iter().map(month).filter(|month| month.ends_at <= open_from).collect();
+        let closed = closed.into_iter().filter(|month| month.ends_at <= open_from).collect();
         Ok(Self { epoch: head.epoch, open_from, closed })
     }
 }
@@ -98,6 +122,24 @@ impl Store {
         self.learn_months(&mut connection).await?;
         connection.close().await?;
         Ok(())
+    }
+
+    /// What is known of the months, read again if one was archived or restored since.
+    ///
+    /// A month is in the catalogue as archived before its table goes. So a statement that did not see the table is found out
+    /// by asking afterwards, and what it said is void.
+    pub(super) async fn still_known(
+        &self,
+        connection: &mut PgConnection,
+        known: &Arc<Catalogue>,
+    ) -> Result<Arc<Catalogue>, StoreError> {
+        let archived: Vec<String> = sqlx::query_scalar(ARCHIVED_MONTHS).fetch_one(&mut *connection).await?;
+        if known.closed.iter().filter_map(|month| month.archived_to.as_deref()).eq(archived.iter().map(String::as_str))
+        {
+            return Ok(known.clone());
+        }
+        self.learn_months(connection).await?;
+        Ok(self.catalogue())
     }
 
     /// Reads the catalogue.

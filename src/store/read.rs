@@ -10,7 +10,7 @@ use futures_util::TryStreamExt;
 use uuid::Uuid;
 
 use super::error::StoreError;
-use super::{Store, StoredEvent};
+use super::{Store, StoredEvent, event_from_row};
 use crate::domain::event::Position;
 use crate::domain::name::StreamId;
 use crate::domain::version::Version;
@@ -33,8 +33,9 @@ impl Default for Pace {
 }
 
 impl Pace {
-    pub(super) fn rows(self) -> i64 {
-        self.rows
+    /// Rows to ask for when so many are wanted.
+    pub(super) fn rows_of(self, wanted: usize) -> i64 {
+        i64::try_from(wanted).unwrap_or(i64::MAX).min(self.rows)
     }
 
     pub(super) fn learn(&mut self, rows: i64, bytes: usize) {
@@ -66,7 +67,7 @@ pub enum Direction {
 }
 
 /// Versions to read, both bounds included, from the lower one forward or from the upper one backward.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VersionRange {
     pub from: Version,
     pub to: Version,
@@ -78,12 +79,47 @@ impl VersionRange {
         self.from > self.to
     }
 
+    /// The version that comes next.
+    pub(super) fn next(self) -> Version {
+        match self.direction {
+            Direction::Forward => self.from,
+            Direction::Backward => self.to,
+        }
+    }
+
     /// What is left after `version` was read.
     pub fn after(self, version: Version) -> Self {
         match self.direction {
             Direction::Forward => Self { from: version + 1, ..self },
             Direction::Backward => Self { to: version - 1, ..self },
         }
+    }
+}
+
+/// A read of a stream on its way.
+pub(super) struct StreamReading {
+    /// What is left.
+    pub(super) range: VersionRange,
+    /// Events that are still wanted.
+    wanted: usize,
+    broken_off: bool,
+}
+
+impl StreamReading {
+    pub(super) fn is_over(&self) -> bool {
+        self.broken_off || self.wanted == 0 || self.range.is_empty()
+    }
+
+    /// Hands the next event over; whether the read is over.
+    pub(super) fn hand_over(
+        &mut self,
+        event: &StoredEvent<'_>,
+        take: &mut impl FnMut(&StoredEvent<'_>) -> ControlFlow<()>,
+    ) -> bool {
+        self.range = self.range.after(event.version);
+        self.wanted -= 1;
+        self.broken_off = take(event).is_break();
+        self.is_over()
     }
 }
 
@@ -127,37 +163,46 @@ impl Store {
             Direction::Backward => STREAM_EVENTS_BACKWARD,
         };
         range.to = range.to.min(head.version);
-        let mut wanted = i64::try_from(limit).unwrap_or(i64::MAX);
-        while wanted > 0 && !range.is_empty() {
+        let mut reading = StreamReading { range, wanted: limit, broken_off: false };
+        while !reading.is_over() {
             let mut connection = self.acquire().await?;
+            let before = reading.range;
             let mut rows = sqlx::query(statement)
                 .bind(stream.aggregate_type())
                 .bind(stream.aggregate_id())
-                .bind(range.from)
-                .bind(range.to)
-                .bind(wanted.min(pace.rows))
+                .bind(reading.range.from)
+                .bind(reading.range.to)
+                .bind(pace.rows_of(reading.wanted))
                 .bind(head.first_occurred_at)
                 .bind(head.last_occurred_at)
                 .fetch(&mut *connection);
             let (mut read, mut bytes) = (0, 0);
             while let Some(row) = rows.try_next().await? {
-                let event = StoredEvent::from_row(&row)?;
+                let event = event_from_row(&row)?;
+                if event.version != reading.range.next() {
+                    break;
+                }
                 read += 1;
                 bytes += event.payload_bytes();
                 self.saw_position(Some(event.global_position));
-                range = range.after(event.version);
-                wanted -= 1;
-                if take(&event).is_break() {
-                    pace.learn(read, bytes);
-                    return Ok(range);
+                if reading.hand_over(&event, &mut take) {
+                    break;
                 }
             }
-            if read == 0 {
+            drop(rows);
+            if read > 0 {
+                pace.learn(read, bytes);
+                continue;
+            }
+            // The next version is not in the database.
+            let catalogue = self.still_known(&mut connection, &self.catalogue()).await?;
+            drop(connection);
+            self.read_archived_stream(&catalogue, stream, head, &mut reading, &mut take).await?;
+            if reading.range == before && !reading.broken_off {
                 return Err(sqlx::Error::RowNotFound.into());
             }
-            pace.learn(read, bytes);
         }
-        Ok(range)
+        Ok(reading.range)
     }
 
     /// The version that a stream had at a time; `None` if it had no event yet.
@@ -167,13 +212,17 @@ impl Store {
         head: &StreamHead,
         time: DateTime<Utc>,
     ) -> Result<Option<Version>, StoreError> {
-        Ok(sqlx::query_scalar(VERSION_AT)
+        let mut connection = self.acquire().await?;
+        let here: Option<Version> = sqlx::query_scalar(VERSION_AT)
             .bind(stream.aggregate_type())
             .bind(stream.aggregate_id())
             .bind(time)
             .bind(head.first_occurred_at)
-            .fetch_optional(&mut *self.acquire().await?)
-            .await?)
+            .fetch_optional(&mut *connection)
+            .await?;
+        let catalogue = self.still_known(&mut connection, &self.catalogue()).await?;
+        drop(connection);
+        Ok(here.max(self.archived_version_at(&catalogue, stream, head, time).await?))
     }
 
     /// Hands the event with this id to `take`; `None` if no event has it.
@@ -191,9 +240,14 @@ impl Store {
             .bind([occurred_at])
             .bind(occurred_at)
             .bind(occurred_at)
-            .fetch_one(&mut *connection)
+            .fetch_optional(&mut *connection)
             .await?;
-        let event = StoredEvent::from_row(&row)?;
+        let Some(row) = row else {
+            let catalogue = self.still_known(&mut connection, &self.catalogue()).await?;
+            drop(connection);
+            return Ok(Some(self.read_archived_event(&catalogue, position, occurred_at, take).await?));
+        };
+        let event = event_from_row(&row)?;
         self.saw_position(Some(event.global_position));
         Ok(Some(take(&event)))
     }

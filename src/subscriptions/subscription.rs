@@ -146,7 +146,9 @@ impl Subscription {
                 Ok(Step::UpToDate) => until,
                 // Those who were beyond the point of change: their next request is told where to go on.
                 Err(StoreError::EpochChanged { .. }) => return Ok(Delivery::Ended),
-                Ok(Step::Rest) | Err(StoreError::Unavailable(_)) => until.min(Instant::now() + RETRY_PAUSE),
+                Ok(Step::Rest) | Err(StoreError::Unavailable(_) | StoreError::ArchiveUnavailable(_)) => {
+                    until.min(Instant::now() + RETRY_PAUSE)
+                }
                 Err(error) => return Err(error),
             };
             tokio::select! {

@@ -52,6 +52,13 @@ pub struct Metrics {
     pub subscribers: IntGaugeVec,
     pub subscription_lag_events: IntGauge,
     pub projection_lag_events: IntGaugeVec,
+    pub table_size_bytes: IntGaugeVec,
+    pub months_ahead: IntGauge,
+    pub archived_months: IntGauge,
+    pub archive_failures: IntCounter,
+    pub maintenance_last_success_timestamp_seconds: IntGauge,
+    pub replica_lag_events: IntGauge,
+    pub keys_refused: IntCounterVec,
     pub db_pool_connections: IntGaugeVec,
     pub db_pool_acquire_seconds: Histogram,
     pub http_request_duration_seconds: HistogramVec,
@@ -111,6 +118,29 @@ impl Metrics {
                 "Events between a projection and the head of the log.",
                 &["projection"],
             ),
+            table_size_bytes: declare.gauges(
+                "annals_table_size_bytes",
+                "Bytes of a table's rows, indexes and long values; all months of events together.",
+                &["table", "part"],
+            ),
+            months_ahead: declare
+                .gauge("annals_months_ahead", "Months after the one in use that have their partition already."),
+            archived_months: declare.gauge("annals_archived_months", "Months that are read in the archive."),
+            archive_failures: declare
+                .counter("annals_archive_failures_total", "Tries to archive a month that did not succeed."),
+            maintenance_last_success_timestamp_seconds: declare.gauge(
+                "annals_maintenance_last_success_timestamp_seconds",
+                "When the maintenance task last finished its work.",
+            ),
+            replica_lag_events: declare.gauge(
+                "annals_replica_lag_events",
+                "Events that the read replica is behind the head that is known here.",
+            ),
+            keys_refused: declare.counters(
+                "annals_keys_refused_total",
+                "Requests that were refused for want of a key, of a right, or of quota.",
+                &["code"],
+            ),
             db_pool_connections: declare.gauges(
                 "annals_db_pool_connections",
                 "Connections of the pool for reads.",
@@ -141,6 +171,9 @@ impl Metrics {
         }
         for result in ["hit", "miss"] {
             metrics.aggregate_loads.with_label_values(&[result]).inc_by(0);
+        }
+        for code in ["unauthenticated", "forbidden", "quota_exceeded"] {
+            metrics.keys_refused.with_label_values(&[code]).inc_by(0);
         }
         metrics
     }

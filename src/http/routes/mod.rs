@@ -11,4 +11,5 @@ pub mod read;
 pub mod reducers;
 pub mod snapshots;
 pub mod state;
+pub mod stats;
 pub mod stream;

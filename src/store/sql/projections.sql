@@ -1,22 +1,29 @@
--- Projections in byte order of their names, each with its position and how long its first unprocessed event waits.
+-- Projections in byte order of their names, each with its position and how long its first unprocessed event waits. Of an
+-- event that is archived the month is known, and the first event of the month stands for it.
 -- $1 name of the only one wanted (NULL: all), $2 start of the oldest month that is not rolled up
 SELECT p.projection_name,
        p.last_processed_position,
        p.last_processed_at,
-       (SELECT extract(epoch FROM clock_timestamp() - e.occurred_at)::double precision
-          FROM events e
-         WHERE e.global_position > p.last_processed_position
-           AND e.occurred_at >= coalesce(
-               (SELECT m.starts_at
-                  FROM partitions m
-                 WHERE m.rolled_up_at IS NOT NULL
-                   AND m.last_position > p.last_processed_position
-                 ORDER BY m.starts_at
-                 LIMIT 1),
-               $2)
-         ORDER BY e.global_position
-         LIMIT 1) AS waits_seconds
+       extract(epoch FROM clock_timestamp() - CASE
+           WHEN m.archived_at IS NOT NULL THEN m.first_occurred_at
+           ELSE (
+               SELECT e.occurred_at
+                 FROM events e
+                WHERE e.global_position > p.last_processed_position
+                  AND e.occurred_at >= coalesce(m.starts_at, $2)
+                ORDER BY e.global_position
+                LIMIT 1)
+           END)::double precision AS waits_seconds
   FROM projection_positions p
+  LEFT JOIN LATERAL (
+       -- The closed month that the event is in.
+       SELECT c.starts_at, c.archived_at, c.first_occurred_at
+         FROM partitions c
+        WHERE c.rolled_up_at IS NOT NULL
+          AND c.last_position > p.last_processed_position
+        ORDER BY c.starts_at
+        LIMIT 1) AS m
+    ON true
  WHERE $1::text IS NULL
     OR p.projection_name = $1
  ORDER BY p.projection_name

@@ -49,6 +49,7 @@ impl Default for Wanted {
             queue: QueueLimits::default(),
             feed: FeedLimits::default(),
             stalled_after: std::time::Duration::from_secs(600),
+            archive_after: None,
             program: env!("CARGO_BIN_EXE_annals").into(),
         };
         Self { clock: Clock::system(), settings }

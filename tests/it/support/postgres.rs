@@ -119,6 +119,7 @@ fn config(options: ConnectOptions) -> DatabaseConfig {
         max_connections: 10,
         idle_timeout: Duration::from_secs(30),
         connect_timeout: Duration::from_secs(5),
+        archive: None,
     }
 }
 

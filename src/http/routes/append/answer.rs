@@ -148,7 +148,12 @@ fn result_label(outcome: &Result<Outcome, StoreError>) -> &'static str {
         Err(StoreError::Unavailable(_)) => "database_unavailable",
         Err(StoreError::OutcomeUnknown) => "outcome_unknown",
         Err(
-            StoreError::Internal(_) | StoreError::NotFolded | StoreError::EpochChanged { .. } | StoreError::Behind(_),
+            StoreError::Internal(_)
+            | StoreError::NotFolded
+            | StoreError::EpochChanged { .. }
+            | StoreError::Behind(_)
+            | StoreError::ArchiveUnavailable(_)
+            | StoreError::ArchiveDamaged(_),
         ) => "internal",
     }
 }

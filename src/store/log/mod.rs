@@ -10,13 +10,17 @@
 //! Every step reads the head first and then only up to it, on one connection. If the epoch is no longer the one in which
 //! the reader stands, it asks on the same connection whether the reader may go on: a step either continues what was read
 //! before, or fails with [`StoreError::EpochChanged`].
+//!
+//! A month that is archived is read there, by [`super::archived`]. What a process knows of that may be old; the database
+//! is asked again whenever it could have hidden an event.
+
+mod look;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use futures_util::TryStreamExt;
 use sqlx::postgres::PgConnection;
 
 use super::error::StoreError;
@@ -26,15 +30,9 @@ use super::{BEGINNING_OF_TIME, Store, StoredEvent, epochs};
 use crate::domain::cursor::{Cursor, Epoch};
 use crate::domain::event::Position;
 use crate::domain::filter::EventFilter;
+use look::{Looked, look};
 
-const LOG_HEAD: &str = include_str!("sql/log_head.sql");
-const LOG_EVENTS: &str = include_str!("sql/log_events.sql");
-const MATCHES_BY_AGGREGATE_TYPE: &str = include_str!("sql/log_matches_by_aggregate_type.sql");
-const MATCHES_BY_AGGREGATE: &str = include_str!("sql/log_matches_by_aggregate.sql");
-const MATCHES_BY_EVENT_TYPE: &str = include_str!("sql/log_matches_by_event_type.sql");
-const MATCHES_BY_CORRELATION: &str = include_str!("sql/log_matches_by_correlation.sql");
-const EVENTS_AT: &str = include_str!("sql/events_at.sql");
-const POSITION_BEFORE: &str = include_str!("sql/position_before.sql");
+const LOG_HEAD: &str = include_str!("../sql/log_head.sql");
 
 /// A window that took less than the first is followed by one four times as large, one that took more than the second by
 /// one of half the size.
@@ -83,12 +81,48 @@ pub struct LogScan {
 }
 
 /// A part of the log that lies in months which are known.
-#[derive(Debug, Clone, Copy)]
-struct Part {
-    after: Position,
-    to: Position,
+#[derive(Debug, Clone)]
+pub(super) struct Part {
+    pub(super) after: Position,
+    pub(super) to: Position,
     earliest: DateTime<Utc>,
     latest: DateTime<Utc>,
+    /// It is of one closed month.
+    is_closed: bool,
+    /// The month's folder in the archive.
+    archived_to: Option<Arc<str>>,
+}
+
+/// What is left to do in one step of a read.
+pub(super) struct Step {
+    /// Events that are still wanted.
+    pub(super) wanted: usize,
+    /// Whoever takes them wants no more.
+    pub(super) broken_off: bool,
+    /// When its time is up; it looks at something in any case.
+    until: Instant,
+    has_looked: bool,
+}
+
+impl Step {
+    fn new(wanted: usize, limits: ScanLimits) -> Self {
+        Self { wanted, broken_off: false, until: Instant::now() + limits.time, has_looked: false }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.broken_off || self.wanted == 0 || self.has_looked && Instant::now() >= self.until
+    }
+
+    pub(super) fn has_looked(&mut self) {
+        self.has_looked = true;
+    }
+}
+
+/// How far a step came in the database.
+enum Came {
+    ToItsEnd,
+    /// To a part that is archived.
+    ToTheArchive(Arc<str>, Part),
 }
 
 impl LogScan {
@@ -118,14 +152,26 @@ impl LogScan {
     /// What comes next: the rest of a closed month, or of the open ones.
     fn part(&self, catalogue: &Catalogue, end: Position, head: DateTime<Utc>) -> Part {
         let moment = TimeDelta::microseconds(1);
-        let (to, earliest, latest) = match catalogue.closed_month_after(self.after) {
+        let month = catalogue.closed_month_after(self.after);
+        let (to, earliest, latest) = match month {
             Some(month) => (month.last_position.min(end), month.starts_at, month.ends_at - moment),
             None => (end, catalogue.open_from, head),
         };
-        Part { after: self.after, to, earliest: earliest.max(self.earliest), latest }
+        let archived_to = month.and_then(|month| month.archived_to.clone());
+        let earliest = earliest.max(self.earliest);
+        Part { after: self.after, to, earliest, latest, is_closed: month.is_some(), archived_to }
     }
 
-    fn saw(&mut self, event: &StoredEvent<'_>) {
+    pub(super) fn filter(&self) -> &EventFilter {
+        &self.filter
+    }
+
+    /// Nothing that is wanted comes up to there.
+    pub(super) fn skip_to(&mut self, position: Position) {
+        self.after = position;
+    }
+
+    pub(super) fn saw(&mut self, event: &StoredEvent<'_>) {
         (self.after, self.earliest) = (event.global_position, event.occurred_at);
     }
 
@@ -175,8 +221,20 @@ impl Store {
         limit: usize,
         take: impl FnMut(&StoredEvent<'_>) -> ControlFlow<()>,
     ) -> Result<LogHead, StoreError> {
-        let mut connection = self.acquire().await?;
-        self.read_log_over(&mut connection, scan, to, limit, take).await
+        let mut take = take;
+        let mut step = Step::new(limit, scan.limits);
+        loop {
+            let mut connection = self.acquire().await?;
+            let (came, head) = self.read_database(&mut connection, scan, to, &mut step, &mut take).await?;
+            // No connection is held while the archive is read.
+            drop(connection);
+            match came {
+                Came::ToTheArchive(folder, part) => {
+                    self.read_archived_part(&folder, scan, &part, &mut step, &mut take).await?;
+                }
+                Came::ToItsEnd => return Ok(head),
+            }
+        }
     }
 
     /// The same over a connection of the caller's.
@@ -188,31 +246,59 @@ impl Store {
         limit: usize,
         mut take: impl FnMut(&StoredEvent<'_>) -> ControlFlow<()>,
     ) -> Result<LogHead, StoreError> {
-        let (catalogue, head) = self.current(connection).await?;
-        check_epoch(connection, scan.cursor(), &head).await?;
-        scan.epoch = Some(head.epoch);
-        let Some(head_time) = head.occurred_at else { return Ok(head) };
-        let end = to.min(head.global_position);
-        let started = Instant::now();
-        let mut wanted = i64::try_from(limit).unwrap_or(i64::MAX);
-        while wanted > 0 && scan.after < end {
-            let part = scan.part(&catalogue, end, head_time);
-            let Some(part) = within_times(connection, scan, part, end).await? else { continue };
-            let read = if scan.filter.is_by_time_alone() {
-                read_part(connection, scan, part, wanted, &mut take).await
-            } else {
-                read_window(connection, scan, part, wanted, &mut take).await
-            };
-            let read = match read {
-                Err(sqlx::Error::RowNotFound) => return Err(self.why_missing(connection, scan).await?),
-                read => read?,
-            };
-            wanted -= read.events;
-            if read.broken_off || started.elapsed() >= scan.limits.time {
-                break;
+        let mut step = Step::new(limit, scan.limits);
+        loop {
+            match self.read_database(connection, scan, to, &mut step, &mut take).await? {
+                (Came::ToTheArchive(folder, part), _) => {
+                    self.read_archived_part(&folder, scan, &part, &mut step, &mut take).await?;
+                }
+                (Came::ToItsEnd, head) => return Ok(head),
             }
         }
-        Ok(head)
+    }
+
+    /// Reads until the step is over, the end is reached, or what follows is archived.
+    async fn read_database(
+        &self,
+        connection: &mut PgConnection,
+        scan: &mut LogScan,
+        to: Position,
+        step: &mut Step,
+        take: &mut impl FnMut(&StoredEvent<'_>) -> ControlFlow<()>,
+    ) -> Result<(Came, LogHead), StoreError> {
+        let (mut catalogue, head) = self.current(connection).await?;
+        check_epoch(connection, scan.cursor(), &head).await?;
+        scan.epoch = Some(head.epoch);
+        let Some(head_time) = head.occurred_at else { return Ok((Came::ToItsEnd, head)) };
+        let end = to.min(head.global_position);
+        while !step.is_over() && scan.after < end {
+            let part = scan.part(&catalogue, end, head_time);
+            if let Some(folder) = part.archived_to.clone() {
+                return Ok((Came::ToTheArchive(folder, part), head));
+            }
+            let is_closed = part.is_closed;
+            let looked = look(connection, scan, part, end, step.wanted).await?;
+            // A month that leaves the database looks empty: what was found of it is void.
+            if is_closed && !matches!(looked, Looked::All(_)) {
+                let known = self.still_known(connection, &catalogue).await?;
+                if !Arc::ptr_eq(&known, &catalogue) {
+                    catalogue = known;
+                    continue;
+                }
+            }
+            step.has_looked();
+            match looked.hand_over(connection, scan, step, take).await {
+                Err(sqlx::Error::RowNotFound) => {
+                    let known = self.still_known(connection, &catalogue).await?;
+                    if Arc::ptr_eq(&known, &catalogue) {
+                        return Err(self.why_missing(connection, scan).await?);
+                    }
+                    catalogue = known;
+                }
+                handed_over => handed_over?,
+            }
+        }
+        Ok((Came::ToItsEnd, head))
     }
 }
 
@@ -240,154 +326,4 @@ async fn check_epoch(connection: &mut PgConnection, cursor: Cursor, head: &LogHe
 pub(super) async fn head(connection: &mut PgConnection, open_from: DateTime<Utc>) -> Result<LogHead, sqlx::Error> {
     let (epoch, global_position, occurred_at) = sqlx::query_as(LOG_HEAD).bind(open_from).fetch_one(connection).await?;
     Ok(LogHead { epoch, global_position, occurred_at })
-}
-
-/// The part, less what is outside the filter's times; `None` if nothing is left of it: then the scan has moved on.
-async fn within_times(
-    connection: &mut PgConnection,
-    scan: &mut LogScan,
-    mut part: Part,
-    end: Position,
-) -> Result<Option<Part>, sqlx::Error> {
-    if let Some(from) = scan.filter.occurred_from
-        && from > part.earliest
-    {
-        let later = from > part.latest;
-        scan.after = if later { part.to } else { position_before(connection, from, part).await? };
-        if !later {
-            scan.earliest = from;
-        }
-        (part.after, part.earliest) = (scan.after, from);
-    }
-    if let Some(to) = scan.filter.occurred_to
-        && to <= part.latest
-        && part.after < part.to
-    {
-        part.to = position_before(connection, to, part).await?;
-        if part.to <= part.after {
-            // Whatever follows is later still.
-            scan.after = end;
-        }
-    }
-    Ok((part.after < part.to).then_some(part))
-}
-
-async fn position_before(
-    connection: &mut PgConnection,
-    time: DateTime<Utc>,
-    part: Part,
-) -> Result<Position, sqlx::Error> {
-    sqlx::query_scalar(POSITION_BEFORE)
-        .bind(time)
-        .bind(part.after)
-        .bind(part.to)
-        .bind(part.earliest)
-        .bind(part.latest)
-        .fetch_one(connection)
-        .await
-}
-
-/// What one statement, or a pair of them, has read.
-struct Read {
-    events: i64,
-    broken_off: bool,
-}
-
-/// Reads what comes next in a part, all of it.
-async fn read_part(
-    connection: &mut PgConnection,
-    scan: &mut LogScan,
-    part: Part,
-    wanted: i64,
-    take: &mut impl FnMut(&StoredEvent<'_>) -> ControlFlow<()>,
-) -> Result<Read, sqlx::Error> {
-    let rows = wanted.min(scan.pace.rows());
-    let query = sqlx::query(LOG_EVENTS).bind(part.after).bind(part.to).bind(part.earliest).bind(part.latest).bind(rows);
-    let read = hand_over(connection, query, scan, take).await?;
-    // A part ends with an event: the head, the last one of a month, or the last one before a time.
-    if !read.broken_off && read.events < rows && scan.after != part.to {
-        return Err(sqlx::Error::RowNotFound);
-    }
-    Ok(read)
-}
-
-/// Looks for matching events in the next window of a part, and reads them.
-async fn read_window(
-    connection: &mut PgConnection,
-    scan: &mut LogScan,
-    part: Part,
-    wanted: i64,
-    take: &mut impl FnMut(&StoredEvent<'_>) -> ControlFlow<()>,
-) -> Result<Read, sqlx::Error> {
-    fn any<T>(wanted: &[T]) -> Option<&[T]> {
-        (!wanted.is_empty()).then_some(wanted)
-    }
-    let started = Instant::now();
-    let to = part.to.min(part.after.saturating_add(scan.window));
-    let rows = wanted.min(scan.pace.rows());
-    let filter = &scan.filter;
-    // By the index that is likely to leave the least to look at.
-    let statement = if !filter.correlation_ids.is_empty() {
-        MATCHES_BY_CORRELATION
-    } else if !filter.aggregate_ids.is_empty() {
-        MATCHES_BY_AGGREGATE
-    } else if !filter.event_types.is_empty() {
-        MATCHES_BY_EVENT_TYPE
-    } else {
-        MATCHES_BY_AGGREGATE_TYPE
-    };
-    let matches: Vec<(Position, DateTime<Utc>)> = sqlx::query_as(statement)
-        .bind(part.after)
-        .bind(to)
-        .bind(part.earliest)
-        .bind(part.latest)
-        .bind(rows)
-        .bind(any(&filter.aggregate_types))
-        .bind(any(&filter.aggregate_ids))
-        .bind(any(&filter.event_types))
-        .bind(any(&filter.correlation_ids))
-        .fetch_all(&mut *connection)
-        .await?;
-    scan.learn_window(started.elapsed());
-    let found = i64::try_from(matches.len()).unwrap_or(i64::MAX);
-    let mut read = Read { events: 0, broken_off: false };
-    let (positions, times): (Vec<_>, Vec<_>) = matches.into_iter().unzip();
-    if let (Some(&earliest), Some(&latest)) = (times.first(), times.last()) {
-        let query = sqlx::query(EVENTS_AT).bind(positions).bind(times).bind(earliest).bind(latest);
-        read = hand_over(connection, query, scan, take).await?;
-    }
-    if !read.broken_off && read.events < found {
-        // Events never go: the database is not what the index said.
-        return Err(sqlx::Error::RowNotFound);
-    }
-    if !read.broken_off && found < rows {
-        scan.after = to;
-    }
-    Ok(read)
-}
-
-/// Runs a statement that lists events in order, and hands them over.
-async fn hand_over(
-    connection: &mut PgConnection,
-    query: sqlx::query::Query<'_, sqlx::Postgres, sqlx::postgres::PgArguments>,
-    scan: &mut LogScan,
-    take: &mut impl FnMut(&StoredEvent<'_>) -> ControlFlow<()>,
-) -> Result<Read, sqlx::Error> {
-    let mut read = Read { events: 0, broken_off: false };
-    let mut bytes = 0;
-    let mut rows = query.fetch(connection);
-    while let Some(row) = rows.try_next().await? {
-        let event = StoredEvent::from_row(&row)?;
-        scan.saw(&event);
-        read.events += 1;
-        bytes += event.payload_bytes();
-        if take(&event).is_break() {
-            read.broken_off = true;
-            break;
-        }
-    }
-    if read.events > 0 {
-        scan.pace.learn(read.events, bytes);
-    }
-    Ok(read)
 }

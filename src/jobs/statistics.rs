@@ -1,0 +1,51 @@
+//! Counts along the log, so that an answer about millions of events is a look at a few rows; and measures the tables, for
+//! `/metrics`, which never touches the database.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::app::App;
+use crate::store::error::StoreError;
+
+const PAUSE: Duration = Duration::from_secs(5);
+/// Counting passes between two measurements of the tables.
+const MEASURE_EVERY: u32 = 6;
+
+/// Runs until shutdown. Several replicas may: one counts at a time.
+pub async fn run(app: Arc<App>) {
+    let soft = app.shutdown.soft();
+    let mut passes = 0;
+    while let Some(counted) = soft.run_until_cancelled(pass(&app, passes)).await {
+        if let Err(error) = counted {
+            tracing::debug!(%error, "the log could not be counted; the next pass goes on");
+        }
+        passes = (passes + 1) % MEASURE_EVERY;
+        if soft.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
+            return;
+        }
+    }
+}
+
+async fn pass(app: &App, number: u32) -> Result<(), StoreError> {
+    app.store.count_all_events().await?;
+    if number == 0 {
+        measure(app).await?;
+    }
+    Ok(())
+}
+
+/// Months are one table here: their number grows for ever, that of series must not.
+async fn measure(app: &App) -> Result<(), StoreError> {
+    let mut sizes = BTreeMap::<_, i64>::new();
+    for size in app.store.table_sizes().await? {
+        let table = if size.is_month { "events".to_owned() } else { size.name };
+        for (part, bytes) in [("heap", size.heap_bytes), ("index", size.index_bytes), ("toast", size.toast_bytes)] {
+            *sizes.entry((table.clone(), part)).or_default() += bytes;
+        }
+    }
+    for ((table, part), bytes) in sizes {
+        app.metrics.table_size_bytes.with_label_values(&[table.as_str(), part]).set(bytes);
+    }
+    Ok(())
+}

@@ -1,0 +1,449 @@
+//! Months leave the database, and come back.
+//!
+//! A month leaves in steps, each of which is noted in the catalogue, so that whoever is killed on the way is followed by
+//! somebody who goes on:
+//!
+//! ```text
+//! archived_to is noted ── files and manifest are written ── read back, compared ── archived_at is noted ── detach ── drop
+//! ```
+//!
+//! Before `archived_at` the month is read in the database, after it in the archive; while both have it, they are equal. One
+//! process at a time archives or restores, by advisory lock (events, 3), held by its connection.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use futures_util::TryStreamExt;
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{AssertSqlSafe, Connection, Executor, Row};
+
+use super::error::StoreError;
+use super::{Store, event_from_row};
+use crate::archive::{Archive, ArchiveError, EventDigest, EventGroup, FileManifest, Manifest, MonthFacts, Order};
+use crate::clock::Clock;
+use crate::domain::event::{Position, StoredEvent};
+
+const MONTHS: &str = include_str!("sql/months.sql");
+const ARCHIVE_BEGIN: &str = include_str!("sql/archive_begin.sql");
+const ARCHIVE_COMPLETE: &str = include_str!("sql/archive_complete.sql");
+const ARCHIVE_UNDO: &str = include_str!("sql/archive_undo.sql");
+const MONTH_BY_POSITION: &str = include_str!("sql/month_by_position.sql");
+const MONTH_BY_AGGREGATE: &str = include_str!("sql/month_by_aggregate.sql");
+const PROJECTIONS_BEHIND: &str = include_str!("sql/projections_behind.sql");
+
+/// Why a month does not leave, or does not come back.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchivingError {
+    #[error("another process archives or restores at this moment")]
+    Busy,
+    #[error("no place is configured: set ARCHIVE_URL to a folder, or to s3://…, gs://… or az://…")]
+    NoArchive,
+    #[error("projections have not passed the month: {0}. Wait for them, or DELETE those that nobody runs any more")]
+    ProjectionsBehind(String),
+    #[error("{0} is not counted yet: the statistics are behind. Try again in a moment")]
+    NotCounted(String),
+    #[error(
+        "{0} is still used by a transaction that began before it was archived. It is read in the archive by now; its \
+             table goes at the next run"
+    )]
+    StillUsed(String),
+    #[error("there is no archived month {0}")]
+    NotArchived(String),
+    /// What was read back, or what the database holds, is not what it has to be.
+    #[error("{month} stays where it is: {what}")]
+    Differs { month: String, what: String },
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the database: {0}")]
+    Database(#[from] sqlx::Error),
+}
+
+/// A month as the catalogue has it.
+#[derive(Debug, Clone)]
+pub struct Month {
+    /// Name of its partition.
+    pub name: String,
+    pub starts_at: DateTime<Utc>,
+    pub ends_at: DateTime<Utc>,
+    /// Positions, count and times are known once it is rolled up, if it has events.
+    pub first_position: Option<Position>,
+    pub last_position: Option<Position>,
+    pub events: Option<i64>,
+    pub first_occurred_at: Option<DateTime<Utc>>,
+    pub last_occurred_at: Option<DateTime<Utc>>,
+    pub rolled_up_at: Option<DateTime<Utc>>,
+    /// Its folder in the archive, from the beginning of archiving on.
+    pub archived_to: Option<String>,
+    /// It is complete there.
+    pub archived_at: Option<DateTime<Utc>>,
+    /// SHA-256 of its manifest.
+    pub archive_sha256: Option<String>,
+    is_here: bool,
+    is_attached: bool,
+    detach_pending: bool,
+}
+
+/// What there is to do.
+#[derive(Debug, Default)]
+pub struct ArchivePlan {
+    /// Months to archive, oldest first.
+    pub months: Vec<Month>,
+    /// Months that are archived, and whose tables have still to go.
+    pub leftovers: Vec<Month>,
+}
+
+/// How far a month is: events of both files written and read back, of four times its events.
+pub type Progress<'p> = &'p (dyn Fn(u64) + Sync);
+
+/// A connection that archives and restores.
+pub struct Archiver {
+    connection: PgConnection,
+    archive: Arc<Archive>,
+    clock: Clock,
+}
+
+impl Store {
+    /// The catalogue of months, oldest first.
+    pub async fn months(&self) -> Result<Vec<Month>, StoreError> {
+        let rows = sqlx::query(MONTHS).fetch_all(&mut *self.acquire().await?).await?;
+        Ok(rows.iter().map(Month::from_row).collect::<Result<_, _>>()?)
+    }
+
+    /// A connection as the owner of the tables, with the lock that keeps others from archiving.
+    pub async fn archiver(&self) -> Result<Archiver, ArchivingError> {
+        let archive = self.archive.clone().ok_or(ArchivingError::NoArchive)?;
+        let mut connection = self.connector.owner().await?;
+        let locked: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock('events'::regclass::oid::integer, 3)")
+            .fetch_one(&mut connection)
+            .await?;
+        if !locked {
+            return Err(ArchivingError::Busy);
+        }
+        // Appends and reads must never queue up behind a statement that waits here.
+        connection.execute("SET lock_timeout = '10s'").await?;
+        Ok(Archiver { connection, archive, clock: self.clock.clone() })
+    }
+}
+
+impl Month {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            name: row.try_get("name")?,
+            starts_at: row.try_get("starts_at")?,
+            ends_at: row.try_get("ends_at")?,
+            first_position: row.try_get("first_position")?,
+            last_position: row.try_get("last_position")?,
+            events: row.try_get("events")?,
+            first_occurred_at: row.try_get("first_occurred_at")?,
+            last_occurred_at: row.try_get("last_occurred_at")?,
+            rolled_up_at: row.try_get("rolled_up_at")?,
+            archived_to: row.try_get("archived_to")?,
+            archived_at: row.try_get("archived_at")?,
+            archive_sha256: row.try_get("archive_sha256")?,
+            is_here: row.try_get("is_here")?,
+            is_attached: row.try_get("is_attached")?,
+            detach_pending: row.try_get("detach_pending")?,
+        })
+    }
+
+    /// What its manifest begins with; `None` if it is not over, or has no events.
+    fn facts(&self) -> Option<MonthFacts> {
+        Some(MonthFacts {
+            month: self.name.clone(),
+            starts_at: self.starts_at,
+            ends_at: self.ends_at,
+            events: u64::try_from(self.events?).ok().filter(|events| *events > 0)?,
+            first_position: self.first_position?,
+            last_position: self.last_position?,
+            first_occurred_at: self.first_occurred_at?,
+            last_occurred_at: self.last_occurred_at?,
+        })
+    }
+
+    fn differs(&self, what: impl Into<String>) -> ArchivingError {
+        ArchivingError::Differs { month: self.name.clone(), what: what.into() }
+    }
+}
+
+impl Archiver {
+    /// The months that were over before a time, and what an earlier run has left to do.
+    pub async fn plan(&mut self, before: DateTime<Utc>) -> Result<ArchivePlan, ArchivingError> {
+        let mut plan = ArchivePlan::default();
+        for row in sqlx::query(MONTHS).fetch_all(&mut self.connection).await? {
+            let month = Month::from_row(&row)?;
+            if month.archived_at.is_some() && month.is_here {
+                plan.leftovers.push(month);
+            } else if month.archived_at.is_none() && month.ends_at <= before && month.facts().is_some() {
+                plan.months.push(month);
+            }
+        }
+        Ok(plan)
+    }
+
+    /// Whether a month may leave: every projection has passed it, and its events are counted.
+    pub async fn check(&mut self, month: &Month) -> Result<(), ArchivingError> {
+        let Some(facts) = month.facts() else { return Ok(()) };
+        let behind: Vec<String> =
+            sqlx::query_scalar(PROJECTIONS_BEHIND).bind(facts.last_position).fetch_all(&mut self.connection).await?;
+        if !behind.is_empty() {
+            return Err(ArchivingError::ProjectionsBehind(behind.join(", ")));
+        }
+        let counted: Position =
+            sqlx::query_scalar("SELECT as_of_position FROM statistics").fetch_one(&mut self.connection).await?;
+        if counted < facts.last_position {
+            return Err(ArchivingError::NotCounted(month.name.clone()));
+        }
+        Ok(())
+    }
+
+    /// Takes a month that may leave out of the database.
+    pub async fn archive(&mut self, month: &Month, progress: Progress<'_>) -> Result<Manifest, ArchivingError> {
+        self.check(month).await?;
+        let facts = month.facts().ok_or_else(|| month.differs("it is not over, or has no events"))?;
+        let folder: Option<String> = sqlx::query_scalar(ARCHIVE_BEGIN)
+            .bind(month.starts_at)
+            .bind(month.starts_at.format("%Y-%m").to_string())
+            .fetch_optional(&mut self.connection)
+            .await?;
+        let folder = folder.ok_or_else(|| month.differs("it was archived meanwhile"))?;
+
+        let mut files = Vec::new();
+        let mut digests = Vec::new();
+        for order in Order::ALL {
+            let (file, digest) = self.write(&folder, month, &facts, order, progress).await?;
+            files.push(file);
+            digests.push(digest);
+        }
+        self.archive.forget();
+        for ((order, file), written) in Order::ALL.iter().zip(&files).zip(&digests) {
+            self.read_back(&folder, month, *order, file, written, progress).await?;
+        }
+        let events_sha256 = digests.swap_remove(0);
+        let manifest = Manifest::new(&facts, events_sha256, files, self.clock.now());
+        let manifest_sha256 = self.archive.put_manifest(&folder, &manifest).await?;
+        if self.archive.manifest(&folder).await? != (manifest.clone(), manifest_sha256.clone()) {
+            return Err(month.differs("its manifest is not what was written"));
+        }
+        let noted = sqlx::query(ARCHIVE_COMPLETE)
+            .bind(month.starts_at)
+            .bind(&folder)
+            .bind(manifest_sha256)
+            .execute(&mut self.connection)
+            .await?;
+        if noted.rows_affected() != 1 {
+            return Err(month.differs("the catalogue has changed meanwhile"));
+        }
+        self.remove(month).await?;
+        Ok(manifest)
+    }
+
+    /// Writes a month as one file, in one order; the file, and the digest of what the database has handed out.
+    async fn write(
+        &mut self,
+        folder: &str,
+        month: &Month,
+        facts: &MonthFacts,
+        order: Order,
+        progress: Progress<'_>,
+    ) -> Result<(FileManifest, String), ArchivingError> {
+        let statement = match order {
+            Order::Position => MONTH_BY_POSITION,
+            Order::Aggregate => MONTH_BY_AGGREGATE,
+        };
+        let mut file = self.archive.create(folder, order);
+        let mut digest = EventDigest::default();
+        let mut checked = Checked::default();
+        let mut rows = sqlx::query(statement).bind(month.starts_at).bind(month.ends_at).fetch(&mut self.connection);
+        while let Some(row) = rows.try_next().await? {
+            let event = event_from_row(&row)?;
+            digest.add(&event);
+            checked.add(&event);
+            if file.push(&event) {
+                file.flush().await?;
+            }
+            progress(1);
+        }
+        drop(rows);
+        checked.compare(facts).map_err(|what| month.differs(what))?;
+        Ok((file.finish().await?, digest.finish()))
+    }
+
+    /// Reads a file as anybody will read it, and compares.
+    async fn read_back(
+        &self,
+        folder: &str,
+        month: &Month,
+        order: Order,
+        file: &FileManifest,
+        written: &str,
+        progress: Progress<'_>,
+    ) -> Result<(), ArchivingError> {
+        if self.archive.file_digest(folder, order).await? != (file.sha256.clone(), file.bytes) {
+            return Err(month.differs(format!("{} is not what was written", file.name)));
+        }
+        let mut digest = EventDigest::default();
+        for n in 0..self.archive.groups(folder, order).await? {
+            let group = self.archive.group(folder, order, n).await?;
+            for at in 0..group.len() {
+                digest.add(&read(&group, at)?);
+                progress(1);
+            }
+        }
+        if digest.finish() == written { Ok(()) } else { Err(month.differs(format!("{} reads differently", file.name))) }
+    }
+
+    /// Detaches a month that is archived and drops its table, from wherever an earlier run was interrupted.
+    pub async fn remove(&mut self, month: &Month) -> Result<(), ArchivingError> {
+        let row = sqlx::query(MONTHS).fetch_all(&mut self.connection).await?;
+        let months = row.iter().map(Month::from_row).collect::<Result<Vec<_>, _>>()?;
+        let stands = months.into_iter().find(|known| known.name == month.name);
+        let stands = stands.ok_or_else(|| month.differs("it is no longer in the catalogue"))?;
+        if stands.archived_at.is_none() {
+            return Err(month.differs("it is not archived"));
+        }
+        let name = quoted(&stands.name);
+        if stands.detach_pending {
+            self.alter(&stands, format!("ALTER TABLE events DETACH PARTITION {name} FINALIZE")).await?;
+        } else if stands.is_attached {
+            self.alter(&stands, format!("ALTER TABLE events DETACH PARTITION {name} CONCURRENTLY")).await?;
+        }
+        if stands.is_here {
+            self.alter(&stands, format!("DROP TABLE {name}")).await?;
+        }
+        Ok(())
+    }
+
+    /// DETACH CONCURRENTLY waits for every transaction that has used the table, and lets everybody else go on.
+    async fn alter(&mut self, month: &Month, statement: String) -> Result<(), ArchivingError> {
+        match self.connection.execute(AssertSqlSafe(statement)).await {
+            Ok(_) => Ok(()),
+            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("55P03") => {
+                Err(ArchivingError::StillUsed(month.name.clone()))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Brings an archived month back; how many events it has. Its files stay where they are.
+    pub async fn restore(&mut self, name: &str, progress: Progress<'_>) -> Result<u64, ArchivingError> {
+        let rows = sqlx::query(MONTHS).fetch_all(&mut self.connection).await?;
+        let months = rows.iter().map(Month::from_row).collect::<Result<Vec<_>, _>>()?;
+        let month = months.into_iter().find(|month| month.name == name && month.archived_at.is_some());
+        let month = month.ok_or_else(|| ArchivingError::NotArchived(name.to_owned()))?;
+        if month.is_attached {
+            self.remove(&month).await?;
+        } else if month.is_here {
+            // Left by a run that was interrupted: of archiving, or of restoring.
+            self.connection.execute(AssertSqlSafe(format!("DROP TABLE {}", quoted(name)))).await?;
+        }
+        let folder =
+            month.archived_to.clone().ok_or_else(|| month.differs("the catalogue does not say where it is"))?;
+        let (manifest, sha256) = self.archive.manifest(&folder).await?;
+        if month.archive_sha256.as_deref() != Some(sha256.as_str()) {
+            return Err(month.differs("its manifest is not the one that was written"));
+        }
+
+        sqlx::query("SELECT create_event_table($1)").bind(name).execute(&mut self.connection).await?;
+        let mut digest = EventDigest::default();
+        for n in 0..self.archive.groups(&folder, Order::Position).await? {
+            let group = self.archive.group(&folder, Order::Position, n).await?;
+            for at in 0..group.len() {
+                digest.add(&read(&group, at)?);
+            }
+            self.insert(name, &group).await?;
+            progress(group.len() as u64);
+        }
+        if digest.finish() != manifest.events_sha256 {
+            return Err(month.differs("its files are not what was written"));
+        }
+        let mut transaction = self.connection.begin().await?;
+        sqlx::query("SELECT attach_event_table($1, $2, $3)")
+            .bind(name)
+            .bind(month.starts_at)
+            .bind(month.ends_at)
+            .execute(&mut *transaction)
+            .await?;
+        sqlx::query(ARCHIVE_UNDO).bind(month.starts_at).execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        self.connection.execute(AssertSqlSafe(format!("ANALYZE {}", quoted(name)))).await?;
+        Ok(manifest.events)
+    }
+
+    async fn insert(&mut self, table: &str, group: &EventGroup) -> Result<(), ArchivingError> {
+        const ROWS: usize = 1_000;
+        let statement = format!(
+            "INSERT INTO {} (event_id, aggregate_type, aggregate_id, version, event_type, event_data, metadata, \
+             occurred_at, correlation_id, causation_id, global_position) \
+             SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::integer[], $5::text[], $6::text[]::jsonb[], \
+             $7::text[]::jsonb[], $8::timestamptz[], $9::uuid[], $10::uuid[], $11::bigint[])",
+            quoted(table)
+        );
+        for from in (0..group.len()).step_by(ROWS) {
+            let events: Vec<StoredEvent<'_>> =
+                (from..group.len().min(from + ROWS)).map(|at| read(group, at)).collect::<Result<_, _>>()?;
+            fn each<'e, T>(events: &[StoredEvent<'e>], field: impl Fn(&StoredEvent<'e>) -> T) -> Vec<T> {
+                events.iter().map(field).collect()
+            }
+            sqlx::query(AssertSqlSafe(statement.clone()))
+                .bind(each(&events, |event| event.event_id))
+                .bind(each(&events, |event| event.aggregate_type))
+                .bind(each(&events, |event| event.aggregate_id))
+                .bind(each(&events, |event| event.version))
+                .bind(each(&events, |event| event.event_type))
+                .bind(each(&events, |event| event.event_data))
+                .bind(each(&events, |event| event.metadata))
+                .bind(each(&events, |event| event.occurred_at))
+                .bind(each(&events, |event| event.correlation_id))
+                .bind(each(&events, |event| event.causation_id))
+                .bind(each(&events, |event| event.global_position))
+                .execute(&mut self.connection)
+                .await?;
+        }
+        Ok(())
+    }
+
+    pub async fn close(self) -> Result<(), ArchivingError> {
+        Ok(self.connection.close().await?)
+    }
+}
+
+/// What the rows of a month have to come to.
+#[derive(Default)]
+struct Checked {
+    events: u64,
+    positions: Option<(Position, Position)>,
+    times: Option<(DateTime<Utc>, DateTime<Utc>)>,
+}
+
+impl Checked {
+    fn add(&mut self, event: &StoredEvent<'_>) {
+        fn widen<T: Ord + Copy>(known: Option<(T, T)>, value: T) -> Option<(T, T)> {
+            Some(known.map_or((value, value), |(least, most)| (least.min(value), most.max(value))))
+        }
+        self.events += 1;
+        self.positions = widen(self.positions, event.global_position);
+        self.times = widen(self.times, event.occurred_at);
+    }
+
+    fn compare(&self, facts: &MonthFacts) -> Result<(), String> {
+        let positions = Some((facts.first_position, facts.last_position));
+        let times = Some((facts.first_occurred_at, facts.last_occurred_at));
+        if (self.events, self.positions, self.times) == (facts.events, positions, times) {
+            return Ok(());
+        }
+        let mut what = format!("its table has {} events, and the catalogue says {}", self.events, facts.events);
+        write!(what, " (positions {:?}, {positions:?})", self.positions).expect("writing to a string does not fail");
+        Err(what)
+    }
+}
+
+fn read(group: &EventGroup, at: usize) -> Result<StoredEvent<'_>, ArchivingError> {
+    group.event(at).map_err(|error| StoreError::ArchiveDamaged(error.to_string()).into())
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
