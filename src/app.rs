@@ -9,6 +9,7 @@ use uuid::{NoContext, Timestamp, Uuid};
 use crate::clock::Clock;
 use crate::http::wire::write_event;
 use crate::jobs;
+use crate::keyring::Keyring;
 use crate::reducers::javascript::Workers;
 use crate::reducers::snapshotter::Snapshotter;
 use crate::shutdown::Shutdown;
@@ -28,12 +29,37 @@ pub struct Settings {
     pub snapshot_every: u32,
     pub queue: QueueLimits,
     pub feed: FeedLimits,
-    /// A client that takes nothing of its answer for so long is given up.
-    pub stalled_after: Duration,
+    pub clients: ClientLimits,
+    /// Whether requests need API keys.
+    pub needs_keys: bool,
     /// Months that are over for so long are archived; `None`: none is.
     pub archive_after: Option<Duration>,
     /// The annals binary, which folds in JavaScript as a process of its own.
     pub program: PathBuf,
+}
+
+/// How long clients may take, and how many there may be.
+#[derive(Debug, Clone, Copy)]
+pub struct ClientLimits {
+    /// Time for the head of a request; a connection rests so long between two, too.
+    pub head: Duration,
+    /// Time for the body of a request.
+    pub body: Duration,
+    /// A client that takes nothing of its answer for so long is given up; shorter than the soft stage of a shutdown.
+    pub stalled: Duration,
+    /// Connections at the same time.
+    pub connections: usize,
+}
+
+impl Default for ClientLimits {
+    fn default() -> Self {
+        Self {
+            head: Duration::from_secs(30),
+            body: Duration::from_secs(30),
+            stalled: Duration::from_secs(15),
+            connections: 10_000,
+        }
+    }
 }
 
 /// Everything that handlers and jobs share.
@@ -44,6 +70,7 @@ pub struct App {
     pub feed: Arc<Feed>,
     pub workers: Arc<Workers>,
     pub snapshotter: Arc<Snapshotter>,
+    pub keyring: Keyring,
     pub metrics: Arc<Metrics>,
     pub clock: Clock,
     pub shutdown: Shutdown,
@@ -69,7 +96,9 @@ impl App {
         let (snapshotter, snapshotting) =
             Snapshotter::start(store.clone(), workers.clone(), metrics.clone(), shutdown.soft()).await?;
         shutdown.track(snapshotting);
-        let app = Arc::new(Self { settings, store, writer, feed, workers, snapshotter, metrics, clock, shutdown });
+        let keyring = Keyring::default();
+        let app =
+            Arc::new(Self { settings, store, writer, feed, workers, snapshotter, keyring, metrics, clock, shutdown });
         app.shutdown.track(jobs::maintenance::run(app.clone()));
         app.shutdown.track(jobs::refresh::run(app.clone()));
         app.shutdown.track(jobs::statistics::run(app.clone()));

@@ -19,6 +19,7 @@ pub mod devdb;
 pub mod domain;
 pub mod http;
 pub mod jobs;
+pub mod keyring;
 pub mod reducers;
 pub mod shutdown;
 pub mod store;

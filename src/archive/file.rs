@@ -20,8 +20,9 @@ use sha2::{Digest, Sha256};
 
 use super::group::{COLUMNS, EventGroup, SCHEMA, column};
 use super::manifest::FileManifest;
-use super::{ArchiveError, Part, hex};
+use super::{ArchiveError, Part};
 use crate::domain::event::{Position, StoredEvent};
+use crate::domain::hex::hex;
 use crate::domain::name::StreamId;
 
 /// A row group ends with so many events, or so many bytes of documents: what one read of an aggregate decodes.

@@ -32,6 +32,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use sha2::{Digest, Sha256};
 
 use crate::domain::event::{Position, StoredEvent};
+use crate::domain::hex::hex;
 use crate::domain::name::StreamId;
 use file::OpenFile;
 
@@ -211,10 +212,6 @@ impl EventDigest {
     pub fn finish(self) -> String {
         hex(&self.0.finalize())
     }
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What was used last, a few of it.

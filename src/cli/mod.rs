@@ -6,6 +6,7 @@ mod epoch;
 mod export;
 mod healthcheck;
 mod import;
+mod keys;
 mod migrate;
 mod openapi;
 mod serve;
@@ -47,6 +48,8 @@ enum Command {
     Archive(archive::ArchiveArgs),
     /// Bring an archived month back
     RestoreArchive(archive::RestoreArchiveArgs),
+    /// Make, list and revoke API keys
+    Keys(keys::KeysArgs),
     /// Show the epochs of the log, or begin one after a restore
     Epoch(epoch::EpochArgs),
     /// Measure appends over HTTP beside direct INSERTs, in one run
@@ -77,6 +80,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Export(args) => export::run(args).await,
             Command::Archive(args) => archive::run(args).await,
             Command::RestoreArchive(args) => archive::restore(args).await,
+            Command::Keys(args) => keys::run(args).await,
             Command::Epoch(args) => epoch::run(args).await,
             Command::Bench(args) => bench::run(args).await,
             Command::Healthcheck(args) => healthcheck::run(args).await,

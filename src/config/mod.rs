@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use crate::app::Settings;
+use crate::app::{ClientLimits, Settings};
 use crate::store::writer::QueueLimits;
 use crate::subscriptions::FeedLimits;
 
@@ -22,12 +22,25 @@ use crate::subscriptions::FeedLimits;
 #[error("{0}")]
 pub struct ConfigError(pub String);
 
+/// Who may come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Auth {
+    /// Anybody who reaches the address.
+    None,
+    /// Whoever has an API key.
+    Keys,
+}
+
 /// Settings of `annals serve`.
 #[derive(Debug, Clone, Args)]
 pub struct ServeArgs {
     /// Address of the HTTP server; port 0 takes any free port
     #[arg(long, env = "ANNALS_LISTEN", value_name = "ANNALS_LISTEN", default_value = "127.0.0.1:8080")]
     pub annals_listen: SocketAddr,
+
+    /// Who may come in: none (anybody), or keys (who has an API key, made by `annals keys create`)
+    #[arg(long, env = "ANNALS_AUTH", value_name = "ANNALS_AUTH", default_value = "none")]
+    pub annals_auth: Auth,
 
     /// Serve without API keys on an address that is not loopback
     #[arg(long, env = "ANNALS_ALLOW_ANONYMOUS", value_name = "ANNALS_ALLOW_ANONYMOUS", default_value = "false",
@@ -66,10 +79,12 @@ impl ServeArgs {
     /// Checks what one value alone cannot tell.
     pub fn settings(&self) -> Result<Settings, ConfigError> {
         refuse_what_is_not_built_yet()?;
-        if !self.annals_listen.ip().is_loopback() && !self.annals_allow_anonymous {
+        let anonymous = self.annals_auth == Auth::None;
+        if anonymous && !self.annals_listen.ip().is_loopback() && !self.annals_allow_anonymous {
             return Err(ConfigError(format!(
                 "ANNALS_LISTEN={} is not a loopback address, and anybody who reaches it may read and append. Set \
-                 ANNALS_ALLOW_ANONYMOUS=true if a proxy or the network keeps strangers out, or listen on 127.0.0.1",
+                 ANNALS_AUTH=keys and make keys with `annals keys create`, or ANNALS_ALLOW_ANONYMOUS=true if a proxy or \
+                 the network keeps strangers out, or listen on 127.0.0.1",
                 self.annals_listen
             )));
         }
@@ -81,7 +96,8 @@ impl ServeArgs {
             snapshot_every: self.snapshot_every,
             queue: QueueLimits::default(),
             feed: FeedLimits { subscribers: self.annals_max_subscribers as usize, ..FeedLimits::default() },
-            stalled_after: STALLED_AFTER,
+            clients: ClientLimits::default(),
+            needs_keys: self.annals_auth == Auth::Keys,
             archive_after: self.archive_after,
             program: this_program()?,
         })
@@ -96,11 +112,8 @@ fn this_program() -> Result<PathBuf, ConfigError> {
     std::env::current_exe().map_err(|error| ConfigError(format!("the program cannot find itself: {error}")))
 }
 
-/// Shorter than the soft stage of a shutdown.
-const STALLED_AFTER: Duration = Duration::from_secs(15);
-
 /// Settings that the design has and this version does not: ignoring them would be worse than not starting.
-const NOT_BUILT_YET: &[&str] = &["ANNALS_AUTH", "DATABASE_READ_URL"];
+const NOT_BUILT_YET: &[&str] = &["DATABASE_READ_URL"];
 
 fn refuse_what_is_not_built_yet() -> Result<(), ConfigError> {
     let set = |name: &&&str| std::env::var_os(name).is_some_and(|value| !value.is_empty() && value != "none");

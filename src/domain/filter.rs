@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
+use super::access::Pattern;
 use super::event::StoredEvent;
 
 /// Conditions that an event has to fulfil, all of them; an empty list is no condition.
@@ -17,6 +18,8 @@ pub struct EventFilter {
     pub occurred_from: Option<DateTime<Utc>>,
     /// Excluded.
     pub occurred_to: Option<DateTime<Utc>>,
+    /// Types that whoever reads may see; `None`: all.
+    pub readable: Option<Vec<Pattern>>,
 }
 
 /// What a filter asks of an event.
@@ -38,9 +41,15 @@ impl EventFilter {
             && self.correlation_ids.is_empty()
     }
 
+    /// Whether whoever reads may see an event of this type.
+    pub fn may_see(&self, aggregate_type: &str) -> bool {
+        self.readable.as_ref().is_none_or(|types| types.iter().any(|pattern| pattern.matches(aggregate_type)))
+    }
+
     pub fn matches(&self, event: &EventFacts<'_>) -> bool {
         let one_of = |wanted: &[String], name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
-        one_of(&self.aggregate_types, event.aggregate_type)
+        self.may_see(event.aggregate_type)
+            && one_of(&self.aggregate_types, event.aggregate_type)
             && one_of(&self.aggregate_ids, event.aggregate_id)
             && one_of(&self.event_types, event.event_type)
             && (self.correlation_ids.is_empty()

@@ -1,24 +1,33 @@
 //! JSON bodies: read up to the limit, parsed with payloads left as raw text, faults pointed at.
 
 use axum::body::Body;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::Deserialize;
 use serde_path_to_error::Segment;
+
+use crate::app::Settings;
 
 use super::negotiate::require_json_body;
 use super::problem::{Code, FieldError, Problem};
 
 type Fallible<T> = Result<T, Box<Problem>>;
 
-/// Reads a body that says it is JSON.
-pub async fn read_json(headers: &HeaderMap, body: Body, bytes_max: usize) -> Fallible<String> {
+/// Reads a body that says it is JSON, and comes in time.
+pub async fn read_json(headers: &HeaderMap, body: Body, settings: &Settings) -> Fallible<String> {
     require_json_body(headers)?;
+    let bytes_max = settings.max_body_bytes;
     let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if declared.is_some_and(|length| length > bytes_max as u64) {
         return Err(too_large(bytes_max));
     }
-    let collected = Limited::new(body, bytes_max).collect().await.map_err(|error| {
+    let collected = tokio::time::timeout(settings.clients.body, Limited::new(body, bytes_max).collect()).await;
+    let collected = collected.map_err(|_| {
+        let seconds = settings.clients.body.as_secs();
+        Problem::invalid(FieldError::pointer("", format!("the body did not arrive within {seconds} s")))
+            .with_header(header::CONNECTION, HeaderValue::from_static("close"))
+    })?;
+    let collected = collected.map_err(|error| {
         if error.is::<LengthLimitError>() {
             too_large(bytes_max)
         } else {

@@ -1,8 +1,10 @@
 //! HTTP: the only module that names axum and the wire format.
 //!
 //! The router on one page. Middleware, from the outside in: [`middleware::observe`] (id, log line, metrics, problems),
-//! then the panic catcher, then compression for those who ask. No global timeout and no global body limit: each route knows its own.
+//! then the panic catcher, then compression for those who ask, then
+//! [`access::guard`] (keys, quotas). No global timeout and no global body limit: each route knows its own.
 
+pub mod access;
 mod body;
 pub mod conditional;
 pub mod event_in;
@@ -79,6 +81,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/", axum::routing::get(pages::index))
         .route("/openapi.json", axum::routing::get(pages::openapi_document).layer(Extension(document)))
         .merge(SwaggerUi::new("/docs").config(utoipa_swagger_ui::Config::from("/openapi.json")))
+        .layer(axum::middleware::from_fn_with_state(app.clone(), access::guard))
         .layer(compression())
         .layer(CatchPanicLayer::custom(middleware::on_panic))
         .layer(axum::middleware::from_fn_with_state(app.clone(), middleware::observe))

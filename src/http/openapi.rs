@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{
-    ContactBuilder, ContentBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, Response,
-    ResponseBuilder, ServerBuilder,
+    ComponentsBuilder, ContactBuilder, ContentBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Ref,
+    RefOr, Response, ResponseBuilder, ServerBuilder,
 };
 use utoipa::{IntoResponses, ToSchema};
 
@@ -26,6 +27,7 @@ pub fn info() -> OpenApi {
         .license(Some(license))
         .build();
     let tag = |name: &str, description: &str| TagBuilder::new().name(name).description(Some(description)).build();
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("An API key")).build();
     OpenApiBuilder::new()
         .info(info)
         .servers(Some([ServerBuilder::new().url("/").description(Some("This server")).build()]))
@@ -36,8 +38,14 @@ pub fn info() -> OpenApi {
             tag("projections", "How far the readers of the log have come"),
             tag("operations", "For the operators: health, metrics, explanations"),
         ]))
+        .components(Some(ComponentsBuilder::new().security_scheme(KEY, SecurityScheme::Http(bearer)).build()))
+        // Where keys are not needed, none is asked for.
+        .security(Some([SecurityRequirement::default(), SecurityRequirement::new(KEY, [""; 0])]))
         .build()
 }
+
+/// Name of the one security scheme.
+const KEY: &str = "key";
 
 /// The problems that every read can answer with.
 pub struct ReadProblems;
@@ -47,19 +55,22 @@ pub struct WriteProblems;
 
 impl IntoResponses for ReadProblems {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        problems(&[INVALID, NOT_ACCEPTABLE, NOT_NOW])
+        problems(&[INVALID, UNAUTHENTICATED, FORBIDDEN, NOT_ACCEPTABLE, TOO_MANY, NOT_NOW])
     }
 }
 
 impl IntoResponses for WriteProblems {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        problems(&[INVALID, NOT_ACCEPTABLE, TOO_LARGE, NOT_JSON, NOT_NOW])
+        problems(&[INVALID, UNAUTHENTICATED, FORBIDDEN, NOT_ACCEPTABLE, TOO_LARGE, NOT_JSON, TOO_MANY, NOT_NOW])
     }
 }
 
 type Described = (&'static str, &'static str);
 
 const INVALID: Described = ("400", "Not understood: `errors` says where");
+const UNAUTHENTICATED: Described = ("401", "No key that is good; only where keys are needed");
+const FORBIDDEN: Described = ("403", "The key has no grant for this");
+const TOO_MANY: Described = ("429", "The key's quota is used up: retry after `Retry-After`");
 const NOT_ACCEPTABLE: Described = ("406", "`Accept` names nothing that is available");
 const TOO_LARGE: Described = ("413", "The body is too large");
 const NOT_JSON: Described = ("415", "Not declared as JSON");

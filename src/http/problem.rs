@@ -48,6 +48,15 @@ codes! {
         "A header, a parameter, a name in the path or a member of the body is wrong. The member `errors` says which one, \
          and what is expected. Unknown members and parameters are refused, so that a misspelt one is never ignored. \
          Correct the request; repeating it as it is will fail again.";
+    Unauthenticated "unauthenticated" UNAUTHORIZED "The request has no key that is good"
+        "Send `Authorization: Bearer <key>`. Whoever runs Annals makes keys with `annals keys create`; a key may have expired or \
+         been revoked since.";
+    Forbidden "forbidden" FORBIDDEN "The key does not go so far"
+        "The key is good, and has no grant for this: `detail` says which scope (read, append, admin) it needs, and on which \
+         aggregate types. Ask for a key with that grant.";
+    QuotaExceeded "quota_exceeded" TOO_MANY_REQUESTS "The key's quota is used up"
+        "The key may send so many requests a minute, and has. Nothing was done. Retry after `Retry-After` seconds, and send \
+         several events in one request.";
     RouteNotFound "route_not_found" NOT_FOUND "There is nothing at this path"
         "No route has this path. The routes are listed at /docs and in /openapi.json.";
     StreamNotFound "stream_not_found" NOT_FOUND "The stream does not exist"

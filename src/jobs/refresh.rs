@@ -1,5 +1,5 @@
 //! What a process knows of the database and cannot notice by itself: how far each projection is behind, for `/metrics`,
-//! which never touches the database; and reducers that another replica has replaced.
+//! which never touches the database; reducers that another replica has replaced; and API keys.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +25,9 @@ pub async fn run(app: Arc<App>) {
 }
 
 async fn refresh(app: &App) -> Result<(), StoreError> {
+    if app.settings.needs_keys {
+        app.keyring.refresh(&app.store).await?;
+    }
     app.snapshotter.refresh().await?;
     let projections = app.store.projections().await?;
     let head = app.store.log_head().await?.global_position;

@@ -95,28 +95,24 @@ impl Store {
         Ok(())
     }
 
-    /// The event at a position of an archived month.
-    pub(super) async fn read_archived_event<T>(
+    /// Where the event at a position of an archived month is; `None` if no archived month has it.
+    pub(super) async fn find_archived_event(
         &self,
         catalogue: &Catalogue,
         position: Position,
         occurred_at: DateTime<Utc>,
-        take: impl FnOnce(&StoredEvent<'_>) -> T,
-    ) -> Result<T, StoreError> {
+    ) -> Result<Option<(Arc<EventGroup>, usize)>, StoreError> {
         for (_, folder) in catalogue.archived_between(occurred_at, occurred_at) {
             let archive = self.archive()?;
             for n in archive.groups_between(&folder, position - 1, position).await? {
                 let group = archive.group(&folder, Order::Position, n).await?;
                 let at = group.first_after(position - 1);
-                if at < group.len() {
-                    let event = event(&group, at)?;
-                    if event.global_position == position {
-                        return Ok(take(&event));
-                    }
+                if at < group.len() && event(&group, at)?.global_position == position {
+                    return Ok(Some((group, at)));
                 }
             }
         }
-        Err(sqlx::Error::RowNotFound.into())
+        Ok(None)
     }
 
     /// The last version of a stream in archived months that had occurred at a time; `None` if they have none.
@@ -157,7 +153,7 @@ impl Store {
     }
 }
 
-fn event(group: &EventGroup, at: usize) -> Result<StoredEvent<'_>, StoreError> {
+pub(super) fn event(group: &EventGroup, at: usize) -> Result<StoredEvent<'_>, StoreError> {
     group.event(at).map_err(|error| StoreError::ArchiveDamaged(error.to_string()))
 }
 

@@ -8,6 +8,7 @@
 //! | epochs of the log | [`epochs`] |
 //! | follow the log | [`follow`] |
 //! | load an aggregate, keep snapshots | [`snapshots`] |
+//! | keep API keys | [`keys`] |
 //! | keep reducers | [`reducers`] |
 //! | move projections | [`projections`] |
 //! | keep the months | [`months`] |
@@ -28,6 +29,7 @@ pub mod epochs;
 pub mod error;
 pub mod follow;
 pub mod import;
+pub mod keys;
 pub mod log;
 pub mod migrate;
 pub mod months;

@@ -28,7 +28,7 @@ const CLOSED_MONTHS: &str = include_str!("sql/closed_months.sql");
 const MONTHS_TO_ROLL_UP: &str = include_str!("sql/months_to_roll_up.sql");
 const ROLL_UP_STREAMS_SQL: &str = include_str!("sql/roll_up_streams.sql");
 const CLOSE_MONTH: &str = include_str!("sql/close_month.sql");
-const ARCHIVED_MONTHS: &str = include_str!("sql/archived_months.sql");
+const ARCHIVE_CHANGES: &str = include_str!("sql/archive_changes.sql");
 
 /// A month that is rolled up: nothing in it changes any more.
 #[derive(Debug, Clone)]
@@ -50,6 +50,8 @@ pub(super) struct Catalogue {
     pub(super) open_from: DateTime<Utc>,
     /// Those that are, and have events, oldest first.
     closed: Vec<ClosedMonth>,
+    /// How often a month had left the database or come back before this was read.
+    archive_changes: i64,
 }
 
 impl ClosedMonth {
@@ -66,7 +68,7 @@ impl ClosedMonth {
 
 impl Catalogue {
     pub(super) fn unknown() -> Self {
-        Self { epoch: 0, open_from: BEGINNING_OF_TIME, closed: Vec::new() }
+        Self { epoch: 0, open_from: BEGINNING_OF_TIME, closed: Vec::new(), archive_changes: 0 }
     }
 
     /// Whether it is of the log that stands there: of its epoch, and not of a longer one.
@@ -93,16 +95,18 @@ impl Catalogue {
     /// While the log is empty an older month can still come, by an import: no month counts then. That is why an event is
     /// looked for before the months are.
     async fn read(connection: &mut PgConnection) -> Result<Self, sqlx::Error> {
+        // First: a change that comes in between is noticed by the next who asks.
+        let archive_changes = archive_changes(connection).await?;
         let head = log::head(connection, BEGINNING_OF_TIME).await?;
         if head.global_position == 0 {
-            return Ok(Self { epoch: head.epoch, ..Self::unknown() });
+            return Ok(Self { epoch: head.epoch, archive_changes, ..Self::unknown() });
         }
         let open_from = open_from(connection).await?;
         let rows = sqlx::query(CLOSED_MONTHS).fetch_all(&mut *connection).await?;
         let closed: Vec<_> = rows.iter().map(ClosedMonth::from_row).collect::<Result<_, _>>()?;
         // One that was closed between the two statements is still open for us.
         let closed = closed.into_iter().filter(|month| month.ends_at <= open_from).collect();
-        Ok(Self { epoch: head.epoch, open_from, closed })
+        Ok(Self { epoch: head.epoch, open_from, closed, archive_changes })
     }
 }
 
@@ -124,18 +128,16 @@ impl Store {
         Ok(())
     }
 
-    /// What is known of the months, read again if one was archived or restored since.
+    /// What is known of the months, read again if one was archived or restored since; the same one, if not.
     ///
     /// A month is in the catalogue as archived before its table goes. So a statement that did not see the table is found out
-    /// by asking afterwards, and what it said is void.
+    /// by asking afterwards: if the answer is not what was known before, what the statement said is void.
     pub(super) async fn still_known(
         &self,
         connection: &mut PgConnection,
         known: &Arc<Catalogue>,
     ) -> Result<Arc<Catalogue>, StoreError> {
-        let archived: Vec<String> = sqlx::query_scalar(ARCHIVED_MONTHS).fetch_one(&mut *connection).await?;
-        if known.closed.iter().filter_map(|month| month.archived_to.as_deref()).eq(archived.iter().map(String::as_str))
-        {
+        if archive_changes(connection).await? == known.archive_changes {
             return Ok(known.clone());
         }
         self.learn_months(connection).await?;
@@ -179,6 +181,10 @@ pub(super) async fn create_between(
         tracing::info!(made, from = %from.format("%Y-%m"), to = %to.format("%Y-%m"), "made partitions for months");
     }
     Ok(())
+}
+
+async fn archive_changes(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar(ARCHIVE_CHANGES).fetch_one(connection).await
 }
 
 pub(super) async fn open_from(connection: &mut PgConnection) -> Result<DateTime<Utc>, sqlx::Error> {

@@ -4,13 +4,14 @@
 //! times tell PostgreSQL which months to look at. Events never change, so a page read after the head fits it.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt;
 use uuid::Uuid;
 
 use super::error::StoreError;
-use super::{Store, StoredEvent, event_from_row};
+use super::{Store, StoredEvent, archived, event_from_row};
 use crate::domain::event::Position;
 use crate::domain::name::StreamId;
 use crate::domain::version::Version;
@@ -164,6 +165,7 @@ impl Store {
         };
         range.to = range.to.min(head.version);
         let mut reading = StreamReading { range, wanted: limit, broken_off: false };
+        let mut known = self.catalogue();
         while !reading.is_over() {
             let mut connection = self.acquire().await?;
             let before = reading.range;
@@ -195,12 +197,13 @@ impl Store {
                 continue;
             }
             // The next version is not in the database.
-            let catalogue = self.still_known(&mut connection, &self.catalogue()).await?;
+            let catalogue = self.still_known(&mut connection, &known).await?;
             drop(connection);
             self.read_archived_stream(&catalogue, stream, head, &mut reading, &mut take).await?;
-            if reading.range == before && !reading.broken_off {
+            if reading.range == before && Arc::ptr_eq(&catalogue, &known) {
                 return Err(sqlx::Error::RowNotFound.into());
             }
+            known = catalogue;
         }
         Ok(reading.range)
     }
@@ -212,17 +215,23 @@ impl Store {
         head: &StreamHead,
         time: DateTime<Utc>,
     ) -> Result<Option<Version>, StoreError> {
-        let mut connection = self.acquire().await?;
-        let here: Option<Version> = sqlx::query_scalar(VERSION_AT)
-            .bind(stream.aggregate_type())
-            .bind(stream.aggregate_id())
-            .bind(time)
-            .bind(head.first_occurred_at)
-            .fetch_optional(&mut *connection)
-            .await?;
-        let catalogue = self.still_known(&mut connection, &self.catalogue()).await?;
-        drop(connection);
-        Ok(here.max(self.archived_version_at(&catalogue, stream, head, time).await?))
+        let mut known = self.catalogue();
+        loop {
+            let mut connection = self.acquire().await?;
+            let here: Option<Version> = sqlx::query_scalar(VERSION_AT)
+                .bind(stream.aggregate_type())
+                .bind(stream.aggregate_id())
+                .bind(time)
+                .bind(head.first_occurred_at)
+                .fetch_optional(&mut *connection)
+                .await?;
+            let catalogue = self.still_known(&mut connection, &known).await?;
+            drop(connection);
+            if Arc::ptr_eq(&catalogue, &known) {
+                return Ok(here.max(self.archived_version_at(&catalogue, stream, head, time).await?));
+            }
+            known = catalogue;
+        }
     }
 
     /// Hands the event with this id to `take`; `None` if no event has it.
@@ -231,25 +240,34 @@ impl Store {
         event_id: Uuid,
         take: impl FnOnce(&StoredEvent<'_>) -> T,
     ) -> Result<Option<T>, StoreError> {
-        let mut connection = self.acquire().await?;
         let location: Option<(Position, DateTime<Utc>)> =
-            sqlx::query_as(EVENT_LOCATION).bind(event_id).fetch_optional(&mut *connection).await?;
+            sqlx::query_as(EVENT_LOCATION).bind(event_id).fetch_optional(&mut *self.acquire().await?).await?;
         let Some((position, occurred_at)) = location else { return Ok(None) };
-        let row = sqlx::query(EVENTS_AT)
-            .bind([position])
-            .bind([occurred_at])
-            .bind(occurred_at)
-            .bind(occurred_at)
-            .fetch_optional(&mut *connection)
-            .await?;
-        let Some(row) = row else {
-            let catalogue = self.still_known(&mut connection, &self.catalogue()).await?;
+        let mut known = self.catalogue();
+        loop {
+            let mut connection = self.acquire().await?;
+            let row = sqlx::query(EVENTS_AT)
+                .bind([position])
+                .bind([occurred_at])
+                .bind(occurred_at)
+                .bind(occurred_at)
+                .fetch_optional(&mut *connection)
+                .await?;
+            if let Some(row) = row {
+                let event = event_from_row(&row)?;
+                self.saw_position(Some(event.global_position));
+                return Ok(Some(take(&event)));
+            }
+            let catalogue = self.still_known(&mut connection, &known).await?;
             drop(connection);
-            return Ok(Some(self.read_archived_event(&catalogue, position, occurred_at, take).await?));
-        };
-        let event = event_from_row(&row)?;
-        self.saw_position(Some(event.global_position));
-        Ok(Some(take(&event)))
+            if let Some((group, at)) = self.find_archived_event(&catalogue, position, occurred_at).await? {
+                return Ok(Some(take(&archived::event(&group, at)?)));
+            }
+            if Arc::ptr_eq(&catalogue, &known) {
+                return Err(sqlx::Error::RowNotFound.into());
+            }
+            known = catalogue;
+        }
     }
 
     /// The streams of a type, in byte order of their ids, after `after`, at most `limit`.

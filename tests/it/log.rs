@@ -415,6 +415,7 @@ async fn scanned(app: &TestApp, query: &Query) -> Vec<i64> {
         correlation_ids: ids.iter().map(|id| id.parse().expect("an id")).collect(),
         occurred_from: one("occurred_from"),
         occurred_to: one("occurred_to"),
+        readable: None,
     };
     let mut scan = LogScan::new(
         filter,

@@ -238,7 +238,7 @@ async fn a_database_that_goes_away_interrupts_nobody_for_good() {
 #[tokio::test]
 async fn a_client_that_takes_nothing_is_given_up() {
     let mut wanted = wanted(FeedLimits::default());
-    wanted.settings.stalled_after = Duration::from_millis(300);
+    wanted.settings.clients.stalled = Duration::from_millis(300);
     let app = TestApp::start_as(wanted).await;
     let filler = "x".repeat(100_000);
     let body = json!({"events": [{"event_type": "E", "event_data": filler}]});

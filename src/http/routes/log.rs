@@ -13,10 +13,12 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::app::App;
+use crate::domain::access::{Pattern, Scope};
 use crate::domain::cursor::{Cursor, Epoch};
 use crate::domain::event::Position;
 use crate::domain::filter::EventFilter;
 use crate::domain::name::{NameFault, check_name, check_path_name};
+use crate::http::access::Caller;
 use crate::http::headers::single;
 use crate::http::middleware::RequestId;
 use crate::http::min_position;
@@ -86,13 +88,15 @@ pub struct LogPage {
     ))]
 pub async fn read_log(
     State(app): State<Arc<App>>,
+    caller: Caller,
     method: Method,
     Extension(request_id): Extension<RequestId>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let representation = Representation::of(&headers)?;
-    let read = LogRead::of(&uri, &headers, representation)?;
+    let mut read = LogRead::of(&uri, &headers, representation)?;
+    read.filter.readable = readable(&caller, &read.filter)?;
     min_position::reached(&app, read.min_position).await?;
     let (head, after) = read.after.resolve(&app).await?;
 
@@ -211,6 +215,7 @@ fn take_filter(query: &mut Query) -> Fallible<EventFilter> {
         })?,
         occurred_from: time(query, "occurred_from")?,
         occurred_to: time(query, "occurred_to")?,
+        readable: None,
     };
     if !filter.aggregate_ids.is_empty() && filter.aggregate_types.len() != 1 {
         return Err(parameter("aggregate_id", "needs exactly one aggregate_type beside it"));
@@ -221,6 +226,12 @@ fn take_filter(query: &mut Query) -> Fallible<EventFilter> {
         return Err(parameter("occurred_from", "is later than occurred_to"));
     }
     Ok(filter)
+}
+
+/// The types that the caller may read, where the filter does not name types; those that it names have to be among them.
+fn readable(caller: &Caller, filter: &EventFilter) -> Fallible<Option<Vec<Pattern>>> {
+    filter.aggregate_types.iter().try_for_each(|aggregate_type| caller.check(Scope::Read, aggregate_type))?;
+    Ok(if filter.aggregate_types.is_empty() { caller.readable() } else { None })
 }
 
 fn names(query: &mut Query, name: &'static str, check: fn(&str) -> Result<(), NameFault>) -> Fallible<Vec<String>> {

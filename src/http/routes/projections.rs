@@ -13,9 +13,11 @@ use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::domain::access::Scope;
 use crate::domain::event::Position;
 use crate::domain::json::EXACT_INTEGER_MAX;
 use crate::domain::version::ExpectedVersion;
+use crate::http::access::Caller;
 use crate::http::conditional::{NO_CACHE, etag, expected_version};
 use crate::http::negotiate::{self, JSON};
 use crate::http::openapi::{ReadProblems, WriteProblems};
@@ -158,17 +160,21 @@ pub async fn read_projection(
     ))]
 pub async fn set_projection(
     State(app): State<Arc<App>>,
+    caller: Caller,
     path: PathParams,
     uri: Uri,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
     negotiate::accepted(&headers, &[JSON])?;
-    let body = body::read_json(&headers, body, app.settings.max_body_bytes).await?;
+    let body = body::read_json(&headers, body, &app.settings).await?;
     let name = path.name("projection_name")?;
     let mut query = Query::of(&uri)?;
     let reset = reset(&mut query)?;
     query.finish()?;
+    if reset {
+        caller.check_some(Scope::Admin)?;
+    }
     let expected = expected_position(&headers)?;
     let position = body::parse::<PositionIn>(&body)?.last_processed_position;
     if !(0..=EXACT_INTEGER_MAX).contains(&position) {

@@ -12,8 +12,10 @@ use uuid::Uuid;
 
 use super::stream::not_found as stream_not_found;
 use crate::app::App;
+use crate::domain::access::Scope;
 use crate::domain::name::check_path_name;
 use crate::domain::version::{VERSION_MAX, Version};
+use crate::http::access::Caller;
 use crate::http::conditional::NO_CACHE;
 use crate::http::negotiate::{self, JSON};
 use crate::http::openapi::ReadProblems;
@@ -93,6 +95,7 @@ pub async fn read_version(
     ))]
 pub async fn read_event(
     State(app): State<Arc<App>>,
+    caller: Caller,
     path: PathParams,
     uri: Uri,
     headers: HeaderMap,
@@ -102,13 +105,14 @@ pub async fn read_event(
         .map_err(|_| Problem::invalid(FieldError::path("event_id", "must be a UUID")))?;
     no_parameters(&uri)?;
     let written = app.store.read_event(event_id, |event| {
+        caller.check(Scope::Read, event.aggregate_type)?;
         let mut body = Vec::new();
         wire::write_event(&mut body, event);
-        body
+        Ok::<_, Box<Problem>>(body)
     });
     let body =
         written.await?.ok_or_else(|| Problem::new(Code::EventNotFound, format!("no event has the id {event_id}")))?;
-    Ok(event_response(body))
+    Ok(event_response(body?))
 }
 
 /// List the streams of a type, in byte order of their ids

@@ -18,9 +18,11 @@ use uuid::Uuid;
 use super::state::raw;
 use super::stream::not_found as stream_not_found;
 use crate::app::App;
+use crate::domain::access::Scope;
 use crate::domain::name::StreamId;
 use crate::domain::reducer::{Language, Reducer, ReducerSource, SNAPSHOT_EVERY_MAX, UnknownLanguage};
 use crate::domain::version::Version;
+use crate::http::access::Caller;
 use crate::http::conditional::NO_CACHE;
 use crate::http::event_in::{Defaults, Door, EventIn};
 use crate::http::negotiate::{self, JSON};
@@ -123,10 +125,17 @@ impl From<Reducer> for ReducerOut {
     (status = 200, description = "All reducers, in byte order of their types", body = ReducerList),
     ReadProblems,
 ))]
-pub async fn list_reducers(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap) -> Result<Response, Refusal> {
+pub async fn list_reducers(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
     negotiate::accepted(&headers, &[JSON])?;
     no_parameters(&uri)?;
-    let reducers = app.store.reducers().await?.into_iter().map(ReducerOut::from).collect();
+    let reducers = app.store.reducers().await?.into_iter();
+    let readable = reducers.filter(|reducer| caller.may(Scope::Read, &reducer.aggregate_type));
+    let reducers = readable.map(ReducerOut::from).collect();
     Ok(([(header::CACHE_CONTROL, NO_CACHE)], Json(ReducerList { reducers })).into_response())
 }
 
@@ -171,7 +180,7 @@ pub async fn put_reducer(
     body: Body,
 ) -> Result<Response, Refusal> {
     negotiate::accepted(&headers, &[JSON])?;
-    let body = body::read_json(&headers, body, app.settings.max_body_bytes).await?;
+    let body = body::read_json(&headers, body, &app.settings).await?;
     let aggregate_type = path.name("aggregate_type")?;
     no_parameters(&uri)?;
     let reducer = body::parse::<ReducerIn>(&body)?;
@@ -222,7 +231,7 @@ pub async fn test_reducer(
     body: Body,
 ) -> Result<Response, Refusal> {
     negotiate::accepted(&headers, &[JSON])?;
-    let body = body::read_json(&headers, body, app.settings.max_body_bytes).await?;
+    let body = body::read_json(&headers, body, &app.settings).await?;
     let aggregate_type = path.name("aggregate_type")?.to_owned();
     no_parameters(&uri)?;
     let test = body::parse::<TestIn>(&body)?;

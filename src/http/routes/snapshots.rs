@@ -90,7 +90,7 @@ pub async fn put_snapshot(
     body: Body,
 ) -> Result<Response, Refusal> {
     negotiate::accepted(&headers, &[JSON])?;
-    let body = body::read_json(&headers, body, app.settings.max_body_bytes).await?;
+    let body = body::read_json(&headers, body, &app.settings).await?;
     let stream = path.stream()?;
     no_parameters(&uri)?;
     let snapshot = body::parse::<SnapshotIn>(&body)?;

@@ -13,9 +13,11 @@ use utoipa::ToSchema;
 use super::state::raw;
 use super::stream::not_found;
 use crate::app::App;
+use crate::domain::access::Scope;
 use crate::domain::event::Position;
 use crate::domain::name::check_path_name;
 use crate::domain::version::Version;
+use crate::http::access::Caller;
 use crate::http::conditional::NO_CACHE;
 use crate::http::negotiate::{self, JSON};
 use crate::http::openapi::ReadProblems;
@@ -225,9 +227,15 @@ pub async fn overview(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap)
 #[utoipa::path(get, path = "/stats/aggregate-types", tag = "operations", responses(
     (status = 200, description = "Each type that has events", body = AggregateTypesOut), ReadProblems,
 ))]
-pub async fn aggregate_types(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap) -> Result<Response, Refusal> {
+pub async fn aggregate_types(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
     begin(&app, &headers, || no_parameters(&uri)).await?;
-    let counted = app.store.type_statistics().await?;
+    let mut counted = app.store.type_statistics().await?;
+    counted.value.retain(|known| caller.may(Scope::Read, &known.aggregate_type));
     let out = |known: TypeStatistics| {
         Ok::<_, Box<Problem>>(AggregateTypeOut {
             aggregate_type: known.aggregate_type,
@@ -251,6 +259,7 @@ pub async fn aggregate_types(State(app): State<Arc<App>>, uri: Uri, headers: Hea
     responses((status = 200, description = "The largest first", body = LargestAggregatesOut), ReadProblems))]
 pub async fn largest_aggregates(
     State(app): State<Arc<App>>,
+    caller: Caller,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
@@ -261,6 +270,10 @@ pub async fn largest_aggregates(
         query.finish()?;
         if let Some(Err(fault)) = aggregate_type.as_deref().map(check_path_name) {
             return Err(Problem::invalid(FieldError::parameter("aggregate_type", fault.to_string())));
+        }
+        match &aggregate_type {
+            Some(aggregate_type) => caller.check(Scope::Read, aggregate_type)?,
+            None => caller.check_all(Scope::Read)?,
         }
         Ok((limit, aggregate_type))
     })
@@ -278,9 +291,15 @@ pub async fn largest_aggregates(
 #[utoipa::path(get, path = "/stats/snapshot-coverage", tag = "operations", responses(
     (status = 200, description = "In all, and by type", body = SnapshotCoverageOut), ReadProblems,
 ))]
-pub async fn snapshot_coverage(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap) -> Result<Response, Refusal> {
+pub async fn snapshot_coverage(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
     begin(&app, &headers, || no_parameters(&uri)).await?;
-    let counted = app.store.type_statistics().await?;
+    let mut counted = app.store.type_statistics().await?;
+    counted.value.retain(|known| caller.may(Scope::Read, &known.aggregate_type));
     let streams = counted.value.iter().map(|known| known.streams).sum();
     let snapshots = counted.value.iter().map(|known| known.snapshots).sum();
     let out = |known: TypeStatistics| {

@@ -194,8 +194,11 @@ async fn hand_over(
         let event = event_from_row(&row)?;
         scan.saw(&event);
         events += 1;
-        step.wanted -= 1;
         bytes += event.payload_bytes();
+        if !scan.filter().may_see(event.aggregate_type) {
+            continue;
+        }
+        step.wanted -= 1;
         if take(&event).is_break() {
             step.broken_off = true;
             break;

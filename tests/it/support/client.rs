@@ -22,6 +22,7 @@ const HEADERS: &[&str] = &[
     "retry-after",
     "transfer-encoding",
     "vary",
+    "www-authenticate",
     "x-accel-buffering",
     "x-request-id",
 ];

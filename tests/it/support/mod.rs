@@ -13,7 +13,7 @@ pub use sse::EventStream;
 
 use std::sync::Arc;
 
-use annals::app::{App, Settings};
+use annals::app::{App, ClientLimits, Settings};
 use annals::clock::Clock;
 use annals::http;
 use annals::shutdown::Shutdown;
@@ -48,7 +48,8 @@ impl Default for Wanted {
             snapshot_every: 100,
             queue: QueueLimits::default(),
             feed: FeedLimits::default(),
-            stalled_after: std::time::Duration::from_secs(600),
+            clients: ClientLimits { stalled: std::time::Duration::from_secs(600), ..ClientLimits::default() },
+            needs_keys: false,
             archive_after: None,
             program: env!("CARGO_BIN_EXE_annals").into(),
         };

@@ -13,7 +13,9 @@ use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use axum::response::Response;
 
 use crate::app::App;
+use crate::domain::access::Scope;
 use crate::domain::append::{Append, AppendRequest};
+use crate::http::access::Caller;
 use crate::http::conditional::{self, etag};
 use crate::http::event_in::Door;
 use crate::http::negotiate::{self, JSON};
@@ -57,7 +59,7 @@ pub async fn append_to_stream(
     body: Body,
 ) -> Result<Response, Refusal> {
     negotiate::accepted(&headers, &[JSON])?;
-    let body = body::read_json(&headers, body, app.settings.max_body_bytes).await?;
+    let body = body::read_json(&headers, body, &app.settings).await?;
     query::no_parameters(&uri)?;
     let stream = path.stream()?;
     let expected = conditional::expected_version(&headers)?;
@@ -105,17 +107,19 @@ pub async fn append_to_stream(
     ))]
 pub async fn append_to_streams(
     State(app): State<Arc<App>>,
+    caller: Caller,
     uri: Uri,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
     negotiate::accepted(&headers, &[JSON])?;
-    let body = body::read_json(&headers, body, app.settings.max_body_bytes).await?;
+    let body = body::read_json(&headers, body, &app.settings).await?;
     query::no_parameters(&uri)?;
     conditional::no_preconditions(&headers)?;
     let options = Options::of(&headers)?;
     let sent: AppendsIn = body::parse(&body)?;
     let request = Arc::new(AppendRequest { appends: appends(&app, sent, &options)? });
+    request.appends.iter().try_for_each(|append| caller.check(Scope::Append, append.stream.aggregate_type()))?;
 
     match submit(&app, &request).await? {
         Decision::Appended { replayed, appended } => Ok(answer(replayed, &AllAppended { appends: appended })),

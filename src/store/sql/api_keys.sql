@@ -1,0 +1,6 @@
+-- API keys, oldest first. $1 whether only those that are good now
+SELECT key_id, name, secret_sha256, grants, requests_per_minute, created_at, expires_at, revoked_at
+  FROM api_keys
+ WHERE NOT $1
+    OR (revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp()))
+ ORDER BY created_at, key_id
