@@ -66,6 +66,8 @@ impl Default for ClientLimits {
 pub struct App {
     pub settings: Settings,
     pub store: Arc<Store>,
+    /// Where feeds and loads are read: a read replica, or the same.
+    pub reads: Arc<Store>,
     pub writer: Writer,
     pub feed: Arc<Feed>,
     pub workers: Arc<Workers>,
@@ -81,6 +83,7 @@ impl App {
     pub async fn start(
         settings: Settings,
         database: &DatabaseConfig,
+        replica: Option<&DatabaseConfig>,
         clock: Clock,
         shutdown: Shutdown,
     ) -> Result<Arc<Self>, StoreError> {
@@ -88,17 +91,32 @@ impl App {
         let store = Store::open(database, clock.clone(), metrics.clone()).await?;
         store.keep_months().await?;
         store.check_archive()?;
+        let reads = match replica {
+            Some(replica) => Store::open_replica(replica, clock.clone(), metrics.clone()).await?,
+            None => store.clone(),
+        };
         let (writer, writing) = Writer::start(store.clone(), settings.queue, shutdown.soft());
         shutdown.track(writing);
-        let feed = Feed::new(store.clone(), settings.feed, write_event, shutdown.soft());
+        let feed = Feed::new(store.clone(), reads.clone(), settings.feed, write_event, shutdown.soft());
         shutdown.track(tailer::run(feed.clone()));
         let workers = Workers::new(settings.program.clone(), write_event);
         let (snapshotter, snapshotting) =
             Snapshotter::start(store.clone(), workers.clone(), metrics.clone(), shutdown.soft()).await?;
         shutdown.track(snapshotting);
         let keyring = Keyring::default();
-        let app =
-            Arc::new(Self { settings, store, writer, feed, workers, snapshotter, keyring, metrics, clock, shutdown });
+        let app = Arc::new(Self {
+            settings,
+            store,
+            reads,
+            writer,
+            feed,
+            workers,
+            snapshotter,
+            keyring,
+            metrics,
+            clock,
+            shutdown,
+        });
         app.shutdown.track(jobs::maintenance::run(app.clone()));
         app.shutdown.track(jobs::refresh::run(app.clone()));
         app.shutdown.track(jobs::statistics::run(app.clone()));

@@ -124,9 +124,9 @@ impl Archive {
         Ok((hex(&digest.finalize()), bytes))
     }
 
-    /// How many row groups a month's file has.
-    pub async fn groups(&self, folder: &str, order: Order) -> Result<usize, ArchiveError> {
-        Ok(self.file(folder, order).await?.groups())
+    /// The row groups of a month's file.
+    pub async fn groups(&self, folder: &str, order: Order) -> Result<std::ops::Range<usize>, ArchiveError> {
+        Ok(0..self.file(folder, order).await?.groups())
     }
 
     /// The row groups of a month that may have events after a position up to another one, in the order of the log.

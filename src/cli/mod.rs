@@ -10,6 +10,7 @@ mod keys;
 mod migrate;
 mod openapi;
 mod serve;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -48,6 +49,8 @@ enum Command {
     Archive(archive::ArchiveArgs),
     /// Bring an archived month back
     RestoreArchive(archive::RestoreArchiveArgs),
+    /// Prove that the store is what it promises to be, or say where it is not
+    Verify(verify::VerifyArgs),
     /// Make, list and revoke API keys
     Keys(keys::KeysArgs),
     /// Show the epochs of the log, or begin one after a restore
@@ -81,6 +84,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Archive(args) => archive::run(args).await,
             Command::RestoreArchive(args) => archive::restore(args).await,
             Command::Keys(args) => keys::run(args).await,
+            Command::Verify(args) => verify::run(args).await,
             Command::Epoch(args) => epoch::run(args).await,
             Command::Bench(args) => bench::run(args).await,
             Command::Healthcheck(args) => healthcheck::run(args).await,

@@ -38,13 +38,15 @@ async fn serve(
     } else {
         migrate::check(&database.config).await?;
     }
-    let app = App::start(settings, &database.config, Clock::system(), shutdown.clone()).await?;
+    let replica = args.replica(&database.config)?;
+    let app = App::start(settings, &database.config, replica.as_ref(), Clock::system(), shutdown.clone()).await?;
     let serving = http::serve(app.clone(), args.annals_listen).await.map_err(|error| {
         anyhow::anyhow!("ANNALS_LISTEN={}: the address cannot be listened on: {error}", args.annals_listen)
     })?;
     announce(database, &serving);
     let orderly = shutdown.finish(serving.run()).await;
     if orderly {
+        app.reads.close().await;
         app.store.close().await;
     }
     Ok(orderly)

@@ -84,7 +84,7 @@ impl DatabaseArgs {
             (Some(_), Some(name)) => {
                 return Err(ConfigError(format!("DATABASE_URL and {name} are both set: unset one of them")));
             }
-            (Some(url), None) => from_url(&url)?,
+            (Some(url), None) => from_url("DATABASE_URL", &url)?,
             (None, Some(_)) => from_parts(&parts)?,
             (None, None) => return Ok(DatabaseSource::Own),
         };
@@ -108,10 +108,10 @@ impl DatabaseArgs {
     }
 }
 
-fn from_url(url: &str) -> Result<ConnectOptions, ConfigError> {
-    let expected =
-        "DATABASE_URL is not understood: postgres://user:password@host:port/name is what it should look like";
-    parse_url(url).ok_or_else(|| ConfigError(expected.to_owned()))
+/// Reads the URL that a variable has; an error does not repeat it, since it has a password.
+pub fn from_url(variable: &str, url: &str) -> Result<ConnectOptions, ConfigError> {
+    let expected = "is not understood: postgres://user:password@host:port/name is what it should look like";
+    parse_url(url).ok_or_else(|| ConfigError(format!("{variable} {expected}")))
 }
 
 fn from_parts(parts: &[(&'static str, Option<String>); 5]) -> Result<ConnectOptions, ConfigError> {

@@ -14,6 +14,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use crate::app::{ClientLimits, Settings};
+use crate::store::database::DatabaseConfig;
 use crate::store::writer::QueueLimits;
 use crate::subscriptions::FeedLimits;
 
@@ -67,6 +68,10 @@ pub struct ServeArgs {
           value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub annals_max_subscribers: u32,
 
+    /// A read replica for feeds and loads, postgres://user:password@host:port/name [default: none, the database itself]
+    #[arg(long, env = "DATABASE_READ_URL", value_name = "DATABASE_READ_URL", hide_env_values = true)]
+    pub database_read_url: Option<String>,
+
     /// Archives months that have been over for so long, like 365d, to ARCHIVE_URL [default: never]
     #[arg(long, env = "ARCHIVE_AFTER", value_name = "ARCHIVE_AFTER", value_parser = duration)]
     pub archive_after: Option<Duration>,
@@ -78,7 +83,6 @@ pub struct ServeArgs {
 impl ServeArgs {
     /// Checks what one value alone cannot tell.
     pub fn settings(&self) -> Result<Settings, ConfigError> {
-        refuse_what_is_not_built_yet()?;
         let anonymous = self.annals_auth == Auth::None;
         if anonymous && !self.annals_listen.ip().is_loopback() && !self.annals_allow_anonymous {
             return Err(ConfigError(format!(
@@ -104,23 +108,21 @@ impl ServeArgs {
     }
 }
 
+impl ServeArgs {
+    /// The read replica, if there is one.
+    pub fn replica(&self, database: &DatabaseConfig) -> Result<Option<DatabaseConfig>, ConfigError> {
+        let Some(url) = self.database_read_url.as_deref().filter(|url| !url.is_empty()) else { return Ok(None) };
+        let options = database::from_url("DATABASE_READ_URL", url)?;
+        Ok(Some(DatabaseConfig { options, ..database.clone() }))
+    }
+}
+
 /// The program that runs, even when its file was replaced or removed since.
-fn this_program() -> Result<PathBuf, ConfigError> {
+pub fn this_program() -> Result<PathBuf, ConfigError> {
     if cfg!(target_os = "linux") {
         return Ok(PathBuf::from("/proc/self/exe"));
     }
     std::env::current_exe().map_err(|error| ConfigError(format!("the program cannot find itself: {error}")))
-}
-
-/// Settings that the design has and this version does not: ignoring them would be worse than not starting.
-const NOT_BUILT_YET: &[&str] = &["DATABASE_READ_URL"];
-
-fn refuse_what_is_not_built_yet() -> Result<(), ConfigError> {
-    let set = |name: &&&str| std::env::var_os(name).is_some_and(|value| !value.is_empty() && value != "none");
-    match NOT_BUILT_YET.iter().find(set) {
-        Some(name) => Err(ConfigError(format!("{name} is set, and this version has no such setting yet: unset it"))),
-        None => Ok(()),
-    }
 }
 
 /// Settings of every command's log.

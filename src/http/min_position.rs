@@ -9,6 +9,7 @@ use super::query::Query;
 use crate::app::App;
 use crate::domain::event::Position;
 use crate::domain::json::EXACT_INTEGER_MAX;
+use crate::store::Store;
 use crate::store::error::StoreError;
 
 /// How long the position is waited for.
@@ -20,14 +21,14 @@ pub fn take(query: &mut Query) -> Result<Option<Position>, Box<Problem>> {
     query.take_number("min_position", 0, EXACT_INTEGER_MAX)
 }
 
-/// Waits until the log has the position, if one is asked for.
-pub async fn reached(app: &App, position: Option<Position>) -> Result<(), Refusal> {
+/// Waits until the log has the position in the database that will answer, if one is asked for.
+pub async fn reached(app: &App, store: &Store, position: Option<Position>) -> Result<(), Refusal> {
     let Some(position) = position else { return Ok(()) };
     let until = Instant::now() + WAIT;
     let soft = app.shutdown.soft();
     let mut pause = LOOK_PAUSE;
     loop {
-        let head = app.store.log_head().await?.global_position;
+        let head = store.log_head().await?.global_position;
         if head >= position {
             return Ok(());
         }

@@ -333,7 +333,7 @@ impl From<StoreError> for Box<Problem> {
                 return Problem::new(Code::EpochChanged, detail).with("rewind_to", kept).with("epoch", epoch);
             }
             StoreError::Behind(head) => {
-                let detail = format!("the database that answers is at position {head}, and was further before");
+                let detail = format!("the database that answers is at position {head}, behind what was seen before");
                 return Problem::new(Code::ReplicaBehind, detail).with("head", head);
             }
             StoreError::Overloaded => (Code::Overloaded, "too many appends are waiting; nothing was written"),

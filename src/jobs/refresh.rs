@@ -31,6 +31,10 @@ async fn refresh(app: &App) -> Result<(), StoreError> {
     app.snapshotter.refresh().await?;
     let projections = app.store.projections().await?;
     let head = app.store.log_head().await?.global_position;
+    if !Arc::ptr_eq(&app.store, &app.reads) {
+        let replica = app.reads.log_head().await?.global_position;
+        app.metrics.replica_lag_events.set((head - replica).max(0));
+    }
     let lags = &app.metrics.projection_lag_events;
     // One that was deleted has no lag.
     lags.reset();

@@ -82,6 +82,29 @@ pub async fn fold(
     stream: &StreamId,
     until: Until,
 ) -> Result<Folded, FoldError> {
+    let revision = reducer.revision.to_string();
+    fold_from(store, workers, reducer, stream, until, SnapshotUse::Revision(&revision)).await
+}
+
+/// The same from the first event, whatever snapshot there is.
+pub async fn replay(
+    store: &Store,
+    workers: &Arc<Workers>,
+    reducer: &Reducer,
+    stream: &StreamId,
+    until: Until,
+) -> Result<Folded, FoldError> {
+    fold_from(store, workers, reducer, stream, until, SnapshotUse::None).await
+}
+
+async fn fold_from(
+    store: &Store,
+    workers: &Arc<Workers>,
+    reducer: &Reducer,
+    stream: &StreamId,
+    until: Until,
+    begin: SnapshotUse<'_>,
+) -> Result<Folded, FoldError> {
     // First, so that no worker is asked for what is not there.
     let not_found = || FoldError::StreamNotFound(stream.clone());
     let stands = store.stream_head(stream).await?.ok_or_else(not_found)?;
@@ -93,8 +116,7 @@ pub async fn fold(
     let to = to.ok_or_else(|| FoldError::NoSuchVersion(stream.clone(), stands.version))?;
     let engine = Engine::begin(workers, reducer).await?;
     let mut folding = Folding { engine, events: 0, occurred_at: None, failed: None };
-    let revision = reducer.revision.to_string();
-    let loaded = store.load_aggregate(stream, SnapshotUse::Revision(&revision), to, |row| match row {
+    let loaded = store.load_aggregate(stream, begin, to, |row| match row {
         LoadRow::Head(head) => folding.start(head.snapshot.as_ref().map(|snapshot| snapshot.state.as_str())),
         LoadRow::Event(event) => folding.take(event),
     });

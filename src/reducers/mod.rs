@@ -12,7 +12,7 @@ pub mod snapshotter;
 mod trial;
 
 pub use canonical::canonical;
-pub use fold::{Failed, FoldError, Folded, Until, fold};
+pub use fold::{Failed, FoldError, Folded, Until, fold, replay};
 pub use trial::Trial;
 
 use crate::store::StoredEvent;

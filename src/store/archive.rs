@@ -15,8 +15,9 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt;
-use sqlx::postgres::{PgConnection, PgRow};
-use sqlx::{AssertSqlSafe, Connection, Executor, Row};
+use sqlx::postgres::{PgArguments, PgConnection, PgRow};
+use sqlx::query::Query;
+use sqlx::{AssertSqlSafe, Connection, Executor, Postgres, Row};
 
 use super::error::StoreError;
 use super::{Store, event_from_row};
@@ -129,7 +130,7 @@ impl Store {
 }
 
 impl Month {
-    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+    pub(super) fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
         Ok(Self {
             name: row.try_get("name")?,
             starts_at: row.try_get("starts_at")?,
@@ -161,6 +162,16 @@ impl Month {
             first_occurred_at: self.first_occurred_at?,
             last_occurred_at: self.last_occurred_at?,
         })
+    }
+
+    /// Its folder in the archive, once it is read there.
+    pub(super) fn archived_folder(&self) -> Option<&str> {
+        self.archived_at.and(self.archived_to.as_deref())
+    }
+
+    /// First and last position, and how many events, as the catalogue says.
+    pub(super) fn facts_in_brief(&self) -> Option<(Position, Position, u64)> {
+        self.facts().map(|facts| (facts.first_position, facts.last_position, facts.events))
     }
 
     fn differs(&self, what: impl Into<String>) -> ArchivingError {
@@ -285,12 +296,10 @@ impl Archiver {
             return Err(month.differs(format!("{} is not what was written", file.name)));
         }
         let mut digest = EventDigest::default();
-        for n in 0..self.archive.groups(folder, order).await? {
+        for n in self.archive.groups(folder, order).await? {
             let group = self.archive.group(folder, order, n).await?;
-            for at in 0..group.len() {
-                digest.add(&read(&group, at)?);
-                progress(1);
-            }
+            each_event(&group, |event| digest.add(event))?;
+            progress(group.len() as u64);
         }
         if digest.finish() == written { Ok(()) } else { Err(month.differs(format!("{} reads differently", file.name))) }
     }
@@ -348,11 +357,9 @@ impl Archiver {
 
         sqlx::query("SELECT create_event_table($1)").bind(name).execute(&mut self.connection).await?;
         let mut digest = EventDigest::default();
-        for n in 0..self.archive.groups(&folder, Order::Position).await? {
+        for n in self.archive.groups(&folder, Order::Position).await? {
             let group = self.archive.group(&folder, Order::Position, n).await?;
-            for at in 0..group.len() {
-                digest.add(&read(&group, at)?);
-            }
+            each_event(&group, |event| digest.add(event))?;
             self.insert(name, &group).await?;
             progress(group.len() as u64);
         }
@@ -373,7 +380,6 @@ impl Archiver {
     }
 
     async fn insert(&mut self, table: &str, group: &EventGroup) -> Result<(), ArchivingError> {
-        const ROWS: usize = 1_000;
         let statement = format!(
             "INSERT INTO {} (event_id, aggregate_type, aggregate_id, version, event_type, event_data, metadata, \
              occurred_at, correlation_id, causation_id, global_position) \
@@ -381,27 +387,7 @@ impl Archiver {
              $7::text[]::jsonb[], $8::timestamptz[], $9::uuid[], $10::uuid[], $11::bigint[])",
             quoted(table)
         );
-        for from in (0..group.len()).step_by(ROWS) {
-            let events: Vec<StoredEvent<'_>> =
-                (from..group.len().min(from + ROWS)).map(|at| read(group, at)).collect::<Result<_, _>>()?;
-            fn each<'e, T>(events: &[StoredEvent<'e>], field: impl Fn(&StoredEvent<'e>) -> T) -> Vec<T> {
-                events.iter().map(field).collect()
-            }
-            sqlx::query(AssertSqlSafe(statement.clone()))
-                .bind(each(&events, |event| event.event_id))
-                .bind(each(&events, |event| event.aggregate_type))
-                .bind(each(&events, |event| event.aggregate_id))
-                .bind(each(&events, |event| event.version))
-                .bind(each(&events, |event| event.event_type))
-                .bind(each(&events, |event| event.event_data))
-                .bind(each(&events, |event| event.metadata))
-                .bind(each(&events, |event| event.occurred_at))
-                .bind(each(&events, |event| event.correlation_id))
-                .bind(each(&events, |event| event.causation_id))
-                .bind(each(&events, |event| event.global_position))
-                .execute(&mut self.connection)
-                .await?;
-        }
+        Columns::of(group)?.bind(sqlx::query(AssertSqlSafe(statement))).execute(&mut self.connection).await?;
         Ok(())
     }
 
@@ -437,6 +423,45 @@ impl Checked {
         let mut what = format!("its table has {} events, and the catalogue says {}", self.events, facts.events);
         write!(what, " (positions {:?}, {positions:?})", self.positions).expect("writing to a string does not fail");
         Err(what)
+    }
+}
+
+/// Hands the events of a row group to `take`, one after the other.
+pub(super) fn each_event(group: &EventGroup, mut take: impl FnMut(&StoredEvent<'_>)) -> Result<(), ArchivingError> {
+    (0..group.len()).try_for_each(|at| {
+        take(&read(group, at)?);
+        Ok(())
+    })
+}
+
+/// The events of a row group as arrays: parameters $1 to $11, in the order of the table's columns.
+pub(super) struct Columns<'g>(Vec<StoredEvent<'g>>);
+
+impl<'g> Columns<'g> {
+    pub(super) fn of(group: &'g EventGroup) -> Result<Self, ArchivingError> {
+        (0..group.len()).map(|at| read(group, at)).collect::<Result<_, _>>().map(Self)
+    }
+
+    pub(super) fn bind<'q>(&self, query: Query<'q, Postgres, PgArguments>) -> Query<'q, Postgres, PgArguments>
+    where
+        'g: 'q,
+    {
+        fn each<'g, T>(events: &[StoredEvent<'g>], field: impl Fn(&StoredEvent<'g>) -> T) -> Vec<T> {
+            events.iter().map(field).collect()
+        }
+        let Self(events) = self;
+        query
+            .bind(each(events, |event| event.event_id))
+            .bind(each(events, |event| event.aggregate_type))
+            .bind(each(events, |event| event.aggregate_id))
+            .bind(each(events, |event| event.version))
+            .bind(each(events, |event| event.event_type))
+            .bind(each(events, |event| event.event_data))
+            .bind(each(events, |event| event.metadata))
+            .bind(each(events, |event| event.occurred_at))
+            .bind(each(events, |event| event.correlation_id))
+            .bind(each(events, |event| event.causation_id))
+            .bind(each(events, |event| event.global_position))
     }
 }
 

@@ -14,6 +14,7 @@
 //! | keep the months | [`months`] |
 //! | months leave for the archive, and are read there | [`archive`], `archived` |
 //! | count, and measure tables | [`statistics`] |
+//! | verify everything | [`verify`] |
 //! | bring the schema up to date | [`migrate`] |
 //! | import | [`import`] |
 //! | which database; databases of a benchmark | [`database`], [`scratch`] |
@@ -39,11 +40,12 @@ pub mod reducers;
 pub mod scratch;
 pub mod snapshots;
 pub mod statistics;
+pub mod verify;
 pub mod writer;
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use sqlx::pool::PoolConnection;
@@ -78,11 +80,42 @@ pub struct Store {
     served_position: AtomicI64,
     /// This process has committed appends.
     committed: Notify,
+    /// It may be behind the primary, and takes no writes.
+    is_replica: bool,
 }
 
 impl Store {
     /// Opens a database whose schema is up to date. Whoever appends keeps the months, too.
     pub async fn open(config: &DatabaseConfig, clock: Clock, metrics: Arc<Metrics>) -> Result<Arc<Self>, StoreError> {
+        Self::open_as(config, clock, metrics, false).await
+    }
+
+    /// Opens a read replica; one that has not got the schema yet is waited for.
+    pub async fn open_replica(
+        config: &DatabaseConfig,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Result<Arc<Self>, StoreError> {
+        const WAIT: Duration = Duration::from_secs(30);
+        const PAUSE: Duration = Duration::from_millis(250);
+        let until = Instant::now() + WAIT;
+        loop {
+            match Self::open_as(config, clock.clone(), metrics.clone(), true).await {
+                Err(error) if Instant::now() < until => {
+                    tracing::warn!(%error, "the read replica is not ready; it is tried again");
+                    tokio::time::sleep(PAUSE).await;
+                }
+                opened => return opened,
+            }
+        }
+    }
+
+    async fn open_as(
+        config: &DatabaseConfig,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+        is_replica: bool,
+    ) -> Result<Arc<Self>, StoreError> {
         let connector = Connector::new(config);
         let mut connection = connector.owner().await?;
         let role = connector.role(&mut connection).await?;
@@ -96,6 +129,7 @@ impl Store {
             archive: config.archive.clone(),
             served_position: AtomicI64::new(0),
             committed: Notify::new(),
+            is_replica,
         };
         store.learn_months(&mut connection).await?;
         connection.close().await?;
@@ -167,7 +201,9 @@ impl Store {
     fn saw_position(&self, position: Option<Position>) {
         if let Some(position) = position {
             self.served_position.fetch_max(position, Ordering::Relaxed);
-            self.metrics.head_position.set(self.served_position());
+            if !self.is_replica {
+                self.metrics.head_position.set(self.served_position());
+            }
         }
     }
 }

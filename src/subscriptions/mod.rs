@@ -75,6 +75,8 @@ pub struct TooManySubscribers {
 /// The log as those see it who follow it.
 pub struct Feed {
     store: Arc<Store>,
+    /// Where those read the log who have to catch up.
+    reads: Arc<Store>,
     limits: FeedLimits,
     encode: Encode,
     ring: RwLock<Ring>,
@@ -90,9 +92,16 @@ pub struct Feed {
 }
 
 impl Feed {
-    pub fn new(store: Arc<Store>, limits: FeedLimits, encode: Encode, closing: CancellationToken) -> Arc<Self> {
+    pub fn new(
+        store: Arc<Store>,
+        reads: Arc<Store>,
+        limits: FeedLimits,
+        encode: Encode,
+        closing: CancellationToken,
+    ) -> Arc<Self> {
         Arc::new(Self {
             store,
+            reads,
             limits,
             encode,
             ring: RwLock::new(Ring::new(limits.ring_events, limits.ring_bytes)),

@@ -208,7 +208,7 @@ impl Subscription {
         let (head, position) = match &mut source {
             Source::Log(scan) => {
                 scan.moved_to(self.cursor());
-                let head = store.read_log(scan, Position::MAX, usize::MAX, take).await?;
+                let head = self.feed.reads.read_log(scan, Position::MAX, usize::MAX, take).await?;
                 (head, scan.after())
             }
             Source::Stream { stream, next } => {

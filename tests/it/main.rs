@@ -27,6 +27,7 @@ mod problems;
 mod projections;
 mod query_plans;
 mod read;
+mod read_replica;
 mod reducers;
 mod replicas;
 mod shutdown;

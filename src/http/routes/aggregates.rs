@@ -84,11 +84,11 @@ pub async fn load(
     negotiate::accepted(&headers, &[JSON])?;
     let stream = path.stream()?;
     let read = LoadRead::of(&uri)?;
-    min_position::reached(&app, read.min_position).await?;
+    min_position::reached(&app, &app.reads, read.min_position).await?;
     let mut common = Representation::Page.headers();
     common.remove(header::VARY);
     if method == Method::HEAD || headers.contains_key(header::IF_NONE_MATCH) {
-        let head = app.store.stream_head(&stream).await?.ok_or_else(|| not_found(&stream))?;
+        let head = app.reads.stream_head(&stream).await?.ok_or_else(|| not_found(&stream))?;
         common.insert(header::ETAG, etag(head.version));
         if let Some(answer) = without_body(&method, not_modified(&headers, head.version)?, &common) {
             return Ok(answer);
@@ -151,7 +151,7 @@ async fn write_load(
 ) -> Result<Option<(Vec<u8>, LoadHead, Option<String>)>, Refusal> {
     // The page begins with the head, which is the first row.
     let mut page = None;
-    let loaded = app.store.load_aggregate(stream, may_use, Version::MAX, |row| match (row, &mut page) {
+    let loaded = app.reads.load_aggregate(stream, may_use, Version::MAX, |row| match (row, &mut page) {
         (LoadRow::Head(head), page) => {
             let begun = page.insert(begin(stream, head));
             if begun.is_full() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -163,7 +163,7 @@ async fn write_load(
     let mut pace = Pace::default();
     while !left.is_empty() && !page.is_full() && page.count() < EVENTS_MAX {
         let room = EVENTS_MAX - page.count();
-        left = app.store.read_stream(stream, &head.stream, left, room, &mut pace, |event| page.take(event)).await?;
+        left = app.reads.read_stream(stream, &head.stream, left, room, &mut pace, |event| page.take(event)).await?;
     }
     let next = (!left.is_empty()).then(|| {
         let parameters = [("from_version", left.from.to_string()), ("limit", LIMIT_MAX.to_string())];

@@ -97,7 +97,7 @@ pub async fn read_log(
     let representation = Representation::of(&headers)?;
     let mut read = LogRead::of(&uri, &headers, representation)?;
     read.filter.readable = readable(&caller, &read.filter)?;
-    min_position::reached(&app, read.min_position).await?;
+    min_position::reached(&app, &app.reads, read.min_position).await?;
     let (head, after) = read.after.resolve(&app).await?;
 
     let cursor = Cursor { epoch: Some(head.epoch), position: after };
@@ -197,10 +197,10 @@ impl After {
     async fn resolve(self, app: &App) -> Result<(LogHead, Position), Refusal> {
         Ok(match self {
             Self::Head => {
-                let head = app.store.log_head().await?;
+                let head = app.reads.log_head().await?;
                 (head, head.global_position)
             }
-            Self::Cursor(cursor) => (app.store.log_head_for(cursor).await?, cursor.position),
+            Self::Cursor(cursor) => (app.reads.log_head_for(cursor).await?, cursor.position),
         })
     }
 }
@@ -282,7 +282,7 @@ async fn write_page(
     let mut scan = LogScan::new(read.filter.clone(), after, app.feed.limits().scan);
     let mut poll = None;
     let head = loop {
-        let head = app.store.read_log(&mut scan, Position::MAX, limit, |event| events.take(event)).await?;
+        let head = app.reads.read_log(&mut scan, Position::MAX, limit, |event| events.take(event)).await?;
         let at_head = scan.after() >= head.global_position;
         if events.count() > 0 || !at_head || Instant::now() >= until {
             break head;
@@ -321,7 +321,7 @@ struct LogLines {
 impl LineSource for LogLines {
     async fn read(&mut self, piece: &mut Piece) -> Result<Option<String>, StoreError> {
         let Self { app, scan, to } = self;
-        let head = app.store.read_log(scan, *to, piece.left(), |event| piece.take(event)).await?;
+        let head = app.reads.read_log(scan, *to, piece.left(), |event| piece.take(event)).await?;
         if head.global_position < *to {
             return Err(StoreError::Behind(head.global_position));
         }

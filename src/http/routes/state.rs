@@ -70,15 +70,15 @@ pub async fn read_state(
     negotiate::accepted(&headers, &[JSON])?;
     let stream = path.stream()?;
     let (until, position) = parameters(&uri)?;
-    min_position::reached(&app, position).await?;
-    let Some(reducer) = app.store.reducer(stream.aggregate_type()).await? else {
-        app.store.stream_head(&stream).await?.ok_or_else(|| not_found(&stream))?;
+    min_position::reached(&app, &app.reads, position).await?;
+    let Some(reducer) = app.reads.reducer(stream.aggregate_type()).await? else {
+        app.reads.stream_head(&stream).await?.ok_or_else(|| not_found(&stream))?;
         let detail = format!("the type {:?} has no reducer: register one, or load the events", stream.aggregate_type());
         return Err(Problem::new(Code::NoReducer, detail).into());
     };
 
     let started = Instant::now();
-    let folded = fold(&app.store, &app.workers, &reducer, &stream, until).await.inspect_err(|error| {
+    let folded = fold(&app.reads, &app.workers, &reducer, &stream, until).await.inspect_err(|error| {
         if matches!(error, FoldError::Failed(_)) {
             app.metrics.reducer_failures.inc();
         }

@@ -82,7 +82,7 @@ pub async fn read_stream(
     let read = StreamRead::of(&uri, &headers, representation)?;
     let following = representation == Representation::EventStream;
     let unchanged = |version| if following { Ok(false) } else { not_modified(&headers, version) };
-    min_position::reached(&app, read.min_position).await?;
+    min_position::reached(&app, &app.store, read.min_position).await?;
     // The log's head first: whoever follows has caught up when everything up to it was read.
     let log_head = if following { Some(app.store.log_head().await?) } else { None };
     let head = app.store.stream_head(&stream).await?.ok_or_else(|| not_found(&stream))?;

@@ -194,7 +194,7 @@ impl Store {
     pub async fn log_head_for(&self, cursor: Cursor) -> Result<LogHead, StoreError> {
         let mut connection = self.acquire().await?;
         let (_, head) = self.current(&mut connection).await?;
-        check_epoch(&mut connection, cursor, &head).await?;
+        self.check_epoch(&mut connection, cursor, &head).await?;
         Ok(head)
     }
 
@@ -267,7 +267,7 @@ impl Store {
         take: &mut impl FnMut(&StoredEvent<'_>) -> ControlFlow<()>,
     ) -> Result<(Came, LogHead), StoreError> {
         let (mut catalogue, head) = self.current(connection).await?;
-        check_epoch(connection, scan.cursor(), &head).await?;
+        self.check_epoch(connection, scan.cursor(), &head).await?;
         scan.epoch = Some(head.epoch);
         let Some(head_time) = head.occurred_at else { return Ok((Came::ToItsEnd, head)) };
         let end = to.min(head.global_position);
@@ -306,19 +306,28 @@ impl Store {
     /// The alarm: an event that must be there is not. The log was cut in between, or somebody has deleted by hand.
     async fn why_missing(&self, connection: &mut PgConnection, scan: &LogScan) -> Result<StoreError, StoreError> {
         let (_, head) = self.current(connection).await?;
-        check_epoch(connection, scan.cursor(), &head).await?;
+        self.check_epoch(connection, scan.cursor(), &head).await?;
         Ok(sqlx::Error::RowNotFound.into())
     }
-}
 
-/// Fails if the epoch has changed since, and with it what the cursor has seen.
-async fn check_epoch(connection: &mut PgConnection, cursor: Cursor, head: &LogHead) -> Result<(), StoreError> {
-    let Some(epoch) = cursor.epoch.filter(|epoch| *epoch != head.epoch) else { return Ok(()) };
-    // Nobody here knows where an epoch of another history has parted from this one.
-    let kept = if epoch > head.epoch { Some(0) } else { epochs::kept(connection, epoch).await? };
-    match kept.filter(|kept| *kept < cursor.position) {
-        Some(kept) => Err(StoreError::EpochChanged { epoch: head.epoch, kept }),
-        None => Ok(()),
+    /// Fails if the epoch has changed since, and with it what the cursor has seen.
+    async fn check_epoch(
+        &self,
+        connection: &mut PgConnection,
+        cursor: Cursor,
+        head: &LogHead,
+    ) -> Result<(), StoreError> {
+        let Some(epoch) = cursor.epoch.filter(|epoch| *epoch != head.epoch) else { return Ok(()) };
+        if epoch > head.epoch && self.is_replica {
+            // It has not heard of the epoch yet.
+            return Err(StoreError::Behind(head.global_position));
+        }
+        // Nobody here knows where an epoch of another history has parted from this one.
+        let kept = if epoch > head.epoch { Some(0) } else { epochs::kept(connection, epoch).await? };
+        match kept.filter(|kept| *kept < cursor.position) {
+            Some(kept) => Err(StoreError::EpochChanged { epoch: head.epoch, kept }),
+            None => Ok(()),
+        }
     }
 }
 

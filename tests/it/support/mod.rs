@@ -38,6 +38,8 @@ pub struct TestApp {
 #[derive(Clone)]
 pub struct Wanted {
     pub clock: Clock,
+    /// Where feeds and loads are read.
+    pub replica: Option<DatabaseConfig>,
     pub settings: Settings,
 }
 
@@ -53,7 +55,7 @@ impl Default for Wanted {
             archive_after: None,
             program: env!("CARGO_BIN_EXE_annals").into(),
         };
-        Self { clock: Clock::system(), settings }
+        Self { clock: Clock::system(), replica: None, settings }
     }
 }
 
@@ -80,8 +82,9 @@ impl TestApp {
     /// A service that reaches its database in its own way, through a proxy for example.
     pub async fn start_with(config: DatabaseConfig, database: TestDatabase, wanted: Wanted) -> Self {
         let shutdown = Shutdown::new();
-        let app =
-            App::start(wanted.settings, &config, wanted.clock, shutdown.clone()).await.expect("the service starts");
+        let app = App::start(wanted.settings, &config, wanted.replica.as_ref(), wanted.clock, shutdown.clone())
+            .await
+            .expect("the service starts");
         let address = ([127, 0, 0, 1], 0).into();
         let serving = http::serve(app.clone(), address).await.expect("a free port");
         let base = format!("http://{}", serving.address);

@@ -1,0 +1,17 @@
+-- Events from the archive that are not in event_ids as they are there. $1 to $11 their fields, $12 at most so many findings
+SELECT format('event %s at position %s, archived: it is not in event_ids as it is in the archive', e.event_id, e.global_position)
+  FROM unnest($1::uuid[], $2::text[], $3::text[], $4::integer[], $5::text[], $6::text[]::jsonb[], $7::text[]::jsonb[],
+              $8::timestamptz[], $9::uuid[], $10::uuid[], $11::bigint[])
+       AS e (event_id, aggregate_type, aggregate_id, version, event_type, event_data, metadata, occurred_at,
+             correlation_id, causation_id, global_position)
+  LEFT JOIN event_ids k
+    ON k.event_id = e.event_id
+  LEFT JOIN streams s
+    ON s.aggregate_type = e.aggregate_type
+   AND s.aggregate_id = e.aggregate_id
+ WHERE (k.stream_no, k.version, k.global_position, k.occurred_at, k.content_hash)
+       IS DISTINCT FROM
+       (s.stream_no, e.version, e.global_position, e.occurred_at,
+        event_content_hash(e.event_type, e.event_data, e.metadata, e.correlation_id, e.causation_id))
+ ORDER BY e.global_position
+ LIMIT $12

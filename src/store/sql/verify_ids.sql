@@ -1,0 +1,27 @@
+-- The events of a month that are not in event_ids as they are in events, or whose stream is not in streams.
+-- $1 and $2 bounds of the month, $3 after this position, $4 up to this one, $5 at most so many findings
+SELECT format('event %s at position %s: %s', e.event_id, e.global_position,
+              CASE
+                  WHEN k.event_id IS NULL THEN 'its id is not in event_ids'
+                  WHEN s.stream_no IS NULL THEN 'its stream is not in streams'
+                  WHEN k.stream_no <> s.stream_no THEN 'event_ids names another stream'
+                  WHEN (k.version, k.global_position, k.occurred_at) <> (e.version, e.global_position, e.occurred_at)
+                      THEN 'event_ids names another place'
+                  ELSE 'its content is not what was written'
+              END)
+  FROM events e
+  LEFT JOIN event_ids k
+    ON k.event_id = e.event_id
+  LEFT JOIN streams s
+    ON s.aggregate_type = e.aggregate_type
+   AND s.aggregate_id = e.aggregate_id
+ WHERE e.occurred_at >= $1
+   AND e.occurred_at < $2
+   AND e.global_position > $3
+   AND e.global_position <= $4
+   AND (k.stream_no, k.version, k.global_position, k.occurred_at, k.content_hash)
+       IS DISTINCT FROM
+       (s.stream_no, e.version, e.global_position, e.occurred_at,
+        event_content_hash(e.event_type, e.event_data, e.metadata, e.correlation_id, e.causation_id))
+ ORDER BY e.global_position
+ LIMIT $5

@@ -1,0 +1,26 @@
+-- Every stream with the versions that each month in the database has of it, stream by stream in byte order, months in the
+-- order of their versions; without a month if the database has none of its events, without a head if it is not in streams.
+-- $1 up to this position, $2 start of the oldest month that is not rolled up
+WITH held AS (
+    SELECT e.aggregate_type, e.aggregate_id,
+           min(e.version) AS first_version,
+           max(e.version) AS last_version,
+           count(*) AS events,
+           min(e.occurred_at) AS first_occurred_at,
+           max(e.occurred_at) AS last_occurred_at,
+           max(e.occurred_at) < $2 AS is_rolled_up
+      FROM events e
+     WHERE e.global_position <= $1
+     GROUP BY e.aggregate_type, e.aggregate_id, e.tableoid
+)
+SELECT coalesce(h.aggregate_type, s.aggregate_type)::text AS aggregate_type,
+       coalesce(h.aggregate_id, s.aggregate_id)::text AS aggregate_id,
+       h.first_version, h.last_version, h.events, h.first_occurred_at, h.last_occurred_at, h.is_rolled_up,
+       s.version AS head_version,
+       s.first_occurred_at AS head_first_occurred_at,
+       s.last_occurred_at AS head_last_occurred_at
+  FROM held h
+  FULL JOIN streams s
+    ON s.aggregate_type = h.aggregate_type
+   AND s.aggregate_id = h.aggregate_id
+ ORDER BY coalesce(h.aggregate_type, s.aggregate_type), coalesce(h.aggregate_id, s.aggregate_id), h.first_version

@@ -1,0 +1,101 @@
+//! A read replica for feeds and loads: older is told by positions, never wrong, and who has to see its own write can.
+
+use serde_json::json;
+
+use crate::support::{Pair, TestApp, Wanted, events, within_a_minute};
+
+async fn start(pair: &Pair) -> TestApp {
+    let wanted = Wanted { replica: Some(pair.standby().config()), ..Wanted::default() };
+    TestApp::start_on(pair.primary(), wanted).await
+}
+
+#[tokio::test]
+async fn feeds_and_loads_come_from_the_replica_and_own_writes_can_be_waited_for() {
+    let pair = Pair::start().await;
+    let app = start(&pair).await;
+    let first = app.post("/streams/Order/1", &events(&["A", "B"])).send().await.expect_status(201).json();
+    let position = first["global_position"].as_i64().expect("a position");
+    let seen = app.get(&format!("/events?min_position={position}")).send().await.expect_status(200);
+    assert_eq!(seen.versions(), [1, 2]);
+
+    let mut standby = pair.standby().session().await;
+    standby.run("SELECT pg_wal_replay_pause()").await;
+    within_a_minute("replay stands still", async {
+        while standby.texts("SELECT pg_get_wal_replay_pause_state()").await != ["paused"] {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    app.append("/streams/Order/1", &["C"]).await;
+    app.append("/streams/Order/2", &["A"]).await;
+    // The stream itself, and what decides about appends, is of now.
+    assert_eq!(app.get("/streams/Order/1").send().await.versions(), [1, 2, 3]);
+    app.post("/streams/Order/1", &events(&["D"])).if_match(2).send().await.expect_problem(412, "version_conflict");
+    let page = app.get("/events").send().await.expect_status(200).json();
+    assert_eq!((&page["head"], &page["next_after"], &page["at_head"]), (&json!(2), &json!(2), &json!(true)));
+    assert_eq!(app.get("/aggregates/Order/1").send().await.json()["version"], 2);
+    app.get("/aggregates/Order/2").send().await.expect_problem(404, "stream_not_found");
+    for path in ["/events?min_position=3", "/aggregates/Order/1?min_position=3"] {
+        assert_eq!(app.get(path).send().await.expect_problem(503, "replica_behind")["head"], 2);
+    }
+    app.get("/streams/Order/1?min_position=4").send().await.expect_status(200);
+    // Who is ahead of the replica is not sent back.
+    let ahead = app.get("/events?after=1:4").send().await.expect_status(200).json();
+    assert_eq!((&ahead["events"], &ahead["next_after"]), (&json!([]), &json!(4)));
+    // What happens now comes from the tailer; what the replica does not have yet is waited for.
+    let mut from_now = app.follow("/events?after=4").await;
+    let mut from_the_start = app.follow("/events?after=0").await;
+    assert_eq!([from_the_start.event().await.position(), from_the_start.event().await.position()], [1, 2]);
+    app.append("/streams/Order/3", &["A"]).await;
+    assert_eq!(from_now.event().await.position(), 5);
+    within_a_minute("the lag is told", async {
+        while app.metric("annals_replica_lag_events").await < 3.0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+
+    standby.run("SELECT pg_wal_replay_resume()").await;
+    for position in 3..=5 {
+        assert_eq!(from_the_start.event().await.position(), position);
+    }
+    let load = app.get("/aggregates/Order/1?min_position=5").send().await.expect_status(200).json();
+    assert_eq!(load["version"], 3);
+    within_a_minute("the lag is gone", async {
+        while app.metric("annals_replica_lag_events").await > 0.0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_replica_that_has_not_heard_of_an_epoch_is_behind_and_not_another_history() {
+    let pair = Pair::start().await;
+    let app = start(&pair).await;
+    app.append("/streams/Order/1", &["A", "B"]).await;
+    app.get("/events?min_position=2").send().await.expect_status(200);
+    let mut standby = pair.standby().session().await;
+    standby.run("SELECT pg_wal_replay_pause()").await;
+    within_a_minute("replay stands still", async {
+        while standby.texts("SELECT pg_get_wal_replay_pause_state()").await != ["paused"] {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let epoch = app.app.store.begin_epoch("a test").await.expect("it begins");
+    let cursor = format!("/events?after={epoch}:2");
+    app.get(&cursor).send().await.expect_problem(503, "replica_behind");
+    standby.run("SELECT pg_wal_replay_resume()").await;
+    let page = within_a_minute("the replica hears of it", async {
+        loop {
+            let reply = app.get(&cursor).send().await;
+            if reply.status == 200 {
+                return reply.json();
+            }
+            assert_eq!(reply.status, 503);
+        }
+    })
+    .await;
+    assert_eq!((&page["epoch"], &page["events"]), (&json!(epoch), &json!([])));
+}
