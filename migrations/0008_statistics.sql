@@ -170,7 +170,7 @@ BEGIN
          GROUP BY b.aggregate_type, b.version
             ON CONFLICT (aggregate_type, at_least) DO UPDATE
            SET streams = c.streams + excluded.streams
-    ), entry AS (
+    ), entry AS MATERIALIZED (
         -- How large a stream of the type has to be, at least, to come in.
         SELECT t.aggregate_type,
                coalesce((SELECT l.version

@@ -90,7 +90,7 @@ impl App {
         let metrics = Arc::new(Metrics::new());
         let store = Store::open(database, clock.clone(), metrics.clone()).await?;
         store.keep_months().await?;
-        store.check_archive()?;
+        store.check_archive().await?;
         let reads = match replica {
             Some(replica) => Store::open_replica(replica, clock.clone(), metrics.clone()).await?,
             None => store.clone(),

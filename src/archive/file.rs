@@ -19,7 +19,7 @@ use parquet::file::writer::SerializedFileWriter;
 use sha2::{Digest, Sha256};
 
 use super::group::{COLUMNS, EventGroup, SCHEMA, column};
-use super::manifest::FileManifest;
+use super::manifest::{FileManifest, Piece};
 use super::{ArchiveError, Part};
 use crate::domain::event::{Position, StoredEvent};
 use crate::domain::hex::hex;
@@ -31,8 +31,6 @@ const GROUP_BYTES: usize = 8 * 1024 * 1024;
 /// Parts of an upload, and how many are on their way at a time.
 const UPLOAD_BYTES: usize = 8 * 1024 * 1024;
 const UPLOADS: usize = 4;
-/// The footer of most files is in their last bytes.
-const FOOTER_BYTES: u64 = 64 * 1024;
 
 /// What a file is sorted by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +94,7 @@ pub struct MonthFile {
     encoder: SerializedFileWriter<Written>,
     written: Written,
     group: EventGroup,
-    row_groups: usize,
+    row_groups: Vec<Piece>,
     upload: Option<WriteMultipart>,
     digest: Sha256,
     bytes: u64,
@@ -123,7 +121,7 @@ impl MonthFile {
             encoder,
             written,
             group: EventGroup::default(),
-            row_groups: 0,
+            row_groups: Vec::new(),
             upload: None,
             digest: Sha256::new(),
             bytes: 0,
@@ -142,16 +140,21 @@ impl MonthFile {
         if group.is_empty() {
             return Ok(());
         }
+        // Whatever the encoder has in hand is of this group, or of the four bytes that a file begins with.
         let encoded = self.encoder.next_row_group().and_then(|writer| group.write(writer));
+        let encoded = encoded.and_then(|()| Ok(self.encoder.flush()?));
         encoded.map_err(|error| ArchiveError::damaged(&self.path, error))?;
-        self.row_groups += 1;
-        self.send().await
+        let piece = self.send().await?;
+        self.row_groups.push(piece);
+        Ok(())
     }
 
-    async fn send(&mut self) -> Result<(), ArchiveError> {
+    /// Sends what was encoded since the last time.
+    async fn send(&mut self) -> Result<Piece, ArchiveError> {
         let bytes = self.written.take();
+        let piece = Piece::of(self.bytes, &bytes);
         self.digest.update(&bytes);
-        self.bytes += bytes.len() as u64;
+        self.bytes += piece.bytes;
         let upload = match &mut self.upload {
             Some(upload) => upload,
             None => {
@@ -161,14 +164,14 @@ impl MonthFile {
         };
         upload.wait_for_capacity(UPLOADS).await?;
         upload.write(&bytes);
-        Ok(())
+        Ok(piece)
     }
 
     /// Writes the footer; the file is there, durable, when this returns.
     pub async fn finish(mut self) -> Result<FileManifest, ArchiveError> {
         self.flush().await?;
         self.encoder.finish().map_err(|error| ArchiveError::damaged(&self.path, error))?;
-        self.send().await?;
+        let footer = self.send().await?;
         if let Some(upload) = self.upload {
             upload.finish().await?;
         }
@@ -178,6 +181,7 @@ impl MonthFile {
             bytes: self.bytes,
             sha256: hex(&self.digest.finalize()),
             row_groups: self.row_groups,
+            footer,
         })
     }
 }
@@ -185,32 +189,24 @@ impl MonthFile {
 /// A file whose footer was read.
 pub(super) struct OpenFile {
     path: Path,
+    row_groups: Vec<Piece>,
     metadata: ParquetMetaData,
 }
 
 impl OpenFile {
-    pub(super) async fn open(objects: &dyn ObjectStore, path: Path) -> Result<Self, ArchiveError> {
+    pub(super) async fn open(objects: &dyn ObjectStore, path: Path, file: FileManifest) -> Result<Self, ArchiveError> {
         let damaged = |error: ParquetError| ArchiveError::damaged(&path, error);
-        let size = objects.head(&path).await?.size;
-        let from = size.saturating_sub(FOOTER_BYTES);
-        let end = objects.get_range(&path, from..size).await?;
-        let tail = end.len().checked_sub(FOOTER_SIZE).map(|at| FooterTail::try_from(&end[at..]));
-        let tail = tail.ok_or_else(|| ArchiveError::damaged(&path, "it is too short"))?.map_err(damaged)?;
-        let footer_end = size - FOOTER_SIZE as u64;
-        let footer_start = footer_end.checked_sub(tail.metadata_length() as u64);
-        let footer_start = footer_start.ok_or_else(|| ArchiveError::damaged(&path, "its footer is too long"))?;
-        let footer = if footer_start >= from {
-            let at = |place: u64| usize::try_from(place - from).unwrap_or(usize::MAX);
-            end.slice(at(footer_start)..at(footer_end))
-        } else {
-            objects.get_range(&path, footer_start..footer_end).await?
-        };
-        let metadata = ParquetMetaDataReader::decode_metadata(&footer).map_err(damaged)?;
+        let end = read_piece(objects, &path, &file.footer).await?;
+        let at = end.len().checked_sub(FOOTER_SIZE).ok_or_else(|| ArchiveError::damaged(&path, "it is too short"))?;
+        let tail = FooterTail::try_from(&end[at..]).map_err(damaged)?;
+        let from = at.checked_sub(tail.metadata_length());
+        let from = from.ok_or_else(|| ArchiveError::damaged(&path, "its footer is too long"))?;
+        let metadata = ParquetMetaDataReader::decode_metadata(&end[from..at]).map_err(damaged)?;
         let names: Vec<_> = metadata.file_metadata().schema().get_fields().iter().map(|field| field.name()).collect();
-        if names != COLUMNS {
-            return Err(ArchiveError::damaged(&path, "it has other columns"));
+        if names != COLUMNS || metadata.num_row_groups() != file.row_groups.len() {
+            return Err(ArchiveError::damaged(&path, "it has other columns, or other row groups"));
         }
-        Ok(Self { path, metadata })
+        Ok(Self { path, row_groups: file.row_groups, metadata })
     }
 
     pub(super) fn groups(&self) -> usize {
@@ -241,10 +237,8 @@ impl OpenFile {
     /// Fetches a row group in one piece, and decodes it.
     pub(super) async fn read_group(&self, objects: &dyn ObjectStore, n: usize) -> Result<EventGroup, ArchiveError> {
         let group = self.metadata.row_group(n).clone();
-        let ranges = group.columns().iter().map(|column| column.byte_range());
-        let (start, end) =
-            ranges.fold((u64::MAX, 0), |(start, end), (at, length)| (start.min(at), end.max(at + length)));
-        let bytes = objects.get_range(&self.path, start..end).await?;
+        let bytes = read_piece(objects, &self.path, &self.row_groups[n]).await?;
+        let start = self.row_groups[n].offset;
         let decoded = tokio::task::spawn_blocking(move || {
             let properties = Arc::new(ReaderProperties::builder().build());
             let part = Arc::new(Part { start, bytes });
@@ -254,6 +248,19 @@ impl OpenFile {
         let decoded = decoded.await.map_err(|error| ArchiveError::damaged(&self.path, error))?;
         decoded.map_err(|error| ArchiveError::damaged(&self.path, error))
     }
+}
+
+/// Reads a piece of a file, if it is still what was written.
+async fn read_piece(objects: &dyn ObjectStore, path: &Path, piece: &Piece) -> Result<Bytes, ArchiveError> {
+    let bytes = match objects.get_range(path, piece.range()).await {
+        // Each kind of store says in its own way that a file is too short.
+        Err(error) => match objects.head(path).await {
+            Ok(file) if file.size < piece.range().end => return Err(ArchiveError::damaged(path, "it was cut")),
+            _ => return Err(error.into()),
+        },
+        Ok(bytes) => bytes,
+    };
+    if piece.is(&bytes) { Ok(bytes) } else { Err(ArchiveError::damaged(path, "it is not what was written")) }
 }
 
 /// Whether a value can be in a column of a row group, as its statistics say.

@@ -1,9 +1,13 @@
 //! The manifest of an archived month: what is in its files, and how to tell that they are still what was written.
 
+use std::ops::Range;
+
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::domain::event::Position;
+use crate::domain::hex::hex;
 
 /// What every manifest says it is.
 const FORMAT: &str = "annals-archive/1";
@@ -38,7 +42,34 @@ pub struct FileManifest {
     pub sorted_by: Vec<String>,
     pub bytes: u64,
     pub sha256: String,
-    pub row_groups: usize,
+    /// The row groups, one after the other.
+    pub row_groups: Vec<Piece>,
+    /// Everything after them.
+    pub footer: Piece,
+}
+
+/// A piece of a file. Every read checks the piece that it reads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Piece {
+    pub offset: u64,
+    pub bytes: u64,
+    pub sha256: String,
+}
+
+impl Piece {
+    pub fn of(offset: u64, bytes: &[u8]) -> Self {
+        Self { offset, bytes: bytes.len() as u64, sha256: hex(&Sha256::digest(bytes)) }
+    }
+
+    pub fn range(&self) -> Range<u64> {
+        self.offset..self.offset.saturating_add(self.bytes)
+    }
+
+    /// Whether these are the bytes that were written.
+    pub fn is(&self, bytes: &[u8]) -> bool {
+        *self == Self::of(self.offset, bytes)
+    }
 }
 
 /// The facts that a manifest of a month begins with.

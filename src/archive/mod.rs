@@ -12,7 +12,8 @@
 //! any reader of Parquet skip what is not of a span of time, or not of an aggregate. [`group`] says what a column holds.
 //!
 //! Invariant: an event read from here is equal, byte by byte, to what PostgreSQL printed when it was written. The digest
-//! of a month, which does not depend on Parquet, proves it before a month leaves the database.
+//! of a month, which does not depend on Parquet, proves it before a month leaves the database; and the manifest has the
+//! SHA-256 of every piece that is read at once, which each read compares.
 
 mod file;
 mod group;
@@ -30,6 +31,7 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
 
 use crate::domain::event::{Position, StoredEvent};
 use crate::domain::hex::hex;
@@ -39,6 +41,8 @@ use file::OpenFile;
 const MANIFEST: &str = "manifest.json";
 /// Row groups kept as they were read last, so that page after page does not decode the same one.
 const GROUPS_KEPT: usize = 4;
+/// Row groups decoded at a time.
+const DECODING: usize = 2;
 /// Footers that are kept: two files a month.
 const FILES_KEPT: usize = 1_000;
 
@@ -67,6 +71,8 @@ pub struct Archive {
     root: Path,
     files: Recent<Path, OpenFile>,
     groups: Recent<(Path, usize), EventGroup>,
+    /// Decoding takes a processor and tens of megabytes: few do it at a time.
+    decoding: Semaphore,
 }
 
 impl Archive {
@@ -82,9 +88,18 @@ impl Archive {
                 (Arc::new(files.with_fsync(true)), Path::default())
             }
             Some(_) => return Err(fault("there is no such folder: make it, or mount it".to_owned())),
+            None if !url.contains("://") => {
+                return Err(fault("a folder is written from the root on, with /".to_owned()));
+            }
             None => cloud(url).map_err(fault)?,
         };
-        Ok(Arc::new(Self { objects, root, files: Recent::new(FILES_KEPT), groups: Recent::new(GROUPS_KEPT) }))
+        Ok(Arc::new(Self {
+            objects,
+            root,
+            files: Recent::new(FILES_KEPT),
+            groups: Recent::new(GROUPS_KEPT),
+            decoding: Semaphore::new(DECODING),
+        }))
     }
 
     fn path(&self, folder: &str, name: &str) -> Path {
@@ -110,6 +125,15 @@ impl Archive {
         let text = self.objects.get(&path).await?.bytes().await?;
         let manifest = Manifest::from_json(&text).map_err(|error| ArchiveError::damaged(&path, error))?;
         Ok((manifest, hex(&Sha256::digest(&text))))
+    }
+
+    /// Whether the archive is the one that has this month: its manifest is the one that was written.
+    pub async fn has(&self, folder: &str, manifest_sha256: &str) -> Result<bool, ArchiveError> {
+        match self.manifest(folder).await {
+            Ok((_, sha256)) => Ok(sha256 == manifest_sha256),
+            Err(ArchiveError::Store(object_store::Error::NotFound { .. })) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// SHA-256 of a file as it lies there, and its size.
@@ -151,6 +175,11 @@ impl Archive {
             return Ok(group);
         }
         let file = self.file(folder, order).await?;
+        let _turn = self.decoding.acquire().await.expect("nobody closes it");
+        // Somebody else may have read it while this one waited.
+        if let Some(group) = self.groups.get(&place) {
+            return Ok(group);
+        }
         Ok(self.groups.keep(place, file.read_group(&*self.objects, n).await?))
     }
 
@@ -159,7 +188,10 @@ impl Archive {
         if let Some(file) = self.files.get(&path) {
             return Ok(file);
         }
-        Ok(self.files.keep(path.clone(), OpenFile::open(&*self.objects, path).await?))
+        let (manifest, _) = self.manifest(folder).await?;
+        let file = manifest.files.into_iter().find(|file| file.name == order.file_name());
+        let file = file.ok_or_else(|| ArchiveError::damaged(&path, "its manifest does not name it"))?;
+        Ok(self.files.keep(path.clone(), OpenFile::open(&*self.objects, path, file).await?))
     }
 
     /// Forgets what was read: a file is read again as it lies there.
@@ -172,7 +204,10 @@ impl Archive {
 #[cfg(feature = "cloud")]
 fn cloud(url: &str) -> Result<(Arc<dyn ObjectStore>, Path), String> {
     let parsed = url.parse().map_err(|_| "a folder, or a URL like s3://bucket/prefix, is expected".to_owned())?;
-    let settings = std::env::vars().map(|(name, value)| (name.to_ascii_lowercase(), value));
+    // Not all variables: some names that the library knows, like TOKEN, may be meant for something else.
+    let is_meant = |name: &str| ["AWS_", "AZURE_", "GOOGLE_"].iter().any(|service| name.starts_with(service));
+    let settings = std::env::vars().filter(|(name, _)| is_meant(name));
+    let settings = settings.map(|(name, value)| (name.to_ascii_lowercase(), value));
     let (objects, root) = object_store::parse_url_opts(&parsed, settings).map_err(|error| error.to_string())?;
     Ok((Arc::from(objects), root))
 }

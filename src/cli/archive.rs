@@ -69,7 +69,9 @@ async fn archive(args: &ArchiveArgs, database: &Database) -> anyhow::Result<()> 
     store.keep_months().await?;
     store.count_all_events().await?;
     let mut archiver = store.archiver().await?;
-    let dry = args.dry_run || !args.yes && std::io::stdout().is_terminal();
+    // Somebody who looks on is asked first, even through a pipe.
+    let is_watched = std::io::stdout().is_terminal() || std::io::stdin().is_terminal();
+    let dry = args.dry_run || !args.yes && is_watched;
     let archived = archive_months(&mut archiver, args.older_than, dry).await;
     archiver.close().await?;
     store.close().await;
@@ -77,9 +79,10 @@ async fn archive(args: &ArchiveArgs, database: &Database) -> anyhow::Result<()> 
 }
 
 async fn archive_months(archiver: &mut Archiver, older_than: Duration, dry: bool) -> anyhow::Result<()> {
-    let plan = archiver.plan(Clock::system().now() - older_than).await?;
+    let before = Clock::system().now() - older_than;
+    let plan = archiver.plan(before, true).await?;
     if plan.months.is_empty() && plan.leftovers.is_empty() {
-        println!("no month has been over for {}", humantime::format_duration(older_than));
+        println!("no month that is in the database was over before {}", before.format("%Y-%m-%d"));
         return Ok(());
     }
     for month in &plan.leftovers {

@@ -132,7 +132,7 @@ codes! {
     Overloaded "overloaded" SERVICE_UNAVAILABLE "Too much to do"
         "The append queue is full, or the append lock could not be had in time, and nothing was written; or no worker had time \
          to fold an aggregate. Retry after `Retry-After` seconds, with exponential backoff.";
-    DatabaseUnavailable "database_unavailable" SERVICE_UNAVAILABLE "The database cannot be reached"
+    DatabaseUnavailable "database_unavailable" SERVICE_UNAVAILABLE "The database, or the archive, cannot be reached"
         "PostgreSQL does not answer, or takes no writes now; or what is asked for lies in the archive, which does not answer. \
          Nothing was written. Retry after `Retry-After` seconds.";
     OutcomeUnknown "outcome_unknown" SERVICE_UNAVAILABLE "The append was sent, and its answer was lost"

@@ -18,7 +18,7 @@ pub async fn run(app: Arc<App>) {
     let soft = app.shutdown.soft();
     loop {
         match soft.run_until_cancelled(pass(&app)).await {
-            Some(Ok(())) => app.metrics.maintenance_last_success_timestamp_seconds.set(app.clock.now().timestamp()),
+            Some(Ok(())) => {}
             Some(Err(error)) => tracing::warn!(%error, "maintenance could not finish; it tries again later"),
             None => return,
         }
@@ -30,11 +30,9 @@ pub async fn run(app: Arc<App>) {
 
 async fn pass(app: &App) -> Result<(), StoreError> {
     app.store.keep_months().await?;
-    if let Some(after) = app.settings.archive_after
-        && let Err(error) = archive(app, after).await
-    {
-        app.metrics.archive_failures.inc();
-        tracing::warn!(%error, "a month that is old enough was not archived; it is tried again later");
+    app.metrics.maintenance_last_success_timestamp_seconds.set(app.clock.now().timestamp());
+    if let Some(after) = app.settings.archive_after {
+        archive_what_is_old(app, after).await;
     }
     let months = app.store.months().await?;
     let last = app.store.log_head().await?.occurred_at.unwrap_or_default().max(app.clock.now());
@@ -45,19 +43,33 @@ async fn pass(app: &App) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Archives the months that have been over for so long. Another replica that does it already is no failure.
+async fn archive_what_is_old(app: &App, after: Duration) {
+    match archive(app, after).await {
+        Ok(()) => {}
+        // It is not this process's turn, or not yet the month's.
+        Err(
+            waiting @ (ArchivingError::Busy
+            | ArchivingError::ProjectionsBehind(_)
+            | ArchivingError::NotCounted(_)
+            | ArchivingError::StillUsed(_)),
+        ) => tracing::info!(%waiting, "a month that is old enough is not archived yet"),
+        Err(error) => {
+            app.metrics.archive_failures.inc();
+            tracing::warn!(%error, "a month that is old enough was not archived; it is tried again later");
+        }
+    }
+}
+
+/// Archives the months that have been over for so long.
 async fn archive(app: &App, after: Duration) -> Result<(), ArchivingError> {
-    let mut archiver = match app.store.archiver().await {
-        Err(ArchivingError::Busy) => return Ok(()),
-        archiver => archiver?,
-    };
+    let mut archiver = app.store.archiver().await?;
     let archived = archive_with(&mut archiver, app.clock.now() - after).await;
     archiver.close().await?;
     archived
 }
 
 async fn archive_with(archiver: &mut Archiver, before: DateTime<Utc>) -> Result<(), ArchivingError> {
-    let plan = archiver.plan(before).await?;
+    let plan = archiver.plan(before, false).await?;
     for month in &plan.leftovers {
         archiver.remove(month).await?;
     }

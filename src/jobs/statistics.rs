@@ -18,7 +18,7 @@ pub async fn run(app: Arc<App>) {
     let mut passes = 0;
     while let Some(counted) = soft.run_until_cancelled(pass(&app, passes)).await {
         if let Err(error) = counted {
-            tracing::debug!(%error, "the log could not be counted; the next pass goes on");
+            tracing::warn!(%error, "the log could not be counted; the next pass goes on");
         }
         passes = (passes + 1) % MEASURE_EVERY;
         if soft.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {

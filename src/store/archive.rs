@@ -82,6 +82,8 @@ pub struct Month {
     pub archived_at: Option<DateTime<Utc>>,
     /// SHA-256 of its manifest.
     pub archive_sha256: Option<String>,
+    /// Somebody has brought it back from the archive.
+    pub restored_at: Option<DateTime<Utc>>,
     is_here: bool,
     is_attached: bool,
     detach_pending: bool,
@@ -123,6 +125,7 @@ impl Store {
         if !locked {
             return Err(ArchivingError::Busy);
         }
+        self.check_archive().await?;
         // Appends and reads must never queue up behind a statement that waits here.
         connection.execute("SET lock_timeout = '10s'").await?;
         Ok(Archiver { connection, archive, clock: self.clock.clone() })
@@ -144,6 +147,7 @@ impl Month {
             archived_to: row.try_get("archived_to")?,
             archived_at: row.try_get("archived_at")?,
             archive_sha256: row.try_get("archive_sha256")?,
+            restored_at: row.try_get("restored_at")?,
             is_here: row.try_get("is_here")?,
             is_attached: row.try_get("is_attached")?,
             detach_pending: row.try_get("detach_pending")?,
@@ -180,14 +184,19 @@ impl Month {
 }
 
 impl Archiver {
-    /// The months that were over before a time, and what an earlier run has left to do.
-    pub async fn plan(&mut self, before: DateTime<Utc>) -> Result<ArchivePlan, ArchivingError> {
+    /// The months that were over before a time, and what an earlier run has left to do. Months that somebody has brought
+    /// back stay, unless they are wanted too.
+    pub async fn plan(&mut self, before: DateTime<Utc>, restored_too: bool) -> Result<ArchivePlan, ArchivingError> {
         let mut plan = ArchivePlan::default();
         for row in sqlx::query(MONTHS).fetch_all(&mut self.connection).await? {
             let month = Month::from_row(&row)?;
             if month.archived_at.is_some() && month.is_here {
                 plan.leftovers.push(month);
-            } else if month.archived_at.is_none() && month.ends_at <= before && month.facts().is_some() {
+            } else if month.archived_at.is_none()
+                && month.ends_at <= before
+                && month.facts().is_some()
+                && (restored_too || month.restored_at.is_none())
+            {
                 plan.months.push(month);
             }
         }
@@ -228,15 +237,14 @@ impl Archiver {
             files.push(file);
             digests.push(digest);
         }
-        self.archive.forget();
-        for ((order, file), written) in Order::ALL.iter().zip(&files).zip(&digests) {
-            self.read_back(&folder, month, *order, file, written, progress).await?;
-        }
-        let events_sha256 = digests.swap_remove(0);
-        let manifest = Manifest::new(&facts, events_sha256, files, self.clock.now());
+        let manifest = Manifest::new(&facts, digests[0].clone(), files, self.clock.now());
         let manifest_sha256 = self.archive.put_manifest(&folder, &manifest).await?;
         if self.archive.manifest(&folder).await? != (manifest.clone(), manifest_sha256.clone()) {
             return Err(month.differs("its manifest is not what was written"));
+        }
+        // As anybody will read it.
+        for ((order, file), written) in Order::ALL.iter().zip(&manifest.files).zip(&digests) {
+            self.read_back(&folder, month, *order, file, written, progress).await?;
         }
         let noted = sqlx::query(ARCHIVE_COMPLETE)
             .bind(month.starts_at)

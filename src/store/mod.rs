@@ -136,9 +136,23 @@ impl Store {
         Ok(Arc::new(store))
     }
 
-    /// Fails if months are archived and nobody has said where: a service must be able to read what it promises.
-    pub fn check_archive(&self) -> Result<(), StoreError> {
-        if self.catalogue().has_archived() { self.archive().map(drop) } else { Ok(()) }
+    /// Fails if months are archived, and the archive that is configured is not the one that has them: a service must be able
+    /// to read what it promises, and the next month must not go elsewhere. One that does not answer now may come back.
+    pub async fn check_archive(&self) -> Result<(), StoreError> {
+        let months = self.months().await?;
+        let newest =
+            months.iter().rev().find_map(|month| Some((month.archived_folder()?, month.archive_sha256.as_ref()?)));
+        let Some((folder, sha256)) = newest else { return Ok(()) };
+        match self.archive()?.has(folder, sha256).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(StoreError::ArchiveUnavailable(format!(
+                "{folder}, which the database says is archived, is not at ARCHIVE_URL: is it another place, or not mounted?"
+            ))),
+            Err(error) => {
+                tracing::warn!(%error, "the archive does not answer; archived events cannot be read until it does");
+                Ok(())
+            }
+        }
     }
 
     /// Closes the pool once its connections are back.

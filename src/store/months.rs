@@ -88,10 +88,6 @@ impl Catalogue {
         months.filter_map(|month| Some((month.starts_at, month.archived_to.clone()?))).collect()
     }
 
-    pub(super) fn has_archived(&self) -> bool {
-        self.closed.iter().any(|month| month.archived_to.is_some())
-    }
-
     /// While the log is empty an older month can still come, by an import: no month counts then. That is why an event is
     /// looked for before the months are.
     async fn read(connection: &mut PgConnection) -> Result<Self, sqlx::Error> {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use annals::archive::Archive;
+use annals::archive::{Archive, Order};
 use annals::clock::Clock;
 use annals::store::archive::{Archiver, ArchivingError};
 use annals::store::database::DatabaseConfig;
@@ -63,7 +63,7 @@ impl History {
     /// Archives November and December.
     async fn archive(&self) {
         let mut archiver = self.archiver().await;
-        let plan = archiver.plan(at("2027-01-01T00:00:00Z")).await.expect("a plan");
+        let plan = archiver.plan(at("2027-01-01T00:00:00Z"), true).await.expect("a plan");
         for month in &plan.months {
             archiver.archive(month, &|_| {}).await.expect("it is archived");
         }
@@ -211,6 +211,11 @@ async fn a_month_comes_back() {
     let mut session = history.session().await;
     let left = session.texts("SELECT DISTINCT to_char(occurred_at, 'YYYY-MM') FROM events ORDER BY 1").await;
     assert_eq!(left, ["2026-12", "2027-01"]);
+    // It does not go again by itself.
+    let mut archiver = history.archiver().await;
+    let by_itself = archiver.plan(at("2027-01-01T00:00:00Z"), false).await.expect("a plan");
+    assert!(by_itself.months.is_empty(), "{by_itself:?}");
+    archiver.close().await.expect("it ends");
     // A month in the database beside an older one that is not; and then as it was.
     history.restore("events_2026_11").await;
     same(&everything(&history.app).await, &before);
@@ -228,12 +233,15 @@ async fn a_month_stays_while_a_projection_has_not_passed_it_and_while_it_is_not_
     let position = json!({"last_processed_position": 3});
     history.app.call("PUT", "/projections/slow").json(&position).send().await.expect_status(201);
     let mut archiver = history.archiver().await;
-    let plan = archiver.plan(at("2027-01-01T00:00:00Z")).await.expect("a plan");
+    let plan = archiver.plan(at("2027-01-01T00:00:00Z"), true).await.expect("a plan");
     let names: Vec<_> = plan.months.iter().map(|month| month.name.as_str()).collect();
     assert_eq!(names, ["events_2026_11", "events_2026_12"]);
     let refused = archiver.archive(&plan.months[0], &|_| {}).await;
     assert!(matches!(refused, Err(ArchivingError::ProjectionsBehind(names)) if names == "slow"));
-    assert!(archiver.plan(at("2026-11-30T00:00:00Z")).await.expect("a plan").months.is_empty(), "it is not over then");
+    assert!(
+        archiver.plan(at("2026-11-30T00:00:00Z"), true).await.expect("a plan").months.is_empty(),
+        "it is not over then"
+    );
     assert!(matches!(history.app.app.store.archiver().await, Err(ArchivingError::Busy)));
 
     history.app.call("DELETE", "/projections/slow").send().await.expect_status(204);
@@ -252,7 +260,7 @@ async fn archiving_goes_on_wherever_it_was_interrupted() {
 
     // While files were written.
     let mut archiver = history.archiver().await;
-    let plan = archiver.plan(at("2027-01-01T00:00:00Z")).await.expect("a plan");
+    let plan = archiver.plan(at("2027-01-01T00:00:00Z"), true).await.expect("a plan");
     session.run("UPDATE partitions SET archived_to = '2026-11-begun' WHERE name = 'events_2026_11'").await;
     let begun = history.folder.path().join("2026-11-begun");
     std::fs::create_dir(&begun).expect("a folder");
@@ -274,12 +282,12 @@ async fn archiving_goes_on_wherever_it_was_interrupted() {
 
     // Before the table was dropped.
     let mut archiver = history.archiver().await;
-    let plan = archiver.plan(at("2027-01-01T00:00:00Z")).await.expect("a plan");
+    let plan = archiver.plan(at("2027-01-01T00:00:00Z"), true).await.expect("a plan");
     assert_eq!((plan.leftovers.len(), plan.months.len()), (1, 1));
     archiver.remove(&plan.leftovers[0]).await.expect("it goes");
     archiver.remove(&plan.leftovers[0]).await.expect("it has gone already");
     archiver.archive(&plan.months[0], &|_| {}).await.expect("it is archived");
-    let left = archiver.plan(at("2027-01-01T00:00:00Z")).await.expect("a plan");
+    let left = archiver.plan(at("2027-01-01T00:00:00Z"), true).await.expect("a plan");
     assert!(left.months.is_empty() && left.leftovers.is_empty());
     let answers = everything(&history.app).await;
     assert_eq!(answers[0], before[0]);
@@ -341,10 +349,21 @@ async fn what_was_changed_or_lost_outside_is_found_out() {
     let mut changed = whole.clone();
     changed[whole.len() / 3] ^= 0xff;
     std::fs::write(&file, &changed).expect("it is changed");
-    let replica = history.replica().await;
-    // A page checksum, or zstd's own, tells; whatever it is, no wrong event is handed out.
-    let reply = replica.get("/events?limit=30").send().await;
-    assert!(reply.status == 500 || reply.text() == history.app.get("/events?limit=30").send().await.text());
+    history.replica().await.get("/events?limit=30").send().await.expect_problem(500, "internal");
+    // Wherever it is, a changed byte is in a piece that does not fit any more.
+    let folder = file.parent().and_then(|folder| folder.file_name()).and_then(|name| name.to_str()).expect("a name");
+    for at in (4..whole.len()).step_by(whole.len() / 40) {
+        let mut changed = whole.clone();
+        changed[at] ^= 1 << (at % 8);
+        std::fs::write(&file, &changed).expect("it is changed");
+        let archive = Archive::open(history.folder.path().to_str().expect("a path")).expect("it opens");
+        let mut read = Ok(());
+        for n in archive.groups(folder, Order::Position).await.unwrap_or(0..0) {
+            read = read.and(archive.group(folder, Order::Position, n).await.map(drop));
+        }
+        let opened = archive.groups(folder, Order::Position).await.map(drop);
+        assert!(opened.and(read).is_err(), "a change at byte {at} of {}", whole.len());
+    }
     std::fs::write(&file, &whole[..whole.len() / 2]).expect("it is cut");
     history.replica().await.get("/events?limit=30").send().await.expect_problem(500, "internal");
     std::fs::remove_file(&file).expect("it is gone");
@@ -354,9 +373,16 @@ async fn what_was_changed_or_lost_outside_is_found_out() {
     history.app.get("/events?after=75&limit=3").send().await.expect_status(200);
     history.app.append("/streams/Order/always", &["C"]).await;
 
+    let elsewhere = TempDir::new().expect("another folder");
+    let other = config(&history.app.database, &elsewhere);
+    let started = annals::store::Store::open(&other, Clock::system(), Default::default()).await.expect("it opens");
+    let refused = started.check_archive().await.expect_err("it is not the place").to_string();
+    assert!(refused.contains("is not at ARCHIVE_URL"), "{refused}");
+    assert!(started.archiver().await.is_err(), "no month goes to a place that does not have the others");
+
     let without = DatabaseConfig { archive: None, ..history.app.database.config() };
     let started = annals::store::Store::open(&without, Clock::system(), Default::default()).await.expect("it opens");
-    let refused = started.check_archive().expect_err("a service could not read what it has to").to_string();
+    let refused = started.check_archive().await.expect_err("a service could not read what it has to").to_string();
     assert!(refused.contains("ARCHIVE_URL"), "{refused}");
 }
 

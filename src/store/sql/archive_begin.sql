@@ -1,8 +1,7 @@
--- Notes where a month is being archived, unless that is noted already; where it is. The folder's name ends with a random
--- number, so that nobody else writes there: another database, or this one before it was restored.
--- $1 starts_at, $2 the month, like 2025-01
+-- Notes where a month is being archived; where it is. The folder's name ends with a random number, new with every try: so
+-- nobody writes to a folder that another database, or a copy of this one, relies on. $1 starts_at, $2 the month, like 2025-01
 UPDATE partitions
-   SET archived_to = coalesce(archived_to, $2 || '-' || left(replace(gen_random_uuid()::text, '-', ''), 16))
+   SET archived_to = $2 || '-' || left(replace(gen_random_uuid()::text, '-', ''), 16)
  WHERE starts_at = $1
    AND archived_at IS NULL
 RETURNING archived_to

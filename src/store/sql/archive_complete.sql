@@ -2,6 +2,7 @@
 UPDATE partitions
    SET archived_at = clock_timestamp(),
        archive_sha256 = $3,
+       restored_at = NULL,
        archive_changes = archive_changes + 1
  WHERE starts_at = $1
    AND archived_to = $2

@@ -3,5 +3,6 @@ UPDATE partitions
    SET archived_at = NULL,
        archived_to = NULL,
        archive_sha256 = NULL,
+       restored_at = clock_timestamp(),
        archive_changes = archive_changes + 1
  WHERE starts_at = $1

@@ -1,6 +1,6 @@
 -- The catalogue of months, oldest first; is_here: the month's table is there still, detach_pending: but it is going.
 SELECT p.name, p.starts_at, p.ends_at, p.first_position, p.last_position, p.events,
-       p.first_occurred_at, p.last_occurred_at, p.rolled_up_at, p.archived_to, p.archived_at, p.archive_sha256,
+       p.first_occurred_at, p.last_occurred_at, p.rolled_up_at, p.archived_to, p.archived_at, p.archive_sha256, p.restored_at,
        to_regclass(quote_ident(p.name)) IS NOT NULL AS is_here,
        coalesce(i.inhdetachpending, false) AS detach_pending,
        i.inhrelid IS NOT NULL AS is_attached
