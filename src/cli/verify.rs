@@ -13,6 +13,7 @@ use crate::domain::name::StreamId;
 use crate::http::wire::write_event;
 use crate::reducers::javascript::Workers;
 use crate::reducers::{FoldError, Until, replay};
+use crate::store::error::StoreError;
 use crate::store::verify::{Check, SampledSnapshot, Verifier};
 use crate::store::{Store, migrate};
 use crate::telemetry::metrics::Metrics;
@@ -109,7 +110,14 @@ async fn snapshots(verifier: &mut Verifier, store: &Store, sample: u32) -> anyho
     let workers = Workers::new(this_program()?, write_event);
     for snapshot in verifier.sample_snapshots(sample).await? {
         check.checked += 1;
-        if let Some(wrong) = compare(&snapshot, store, &workers).await? {
+        let compared = match compare(&snapshot, store, &workers).await {
+            // An event that is missing is told with whatever else it spoils.
+            Err(error @ (StoreError::Internal(_) | StoreError::ArchiveDamaged(_))) => {
+                Some(format!("its stream cannot be read: {error}"))
+            }
+            compared => compared?,
+        };
+        if let Some(wrong) = compared {
             check.find(format!(
                 "snapshot of {}/{} at version {}: {wrong}",
                 snapshot.aggregate_type, snapshot.aggregate_id, snapshot.version
@@ -120,7 +128,11 @@ async fn snapshots(verifier: &mut Verifier, store: &Store, sample: u32) -> anyho
 }
 
 /// What is wrong with a snapshot.
-async fn compare(snapshot: &SampledSnapshot, store: &Store, workers: &Arc<Workers>) -> anyhow::Result<Option<String>> {
+async fn compare(
+    snapshot: &SampledSnapshot,
+    store: &Store,
+    workers: &Arc<Workers>,
+) -> Result<Option<String>, StoreError> {
     let wrong = |what: &str| Ok(Some(what.to_owned()));
     if !snapshot.is_whole {
         return wrong("its checksum does not fit");
@@ -140,7 +152,7 @@ async fn compare(snapshot: &SampledSnapshot, store: &Store, workers: &Arc<Worker
     match replay(store, workers, &reducer, &stream, Until::Version(snapshot.version)).await {
         Ok(replayed) if store.is_same_json(&replayed.state, &snapshot.state).await? => Ok(None),
         Ok(_) => wrong("a replay comes to another state"),
-        Err(FoldError::Store(error)) => Err(error.into()),
+        Err(FoldError::Store(error)) => Err(error),
         Err(error) => Ok(Some(format!("a replay fails: {error}"))),
     }
 }

@@ -10,7 +10,7 @@ use crate::support::{TestApp, TestDatabase, Wanted, events, id};
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/package-events.ndjson");
 
 /// The binary, with nothing of our environment but the database.
-fn annals(database: Option<&TestDatabase>) -> Command {
+pub fn annals(database: Option<&TestDatabase>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_annals"));
     command.env_clear().env("PATH", "/usr/bin:/bin").env("ANNALS_LOG", "json").env("ANNALS_LOG_LEVEL", "warn");
     if let Some(database) = database {
@@ -25,11 +25,11 @@ fn url(database: &TestDatabase) -> String {
     format!("postgres://annals@localhost/{}?host={folder}", database.name)
 }
 
-async fn output(mut command: Command) -> Output {
+pub async fn output(mut command: Command) -> Output {
     tokio::task::spawn_blocking(move || command.output().expect("the binary runs")).await.expect("it ends")
 }
 
-async fn run(database: &TestDatabase, arguments: &[&str]) -> (bool, String, String) {
+pub async fn run(database: &TestDatabase, arguments: &[&str]) -> (bool, String, String) {
     let mut command = annals(Some(database));
     command.args(arguments);
     let output = output(command).await;

@@ -1,0 +1,184 @@
+//! `annals verify`: finds nothing where nothing is wrong, and every kind of damage where there is one.
+
+use serde_json::{Value, json};
+
+use crate::cli::{annals, output};
+use crate::support::{Session, TestApp, TestDatabase, at, event_with_id, events, id};
+
+/// Exit status, and the report.
+async fn verify(database: &TestDatabase, folder: &str, arguments: &[&str]) -> (i32, Value) {
+    let mut command = annals(Some(database));
+    command.env("ARCHIVE_URL", folder).arg("verify").arg("--json").args(arguments);
+    let output = output(command).await;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said}"));
+    (output.status.code().expect("it ends by itself"), report)
+}
+
+/// The findings of a check.
+fn findings(report: &Value, name: &str) -> String {
+    let checks = report["checks"].as_array().expect("checks");
+    let check = checks.iter().find(|check| check["name"] == name).expect("the check");
+    check["findings"].to_string()
+}
+
+/// Three months, the first of them archived; snapshots by a reducer and by a client.
+async fn history(folder: &str) -> TestDatabase {
+    let database = TestDatabase::create().await;
+    let archive = annals::archive::Archive::open(folder).expect("the folder is there");
+    let config = annals::store::database::DatabaseConfig { archive: Some(archive), ..database.config() };
+    let clock = annals::clock::Clock::fixed(at("2026-11-03T00:00:00Z"));
+    let wanted = crate::support::Wanted { clock: clock.clone(), ..Default::default() };
+    let app = TestApp::start_with(config, database.clone(), wanted).await;
+    let reducer = json!({"language": "merge-patch", "source": "", "snapshot_every": 5});
+    app.call("PUT", "/reducers/Cart").json(&reducer).send().await.expect_status(201);
+    for (known, month) in (1..).zip(["2026-11", "2026-12", "2027-01"]) {
+        clock.set(at(&format!("{month}-10T00:00:00Z")));
+        for n in 0..12 {
+            app.append(&format!("/streams/Order/{}", n % 5), &["A", "B"]).await;
+            app.append("/streams/Cart/1", &["A"]).await;
+        }
+        app.post("/streams/Order/known", &event_with_id(&id(known))).send().await.expect_status(201);
+    }
+    let snapshot = json!({"version": 3, "state": {"by": "a client"}});
+    app.call("PUT", "/snapshots/Order/1").json(&snapshot).send().await.expect_status(201);
+    crate::support::within_a_minute("the reducer's snapshot is there", async {
+        while app.get("/snapshots/Cart/1").send().await.status != 200 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    app.app.store.keep_months().await.expect("maintenance runs");
+    app.app.store.count_all_events().await.expect("it is counted");
+    let mut archiver = app.app.store.archiver().await.expect("nobody else archives");
+    let plan = archiver.plan(at("2026-12-02T00:00:00Z"), true).await.expect("a plan");
+    assert_eq!(plan.months.len(), 1);
+    archiver.archive(&plan.months[0], &|_| {}).await.expect("it is archived");
+    archiver.close().await.expect("it ends");
+    app.stop().await;
+    database
+}
+
+#[tokio::test]
+async fn a_store_that_is_well_is_found_well_and_the_next_time_only_what_is_new_is_looked_at() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().to_str().expect("a path");
+    let database = history(path).await;
+    let (status, report) = verify(&database, path, &[]).await;
+    assert_eq!((status, &report["ok"], &report["to_position"]), (0, &json!(true), &json!(111)), "{report:#}");
+    let checked: Vec<_> =
+        report["checks"].as_array().expect("checks").iter().map(|check| check["checked"].clone()).collect();
+    assert_eq!(checked, [111, 7, 111, 2, 1], "{report:#}");
+
+    let (status, report) = verify(&database, path, &["--since-last"]).await;
+    assert_eq!(
+        (status, &report["after_position"], &report["checks"][0]["checked"]),
+        (0, &json!(111), &json!(0)),
+        "{report:#}"
+    );
+    let app = TestApp::start_with(
+        annals::store::database::DatabaseConfig {
+            archive: Some(annals::archive::Archive::open(path).expect("it opens")),
+            ..database.config()
+        },
+        database.clone(),
+        Default::default(),
+    )
+    .await;
+    app.post("/streams/Order/0", &events(&["C", "D"])).send().await.expect_status(201);
+    app.append("/streams/Order/new", &["A"]).await;
+    app.stop().await;
+    let (status, report) = verify(&database, path, &["--since-last"]).await;
+    assert_eq!(
+        (status, &report["checks"][0]["checked"], &report["checks"][2]["checked"]),
+        (0, &json!(3), &json!(3)),
+        "{report:#}"
+    );
+}
+
+#[tokio::test]
+async fn every_kind_of_damage_is_found_and_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().to_str().expect("a path");
+    let database = history(path).await;
+    let mut session = database.session().await;
+    session.run("ALTER TABLE event_ids DISABLE TRIGGER event_ids_immutable").await;
+    for month in ["events_2026_12", "events_2027_01"] {
+        session.run(&format!("ALTER TABLE {month} DISABLE TRIGGER {month}_immutable")).await;
+    }
+    // What is done, how it is undone, which check finds it, and what it says.
+    let all = "SELECT count(*) FROM events";
+    let before = session.number(all).await;
+    for (damage, check, says) in [
+        ("DELETE FROM events_2026_12 WHERE global_position = 45", "order", "follows position 44"),
+        ("DELETE FROM events_2026_12 WHERE global_position = 45", "versions", "follow version"),
+        ("UPDATE events_2026_12 SET occurred_at = '2026-12-30' WHERE global_position = 45", "order", "follows position 45"),
+        ("UPDATE partitions SET events = 1 WHERE name = 'events_2026_12'", "order", "catalogue says"),
+        ("UPDATE streams SET version = version - 1 WHERE aggregate_id = '2'", "versions", "its head is at version"),
+        ("UPDATE streams SET first_occurred_at = '2020-01-01' WHERE aggregate_id = '2'", "versions", "it began"),
+        ("DELETE FROM streams WHERE aggregate_id = '3'", "versions", "not in streams"),
+        ("UPDATE events_2027_01 SET version = 99 WHERE global_position = 80", "versions", "follow version"),
+        ("DELETE FROM event_ids WHERE global_position = 90", "ids", "its id is not in event_ids"),
+        ("DELETE FROM event_ids WHERE global_position = 5", "ids", "archived"),
+        ("UPDATE event_ids SET version = 77 WHERE global_position = 90", "ids", "another place"),
+        ("UPDATE event_ids SET stream_no = 0 WHERE global_position = 90", "ids", "another stream"),
+        ("UPDATE events_2027_01 SET event_data = '{\"n\": 2}' WHERE global_position = 90", "ids", "not what was written"),
+        ("INSERT INTO event_ids SELECT gen_random_uuid(), 1, 1, 3, now(), 0", "ids", "event_ids knows 112"),
+        ("UPDATE snapshots SET state = '{\"n\": 5}' WHERE aggregate_type = 'Order'", "snapshots", "checksum"),
+        ("UPDATE snapshots SET state = '{\"n\": 5}', checksum = snapshot_checksum(aggregate_type, aggregate_id, version,
+             '{\"n\": 5}', occurred_at, reducer, revision) WHERE aggregate_type = 'Cart'", "snapshots", "another state"),
+        ("UPDATE snapshots SET version = 999, checksum = snapshot_checksum(aggregate_type, aggregate_id, 999, state,
+             occurred_at, reducer, revision) WHERE aggregate_type = 'Order'", "snapshots", "no such version"),
+        ("UPDATE partitions SET archive_sha256 = 'x' WHERE archived_at IS NOT NULL", "archive", "manifest"),
+    ] {
+        // The tables as they were come back by copies: nothing else undoes what was done to history.
+        keep(&mut session).await;
+        session.run(damage).await;
+        let (status, report) = verify(&database, path, &[]).await;
+        let found = findings(&report, check);
+        assert!(status == 1 && report["ok"] == false && found.contains(says), "{damage}: {status} {report:#}");
+        undo(&mut session).await;
+    }
+    assert_eq!(session.number(all).await, before);
+    let (status, report) = verify(&database, path, &[]).await;
+    assert_eq!(status, 0, "{report:#}");
+
+    // The archive: a file that was changed, and one that is gone.
+    let month = std::fs::read_dir(folder.path()).expect("a folder").next().expect("a month").expect("a month").path();
+    let file = month.join("by_aggregate.parquet");
+    let mut bytes = std::fs::read(&file).expect("a file");
+    let last = bytes.len() - 20;
+    bytes[last] ^= 1;
+    std::fs::write(&file, &bytes).expect("it is changed");
+    let mut command = annals(Some(&database));
+    command.env("ARCHIVE_URL", path).arg("verify");
+    let said = output(command).await;
+    assert_eq!(
+        said.status.code(),
+        Some(2),
+        "what cannot be read cannot be verified: {}",
+        String::from_utf8_lossy(&said.stdout)
+    );
+    assert!(String::from_utf8_lossy(&said.stderr).contains("by_aggregate.parquet"));
+}
+
+const TABLES: [&str; 6] = ["events_2026_12", "events_2027_01", "event_ids", "streams", "snapshots", "partitions"];
+
+async fn keep(session: &mut Session) {
+    for table in TABLES {
+        session.run(&format!("CREATE TABLE kept_{table} AS TABLE {table}")).await;
+    }
+}
+
+async fn undo(session: &mut Session) {
+    for table in TABLES {
+        session.run(&format!("DELETE FROM {table}")).await;
+        let columns = format!(
+            "SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute
+              WHERE attrelid = '{table}'::regclass AND attnum > 0 AND NOT attisdropped"
+        );
+        let columns = session.texts(&columns).await.remove(0);
+        session.run(&format!("INSERT INTO {table} ({columns}) SELECT {columns} FROM kept_{table}")).await;
+        session.run(&format!("DROP TABLE kept_{table}")).await;
+    }
+}
