@@ -3,10 +3,11 @@
 //! One connection, one snapshot of the database: what is appended meanwhile is not looked at. The archive is read as it lies
 //! there. Nothing is changed but the note how far the verification came.
 
+mod streams;
+
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use futures_util::TryStreamExt;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor, Row};
 
@@ -18,14 +19,12 @@ use crate::archive::{Archive, EventDigest, EventGroup, Order};
 use crate::domain::event::Position;
 use crate::domain::version::Version;
 
-const MONTHS: &str = include_str!("sql/months.sql");
-const VERIFY_ORDER: &str = include_str!("sql/verify_order.sql");
-const VERIFY_IDS: &str = include_str!("sql/verify_ids.sql");
-const VERIFY_ARCHIVED_IDS: &str = include_str!("sql/verify_archived_ids.sql");
-const VERIFY_STREAMS: &str = include_str!("sql/verify_streams.sql");
-const VERIFY_NEW_VERSIONS: &str = include_str!("sql/verify_new_versions.sql");
-const VERIFY_SNAPSHOTS: &str = include_str!("sql/verify_snapshots.sql");
-const NOTE_VERIFICATION: &str = include_str!("sql/note_verification.sql");
+const MONTHS: &str = include_str!("../sql/months.sql");
+const VERIFY_ORDER: &str = include_str!("../sql/verify_order.sql");
+const VERIFY_IDS: &str = include_str!("../sql/verify_ids.sql");
+const VERIFY_ARCHIVED_IDS: &str = include_str!("../sql/verify_archived_ids.sql");
+const VERIFY_SNAPSHOTS: &str = include_str!("../sql/verify_snapshots.sql");
+const NOTE_VERIFICATION: &str = include_str!("../sql/note_verification.sql");
 
 /// Findings of one check that are told; there may be more.
 const FINDINGS_MAX: usize = 20;
@@ -80,6 +79,8 @@ pub struct Verifier {
     archive: Option<Arc<Archive>>,
     months: Vec<Month>,
     open_from: DateTime<Utc>,
+    /// First positions of the epochs after the first one.
+    epochs: Vec<Position>,
     /// Everything up to here is looked at.
     pub head: LogHead,
     /// What an earlier verification has looked at.
@@ -103,13 +104,16 @@ impl Store {
         let open = months.iter().find(|month| month.rolled_up_at.is_none());
         let open_from = open.map_or(BEGINNING_OF_TIME, |month| month.starts_at);
         let head = log::head(&mut connection, open_from).await?;
+        let epochs = sqlx::query_scalar("SELECT first_position FROM epochs WHERE first_position > 1")
+            .fetch_all(&mut connection)
+            .await?;
         let last: Option<Position> = sqlx::query_scalar("SELECT verified_position FROM verification WHERE epoch = $1")
             .bind(head.epoch)
             .fetch_optional(&mut connection)
             .await?;
         // In another epoch the end of what was verified may have been lost: then all of it is looked at.
         let since = if since_last { last.unwrap_or(0) } else { 0 };
-        Ok(Verifier { connection, archive: self.archive.clone(), months, open_from, head, since })
+        Ok(Verifier { connection, archive: self.archive.clone(), months, open_from, epochs, head, since })
     }
 
     /// Whether two JSON texts are the same value for PostgreSQL.
@@ -120,6 +124,11 @@ impl Store {
 }
 
 impl Verifier {
+    /// Whether a position may come right after another one: it is the next, or the first of an epoch that began in between.
+    fn follows(&self, before: Position, position: Position) -> bool {
+        position == before + 1 || self.epochs.iter().any(|first| (before + 1..=position).contains(first))
+    }
+
     fn archive(&self) -> Result<Arc<Archive>, ArchivingError> {
         self.archive.clone().ok_or(ArchivingError::NoArchive)
     }
@@ -134,10 +143,6 @@ impl Verifier {
     pub async fn order(&mut self) -> Result<Check, ArchivingError> {
         let mut check = Check::new("order");
         let mut before: Option<(Position, DateTime<Utc>)> = None;
-        // The log itself begins at 1.
-        let epochs: Vec<Position> = sqlx::query_scalar("SELECT first_position FROM epochs WHERE first_position > 1")
-            .fetch_all(&mut self.connection)
-            .await?;
         for month in self.months() {
             let Some(held) = self.held(&month, &mut check).await? else { continue };
             check.checked += held.events;
@@ -152,8 +157,7 @@ impl Verifier {
                 ));
             }
             let (position, time) = before.unwrap_or((self.since, BEGINNING_OF_TIME));
-            let begun_between = epochs.iter().any(|first| (position + 1..=held.first.0).contains(first));
-            if held.first.1 < time || held.first.0 != position + 1 && !(begun_between && held.first.0 > position) {
+            if held.first.1 < time || !self.follows(position, held.first.0) {
                 check.find(format!("{}: position {} follows position {position}", month.name, held.first.0));
             }
             before = Some(held.last);
@@ -198,10 +202,13 @@ impl Verifier {
             let group = archive.group(folder, Order::Position, n).await?;
             each_event(&group, |event| {
                 let stands = (event.global_position, event.occurred_at);
+                if stands.0 <= self.since {
+                    return;
+                }
                 match &mut held {
                     None => held = Some(Held { first: stands, last: stands, events: 1 }),
                     Some(held) => {
-                        if stands.0 != held.last.0 + 1 || stands.1 < held.last.1 {
+                        if !self.follows(held.last.0, stands.0) || stands.1 < held.last.1 {
                             check.find(format!("{folder}: position {} follows position {}", stands.0, held.last.0));
                         }
                         held.last = stands;
@@ -221,7 +228,7 @@ impl Verifier {
                 let archive = self.archive()?;
                 for n in archive.groups(folder, Order::Position).await? {
                     let group = archive.group(folder, Order::Position, n).await?;
-                    check.checked += group.len() as u64;
+                    check.checked += (group.len() - group.first_after(self.since)) as u64;
                     self.archived_ids(&group, &mut check).await?;
                 }
                 continue;
@@ -267,63 +274,6 @@ impl Verifier {
             check.find(row.try_get(0)?);
         }
         Ok(())
-    }
-
-    /// Versions 1, 2, 3 … without a hole in every stream, up to its head.
-    pub async fn versions(&mut self) -> Result<Check, ArchivingError> {
-        let mut check = Check::new("versions");
-        if self.since > 0 {
-            let from = self.months().first().map_or(BEGINNING_OF_TIME, |month| month.starts_at);
-            let findings: Vec<String> = sqlx::query_scalar(VERIFY_NEW_VERSIONS)
-                .bind(self.since)
-                .bind(self.head.global_position)
-                .bind(from)
-                .bind(check.room())
-                .fetch_all(&mut self.connection)
-                .await?;
-            check.find_all(findings);
-            check.checked = (self.head.global_position - self.since).unsigned_abs();
-            return Ok(check);
-        }
-        let mut archived = Vec::new();
-        for month in &self.months {
-            if let Some(folder) = month.archived_folder() {
-                archived.push(ArchivedStreams::open(self.archive()?, folder.to_owned()).await?);
-            }
-        }
-        let mut rows = sqlx::query(VERIFY_STREAMS)
-            .bind(self.head.global_position)
-            .bind(self.open_from)
-            .fetch(&mut self.connection);
-        let mut stream: Option<StreamRanges> = None;
-        while let Some(row) = rows.try_next().await? {
-            let name: (String, String) = (row.try_get("aggregate_type")?, row.try_get("aggregate_id")?);
-            if stream.as_ref().is_none_or(|stream| stream.name != name) {
-                if let Some(stream) = stream.take() {
-                    stream.check(&mut archived, &mut check).await?;
-                }
-                stream = Some(StreamRanges::of(name, &row)?);
-            }
-            if let (Some(stream), Some(first)) = (&mut stream, row.try_get("first_version")?) {
-                stream.ranges.push(Range {
-                    first,
-                    last: row.try_get("last_version")?,
-                    events: row.try_get("events")?,
-                    from: row.try_get("first_occurred_at")?,
-                    to: row.try_get("last_occurred_at")?,
-                    is_rolled_up: row.try_get("is_rolled_up")?,
-                });
-            }
-        }
-        if let Some(stream) = stream {
-            stream.check(&mut archived, &mut check).await?;
-        }
-        for source in archived {
-            if let Some((name, _)) = source.next {
-                check.find(format!("{}: the stream {}/{} is not in streams", source.folder, name.0, name.1));
-            }
-        }
-        Ok(check)
     }
 
     /// Files and manifests of the archive are what was written.
@@ -391,137 +341,4 @@ struct Held {
     first: (Position, DateTime<Utc>),
     last: (Position, DateTime<Utc>),
     events: u64,
-}
-
-/// Versions of a stream that one month has.
-#[derive(Debug, Clone, Copy)]
-struct Range {
-    first: Version,
-    last: Version,
-    events: i64,
-    from: DateTime<Utc>,
-    to: DateTime<Utc>,
-    is_rolled_up: bool,
-}
-
-/// A stream, with what the months have of it.
-struct StreamRanges {
-    name: (String, String),
-    /// What is rolled up, and the times, as `streams` says.
-    head: Option<(Version, DateTime<Utc>, Option<DateTime<Utc>>)>,
-    ranges: Vec<Range>,
-}
-
-impl StreamRanges {
-    fn of(name: (String, String), row: &sqlx::postgres::PgRow) -> Result<Self, sqlx::Error> {
-        let version: Option<Version> = row.try_get("head_version")?;
-        let head = match version {
-            Some(version) => {
-                Some((version, row.try_get("head_first_occurred_at")?, row.try_get("head_last_occurred_at")?))
-            }
-            None => None,
-        };
-        Ok(Self { name, head, ranges: Vec::new() })
-    }
-
-    async fn check(mut self, archived: &mut [ArchivedStreams], check: &mut Check) -> Result<(), ArchivingError> {
-        for source in archived {
-            self.ranges.extend(source.take(&self.name).await?);
-        }
-        check.checked += 1;
-        let (aggregate_type, aggregate_id) = &self.name;
-        let mut wrong = |what: String| check.find(format!("stream {aggregate_type}/{aggregate_id}: {what}"));
-        self.ranges.sort_by_key(|range| range.first);
-        let mut last = 0;
-        for range in &self.ranges {
-            if range.first != last + 1 || i64::from(range.last - range.first) + 1 != range.events {
-                wrong(format!(
-                    "versions {} to {}, {} events, follow version {last}",
-                    range.first, range.last, range.events
-                ));
-            }
-            last = range.last;
-        }
-        let Some((version, first_occurred_at, last_occurred_at)) = self.head else {
-            wrong("it is not in streams".to_owned());
-            return Ok(());
-        };
-        let rolled_up = self.ranges.iter().filter(|range| range.is_rolled_up).max_by_key(|range| range.last);
-        if version != rolled_up.map_or(0, |range| range.last) || last_occurred_at != rolled_up.map(|range| range.to) {
-            wrong(format!("its head is at version {version}, and its events of closed months are not"));
-        }
-        // One that began after the snapshot's head has no event yet for us.
-        if let Some(first) = self.ranges.first()
-            && first.from != first_occurred_at
-        {
-            wrong(format!("it began {}, and streams says {first_occurred_at}", first.from));
-        }
-        Ok(())
-    }
-}
-
-/// The streams of an archived month, in byte order.
-struct ArchivedStreams {
-    archive: Arc<Archive>,
-    folder: String,
-    groups: usize,
-    group: usize,
-    /// Of the group before, where streams may end only in this one.
-    next: Option<((String, String), Range)>,
-    waiting: std::collections::VecDeque<((String, String), Range)>,
-}
-
-impl ArchivedStreams {
-    async fn open(archive: Arc<Archive>, folder: String) -> Result<Self, ArchivingError> {
-        let groups = archive.groups(&folder, Order::Aggregate).await?.len();
-        let mut source =
-            Self { archive, folder, groups, group: 0, next: None, waiting: std::collections::VecDeque::new() };
-        source.advance().await?;
-        Ok(source)
-    }
-
-    /// The next stream is complete in `next` once a later one, or the end, has been seen.
-    async fn advance(&mut self) -> Result<(), ArchivingError> {
-        while self.waiting.len() < 2 && self.group < self.groups {
-            let group = self.archive.group(&self.folder, Order::Aggregate, self.group).await?;
-            self.group += 1;
-            each_event(&group, |event| {
-                match self.waiting.back_mut() {
-                    Some((name, range))
-                        if (name.0.as_str(), name.1.as_str()) == (event.aggregate_type, event.aggregate_id) =>
-                    {
-                        // A hole within a month shows as too few events.
-                        range.last = range.last.max(event.version);
-                        range.to = event.occurred_at;
-                        range.events += 1;
-                    }
-                    _ => self.waiting.push_back((
-                        (event.aggregate_type.to_owned(), event.aggregate_id.to_owned()),
-                        Range {
-                            first: event.version,
-                            last: event.version,
-                            events: 1,
-                            from: event.occurred_at,
-                            to: event.occurred_at,
-                            is_rolled_up: true,
-                        },
-                    )),
-                }
-            })?;
-        }
-        self.next = self.waiting.pop_front();
-        Ok(())
-    }
-
-    /// What the month has of a stream; streams are asked for in byte order.
-    async fn take(&mut self, name: &(String, String)) -> Result<Option<Range>, ArchivingError> {
-        match &self.next {
-            Some((next, range)) if next == name => {
-                let range = *range;
-                self.advance().await?;
-                Ok(Some(range))
-            }
-            _ => Ok(None),
-        }
-    }
 }
