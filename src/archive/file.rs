@@ -19,7 +19,7 @@ use parquet::file::writer::SerializedFileWriter;
 use sha2::{Digest, Sha256};
 
 use super::group::{COLUMNS, EventGroup, SCHEMA, column};
-use super::manifest::{FileManifest, Piece};
+use super::manifest::{FileManifest, Order, Piece};
 use super::{ArchiveError, Part};
 use crate::domain::event::{Position, StoredEvent};
 use crate::domain::hex::hex;
@@ -32,37 +32,10 @@ const GROUP_BYTES: usize = 8 * 1024 * 1024;
 const UPLOAD_BYTES: usize = 8 * 1024 * 1024;
 const UPLOADS: usize = 4;
 
-/// What a file is sorted by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
-    Position,
-    Aggregate,
-}
-
-impl Order {
-    pub const ALL: [Self; 2] = [Self::Position, Self::Aggregate];
-
-    pub fn file_name(self) -> &'static str {
-        match self {
-            Self::Position => "by_position.parquet",
-            Self::Aggregate => "by_aggregate.parquet",
-        }
-    }
-
-    fn columns(self) -> &'static [&'static str] {
-        match self {
-            Self::Position => &["global_position"],
-            Self::Aggregate => &["aggregate_type", "aggregate_id", "version"],
-        }
-    }
-
-    fn sorting(self) -> Vec<SortingColumn> {
-        let column_idx = |name: &&str| i32::try_from(column(name)).expect("there are eleven columns");
-        let columns = self.columns().iter();
-        columns
-            .map(|name| SortingColumn { column_idx: column_idx(name), descending: false, nulls_first: false })
-            .collect()
-    }
+fn sorting(order: Order) -> Vec<SortingColumn> {
+    let column_idx = |name: &&str| i32::try_from(column(name)).expect("there are eleven columns");
+    let columns = order.columns().iter();
+    columns.map(|name| SortingColumn { column_idx: column_idx(name), descending: false, nulls_first: false }).collect()
 }
 
 /// What the encoder has written and nobody has taken yet.
@@ -108,7 +81,7 @@ impl MonthFile {
             // Long documents would be in the footer, twice a row group.
             .set_column_statistics_enabled("event_data".into(), EnabledStatistics::None)
             .set_column_statistics_enabled("metadata".into(), EnabledStatistics::None)
-            .set_sorting_columns(Some(order.sorting()))
+            .set_sorting_columns(Some(sorting(order)))
             .set_created_by(format!("annals {}", env!("CARGO_PKG_VERSION")))
             .build();
         let written = Written::default();

@@ -12,6 +12,31 @@ use crate::domain::hex::hex;
 /// What every manifest says it is.
 const FORMAT: &str = "annals-archive/1";
 
+/// What a file is sorted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    Position,
+    Aggregate,
+}
+
+impl Order {
+    pub const ALL: [Self; 2] = [Self::Position, Self::Aggregate];
+
+    pub fn file_name(self) -> &'static str {
+        match self {
+            Self::Position => "by_position.parquet",
+            Self::Aggregate => "by_aggregate.parquet",
+        }
+    }
+
+    pub(super) fn columns(self) -> &'static [&'static str] {
+        match self {
+            Self::Position => &["global_position"],
+            Self::Aggregate => &["aggregate_type", "aggregate_id", "version"],
+        }
+    }
+}
+
 /// One month.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -15,13 +15,15 @@
 //! of a month, which does not depend on Parquet, proves it before a month leaves the database; and the manifest has the
 //! SHA-256 of every piece that is read at once, which each read compares.
 
+mod digest;
 mod file;
 mod group;
 mod manifest;
 
-pub use file::{MonthFile, Order};
+pub use digest::EventDigest;
+pub use file::MonthFile;
 pub use group::EventGroup;
-pub use manifest::{FileManifest, Manifest, MonthFacts};
+pub use manifest::{FileManifest, Manifest, MonthFacts, Order};
 
 use std::path::Path as FilePath;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,7 +35,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
-use crate::domain::event::{Position, StoredEvent};
+use crate::domain::event::Position;
 use crate::domain::hex::hex;
 use crate::domain::name::StreamId;
 use file::OpenFile;
@@ -215,38 +217,6 @@ fn cloud(url: &str) -> Result<(Arc<dyn ObjectStore>, Path), String> {
 #[cfg(not(feature = "cloud"))]
 fn cloud(_: &str) -> Result<(Arc<dyn ObjectStore>, Path), String> {
     Err("a folder is expected: this build knows no other place (feature `cloud`)".to_owned())
-}
-
-/// SHA-256 over events, whatever they are stored in: each field with its length, in the order of the columns.
-#[derive(Default)]
-pub struct EventDigest(Sha256);
-
-impl EventDigest {
-    pub fn add(&mut self, event: &StoredEvent<'_>) {
-        let id = |id: Option<uuid::Uuid>| id.map(|id| id.into_bytes());
-        self.field(Some(event.event_id.as_bytes()));
-        self.field(Some(event.aggregate_type.as_bytes()));
-        self.field(Some(event.aggregate_id.as_bytes()));
-        self.field(Some(&event.version.to_be_bytes()));
-        self.field(Some(&event.global_position.to_be_bytes()));
-        self.field(Some(event.event_type.as_bytes()));
-        self.field(Some(event.event_data.as_bytes()));
-        self.field(event.metadata.map(str::as_bytes));
-        self.field(Some(&event.occurred_at.timestamp_micros().to_be_bytes()));
-        self.field(id(event.correlation_id).as_ref().map(<[u8; 16]>::as_slice));
-        self.field(id(event.causation_id).as_ref().map(<[u8; 16]>::as_slice));
-    }
-
-    fn field(&mut self, bytes: Option<&[u8]>) {
-        // No field is that long.
-        let length = bytes.map_or(u64::MAX, |bytes| bytes.len() as u64);
-        self.0.update(length.to_be_bytes());
-        self.0.update(bytes.unwrap_or_default());
-    }
-
-    pub fn finish(self) -> String {
-        hex(&self.0.finalize())
-    }
 }
 
 /// What was used last, a few of it.

@@ -161,7 +161,7 @@ impl From<ArchiveError> for StoreError {
     fn from(error: ArchiveError) -> Self {
         match error {
             ArchiveError::Damaged { .. } => Self::ArchiveDamaged(error.to_string()),
-            ArchiveError::Url(..) | ArchiveError::Store(_) => Self::ArchiveUnavailable(error.to_string()),
+            _ => Self::ArchiveUnavailable(error.to_string()),
         }
     }
 }
