@@ -201,21 +201,22 @@ BEGIN
             ON CONFLICT (aggregate_type, aggregate_id) DO UPDATE
            SET version = excluded.version,
                global_position = excluded.global_position
-        RETURNING l.aggregate_type
+        RETURNING l.aggregate_type, xmax = 0 AS is_new
     )
     SELECT array_agg(DISTINCT c.aggregate_type)
       INTO v_types
-      FROM come_in c;
+      FROM come_in c
+     WHERE c.is_new;
 
     DELETE FROM largest_aggregates l
-     USING (SELECT r.aggregate_type, r.aggregate_id,
-                   row_number() OVER (
-                       PARTITION BY r.aggregate_type
-                       ORDER BY r.version DESC, r.global_position) AS rank
-              FROM largest_aggregates r
-             WHERE r.aggregate_type = ANY (v_types)) AS surplus
-     WHERE surplus.rank > kept
-       AND l.aggregate_type = surplus.aggregate_type
+     USING unnest(v_types) AS t (aggregate_type)
+     CROSS JOIN LATERAL (
+           SELECT r.aggregate_id
+             FROM largest_aggregates r
+            WHERE r.aggregate_type = t.aggregate_type
+            ORDER BY r.version DESC, r.global_position
+           OFFSET kept) AS surplus
+     WHERE l.aggregate_type = t.aggregate_type
        AND l.aggregate_id = surplus.aggregate_id;
 
     UPDATE statistics

@@ -104,5 +104,97 @@ BEGIN
 END
 $$;
 
+-- As before (0006), but for the head: looked for from an older month on, the highest version that the database still has may
+-- be of a month before one that is archived.
+CREATE OR REPLACE FUNCTION load_aggregate(
+    p_aggregate_type text,
+    p_aggregate_id text,
+    p_open_from timestamptz,
+    p_use_snapshot boolean,
+    p_revision text,
+    p_to_version integer,
+    p_limit bigint
+)
+RETURNS TABLE (
+    event_id uuid, aggregate_type varchar, aggregate_id varchar, version integer, global_position bigint,
+    event_type varchar, event_data text, metadata text, occurred_at timestamptz, correlation_id uuid, causation_id uuid,
+    stream_version integer, first_occurred_at timestamptz, last_occurred_at timestamptz,
+    snapshot_version integer, snapshot_revision varchar, snapshot_state text, snapshot_created_at timestamptz,
+    snapshot_misfit boolean
+)
+LANGUAGE plpgsql
+STABLE
+SET search_path FROM CURRENT
+AS $$
+#variable_conflict use_column
+DECLARE
+    v_from        timestamptz;
+    v_snapshot_at timestamptz;
+    v_fits        boolean;
+BEGIN
+    SELECT greatest(o.version, s.version),
+           s.first_occurred_at,
+           CASE WHEN o.version >= s.version THEN o.occurred_at ELSE s.last_occurred_at END
+      INTO stream_version, first_occurred_at, last_occurred_at
+      FROM streams s
+      LEFT JOIN LATERAL (
+           SELECT e.version, e.occurred_at
+             FROM events e
+            WHERE e.aggregate_type = p_aggregate_type
+              AND e.aggregate_id = p_aggregate_id
+              AND e.occurred_at >= p_open_from
+            ORDER BY e.version DESC
+            LIMIT 1) AS o
+        ON true
+     WHERE s.aggregate_type = p_aggregate_type
+       AND s.aggregate_id = p_aggregate_id;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+
+    v_from := first_occurred_at;
+    snapshot_misfit := false;
+    IF p_use_snapshot THEN
+        SELECT s.version, s.revision, s.state::text, s.created_at, s.occurred_at,
+               s.version <= stream_version
+               AND s.reducer IS NOT DISTINCT FROM (
+                   SELECT r.revision FROM reducers r WHERE r.aggregate_type = p_aggregate_type)
+               AND (p_revision IS NULL OR s.revision IS NOT DISTINCT FROM p_revision)
+               AND s.checksum = snapshot_checksum(
+                   s.aggregate_type, s.aggregate_id, s.version, s.state, s.occurred_at, s.reducer, s.revision)
+          INTO snapshot_version, snapshot_revision, snapshot_state, snapshot_created_at, v_snapshot_at, v_fits
+          FROM snapshots s
+         WHERE s.aggregate_type = p_aggregate_type
+           AND s.aggregate_id = p_aggregate_id;
+        snapshot_misfit := NOT coalesce(v_fits, true);
+        IF v_fits AND snapshot_version <= p_to_version THEN
+            v_from := v_snapshot_at;
+        ELSE
+            snapshot_version := NULL;
+            snapshot_revision := NULL;
+            snapshot_state := NULL;
+            snapshot_created_at := NULL;
+        END IF;
+    END IF;
+    RETURN NEXT;
+
+    RETURN QUERY
+    SELECT e.event_id, e.aggregate_type, e.aggregate_id, e.version, e.global_position,
+           e.event_type, e.event_data::text, e.metadata::text, e.occurred_at, e.correlation_id, e.causation_id,
+           NULL::integer, NULL::timestamptz, NULL::timestamptz,
+           NULL::integer, NULL::varchar, NULL::text, NULL::timestamptz,
+           NULL::boolean
+      FROM events e
+     WHERE e.aggregate_type = p_aggregate_type
+       AND e.aggregate_id = p_aggregate_id
+       AND e.version > coalesce(snapshot_version, 0)
+       AND e.version <= p_to_version
+       AND e.occurred_at >= v_from
+       AND e.occurred_at <= last_occurred_at
+     ORDER BY e.version
+     LIMIT p_limit;
+END
+$$;
+
 REVOKE ALL ON FUNCTION create_event_table(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION attach_event_table(text, timestamptz, timestamptz) FROM PUBLIC;

@@ -38,14 +38,14 @@ pub struct Settings {
     pub program: PathBuf,
 }
 
-/// How long clients may take, and how many there may be.
+/// How long clients may take, and how many there may be. Each time is shorter than the soft stage of a shutdown.
 #[derive(Debug, Clone, Copy)]
 pub struct ClientLimits {
     /// Time for the head of a request; a connection rests so long between two, too.
     pub head: Duration,
     /// Time for the body of a request.
     pub body: Duration,
-    /// A client that takes nothing of its answer for so long is given up; shorter than the soft stage of a shutdown.
+    /// A client that takes nothing of its answer for so long is given up.
     pub stalled: Duration,
     /// Connections at the same time.
     pub connections: usize,
@@ -54,8 +54,8 @@ pub struct ClientLimits {
 impl Default for ClientLimits {
     fn default() -> Self {
         Self {
-            head: Duration::from_secs(30),
-            body: Duration::from_secs(30),
+            head: Duration::from_secs(15),
+            body: Duration::from_secs(15),
             stalled: Duration::from_secs(15),
             connections: 10_000,
         }
@@ -119,6 +119,7 @@ impl App {
         });
         app.shutdown.track(jobs::maintenance::run(app.clone()));
         app.shutdown.track(jobs::refresh::run(app.clone()));
+        app.shutdown.track(jobs::refresh::keys(app.clone()));
         app.shutdown.track(jobs::statistics::run(app.clone()));
         Ok(app)
     }

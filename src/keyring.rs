@@ -26,6 +26,8 @@ const ID_BYTES: usize = 6;
 const SECRET_BYTES: usize = 32;
 /// Keys that could not be read again for so long are not believed any more: revocation must work within a minute.
 const BELIEVED: Duration = Duration::from_secs(45);
+/// A database that says nothing is one that is away.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// A key that is not known may be new: the database is asked, but not for every guess.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -81,13 +83,9 @@ impl Keyring {
     /// Reads the keys again. Those that are gone end, with what they hold open.
     pub async fn refresh(&self, store: &Store) -> Result<(), StoreError> {
         let began = Instant::now();
-        let read = match store.keys(true).await {
-            Ok(read) => read,
-            Err(error) => {
-                self.end_what_is_not_believed();
-                return Err(error);
-            }
-        };
+        let read = tokio::time::timeout(READ_TIMEOUT, store.keys(true)).await;
+        let read = read.unwrap_or_else(|_| Err(StoreError::timed_out("reading the API keys took too long")));
+        let read = read.inspect_err(|_| self.end_what_is_not_believed())?;
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if known.read_at.is_some_and(|read_at| read_at > began) {
             // Somebody who began later was faster.

@@ -62,6 +62,11 @@ pub enum ArchiveError {
 }
 
 impl ArchiveError {
+    /// It will be the same however often one tries: a file is gone, or is not what was written.
+    pub fn is_about_the_files(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::Store(object_store::Error::NotFound { .. }))
+    }
+
     fn damaged(path: &Path, what: impl std::fmt::Display) -> Self {
         Self::Damaged { path: path.to_string(), what: what.to_string() }
     }
@@ -136,6 +141,17 @@ impl Archive {
             Err(ArchiveError::Store(object_store::Error::NotFound { .. })) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether everything that a month's manifest names is there, with its size.
+    pub async fn is_complete(&self, folder: &str, manifest_sha256: &str) -> Result<bool, ArchiveError> {
+        let (manifest, sha256) = self.manifest(folder).await?;
+        for file in &manifest.files {
+            if self.objects.head(&self.path(folder, &file.name)).await?.size != file.bytes {
+                return Ok(false);
+            }
+        }
+        Ok(sha256 == manifest_sha256)
     }
 
     /// SHA-256 of a file as it lies there, and its size.

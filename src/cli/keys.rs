@@ -4,13 +4,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 
 use super::Database;
 use crate::clock::Clock;
 use crate::config::{DatabaseArgs, duration};
 use crate::domain::access::Grant;
+use crate::domain::name::check_name;
 use crate::http::wire::time;
 use crate::keyring;
 use crate::store::{Store, migrate};
@@ -35,7 +35,7 @@ enum KeysCommand {
 #[derive(Debug, Args)]
 struct CreateArgs {
     /// Who uses it
-    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_parser = name)]
     name: String,
 
     /// What it may do: a scope (read, append, admin) and the aggregate types, like read:Order* or append:Cart or admin:*;
@@ -44,7 +44,7 @@ struct CreateArgs {
     grants: Vec<Grant>,
 
     /// Ends by itself after this time, like 90d [default: never]
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(long, value_name = "TIME", value_parser = lifetime)]
     expires_in: Option<Duration>,
 
     /// Requests a minute that each process lets pass [default: any number]
@@ -58,10 +58,26 @@ struct CreateArgs {
 #[derive(Debug, Args)]
 struct RevokeArgs {
     /// The second part of the key, which `annals keys list` shows
+    #[arg(value_parser = key_id)]
     key_id: String,
 
     #[command(flatten)]
     database: DatabaseArgs,
+}
+
+fn name(name: &str) -> Result<String, String> {
+    check_name(name).map(|()| name.to_owned()).map_err(|fault| fault.to_string())
+}
+
+fn lifetime(text: &str) -> Result<Duration, String> {
+    const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+    let lifetime = duration(text)?;
+    if lifetime > LONGEST { Err("must be at most 100 years; leave it out for never".to_owned()) } else { Ok(lifetime) }
+}
+
+/// The id of a key; of a whole key, its second part.
+fn key_id(text: &str) -> Result<String, String> {
+    Ok(text.split('_').nth(1).unwrap_or(text).to_owned())
 }
 
 pub async fn run(args: KeysArgs) -> anyhow::Result<ExitCode> {

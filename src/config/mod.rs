@@ -9,7 +9,6 @@ pub use database::{DatabaseArgs, DatabaseSource, duration};
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
@@ -73,8 +72,8 @@ pub struct ServeArgs {
     pub database_read_url: Option<String>,
 
     /// Archives months that have been over for so long, like 365d, to ARCHIVE_URL [default: never]
-    #[arg(long, env = "ARCHIVE_AFTER", value_name = "ARCHIVE_AFTER", value_parser = duration)]
-    pub archive_after: Option<Duration>,
+    #[arg(long, env = "ARCHIVE_AFTER", value_name = "ARCHIVE_AFTER")]
+    pub archive_after: Option<String>,
 
     #[command(flatten)]
     pub database: DatabaseArgs,
@@ -92,7 +91,12 @@ impl ServeArgs {
                 self.annals_listen
             )));
         }
-        if self.archive_after.is_some() && self.database.archive_url.as_deref().is_none_or(str::is_empty) {
+        let archive_after = self.archive_after.as_deref().filter(|after| !after.is_empty());
+        let archive_after = archive_after
+            .map(duration)
+            .transpose()
+            .map_err(|fault| ConfigError(format!("ARCHIVE_AFTER is not a length of time: {fault}")))?;
+        if archive_after.is_some() && self.database.archive_url.as_deref().is_none_or(str::is_empty) {
             return Err(ConfigError("ARCHIVE_AFTER is set, and ARCHIVE_URL is not: say where to".to_owned()));
         }
         Ok(Settings {
@@ -102,7 +106,7 @@ impl ServeArgs {
             feed: FeedLimits { subscribers: self.annals_max_subscribers as usize, ..FeedLimits::default() },
             clients: ClientLimits::default(),
             needs_keys: self.annals_auth == Auth::Keys,
-            archive_after: self.archive_after,
+            archive_after,
             program: this_program()?,
         })
     }

@@ -133,7 +133,13 @@ pub async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) ->
     let ended = key.ended.clone();
     tracing::debug!(key_id = key.key_id(), "let in");
     parts.extensions.insert(Caller(Some(key)));
-    let response = next.run(Request::from_parts(parts, body)).await;
+    // What only reads may be broken off; whether an append was written must be told.
+    let only_reads = matches!(parts.method, Method::GET | Method::HEAD);
+    let answered = next.run(Request::from_parts(parts, body));
+    let response = tokio::select! {
+        response = answered => response,
+        () = ended.cancelled(), if only_reads => return unauthenticated("the key has ended").into_response(),
+    };
     if response.body().size_hint().exact().is_some() {
         return response;
     }

@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
+use hyper::server::conn::http1::Builder;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
@@ -18,8 +18,6 @@ use crate::app::{App, ClientLimits};
 
 /// Bytes of a request's head, and of an answer that the connection keeps until the client takes it.
 const BUFFER_BYTES: usize = 64 * 1024;
-/// Requests at a time on one HTTP/2 connection.
-const STREAMS_MAX: u32 = 200;
 /// After an error of accept: most often there are too many open files, and some must be closed first.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
@@ -51,13 +49,10 @@ impl Serving {
                 let Ok(seat) = seats.clone().acquire_owned().await else { return };
                 let connection = accept(&self.listener, &limits).await;
                 let (builder, service, watcher) = (builder.clone(), service.clone(), graceful.watcher());
-                let soft = soft.clone();
                 tokio::spawn(async move {
-                    if soft.run_until_cancelled(begins(&connection, limits.head)).await == Some(true) {
-                        let serving = builder.serve_connection(TokioIo::new(connection), service).into_owned();
-                        if let Err(error) = watcher.watch(serving).await {
-                            tracing::debug!(error, "a connection broke off");
-                        }
+                    let serving = builder.serve_connection(TokioIo::new(connection), service);
+                    if let Err(error) = watcher.watch(serving).await {
+                        tracing::debug!(%error, "a connection broke off");
                     }
                     drop(seat);
                 });
@@ -69,17 +64,10 @@ impl Serving {
     }
 }
 
-fn builder(limits: &ClientLimits) -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.head).max_buf_size(BUFFER_BYTES);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(BUFFER_BYTES as u32)
-        .max_send_buf_size(BUFFER_BYTES)
-        .keep_alive_interval(limits.stalled)
-        .keep_alive_timeout(limits.stalled);
+/// HTTP/1.1 alone: whether a client of HTTP/2 takes its answers, nobody below sees. Proxies speak it here anyway.
+fn builder(limits: &ClientLimits) -> Builder {
+    let mut builder = Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(limits.head).max_buf_size(BUFFER_BYTES);
     builder
 }
 
@@ -101,25 +89,6 @@ async fn accept(listener: &TcpListener, limits: &ClientLimits) -> TcpStream {
             }
         }
     }
-}
-
-/// Whether a client says in time which protocol it speaks: before that is known, nothing else watches it. HTTP/2 begins with
-/// a preface that no request of HTTP/1.1 begins with.
-async fn begins(connection: &TcpStream, within: Duration) -> bool {
-    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-    /// Between two looks at a preface of which a part has come.
-    const LOOK_PAUSE: Duration = Duration::from_millis(20);
-    let known = async {
-        let mut first = [0; PREFACE.len()];
-        loop {
-            let read = connection.peek(&mut first).await?;
-            if read == 0 || read == PREFACE.len() || !PREFACE.starts_with(&first[..read]) {
-                return Ok::<_, std::io::Error>(read > 0);
-            }
-            tokio::time::sleep(LOOK_PAUSE).await;
-        }
-    };
-    matches!(tokio::time::timeout(within, known).await, Ok(Ok(true)))
 }
 
 /// Has the system close a connection whose peer takes nothing for so long: an event stream that nobody reads would keep its

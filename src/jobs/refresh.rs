@@ -24,10 +24,23 @@ pub async fn run(app: Arc<App>) {
     }
 }
 
-async fn refresh(app: &App) -> Result<(), StoreError> {
-    if app.settings.needs_keys {
-        app.keyring.refresh(&app.store).await?;
+/// Reads the API keys again, by itself: nothing else that hangs may keep a revoked key alive.
+pub async fn keys(app: Arc<App>) {
+    let soft = app.shutdown.soft();
+    if !app.settings.needs_keys {
+        return;
     }
+    loop {
+        if let Some(Err(error)) = soft.run_until_cancelled(app.keyring.refresh(&app.store)).await {
+            tracing::warn!(%error, "the API keys could not be read");
+        }
+        if soft.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
+            return;
+        }
+    }
+}
+
+async fn refresh(app: &App) -> Result<(), StoreError> {
     app.snapshotter.refresh().await?;
     let projections = app.store.projections().await?;
     let head = app.store.log_head().await?.global_position;

@@ -155,7 +155,7 @@ impl Month {
     }
 
     /// What its manifest begins with; `None` if it is not over, or has no events.
-    fn facts(&self) -> Option<MonthFacts> {
+    pub(super) fn facts(&self) -> Option<MonthFacts> {
         Some(MonthFacts {
             month: self.name.clone(),
             starts_at: self.starts_at,
@@ -321,6 +321,11 @@ impl Archiver {
         if stands.archived_at.is_none() {
             return Err(month.differs("it is not archived"));
         }
+        // The last look before there is no other copy.
+        let folder = stands.archived_folder().ok_or_else(|| month.differs("it is not archived"))?;
+        if !self.archive.is_complete(folder, stands.archive_sha256.as_deref().unwrap_or_default()).await? {
+            return Err(month.differs(format!("{folder} is not in the archive as it was written")));
+        }
         let name = quoted(&stands.name);
         if stands.detach_pending {
             self.alter(&stands, format!("ALTER TABLE events DETACH PARTITION {name} FINALIZE")).await?;
@@ -350,31 +355,38 @@ impl Archiver {
         let months = rows.iter().map(Month::from_row).collect::<Result<Vec<_>, _>>()?;
         let month = months.into_iter().find(|month| month.name == name && month.archived_at.is_some());
         let month = month.ok_or_else(|| ArchivingError::NotArchived(name.to_owned()))?;
-        if month.is_attached {
-            self.remove(&month).await?;
-        } else if month.is_here {
-            // Left by a run that was interrupted: of archiving, or of restoring.
-            self.connection.execute(AssertSqlSafe(format!("DROP TABLE {}", quoted(name)))).await?;
+        if month.is_attached && !month.detach_pending {
+            // Its table has not gone yet.
+            sqlx::query(ARCHIVE_UNDO).bind(month.starts_at).execute(&mut self.connection).await?;
+            return Ok(month.facts().map_or(0, |facts| facts.events));
+        }
+        if month.detach_pending {
+            self.alter(&month, format!("ALTER TABLE events DETACH PARTITION {} FINALIZE", quoted(name))).await?;
         }
         let folder =
             month.archived_to.clone().ok_or_else(|| month.differs("the catalogue does not say where it is"))?;
+        // As it lies there now.
+        self.archive.forget();
         let (manifest, sha256) = self.archive.manifest(&folder).await?;
         if month.archive_sha256.as_deref() != Some(sha256.as_str()) {
             return Err(month.differs("its manifest is not the one that was written"));
         }
 
-        sqlx::query("SELECT create_event_table($1)").bind(name).execute(&mut self.connection).await?;
-        let mut digest = EventDigest::default();
-        for n in self.archive.groups(&folder, Order::Position).await? {
-            let group = self.archive.group(&folder, Order::Position, n).await?;
-            each_event(&group, |event| digest.add(event))?;
-            self.insert(name, &group).await?;
-            progress(group.len() as u64);
+        // Whatever else is there of the month goes only when the new table is complete.
+        let new: String = sqlx::query_scalar("SELECT $1 || '_' || left(md5(gen_random_uuid()::text), 8)")
+            .bind(name)
+            .fetch_one(&mut self.connection)
+            .await?;
+        sqlx::query("SELECT create_event_table($1)").bind(&new).execute(&mut self.connection).await?;
+        let filled = self.fill(&new, &folder, &month, &manifest, progress).await;
+        if filled.is_err() {
+            self.connection.execute(AssertSqlSafe(format!("DROP TABLE {}", quoted(&new)))).await?;
         }
-        if digest.finish() != manifest.events_sha256 {
-            return Err(month.differs("its files are not what was written"));
-        }
+        filled?;
         let mut transaction = self.connection.begin().await?;
+        transaction.execute(AssertSqlSafe(format!("DROP TABLE IF EXISTS {}", quoted(name)))).await?;
+        let rename = format!("ALTER TABLE {} RENAME TO {}", quoted(&new), quoted(name));
+        transaction.execute(AssertSqlSafe(rename)).await?;
         sqlx::query("SELECT attach_event_table($1, $2, $3)")
             .bind(name)
             .bind(month.starts_at)
@@ -385,6 +397,28 @@ impl Archiver {
         transaction.commit().await?;
         self.connection.execute(AssertSqlSafe(format!("ANALYZE {}", quoted(name)))).await?;
         Ok(manifest.events)
+    }
+
+    /// Fills a table from a month's file, and compares.
+    async fn fill(
+        &mut self,
+        table: &str,
+        folder: &str,
+        month: &Month,
+        manifest: &Manifest,
+        progress: Progress<'_>,
+    ) -> Result<(), ArchivingError> {
+        let mut digest = EventDigest::default();
+        for n in self.archive.groups(folder, Order::Position).await? {
+            let group = self.archive.group(folder, Order::Position, n).await?;
+            each_event(&group, |event| digest.add(event))?;
+            self.insert(table, &group).await?;
+            progress(group.len() as u64);
+        }
+        if digest.finish() != manifest.events_sha256 {
+            return Err(month.differs("its files are not what was written"));
+        }
+        Ok(())
     }
 
     async fn insert(&mut self, table: &str, group: &EventGroup) -> Result<(), ArchivingError> {

@@ -30,6 +30,10 @@ impl Store {
     ) -> Result<(), StoreError> {
         let archive = self.archive()?;
         step.has_looked();
+        if part.is_outside(scan.filter()) {
+            scan.skip_to(part.to);
+            return Ok(());
+        }
         for n in archive.groups_between(folder, part.after, part.to).await? {
             let group = archive.group(folder, Order::Position, n).await?;
             for at in group.first_after(scan.after())..group.len() {
@@ -38,6 +42,11 @@ impl Store {
                     break;
                 }
                 scan.saw(&event);
+                if scan.filter().occurred_to.is_some_and(|to| event.occurred_at >= to) {
+                    // Whatever follows is later still.
+                    scan.skip_to(part.to);
+                    return Ok(());
+                }
                 if !scan.filter().matches(&event.facts()) {
                     continue;
                 }

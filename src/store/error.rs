@@ -43,6 +43,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// The database does not answer.
+    pub fn timed_out(what: &'static str) -> Self {
+        super::connect::timed_out(what).into()
+    }
+
     /// What was stored is not what Annals stores.
     pub fn unreadable(error: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::Internal(Arc::new(sqlx::Error::Decode(Box::new(error))))

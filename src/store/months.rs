@@ -28,7 +28,7 @@ const CLOSED_MONTHS: &str = include_str!("sql/closed_months.sql");
 const MONTHS_TO_ROLL_UP: &str = include_str!("sql/months_to_roll_up.sql");
 const ROLL_UP_STREAMS_SQL: &str = include_str!("sql/roll_up_streams.sql");
 const CLOSE_MONTH: &str = include_str!("sql/close_month.sql");
-const ARCHIVE_CHANGES: &str = include_str!("sql/archive_changes.sql");
+const MONTH_CHANGES: &str = include_str!("sql/month_changes.sql");
 
 /// A month that is rolled up: nothing in it changes any more.
 #[derive(Debug, Clone)]
@@ -50,8 +50,8 @@ pub(super) struct Catalogue {
     pub(super) open_from: DateTime<Utc>,
     /// Those that are, and have events, oldest first.
     closed: Vec<ClosedMonth>,
-    /// How often a month had left the database or come back before this was read.
-    archive_changes: i64,
+    /// How often a month had been closed, left the database or come back before this was read.
+    changes: i64,
 }
 
 impl ClosedMonth {
@@ -68,13 +68,13 @@ impl ClosedMonth {
 
 impl Catalogue {
     pub(super) fn unknown() -> Self {
-        Self { epoch: 0, open_from: BEGINNING_OF_TIME, closed: Vec::new(), archive_changes: 0 }
+        Self { epoch: 0, open_from: BEGINNING_OF_TIME, closed: Vec::new(), changes: 0 }
     }
 
-    /// Whether it is of the log that stands there: of its epoch, and not of a longer one.
+    /// Whether it is of the log that stands there: of its epoch, not of a longer one, and no month has changed since.
     pub(super) fn is_of(&self, head: &LogHead) -> bool {
         let last_closed = self.closed.last().map_or(0, |month| month.last_position);
-        self.epoch == head.epoch && head.global_position >= last_closed
+        self.epoch == head.epoch && head.global_position >= last_closed && self.changes == head.month_changes
     }
 
     /// The closed month that the event after `position` is in; `None` if it is in an open one.
@@ -92,17 +92,17 @@ impl Catalogue {
     /// looked for before the months are.
     async fn read(connection: &mut PgConnection) -> Result<Self, sqlx::Error> {
         // First: a change that comes in between is noticed by the next who asks.
-        let archive_changes = archive_changes(connection).await?;
+        let changes = month_changes(connection).await?;
         let head = log::head(connection, BEGINNING_OF_TIME).await?;
         if head.global_position == 0 {
-            return Ok(Self { epoch: head.epoch, archive_changes, ..Self::unknown() });
+            return Ok(Self { epoch: head.epoch, changes, ..Self::unknown() });
         }
         let open_from = open_from(connection).await?;
         let rows = sqlx::query(CLOSED_MONTHS).fetch_all(&mut *connection).await?;
         let closed: Vec<_> = rows.iter().map(ClosedMonth::from_row).collect::<Result<_, _>>()?;
         // One that was closed between the two statements is still open for us.
         let closed = closed.into_iter().filter(|month| month.ends_at <= open_from).collect();
-        Ok(Self { epoch: head.epoch, open_from, closed, archive_changes })
+        Ok(Self { epoch: head.epoch, open_from, closed, changes })
     }
 }
 
@@ -124,7 +124,7 @@ impl Store {
         Ok(())
     }
 
-    /// What is known of the months, read again if one was archived or restored since; the same one, if not.
+    /// What is known of the months, read again if one was closed, archived or restored since; the same one, if not.
     ///
     /// A month is in the catalogue as archived before its table goes. So a statement that did not see the table is found out
     /// by asking afterwards: if the answer is not what was known before, what the statement said is void.
@@ -133,7 +133,7 @@ impl Store {
         connection: &mut PgConnection,
         known: &Arc<Catalogue>,
     ) -> Result<Arc<Catalogue>, StoreError> {
-        if archive_changes(connection).await? == known.archive_changes {
+        if month_changes(connection).await? == known.changes {
             return Ok(known.clone());
         }
         self.learn_months(connection).await?;
@@ -179,8 +179,8 @@ pub(super) async fn create_between(
     Ok(())
 }
 
-async fn archive_changes(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar(ARCHIVE_CHANGES).fetch_one(connection).await
+async fn month_changes(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar(MONTH_CHANGES).fetch_one(connection).await
 }
 
 pub(super) async fn open_from(connection: &mut PgConnection) -> Result<DateTime<Utc>, sqlx::Error> {

@@ -412,3 +412,95 @@ async fn a_service_archives_by_itself_when_told_to() {
     assert_eq!(app.metric("annals_archive_failures_total").await, 0.0);
     assert_eq!(app.get("/streams/Order/1").send().await.versions(), [1, 2, 3]);
 }
+
+/// A process that learned of the months before they were closed, and never heard of them again.
+#[tokio::test]
+async fn a_process_that_slept_through_it_all_reads_right() {
+    let (clock, folder) = (Clock::fixed(at("2026-11-05T00:00:00Z")), TempDir::new().expect("a folder"));
+    let database = TestDatabase::create().await;
+    let start = async || {
+        let wanted = Wanted { clock: clock.clone(), ..Wanted::default() };
+        TestApp::start_with(config(&database, &folder), database.clone(), wanted).await
+    };
+    let (app, mut stale) = (start().await, Vec::new());
+    for month in ["2026-11", "2026-12", "2027-01", "2027-02"] {
+        for day in 1..=5 {
+            clock.set(at(&format!("{month}-{day:02}T00:00:00Z")));
+            app.append("/streams/Order/x", &["A", "B"]).await;
+            app.append("/streams/Cart/1", &["A"]).await;
+        }
+        let other = start().await;
+        other.get("/events").send().await.expect_status(200);
+        stale.push(other);
+    }
+    let requests = [
+        ("/events", "application/x-ndjson"),
+        ("/events?limit=4&after=12", "*/*"),
+        ("/events?event_type=B", "application/x-ndjson"),
+        ("/events?aggregate_type=Order&aggregate_id=x&event_type=A", "application/x-ndjson"),
+        ("/events?occurred_from=2026-11-04T00:00:00Z&occurred_to=2027-01-02T00:00:00Z", "application/x-ndjson"),
+        ("/streams/Order/x", "application/x-ndjson"),
+        ("/streams/Order", "*/*"),
+        ("/aggregates/Order/x", "*/*"),
+    ];
+    let read = async |app: &TestApp| {
+        let mut answers = Vec::new();
+        for (path, accept) in requests {
+            answers.push(app.get(path).header("accept", accept).send().await.expect_status(200).text());
+        }
+        answers
+    };
+    let expected = read(&app).await;
+    app.app.store.keep_months().await.expect("maintenance runs");
+    app.app.store.count_all_events().await.expect("it is counted");
+    // One by one, so that each request is the first of a process that has not heard.
+    for (n, request) in requests.iter().enumerate() {
+        let mut archiver = app.app.store.archiver().await.expect("nobody else archives");
+        let plan = archiver.plan(at("2027-02-01T00:00:00Z"), true).await.expect("a plan");
+        for month in &plan.months {
+            archiver.archive(month, &|_| {}).await.expect("it is archived");
+        }
+        // An older month beside newer ones that are not here.
+        if n % 2 == 1 {
+            archiver.restore("events_2026_11", &|_| {}).await.expect("it comes back");
+        }
+        archiver.close().await.expect("it ends");
+        for other in &stale {
+            let (path, accept) = request;
+            let answer = other.get(path).header("accept", accept).send().await.expect_status(200).text();
+            assert_eq!(answer, expected[n], "{path}, round {n}");
+        }
+    }
+    for other in &stale {
+        assert_eq!(read(other).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_copy_that_is_good_is_never_given_up_for_one_that_is_not() {
+    let history = History::begin().await;
+    let mut session = history.session().await;
+    let mut reader = history.session().await;
+    reader.run("BEGIN ISOLATION LEVEL REPEATABLE READ").await;
+    assert!(reader.number("SELECT count(*) FROM events").await > 50);
+    let mut archiver = history.archiver().await;
+    let plan = archiver.plan(at("2026-12-01T00:00:00Z"), true).await.expect("a plan");
+    let interrupted = archiver.archive(&plan.months[0], &|_| {}).await;
+    assert!(matches!(interrupted, Err(ArchivingError::StillUsed(_))), "{interrupted:?}");
+    reader.run("ROLLBACK").await;
+
+    // The month is archived, its table still here, and its files are spoilt: nothing may drop the table.
+    let file = history.file("by_position.parquet");
+    let whole = std::fs::read(&file).expect("a file");
+    std::fs::write(&file, &whole[..whole.len() - 1]).expect("it is cut");
+    let plan = archiver.plan(at("2026-12-01T00:00:00Z"), true).await.expect("a plan");
+    assert!(archiver.remove(&plan.leftovers[0]).await.is_err(), "the archive does not have it");
+    let events = "SELECT count(*) FROM events_2026_11";
+    assert_eq!(session.number(events).await, 37);
+    assert!(archiver.restore("events_2026_11", &|_| {}).await.is_err(), "its files are not what was written");
+    assert_eq!(session.number(events).await, 37, "what was here is here");
+    std::fs::write(&file, &whole).expect("it is whole again");
+    archiver.restore("events_2026_11", &|_| {}).await.expect("it comes back");
+    assert_eq!(session.number(events).await, 37);
+    assert_eq!(history.app.get("/events?limit=1000").send().await.versions().len(), 111);
+}

@@ -246,7 +246,7 @@ async fn a_feed_shows_what_its_key_may_read() {
     let named = app.get_as(&orders, "/events?aggregate_type=Order&aggregate_type=Cart").await;
     assert!(named.expect_problem(403, "forbidden")["detail"].as_str().is_some_and(|detail| detail.contains("Cart")));
     app.get_as(&orders, &format!("/events/{}", id(1))).await.expect_status(200);
-    app.get_as(&orders, &format!("/events/{}", id(4))).await.expect_problem(403, "forbidden");
+    app.get_as(&orders, &format!("/events/{}", id(4))).await.expect_problem(404, "event_not_found");
     app.get_as(&orders, &format!("/events/{}", id(9))).await.expect_problem(404, "event_not_found");
 
     // Live, too: what is appended while the stream is open.
@@ -290,6 +290,14 @@ async fn lists_and_appends_look_at_each_type() {
     };
     append(&["Cart"]).await.expect_status(201);
     append(&["Cart", "Order"]).await.expect_problem(403, "forbidden");
+    // A conflict brings the missed events only to those who may read them.
+    let conflict = async |key: &str, stream: &str| {
+        let call = app.post(stream, &events(&["E"])).if_match(0).header("prefer", "return=representation");
+        call.header("authorization", &format!("Bearer {key}")).send().await.expect_problem(412, "version_conflict")
+    };
+    let told = conflict(&key, "/streams/Cart/1").await;
+    assert_eq!((&told["current_version"], &told["missed_events"]), (&json!(1), &json!(null)));
+    assert!(conflict(&all, "/streams/Cart/1").await["missed_events"].is_array());
     let stream = app.get_as(&all, "/streams/Cart/x").await;
     assert_eq!(stream.versions(), [1], "nothing of a refused request is written");
 }
@@ -305,9 +313,18 @@ async fn a_key_that_ends_takes_its_open_streams_with_it() {
         )
     };
     let (mut ending, mut staying) = (open(&one).await, open(&other).await);
+    let poll = app.get("/events?after=head&wait=60").header("authorization", &format!("Bearer {one}")).send();
+    let poll = tokio::spawn(poll);
+    crate::support::within_a_minute("the poll waits", async {
+        while app.app.feed.subscribers().1 == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
     assert_eq!((ending.event().await.position(), staying.event().await.position()), (1, 1));
     app.revoke(&one).await;
     crate::support::within_a_minute("the stream ends", async { while ending.frame().await.is_some() {} }).await;
+    poll.await.expect("it ends").expect_problem(401, "unauthenticated");
     app.get_as(&one, "/events").await.expect_problem(401, "unauthenticated");
     assert_eq!(staying.event().await.position(), 2);
 

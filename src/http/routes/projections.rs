@@ -166,15 +166,14 @@ pub async fn set_projection(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
+    let parameters = parameters(&uri);
+    if matches!(parameters, Ok(true)) {
+        caller.check_some(Scope::Admin)?;
+    }
     negotiate::accepted(&headers, &[JSON])?;
     let body = body::read_json(&headers, body, &app.settings).await?;
     let name = path.name("projection_name")?;
-    let mut query = Query::of(&uri)?;
-    let reset = reset(&mut query)?;
-    query.finish()?;
-    if reset {
-        caller.check_some(Scope::Admin)?;
-    }
+    let reset = parameters?;
     let expected = expected_position(&headers)?;
     let position = body::parse::<PositionIn>(&body)?.last_processed_position;
     if !(0..=EXACT_INTEGER_MAX).contains(&position) {
@@ -226,12 +225,16 @@ async fn head(app: &App) -> Result<Position, StoreError> {
     Ok(app.store.log_head().await?.global_position)
 }
 
-fn reset(query: &mut Query) -> Result<bool, Box<Problem>> {
-    match query.take("reset")?.as_deref() {
-        None | Some("false") => Ok(false),
-        Some("true") => Ok(true),
-        Some(_) => Err(Problem::invalid(FieldError::parameter("reset", "must be true or false"))),
-    }
+/// Whether the position may move backwards.
+fn parameters(uri: &Uri) -> Result<bool, Box<Problem>> {
+    let mut query = Query::of(uri)?;
+    let reset = match query.take("reset")?.as_deref() {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(_) => return Err(Problem::invalid(FieldError::parameter("reset", "must be true or false"))),
+    };
+    query.finish()?;
+    Ok(reset)
 }
 
 /// The same headers as an append's; the tag is a position.

@@ -104,7 +104,7 @@ async fn look_for_matches(
     }
     let started = Instant::now();
     let to = part.to.min(part.after.saturating_add(scan.window));
-    let rows = scan.pace.rows_of(wanted);
+    let rows = scan.rows_of(wanted);
     let filter = &scan.filter;
     // By the index that is likely to leave the least to look at.
     let statement = if !filter.correlation_ids.is_empty() {
@@ -134,18 +134,20 @@ async fn look_for_matches(
 }
 
 impl Looked {
-    /// Fetches it and hands it over. `RowNotFound`: it is no longer there, and nothing was handed over.
+    /// Fetches it and hands it over. `RowNotFound`: it is no longer there, or does not begin where it has to, unless that
+    /// gap is known; nothing was handed over then.
     pub(super) async fn hand_over(
         self,
         connection: &mut PgConnection,
         scan: &mut LogScan,
         step: &mut Step,
+        gap_is_known: bool,
         take: &mut impl FnMut(&StoredEvent<'_>) -> ControlFlow<()>,
     ) -> Result<(), sqlx::Error> {
         match self {
             Self::Nothing(up_to) => scan.skip_to(up_to),
             Self::All(part) => {
-                let rows = scan.pace.rows_of(step.wanted);
+                let rows = scan.rows_of(step.wanted);
                 scan.earliest = part.earliest;
                 let query = sqlx::query(LOG_EVENTS)
                     .bind(part.after)
@@ -153,9 +155,10 @@ impl Looked {
                     .bind(part.earliest)
                     .bind(part.latest)
                     .bind(rows);
-                let events = hand_over(connection, query, scan, step, take).await?;
+                let first = if gap_is_known { None } else { Some(part.after + 1) };
+                let events = hand_over(connection, query, scan, step, Some(first), take).await?;
                 // A part ends with an event: the head, the last one of a month, or the last one before a time.
-                if !step.broken_off && events < rows && scan.after != part.to {
+                if !step.broken_off && events == 0 && scan.after != part.to {
                     return Err(sqlx::Error::RowNotFound);
                 }
             }
@@ -165,7 +168,7 @@ impl Looked {
                 let mut events = 0;
                 if let (Some(&earliest), Some(&latest)) = (times.first(), times.last()) {
                     let query = sqlx::query(EVENTS_AT).bind(positions).bind(times).bind(earliest).bind(latest);
-                    events = hand_over(connection, query, scan, step, take).await?;
+                    events = hand_over(connection, query, scan, step, None, take).await?;
                 }
                 if !step.broken_off && events < found {
                     // Events never go: the database is not what the index said.
@@ -181,17 +184,29 @@ impl Looked {
 }
 
 /// Runs a statement that lists events in order, and hands them over; how many there were.
+///
+/// `along`: the events follow each other, from a first position on, if that is known. It ends before a gap; at a gap before
+/// the first one it fails with `RowNotFound`.
 async fn hand_over(
     connection: &mut PgConnection,
     query: sqlx::query::Query<'_, sqlx::Postgres, sqlx::postgres::PgArguments>,
     scan: &mut LogScan,
     step: &mut Step,
+    along: Option<Option<Position>>,
     take: &mut impl FnMut(&StoredEvent<'_>) -> ControlFlow<()>,
 ) -> Result<i64, sqlx::Error> {
     let (mut events, mut bytes) = (0, 0);
+    let mut next = along.flatten();
     let mut rows = query.fetch(connection);
     while let Some(row) = rows.try_next().await? {
         let event = event_from_row(&row)?;
+        if next.is_some_and(|next| event.global_position != next) {
+            if events == 0 {
+                return Err(sqlx::Error::RowNotFound);
+            }
+            break;
+        }
+        next = along.map(|_| event.global_position + 1);
         scan.saw(&event);
         events += 1;
         bytes += event.payload_bytes();
@@ -199,8 +214,8 @@ async fn hand_over(
             continue;
         }
         step.wanted -= 1;
-        if take(&event).is_break() {
-            step.broken_off = true;
+        step.broken_off = take(&event).is_break();
+        if step.broken_off || step.wanted == 0 {
             break;
         }
     }

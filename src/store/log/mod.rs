@@ -48,6 +48,8 @@ pub struct LogHead {
     pub global_position: Position,
     /// When it occurred.
     pub occurred_at: Option<DateTime<Utc>>,
+    /// How often a month has been closed, left the database or come back.
+    pub(super) month_changes: i64,
 }
 
 /// How much one step of a filtered read looks at.
@@ -87,10 +89,16 @@ pub(super) struct Part {
     pub(super) to: Position,
     earliest: DateTime<Utc>,
     latest: DateTime<Utc>,
-    /// It is of one closed month.
-    is_closed: bool,
     /// The month's folder in the archive.
     archived_to: Option<Arc<str>>,
+}
+
+impl Part {
+    /// Whether nothing in it is of the filter's times.
+    pub(super) fn is_outside(&self, filter: &EventFilter) -> bool {
+        filter.occurred_from.is_some_and(|from| from > self.latest)
+            || filter.occurred_to.is_some_and(|to| to <= self.earliest)
+    }
 }
 
 /// What is left to do in one step of a read.
@@ -159,7 +167,13 @@ impl LogScan {
         };
         let archived_to = month.and_then(|month| month.archived_to.clone());
         let earliest = earliest.max(self.earliest);
-        Part { after: self.after, to, earliest, latest, is_closed: month.is_some(), archived_to }
+        Part { after: self.after, to, earliest, latest, archived_to }
+    }
+
+    /// Rows to ask for when so many events are wanted: more, where not all that match may be seen.
+    fn rows_of(&self, wanted: usize) -> i64 {
+        const AT_LEAST: usize = 1_000;
+        self.pace.rows_of(if self.filter.readable.is_some() { wanted.max(AT_LEAST) } else { wanted })
     }
 
     pub(super) fn filter(&self) -> &EventFilter {
@@ -271,15 +285,16 @@ impl Store {
         scan.epoch = Some(head.epoch);
         let Some(head_time) = head.occurred_at else { return Ok((Came::ToItsEnd, head)) };
         let end = to.min(head.global_position);
+        let mut gap_is_known = false;
         while !step.is_over() && scan.after < end {
             let part = scan.part(&catalogue, end, head_time);
             if let Some(folder) = part.archived_to.clone() {
                 return Ok((Came::ToTheArchive(folder, part), head));
             }
-            let is_closed = part.is_closed;
             let looked = look(connection, scan, part, end, step.wanted).await?;
-            // A month that leaves the database looks empty: what was found of it is void.
-            if is_closed && !matches!(looked, Looked::All(_)) {
+            // A month that leaves the database looks empty: what was found there is void. Events that are read one after
+            // the other show it themselves.
+            if !matches!(looked, Looked::All(_)) {
                 let known = self.still_known(connection, &catalogue).await?;
                 if !Arc::ptr_eq(&known, &catalogue) {
                     catalogue = known;
@@ -287,15 +302,22 @@ impl Store {
                 }
             }
             step.has_looked();
-            match looked.hand_over(connection, scan, step, take).await {
+            match looked.hand_over(connection, scan, step, gap_is_known, take).await {
                 Err(sqlx::Error::RowNotFound) => {
                     let known = self.still_known(connection, &catalogue).await?;
-                    if Arc::ptr_eq(&known, &catalogue) {
+                    if !Arc::ptr_eq(&known, &catalogue) {
+                        catalogue = known;
+                    } else if gap_is_known {
                         return Err(self.why_missing(connection, scan).await?);
+                    } else {
+                        // No month has gone: an epoch may have begun with a gap.
+                        gap_is_known = true;
                     }
-                    catalogue = known;
                 }
-                handed_over => handed_over?,
+                handed_over => {
+                    handed_over?;
+                    gap_is_known = false;
+                }
             }
         }
         Ok((Came::ToItsEnd, head))
@@ -333,6 +355,7 @@ impl Store {
 
 /// Where the log stands, looked for from the oldest open month on: the month of the last event is always open.
 pub(super) async fn head(connection: &mut PgConnection, open_from: DateTime<Utc>) -> Result<LogHead, sqlx::Error> {
-    let (epoch, global_position, occurred_at) = sqlx::query_as(LOG_HEAD).bind(open_from).fetch_one(connection).await?;
-    Ok(LogHead { epoch, global_position, occurred_at })
+    let (epoch, global_position, occurred_at, month_changes) =
+        sqlx::query_as(LOG_HEAD).bind(open_from).fetch_one(connection).await?;
+    Ok(LogHead { epoch, global_position, occurred_at, month_changes })
 }

@@ -1,8 +1,8 @@
 -- Where a stream stands; no row if it does not exist.
 -- $1 aggregate_type, $2 aggregate_id, $3 start of the oldest month that is not rolled up (an older one does no harm)
-SELECT coalesce(open.version, s.version) AS version,
+SELECT greatest(open.version, s.version) AS version,
        s.first_occurred_at,
-       coalesce(open.occurred_at, s.last_occurred_at) AS last_occurred_at
+       CASE WHEN open.version >= s.version THEN open.occurred_at ELSE s.last_occurred_at END AS last_occurred_at
   FROM streams s
   LEFT JOIN LATERAL (
        SELECT e.version, e.occurred_at

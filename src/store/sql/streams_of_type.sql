@@ -2,9 +2,9 @@
 -- $1 aggregate_type, $2 after this aggregate_id, $3 at most so many,
 -- $4 start of the oldest month that is not rolled up (an older one does no harm)
 SELECT s.aggregate_id,
-       coalesce(open.version, s.version) AS version,
+       greatest(open.version, s.version) AS version,
        s.first_occurred_at,
-       coalesce(open.occurred_at, s.last_occurred_at) AS last_occurred_at
+       CASE WHEN open.version >= s.version THEN open.occurred_at ELSE s.last_occurred_at END AS last_occurred_at
   FROM streams s
   LEFT JOIN LATERAL (
        SELECT e.version, e.occurred_at

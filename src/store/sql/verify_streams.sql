@@ -12,6 +12,11 @@ WITH held AS (
       FROM events e
      WHERE e.global_position <= $1
      GROUP BY e.aggregate_type, e.aggregate_id, e.tableoid
+    -- A month that is archived is looked at there, even if its table has not gone yet.
+    HAVING e.tableoid <> ALL (ARRAY(
+               SELECT coalesce(to_regclass(quote_ident(p.name))::oid, 0)
+                 FROM partitions p
+                WHERE p.archived_at IS NOT NULL))
 )
 SELECT coalesce(h.aggregate_type, s.aggregate_type)::text AS aggregate_type,
        coalesce(h.aggregate_id, s.aggregate_id)::text AS aggregate_id,

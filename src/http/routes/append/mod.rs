@@ -53,6 +53,7 @@ use request::{AppendsIn, Options, StreamAppendIn, appends};
     ))]
 pub async fn append_to_stream(
     State(app): State<Arc<App>>,
+    caller: Caller,
     path: PathParams,
     uri: Uri,
     headers: HeaderMap,
@@ -83,7 +84,9 @@ pub async fn append_to_stream(
         Decision::Conflict(current) => {
             let append = request.appends.first().ok_or_else(lost)?;
             let current = current.first().copied().ok_or_else(lost)?;
-            Err(conflict(&app, append, current, options.wants_missed_events).await?.into())
+            // Whoever may only append is told where the stream stands, and not what it says.
+            let may_read = caller.may(Scope::Read, append.stream.aggregate_type());
+            Err(conflict(&app, append, current, options.wants_missed_events && may_read).await?.into())
         }
     }
 }
