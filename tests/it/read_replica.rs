@@ -2,11 +2,21 @@
 
 use serde_json::json;
 
-use crate::support::{Pair, TestApp, Wanted, events, within_a_minute};
+use crate::support::{Pair, Session, TestApp, Wanted, events, within_a_minute};
 
 async fn start(pair: &Pair) -> TestApp {
     let wanted = Wanted { replica: Some(pair.standby().config()), ..Wanted::default() };
     TestApp::start_on(pair.primary(), wanted).await
+}
+
+async fn pause_replay(standby: &mut Session) {
+    standby.run("SELECT pg_wal_replay_pause()").await;
+    within_a_minute("replay stands still", async {
+        while standby.texts("SELECT pg_get_wal_replay_pause_state()").await != ["paused"] {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -19,13 +29,7 @@ async fn feeds_and_loads_come_from_the_replica_and_own_writes_can_be_waited_for(
     assert_eq!(seen.versions(), [1, 2]);
 
     let mut standby = pair.standby().session().await;
-    standby.run("SELECT pg_wal_replay_pause()").await;
-    within_a_minute("replay stands still", async {
-        while standby.texts("SELECT pg_get_wal_replay_pause_state()").await != ["paused"] {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    pause_replay(&mut standby).await;
     app.append("/streams/Order/1", &["C"]).await;
     app.append("/streams/Order/2", &["A"]).await;
     // The stream itself, and what decides about appends, is of now.
@@ -76,13 +80,7 @@ async fn a_replica_that_has_not_heard_of_an_epoch_is_behind_and_not_another_hist
     app.append("/streams/Order/1", &["A", "B"]).await;
     app.get("/events?min_position=2").send().await.expect_status(200);
     let mut standby = pair.standby().session().await;
-    standby.run("SELECT pg_wal_replay_pause()").await;
-    within_a_minute("replay stands still", async {
-        while standby.texts("SELECT pg_get_wal_replay_pause_state()").await != ["paused"] {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    pause_replay(&mut standby).await;
     let epoch = app.app.store.begin_epoch("a test").await.expect("it begins");
     let cursor = format!("/events?after={epoch}:2");
     app.get(&cursor).send().await.expect_problem(503, "replica_behind");

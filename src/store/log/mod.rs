@@ -233,9 +233,8 @@ impl Store {
         scan: &mut LogScan,
         to: Position,
         limit: usize,
-        take: impl FnMut(&StoredEvent<'_>) -> ControlFlow<()>,
+        mut take: impl FnMut(&StoredEvent<'_>) -> ControlFlow<()>,
     ) -> Result<LogHead, StoreError> {
-        let mut take = take;
         let mut step = Step::new(limit, scan.limits);
         loop {
             let mut connection = self.acquire().await?;

@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor, Row};
 
-use super::archive::{ArchivingError, Month, each_event};
+use super::archive::{ArchivingError, Month, each_event, lock};
 use super::error::StoreError;
 use super::log::{self, LogHead};
 use super::{BEGINNING_OF_TIME, Store};
@@ -94,12 +94,7 @@ impl Store {
     pub async fn verifier(&self, since_last: bool) -> Result<Verifier, ArchivingError> {
         let mut connection = self.connector.owner().await?;
         // A month that goes or comes meanwhile would look like one that is missing.
-        let locked: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock('events'::regclass::oid::integer, 3)")
-            .fetch_one(&mut connection)
-            .await?;
-        if !locked {
-            return Err(ArchivingError::Busy);
-        }
+        lock(&mut connection).await?;
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
         let rows = sqlx::query(MONTHS).fetch_all(&mut connection).await?;
         let months = rows.iter().map(Month::from_row).collect::<Result<Vec<_>, _>>()?;
@@ -158,13 +153,18 @@ impl Verifier {
             let Some(held) = self.held(&month, &mut check).await? else { continue };
             check.checked += held.events;
             let whole = self.since == 0 || month.first_position.is_some_and(|first| first > self.since);
-            if let Some((first, last, events)) = month.facts_in_brief().filter(|_| whole)
-                && (first, last, events) != (held.first.0, held.last.0, held.events)
+            if let Some(facts) = month.facts().filter(|_| whole)
+                && (facts.first_position, facts.last_position, facts.events) != (held.first.0, held.last.0, held.events)
             {
                 check.find(format!(
-                    "{}: the catalogue says positions {first} to {last} and {events} events, and it has positions {} to {} \
-                     and {}",
-                    month.name, held.first.0, held.last.0, held.events
+                    "{}: the catalogue says positions {} to {} and {} events, and it has positions {} to {} and {}",
+                    month.name,
+                    facts.first_position,
+                    facts.last_position,
+                    facts.events,
+                    held.first.0,
+                    held.last.0,
+                    held.events
                 ));
             }
             let (position, time) = before.unwrap_or((self.since, BEGINNING_OF_TIME));

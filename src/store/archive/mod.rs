@@ -10,14 +10,19 @@
 //! Before `archived_at` the month is read in the database, after it in the archive; while both have it, they are equal. One
 //! process at a time archives or restores, by advisory lock (events, 3), held by its connection.
 
+mod month;
+mod restore;
+
+pub use month::Month;
+pub(super) use restore::Columns;
+
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt;
-use sqlx::postgres::{PgArguments, PgConnection, PgRow};
-use sqlx::query::Query;
-use sqlx::{AssertSqlSafe, Connection, Executor, Postgres, Row};
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection, Executor};
 
 use super::error::StoreError;
 use super::{Store, event_from_row};
@@ -25,13 +30,12 @@ use crate::archive::{Archive, ArchiveError, EventDigest, EventGroup, FileManifes
 use crate::clock::Clock;
 use crate::domain::event::{Position, StoredEvent};
 
-const MONTHS: &str = include_str!("sql/months.sql");
-const ARCHIVE_BEGIN: &str = include_str!("sql/archive_begin.sql");
-const ARCHIVE_COMPLETE: &str = include_str!("sql/archive_complete.sql");
-const ARCHIVE_UNDO: &str = include_str!("sql/archive_undo.sql");
-const MONTH_BY_POSITION: &str = include_str!("sql/month_by_position.sql");
-const MONTH_BY_AGGREGATE: &str = include_str!("sql/month_by_aggregate.sql");
-const PROJECTIONS_BEHIND: &str = include_str!("sql/projections_behind.sql");
+const MONTHS: &str = include_str!("../sql/months.sql");
+const ARCHIVE_BEGIN: &str = include_str!("../sql/archive_begin.sql");
+const ARCHIVE_COMPLETE: &str = include_str!("../sql/archive_complete.sql");
+const MONTH_BY_POSITION: &str = include_str!("../sql/month_by_position.sql");
+const MONTH_BY_AGGREGATE: &str = include_str!("../sql/month_by_aggregate.sql");
+const PROJECTIONS_BEHIND: &str = include_str!("../sql/projections_behind.sql");
 
 /// Why a month does not leave, or does not come back.
 #[derive(Debug, thiserror::Error)]
@@ -60,33 +64,6 @@ pub enum ArchivingError {
     Store(#[from] StoreError),
     #[error("the database: {0}")]
     Database(#[from] sqlx::Error),
-}
-
-/// A month as the catalogue has it.
-#[derive(Debug, Clone)]
-pub struct Month {
-    /// Name of its partition.
-    pub name: String,
-    pub starts_at: DateTime<Utc>,
-    pub ends_at: DateTime<Utc>,
-    /// Positions, count and times are known once it is rolled up, if it has events.
-    pub first_position: Option<Position>,
-    pub last_position: Option<Position>,
-    pub events: Option<i64>,
-    pub first_occurred_at: Option<DateTime<Utc>>,
-    pub last_occurred_at: Option<DateTime<Utc>>,
-    pub rolled_up_at: Option<DateTime<Utc>>,
-    /// Its folder in the archive, from the beginning of archiving on.
-    pub archived_to: Option<String>,
-    /// It is complete there.
-    pub archived_at: Option<DateTime<Utc>>,
-    /// SHA-256 of its manifest.
-    pub archive_sha256: Option<String>,
-    /// Somebody has brought it back from the archive.
-    pub restored_at: Option<DateTime<Utc>>,
-    is_here: bool,
-    is_attached: bool,
-    detach_pending: bool,
 }
 
 /// What there is to do.
@@ -119,67 +96,11 @@ impl Store {
     pub async fn archiver(&self) -> Result<Archiver, ArchivingError> {
         let archive = self.archive.clone().ok_or(ArchivingError::NoArchive)?;
         let mut connection = self.connector.owner().await?;
-        let locked: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock('events'::regclass::oid::integer, 3)")
-            .fetch_one(&mut connection)
-            .await?;
-        if !locked {
-            return Err(ArchivingError::Busy);
-        }
+        lock(&mut connection).await?;
         self.check_archive().await?;
         // Appends and reads must never queue up behind a statement that waits here.
         connection.execute("SET lock_timeout = '10s'").await?;
         Ok(Archiver { connection, archive, clock: self.clock.clone() })
-    }
-}
-
-impl Month {
-    pub(super) fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
-        Ok(Self {
-            name: row.try_get("name")?,
-            starts_at: row.try_get("starts_at")?,
-            ends_at: row.try_get("ends_at")?,
-            first_position: row.try_get("first_position")?,
-            last_position: row.try_get("last_position")?,
-            events: row.try_get("events")?,
-            first_occurred_at: row.try_get("first_occurred_at")?,
-            last_occurred_at: row.try_get("last_occurred_at")?,
-            rolled_up_at: row.try_get("rolled_up_at")?,
-            archived_to: row.try_get("archived_to")?,
-            archived_at: row.try_get("archived_at")?,
-            archive_sha256: row.try_get("archive_sha256")?,
-            restored_at: row.try_get("restored_at")?,
-            is_here: row.try_get("is_here")?,
-            is_attached: row.try_get("is_attached")?,
-            detach_pending: row.try_get("detach_pending")?,
-        })
-    }
-
-    /// What its manifest begins with; `None` if it is not over, or has no events.
-    pub(super) fn facts(&self) -> Option<MonthFacts> {
-        Some(MonthFacts {
-            month: self.name.clone(),
-            starts_at: self.starts_at,
-            ends_at: self.ends_at,
-            events: u64::try_from(self.events?).ok().filter(|events| *events > 0)?,
-            first_position: self.first_position?,
-            last_position: self.last_position?,
-            first_occurred_at: self.first_occurred_at?,
-            last_occurred_at: self.last_occurred_at?,
-        })
-    }
-
-    /// Its folder in the archive, once it is read there.
-    pub(super) fn archived_folder(&self) -> Option<&str> {
-        self.archived_at.and(self.archived_to.as_deref())
-    }
-
-    /// First and last position, and how many events, as the catalogue says.
-    pub(super) fn facts_in_brief(&self) -> Option<(Position, Position, u64)> {
-        self.facts().map(|facts| (facts.first_position, facts.last_position, facts.events))
-    }
-
-    fn differs(&self, what: impl Into<String>) -> ArchivingError {
-        ArchivingError::Differs { month: self.name.clone(), what: what.into() }
     }
 }
 
@@ -349,93 +270,17 @@ impl Archiver {
         }
     }
 
-    /// Brings an archived month back; how many events it has. Its files stay where they are.
-    pub async fn restore(&mut self, name: &str, progress: Progress<'_>) -> Result<u64, ArchivingError> {
-        let rows = sqlx::query(MONTHS).fetch_all(&mut self.connection).await?;
-        let months = rows.iter().map(Month::from_row).collect::<Result<Vec<_>, _>>()?;
-        let month = months.into_iter().find(|month| month.name == name && month.archived_at.is_some());
-        let month = month.ok_or_else(|| ArchivingError::NotArchived(name.to_owned()))?;
-        if month.is_attached && !month.detach_pending {
-            // Its table has not gone yet.
-            sqlx::query(ARCHIVE_UNDO).bind(month.starts_at).execute(&mut self.connection).await?;
-            return Ok(month.facts().map_or(0, |facts| facts.events));
-        }
-        if month.detach_pending {
-            self.alter(&month, format!("ALTER TABLE events DETACH PARTITION {} FINALIZE", quoted(name))).await?;
-        }
-        let folder =
-            month.archived_to.clone().ok_or_else(|| month.differs("the catalogue does not say where it is"))?;
-        // As it lies there now.
-        self.archive.forget();
-        let (manifest, sha256) = self.archive.manifest(&folder).await?;
-        if month.archive_sha256.as_deref() != Some(sha256.as_str()) {
-            return Err(month.differs("its manifest is not the one that was written"));
-        }
-
-        // Whatever else is there of the month goes only when the new table is complete.
-        let new: String = sqlx::query_scalar("SELECT $1 || '_' || left(md5(gen_random_uuid()::text), 8)")
-            .bind(name)
-            .fetch_one(&mut self.connection)
-            .await?;
-        sqlx::query("SELECT create_event_table($1)").bind(&new).execute(&mut self.connection).await?;
-        let filled = self.fill(&new, &folder, &month, &manifest, progress).await;
-        if filled.is_err() {
-            self.connection.execute(AssertSqlSafe(format!("DROP TABLE {}", quoted(&new)))).await?;
-        }
-        filled?;
-        let mut transaction = self.connection.begin().await?;
-        transaction.execute(AssertSqlSafe(format!("DROP TABLE IF EXISTS {}", quoted(name)))).await?;
-        let rename = format!("ALTER TABLE {} RENAME TO {}", quoted(&new), quoted(name));
-        transaction.execute(AssertSqlSafe(rename)).await?;
-        sqlx::query("SELECT attach_event_table($1, $2, $3)")
-            .bind(name)
-            .bind(month.starts_at)
-            .bind(month.ends_at)
-            .execute(&mut *transaction)
-            .await?;
-        sqlx::query(ARCHIVE_UNDO).bind(month.starts_at).execute(&mut *transaction).await?;
-        transaction.commit().await?;
-        self.connection.execute(AssertSqlSafe(format!("ANALYZE {}", quoted(name)))).await?;
-        Ok(manifest.events)
-    }
-
-    /// Fills a table from a month's file, and compares.
-    async fn fill(
-        &mut self,
-        table: &str,
-        folder: &str,
-        month: &Month,
-        manifest: &Manifest,
-        progress: Progress<'_>,
-    ) -> Result<(), ArchivingError> {
-        let mut digest = EventDigest::default();
-        for n in self.archive.groups(folder, Order::Position).await? {
-            let group = self.archive.group(folder, Order::Position, n).await?;
-            each_event(&group, |event| digest.add(event))?;
-            self.insert(table, &group).await?;
-            progress(group.len() as u64);
-        }
-        if digest.finish() != manifest.events_sha256 {
-            return Err(month.differs("its files are not what was written"));
-        }
-        Ok(())
-    }
-
-    async fn insert(&mut self, table: &str, group: &EventGroup) -> Result<(), ArchivingError> {
-        let statement = format!(
-            "INSERT INTO {} (event_id, aggregate_type, aggregate_id, version, event_type, event_data, metadata, \
-             occurred_at, correlation_id, causation_id, global_position) \
-             SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::integer[], $5::text[], $6::text[]::jsonb[], \
-             $7::text[]::jsonb[], $8::timestamptz[], $9::uuid[], $10::uuid[], $11::bigint[])",
-            quoted(table)
-        );
-        Columns::of(group)?.bind(sqlx::query(AssertSqlSafe(statement))).execute(&mut self.connection).await?;
-        Ok(())
-    }
-
     pub async fn close(self) -> Result<(), ArchivingError> {
         Ok(self.connection.close().await?)
     }
+}
+
+/// Keeps others from archiving, as long as the connection lives.
+pub(super) async fn lock(connection: &mut PgConnection) -> Result<(), ArchivingError> {
+    let locked: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock('events'::regclass::oid::integer, 3)")
+        .fetch_one(connection)
+        .await?;
+    if locked { Ok(()) } else { Err(ArchivingError::Busy) }
 }
 
 /// What the rows of a month have to come to.
@@ -474,37 +319,6 @@ pub(super) fn each_event(group: &EventGroup, mut take: impl FnMut(&StoredEvent<'
         take(&read(group, at)?);
         Ok(())
     })
-}
-
-/// The events of a row group as arrays: parameters $1 to $11, in the order of the table's columns.
-pub(super) struct Columns<'g>(Vec<StoredEvent<'g>>);
-
-impl<'g> Columns<'g> {
-    pub(super) fn of(group: &'g EventGroup) -> Result<Self, ArchivingError> {
-        (0..group.len()).map(|at| read(group, at)).collect::<Result<_, _>>().map(Self)
-    }
-
-    pub(super) fn bind<'q>(&self, query: Query<'q, Postgres, PgArguments>) -> Query<'q, Postgres, PgArguments>
-    where
-        'g: 'q,
-    {
-        fn each<'g, T>(events: &[StoredEvent<'g>], field: impl Fn(&StoredEvent<'g>) -> T) -> Vec<T> {
-            events.iter().map(field).collect()
-        }
-        let Self(events) = self;
-        query
-            .bind(each(events, |event| event.event_id))
-            .bind(each(events, |event| event.aggregate_type))
-            .bind(each(events, |event| event.aggregate_id))
-            .bind(each(events, |event| event.version))
-            .bind(each(events, |event| event.event_type))
-            .bind(each(events, |event| event.event_data))
-            .bind(each(events, |event| event.metadata))
-            .bind(each(events, |event| event.occurred_at))
-            .bind(each(events, |event| event.correlation_id))
-            .bind(each(events, |event| event.causation_id))
-            .bind(each(events, |event| event.global_position))
-    }
 }
 
 fn read(group: &EventGroup, at: usize) -> Result<StoredEvent<'_>, ArchivingError> {
