@@ -98,6 +98,7 @@ SET search_path FROM CURRENT
 SET plan_cache_mode = force_custom_plan
 SET enable_seqscan = off
 SET enable_hashjoin = on
+SET jit = off
 AS $$
 DECLARE
     kept CONSTANT integer := 1000;
