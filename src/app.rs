@@ -119,7 +119,9 @@ impl App {
         });
         app.shutdown.track(jobs::maintenance::run(app.clone()));
         app.shutdown.track(jobs::refresh::run(app.clone()));
-        app.shutdown.track(jobs::refresh::keys(app.clone()));
+        if app.settings.needs_keys {
+            app.shutdown.track(jobs::refresh::keys(app.clone()));
+        }
         app.shutdown.track(jobs::statistics::run(app.clone()));
         Ok(app)
     }

@@ -18,9 +18,9 @@ use parquet::file::statistics::Statistics;
 use parquet::file::writer::SerializedFileWriter;
 use sha2::{Digest, Sha256};
 
+use super::ArchiveError;
 use super::group::{COLUMNS, EventGroup, SCHEMA, column};
 use super::manifest::{FileManifest, Order, Piece};
-use super::{ArchiveError, Part};
 use crate::domain::event::{Position, StoredEvent};
 use crate::domain::hex::hex;
 use crate::domain::name::StreamId;
@@ -245,6 +245,12 @@ fn may_have(group: &RowGroupMetaData, name: &str, value: &str) -> bool {
         }
         _ => true,
     }
+}
+
+/// A part of an object, as the decoder asks for it: by its place in the whole.
+struct Part {
+    start: u64,
+    bytes: Bytes,
 }
 
 impl Length for Part {

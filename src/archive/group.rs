@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 
 use chrono::{DateTime, Utc};
 use parquet::basic::{LogicalType, Repetition, TimeUnit, Type as PhysicalType};
-use parquet::column::reader::{ColumnReader, ColumnReaderImpl, get_typed_column_reader};
+use parquet::column::reader::{ColumnReader, get_typed_column_reader};
 use parquet::data_type::{ByteArray, ByteArrayType, DataType, Int32Type, Int64Type};
 use parquet::errors::{ParquetError, Result};
 use parquet::file::reader::RowGroupReader;
@@ -212,10 +212,7 @@ fn write_optional<W: std::io::Write + Send>(
     write_column::<ByteArrayType, W>(group, &given, Some(&levels))
 }
 
-fn read_column<T: DataType>(reader: ColumnReader, rows: usize) -> Result<Vec<T::T>>
-where
-    ColumnReaderImpl<T>: Sized,
-{
+fn read_column<T: DataType>(reader: ColumnReader, rows: usize) -> Result<Vec<T::T>> {
     let mut reader = get_typed_column_reader::<T>(reader);
     let mut values = Vec::with_capacity(rows);
     reader.read_records(rows, None, None, &mut values)?;

@@ -28,7 +28,6 @@ pub use manifest::{FileManifest, Manifest, MonthFacts, Order};
 use std::path::Path as FilePath;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -268,10 +267,4 @@ impl<K: PartialEq, V> Recent<K, V> {
     fn forget(&self) {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
-}
-
-/// A part of an object, as the decoder asks for it: by its place in the whole.
-struct Part {
-    start: u64,
-    bytes: Bytes,
 }

@@ -2,18 +2,15 @@
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::Database;
+use super::{Database, with_database};
 use crate::clock::Clock;
 use crate::config::{DatabaseArgs, duration};
 use crate::store::archive::Archiver;
-use crate::store::{Store, migrate};
-use crate::telemetry::metrics::Metrics;
 
 /// A month's events are read and written in two orders, and read back in both.
 const PASSES: u64 = 4;
@@ -56,15 +53,12 @@ fn partition(month: &str) -> Result<String, String> {
 }
 
 pub async fn run(args: ArchiveArgs) -> anyhow::Result<ExitCode> {
-    let database = Database::open(&args.database).await?;
-    let archived = super::until_interrupted(archive(&args, &database)).await;
-    database.close().await?;
-    archived?;
+    with_database(&args.database, async |database| archive(&args, database).await).await?;
     Ok(ExitCode::SUCCESS)
 }
 
 async fn archive(args: &ArchiveArgs, database: &Database) -> anyhow::Result<()> {
-    let store = open(database).await?;
+    let store = database.store().await?;
     // A month that is not counted may not leave.
     store.keep_months().await?;
     store.count_all_events().await?;
@@ -111,15 +105,12 @@ async fn archive_months(archiver: &mut Archiver, older_than: Duration, dry: bool
 }
 
 pub async fn restore(args: RestoreArchiveArgs) -> anyhow::Result<ExitCode> {
-    let database = Database::open(&args.database).await?;
-    let restored = super::until_interrupted(restore_month(&args.month, &database)).await;
-    database.close().await?;
-    restored?;
+    with_database(&args.database, async |database| restore_month(&args.month, database).await).await?;
     Ok(ExitCode::SUCCESS)
 }
 
 async fn restore_month(name: &str, database: &Database) -> anyhow::Result<()> {
-    let store = open(database).await?;
+    let store = database.store().await?;
     let events = store.months().await?.iter().find(|month| month.name == name).and_then(|month| month.events);
     let mut archiver = store.archiver().await?;
     let bar = progress(name, u64::try_from(events.unwrap_or(0))?);
@@ -129,11 +120,6 @@ async fn restore_month(name: &str, database: &Database) -> anyhow::Result<()> {
     store.close().await;
     println!("{name}  {} events are in the database again; the files stay where they are", restored?);
     Ok(())
-}
-
-async fn open(database: &Database) -> anyhow::Result<Arc<Store>> {
-    migrate::check(&database.config).await?;
-    Ok(Store::open(&database.config, Clock::system(), Arc::new(Metrics::new())).await?)
 }
 
 /// A bar on a terminal, nothing elsewhere.

@@ -4,16 +4,12 @@
 //! the first append. A copy of the files or a snapshot of the volume that is put back looks like the old one.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::Args;
 
-use super::Database;
-use crate::clock::Clock;
+use super::{Database, with_database};
 use crate::config::DatabaseArgs;
 use crate::http::wire::time;
-use crate::store::{Store, migrate};
-use crate::telemetry::metrics::Metrics;
 
 #[derive(Debug, Args)]
 pub struct EpochArgs {
@@ -26,16 +22,12 @@ pub struct EpochArgs {
 }
 
 pub async fn run(args: EpochArgs) -> anyhow::Result<ExitCode> {
-    let database = Database::open(&args.database).await?;
-    let shown = super::until_interrupted(show(&args, &database)).await;
-    database.close().await?;
-    shown?;
+    with_database(&args.database, async |database| show(&args, database).await).await?;
     Ok(ExitCode::SUCCESS)
 }
 
 async fn show(args: &EpochArgs, database: &Database) -> anyhow::Result<()> {
-    migrate::check(&database.config).await?;
-    let store = Store::open(&database.config, Clock::system(), Arc::new(Metrics::new())).await?;
+    let store = database.store().await?;
     if let Some(reason) = &args.begin {
         let epoch = store.begin_epoch(reason).await?;
         println!("epoch {epoch} begins; cursors of earlier ones are good up to the position before its first");

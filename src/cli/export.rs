@@ -3,13 +3,11 @@
 use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
 
-use super::Database;
-use crate::clock::Clock;
+use super::{Database, with_database};
 use crate::config::DatabaseArgs;
 use crate::domain::cursor::Cursor;
 use crate::domain::filter::EventFilter;
@@ -17,8 +15,7 @@ use crate::domain::name::{StreamId, check_path_name};
 use crate::http::wire::write_event;
 use crate::store::log::{LogScan, ScanLimits};
 use crate::store::read::{Direction, Pace, VersionRange};
-use crate::store::{Store, StoredEvent, migrate};
-use crate::telemetry::metrics::Metrics;
+use crate::store::{Store, StoredEvent};
 
 /// Written in pieces of about this size; no connection is held while standard output is slow.
 const PIECE_BYTES: usize = 1024 * 1024;
@@ -38,16 +35,12 @@ pub struct ExportArgs {
 }
 
 pub async fn run(args: ExportArgs) -> anyhow::Result<ExitCode> {
-    let database = Database::open(&args.database).await?;
-    let exported = super::until_interrupted(export(&args, &database)).await;
-    database.close().await?;
-    exported?;
+    with_database(&args.database, async |database| export(&args, database).await).await?;
     Ok(ExitCode::SUCCESS)
 }
 
 async fn export(args: &ExportArgs, database: &Database) -> anyhow::Result<()> {
-    migrate::check(&database.config).await?;
-    let store = Store::open(&database.config, Clock::system(), Arc::new(Metrics::new())).await?;
+    let store = database.store().await?;
     let mut lines = Lines { out: BufWriter::new(io::stdout().lock()), piece: Vec::new(), count: 0 };
     let end = match (&args.aggregate_type, &args.aggregate_id) {
         (Some(aggregate_type), Some(aggregate_id)) => {

@@ -1,20 +1,17 @@
 //! `annals keys`: makes API keys, lists them, ends them.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::Database;
+use super::{Database, with_database};
 use crate::clock::Clock;
 use crate::config::{DatabaseArgs, duration};
 use crate::domain::access::Grant;
 use crate::domain::name::check_name;
 use crate::http::wire::time;
 use crate::keyring;
-use crate::store::{Store, migrate};
-use crate::telemetry::metrics::Metrics;
 
 #[derive(Debug, Args)]
 pub struct KeysArgs {
@@ -82,20 +79,16 @@ fn key_id(text: &str) -> Result<String, String> {
 
 pub async fn run(args: KeysArgs) -> anyhow::Result<ExitCode> {
     let database = match &args.command {
-        KeysCommand::Create(args) => &args.database,
-        KeysCommand::List(database) => database,
-        KeysCommand::Revoke(args) => &args.database,
+        KeysCommand::Create(args) => args.database.clone(),
+        KeysCommand::List(database) => database.clone(),
+        KeysCommand::Revoke(args) => args.database.clone(),
     };
-    let database = Database::open(database).await?;
-    let done = super::until_interrupted(keys(args.command, &database)).await;
-    database.close().await?;
-    done?;
+    with_database(&database, async |database| keys(args.command, database).await).await?;
     Ok(ExitCode::SUCCESS)
 }
 
 async fn keys(command: KeysCommand, database: &Database) -> anyhow::Result<()> {
-    migrate::check(&database.config).await?;
-    let store = Store::open(&database.config, Clock::system(), Arc::new(Metrics::new())).await?;
+    let store = database.store().await?;
     match command {
         KeysCommand::Create(args) => {
             let (key, new) = keyring::make(args.name, &args.grants, args.requests_per_minute, args.expires_in)?;

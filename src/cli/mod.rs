@@ -13,13 +13,17 @@ mod serve;
 mod verify;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 
+use crate::clock::Clock;
 use crate::config::{DatabaseArgs, DatabaseSource, LogArgs, ServeArgs};
 use crate::devdb::OwnPostgres;
 use crate::store::database::DatabaseConfig;
+use crate::store::{Store, migrate as schema};
 use crate::telemetry;
+use crate::telemetry::metrics::Metrics;
 
 /// An event store for any service: plain HTTP and JSON, on PostgreSQL.
 #[derive(Debug, Parser)]
@@ -113,7 +117,24 @@ struct Database {
     own: Option<OwnPostgres>,
 }
 
+/// Runs a command's work on its database, until it is done or interrupted.
+async fn with_database<T>(
+    args: &DatabaseArgs,
+    work: impl AsyncFnOnce(&Database) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let database = Database::open(args).await?;
+    let done = until_interrupted(work(&database)).await;
+    database.close().await?;
+    done
+}
+
 impl Database {
+    /// The store in it, whose schema has to be the one that this program needs.
+    async fn store(&self) -> anyhow::Result<Arc<Store>> {
+        schema::check(&self.config).await?;
+        Ok(Store::open(&self.config, Clock::system(), Arc::new(Metrics::new())).await?)
+    }
+
     async fn open(args: &DatabaseArgs) -> anyhow::Result<Self> {
         Ok(match args.source()? {
             DatabaseSource::Configured(config) => Self { config: *config, own: None },

@@ -7,16 +7,14 @@ use clap::Args;
 use serde_json::json;
 
 use super::Database;
-use crate::clock::Clock;
 use crate::config::{DatabaseArgs, this_program};
 use crate::domain::name::StreamId;
 use crate::http::wire::write_event;
 use crate::reducers::javascript::Workers;
 use crate::reducers::{FoldError, Until, replay};
+use crate::store::Store;
 use crate::store::error::StoreError;
 use crate::store::verify::{Check, SampledSnapshot, Verifier};
-use crate::store::{Store, migrate};
-use crate::telemetry::metrics::Metrics;
 
 /// Something is not as it has to be.
 const WRONG: u8 = 1;
@@ -57,8 +55,7 @@ pub async fn run(args: VerifyArgs) -> anyhow::Result<ExitCode> {
 
 /// Looks at everything and prints the report; whether all is well.
 async fn verify(args: &VerifyArgs, database: &Database) -> anyhow::Result<bool> {
-    migrate::check(&database.config).await?;
-    let store = Store::open(&database.config, Clock::system(), Arc::new(Metrics::new())).await?;
+    let store = database.store().await?;
     let mut verifier = store.verifier(args.since_last).await?;
     let (since, head) = (verifier.since, verifier.head);
     let archive = verifier.archive_files().await?;

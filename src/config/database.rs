@@ -70,7 +70,7 @@ pub enum DatabaseSource {
 impl DatabaseArgs {
     /// Reads the settings together; an empty variable counts as not set.
     pub fn source(&self) -> Result<DatabaseSource, ConfigError> {
-        let set = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
+        let set = |value: &Option<String>| given(value).map(str::to_owned);
         let url = set(&self.database_url);
         let parts = [
             ("DATABASE_HOST", set(&self.database_host)),
@@ -93,8 +93,7 @@ impl DatabaseArgs {
 
     /// Where archived months are, if that is configured.
     pub fn archive(&self) -> Result<Option<Arc<Archive>>, ConfigError> {
-        let url = self.archive_url.as_deref().filter(|url| !url.is_empty());
-        url.map(Archive::open).transpose().map_err(|error| ConfigError(error.to_string()))
+        given(&self.archive_url).map(Archive::open).transpose().map_err(|error| ConfigError(error.to_string()))
     }
 
     pub fn with_options(&self, options: ConnectOptions, archive: Option<Arc<Archive>>) -> DatabaseConfig {
@@ -106,6 +105,11 @@ impl DatabaseArgs {
             archive,
         }
     }
+}
+
+/// A setting, if it is given: an empty variable counts as not set.
+pub fn given(value: &Option<String>) -> Option<&str> {
+    value.as_deref().filter(|value| !value.is_empty())
 }
 
 /// Reads the URL that a variable has; an error does not repeat it, since it has a password.

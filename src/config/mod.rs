@@ -91,12 +91,11 @@ impl ServeArgs {
                 self.annals_listen
             )));
         }
-        let archive_after = self.archive_after.as_deref().filter(|after| !after.is_empty());
-        let archive_after = archive_after
+        let archive_after = database::given(&self.archive_after)
             .map(duration)
             .transpose()
             .map_err(|fault| ConfigError(format!("ARCHIVE_AFTER is not a length of time: {fault}")))?;
-        if archive_after.is_some() && self.database.archive_url.as_deref().is_none_or(str::is_empty) {
+        if archive_after.is_some() && database::given(&self.database.archive_url).is_none() {
             return Err(ConfigError("ARCHIVE_AFTER is set, and ARCHIVE_URL is not: say where to".to_owned()));
         }
         Ok(Settings {
@@ -115,7 +114,7 @@ impl ServeArgs {
 impl ServeArgs {
     /// The read replica, if there is one.
     pub fn replica(&self, database: &DatabaseConfig) -> Result<Option<DatabaseConfig>, ConfigError> {
-        let Some(url) = self.database_read_url.as_deref().filter(|url| !url.is_empty()) else { return Ok(None) };
+        let Some(url) = database::given(&self.database_read_url) else { return Ok(None) };
         let options = database::from_url("DATABASE_READ_URL", url)?;
         Ok(Some(DatabaseConfig { options, ..database.clone() }))
     }

@@ -26,6 +26,8 @@ use crate::keyring::{Key, Refused};
 pub enum Needed {
     /// Nothing: probes, metrics, pages.
     Nothing,
+    /// A key, whatever it may do.
+    Key,
     /// The scope on the aggregate type in the path.
     OnTypeInPath(Scope),
     /// The scope on some type; the handler looks at each.
@@ -115,14 +117,14 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 /// Lets a request in, or not; what is streamed to a key ends with the key.
 pub async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
-    let route = parts.extensions.get::<MatchedPath>().map(|path| path.as_str().to_owned());
     // Where there is no route, whoever has a key may know it.
-    let needed = route.as_deref().map_or(Needed::OnSome(Scope::Read), |route| needed(&parts.method, route));
+    let route = parts.extensions.get::<MatchedPath>();
+    let needed = route.map_or(Needed::Key, |route| needed(&parts.method, route.as_str()));
     if !app.settings.needs_keys || needed == Needed::Nothing {
         parts.extensions.insert(Caller(None));
         return next.run(Request::from_parts(parts, body)).await;
     }
-    let admitted = admit(&app, &parts, needed, route.is_some()).await;
+    let admitted = admit(&app, &parts, needed).await;
     let key = match admitted {
         Ok(key) => key,
         Err(problem) => {
@@ -147,7 +149,7 @@ pub async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) ->
     response.map(until_ended)
 }
 
-async fn admit(app: &App, request: &Parts, needed: Needed, is_route: bool) -> Result<Arc<Key>, Box<Problem>> {
+async fn admit(app: &App, request: &Parts, needed: Needed) -> Result<Arc<Key>, Box<Problem>> {
     let key = authenticate(app, &request.headers).await?;
     key.take_from_quota().map_err(|wait| {
         let seconds = wait.as_secs() + 1;
@@ -156,8 +158,7 @@ async fn admit(app: &App, request: &Parts, needed: Needed, is_route: bool) -> Re
     })?;
     let caller = Caller(Some(key.clone()));
     match needed {
-        Needed::Nothing => {}
-        _ if !is_route => {}
+        Needed::Nothing | Needed::Key => {}
         Needed::OnTypeInPath(scope) => caller.check(scope, &type_in_path(request.uri.path()))?,
         Needed::OnSome(scope) => caller.check_some(scope)?,
         Needed::OnAll(scope) => caller.check_all(scope)?,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+use super::repeat;
 use crate::app::App;
 use crate::store::archive::{Archiver, ArchivingError};
 use crate::store::error::StoreError;
@@ -13,23 +14,24 @@ use crate::store::error::StoreError;
 /// How often it looks. An append that finds no month makes it itself, so nothing depends on this.
 const PAUSE: Duration = Duration::from_secs(60);
 
-/// Runs until shutdown; the first pass was made when the store was opened.
+/// Runs until shutdown.
 pub async fn run(app: Arc<App>) {
-    let soft = app.shutdown.soft();
-    loop {
-        match soft.run_until_cancelled(pass(&app)).await {
-            Some(Ok(())) => {}
-            Some(Err(error)) => tracing::warn!(%error, "maintenance could not finish; it tries again later"),
-            None => return,
+    let pass = |number| {
+        let app = &app;
+        async move {
+            if let Err(error) = pass(app, number).await {
+                tracing::warn!(%error, "maintenance could not finish; it tries again later");
+            }
         }
-        if soft.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
-            return;
-        }
-    }
+    };
+    repeat(&app, PAUSE, pass).await;
 }
 
-async fn pass(app: &App) -> Result<(), StoreError> {
-    app.store.keep_months().await?;
+async fn pass(app: &App, number: u32) -> Result<(), StoreError> {
+    // The first time it was done before anything was served.
+    if number > 0 {
+        app.store.keep_months().await?;
+    }
     app.metrics.maintenance_last_success_timestamp_seconds.set(app.clock.now().timestamp());
     if let Some(after) = app.settings.archive_after {
         archive_what_is_old(app, after).await;

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::repeat;
 use crate::app::App;
 use crate::store::error::StoreError;
 
@@ -13,31 +14,28 @@ const PROJECTIONS_MAX: usize = 200;
 
 /// Runs until shutdown. While the database is away the series keep their last values; `/readyz` says why.
 pub async fn run(app: Arc<App>) {
-    let soft = app.shutdown.soft();
-    while let Some(refreshed) = soft.run_until_cancelled(refresh(&app)).await {
-        if let Err(error) = refreshed {
-            tracing::debug!(%error, "what others have changed could not be read");
+    let pass = |_| {
+        let app = &app;
+        async move {
+            if let Err(error) = refresh(app).await {
+                tracing::debug!(%error, "what others have changed could not be read");
+            }
         }
-        if soft.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
-            return;
-        }
-    }
+    };
+    repeat(&app, PAUSE, pass).await;
 }
 
 /// Reads the API keys again, by itself: nothing else that hangs may keep a revoked key alive.
 pub async fn keys(app: Arc<App>) {
-    let soft = app.shutdown.soft();
-    if !app.settings.needs_keys {
-        return;
-    }
-    loop {
-        if let Some(Err(error)) = soft.run_until_cancelled(app.keyring.refresh(&app.store)).await {
-            tracing::warn!(%error, "the API keys could not be read");
+    let pass = |_| {
+        let app = &app;
+        async move {
+            if let Err(error) = app.keyring.refresh(&app.store).await {
+                tracing::warn!(%error, "the API keys could not be read");
+            }
         }
-        if soft.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
-            return;
-        }
-    }
+    };
+    repeat(&app, PAUSE, pass).await;
 }
 
 async fn refresh(app: &App) -> Result<(), StoreError> {

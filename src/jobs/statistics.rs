@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::repeat;
 use crate::app::App;
 use crate::store::error::StoreError;
 
@@ -14,22 +15,20 @@ const MEASURE_EVERY: u32 = 6;
 
 /// Runs until shutdown. Several replicas may: one counts at a time.
 pub async fn run(app: Arc<App>) {
-    let soft = app.shutdown.soft();
-    let mut passes = 0;
-    while let Some(counted) = soft.run_until_cancelled(pass(&app, passes)).await {
-        if let Err(error) = counted {
-            tracing::warn!(%error, "the log could not be counted; the next pass goes on");
+    let pass = |number| {
+        let app = &app;
+        async move {
+            if let Err(error) = pass(app, number).await {
+                tracing::warn!(%error, "the log could not be counted; the next pass goes on");
+            }
         }
-        passes = (passes + 1) % MEASURE_EVERY;
-        if soft.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
-            return;
-        }
-    }
+    };
+    repeat(&app, PAUSE, pass).await;
 }
 
 async fn pass(app: &App, number: u32) -> Result<(), StoreError> {
     app.store.count_all_events().await?;
-    if number == 0 {
+    if number.is_multiple_of(MEASURE_EVERY) {
         measure(app).await?;
     }
     Ok(())

@@ -50,9 +50,7 @@ impl Store {
                 if !scan.filter().matches(&event.facts()) {
                     continue;
                 }
-                step.wanted -= 1;
-                step.broken_off = take(&event).is_break();
-                if step.broken_off || step.wanted == 0 {
+                if step.hand_over(&event, take) {
                     return Ok(());
                 }
             }
@@ -80,7 +78,7 @@ impl Store {
         if reading.range.direction == Direction::Backward {
             months.reverse();
         }
-        for (_, folder) in months {
+        for folder in months {
             let archive = self.archive()?;
             let mut groups = archive.groups_of(&folder, stream).await?;
             if reading.range.direction == Direction::Backward {
@@ -111,7 +109,7 @@ impl Store {
         position: Position,
         occurred_at: DateTime<Utc>,
     ) -> Result<Option<(Arc<EventGroup>, usize)>, StoreError> {
-        for (_, folder) in catalogue.archived_between(occurred_at, occurred_at) {
+        for folder in catalogue.archived_between(occurred_at, occurred_at) {
             let archive = self.archive()?;
             for n in archive.groups_between(&folder, position - 1, position).await? {
                 let group = archive.group(&folder, Order::Position, n).await?;
@@ -137,7 +135,7 @@ impl Store {
             return Ok(None);
         }
         let mut last = None;
-        for (_, folder) in catalogue.archived_between(head.first_occurred_at, until).into_iter().rev() {
+        for folder in catalogue.archived_between(head.first_occurred_at, until).into_iter().rev() {
             let archive = self.archive()?;
             for n in archive.groups_of(&folder, stream).await? {
                 let group = archive.group(&folder, Order::Aggregate, n).await?;

@@ -28,7 +28,6 @@ const CLOSED_MONTHS: &str = include_str!("sql/closed_months.sql");
 const MONTHS_TO_ROLL_UP: &str = include_str!("sql/months_to_roll_up.sql");
 const ROLL_UP_STREAMS_SQL: &str = include_str!("sql/roll_up_streams.sql");
 const CLOSE_MONTH: &str = include_str!("sql/close_month.sql");
-const MONTH_CHANGES: &str = include_str!("sql/month_changes.sql");
 
 /// A month that is rolled up: nothing in it changes any more.
 #[derive(Debug, Clone)]
@@ -82,18 +81,18 @@ impl Catalogue {
         self.closed.get(self.closed.partition_point(|month| month.last_position <= position))
     }
 
-    /// The archived months that have events between two times, both included, oldest first.
-    pub(super) fn archived_between(&self, from: DateTime<Utc>, to: DateTime<Utc>) -> Vec<(DateTime<Utc>, Arc<str>)> {
+    /// The folders of the archived months between two times, both included, oldest first.
+    pub(super) fn archived_between(&self, from: DateTime<Utc>, to: DateTime<Utc>) -> Vec<Arc<str>> {
         let months = self.closed.iter().filter(|month| month.ends_at > from && month.starts_at <= to);
-        months.filter_map(|month| Some((month.starts_at, month.archived_to.clone()?))).collect()
+        months.filter_map(|month| month.archived_to.clone()).collect()
     }
 
     /// While the log is empty an older month can still come, by an import: no month counts then. That is why an event is
     /// looked for before the months are.
     async fn read(connection: &mut PgConnection) -> Result<Self, sqlx::Error> {
         // First: a change that comes in between is noticed by the next who asks.
-        let changes = month_changes(connection).await?;
         let head = log::head(connection, BEGINNING_OF_TIME).await?;
+        let changes = head.month_changes;
         if head.global_position == 0 {
             return Ok(Self { epoch: head.epoch, changes, ..Self::unknown() });
         }
@@ -133,7 +132,7 @@ impl Store {
         connection: &mut PgConnection,
         known: &Arc<Catalogue>,
     ) -> Result<Arc<Catalogue>, StoreError> {
-        if month_changes(connection).await? == known.changes {
+        if log::head(connection, known.open_from).await?.month_changes == known.changes {
             return Ok(known.clone());
         }
         self.learn_months(connection).await?;
@@ -177,10 +176,6 @@ pub(super) async fn create_between(
         tracing::info!(made, from = %from.format("%Y-%m"), to = %to.format("%Y-%m"), "made partitions for months");
     }
     Ok(())
-}
-
-async fn month_changes(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar(MONTH_CHANGES).fetch_one(connection).await
 }
 
 pub(super) async fn open_from(connection: &mut PgConnection) -> Result<DateTime<Utc>, sqlx::Error> {

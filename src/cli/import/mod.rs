@@ -17,7 +17,7 @@ use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use uuid::Uuid;
 
-use super::Database;
+use super::{Database, with_database};
 use crate::clock::Clock;
 use crate::config::DatabaseArgs;
 use crate::domain::append::{Append, AppendRequest, Outcome, REQUEST_EVENTS_MAX};
@@ -53,10 +53,8 @@ enum Time {
 
 pub async fn run(args: ImportArgs) -> anyhow::Result<ExitCode> {
     let mut file = open(&args.file)?;
-    let database = Database::open(&args.database).await?;
-    let imported = super::until_interrupted(import(&mut file, args.time, &database)).await;
-    database.close().await?;
-    let Imported { written, known } = imported?;
+    let work = async |database: &Database| import(&mut file, args.time, database).await;
+    let Imported { written, known } = with_database(&args.database, work).await?;
     println!("{written} new events, {known} known already");
     Ok(ExitCode::SUCCESS)
 }

@@ -25,12 +25,11 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Executor};
 
 use super::error::StoreError;
-use super::{Store, event_from_row};
+use super::{Store, archived, event_from_row};
 use crate::archive::{Archive, ArchiveError, EventDigest, EventGroup, FileManifest, Manifest, MonthFacts, Order};
 use crate::clock::Clock;
 use crate::domain::event::{Position, StoredEvent};
 
-const MONTHS: &str = include_str!("../sql/months.sql");
 const ARCHIVE_BEGIN: &str = include_str!("../sql/archive_begin.sql");
 const ARCHIVE_COMPLETE: &str = include_str!("../sql/archive_complete.sql");
 const MONTH_BY_POSITION: &str = include_str!("../sql/month_by_position.sql");
@@ -88,8 +87,7 @@ pub struct Archiver {
 impl Store {
     /// The catalogue of months, oldest first.
     pub async fn months(&self) -> Result<Vec<Month>, StoreError> {
-        let rows = sqlx::query(MONTHS).fetch_all(&mut *self.acquire().await?).await?;
-        Ok(rows.iter().map(Month::from_row).collect::<Result<_, _>>()?)
+        Ok(Month::all(&mut *self.acquire().await?).await?)
     }
 
     /// A connection as the owner of the tables, with the lock that keeps others from archiving.
@@ -109,8 +107,7 @@ impl Archiver {
     /// back stay, unless they are wanted too.
     pub async fn plan(&mut self, before: DateTime<Utc>, restored_too: bool) -> Result<ArchivePlan, ArchivingError> {
         let mut plan = ArchivePlan::default();
-        for row in sqlx::query(MONTHS).fetch_all(&mut self.connection).await? {
-            let month = Month::from_row(&row)?;
+        for month in Month::all(&mut self.connection).await? {
             if month.archived_at.is_some() && month.is_here {
                 plan.leftovers.push(month);
             } else if month.archived_at.is_none()
@@ -224,24 +221,15 @@ impl Archiver {
         if self.archive.file_digest(folder, order).await? != (file.sha256.clone(), file.bytes) {
             return Err(month.differs(format!("{} is not what was written", file.name)));
         }
-        let mut digest = EventDigest::default();
-        for n in self.archive.groups(folder, order).await? {
-            let group = self.archive.group(folder, order, n).await?;
-            each_event(&group, |event| digest.add(event))?;
-            progress(group.len() as u64);
-        }
-        if digest.finish() == written { Ok(()) } else { Err(month.differs(format!("{} reads differently", file.name))) }
+        let read = events_digest(&self.archive, folder, order, progress).await?;
+        if read == written { Ok(()) } else { Err(month.differs(format!("{} reads differently", file.name))) }
     }
 
     /// Detaches a month that is archived and drops its table, from wherever an earlier run was interrupted.
     pub async fn remove(&mut self, month: &Month) -> Result<(), ArchivingError> {
-        let row = sqlx::query(MONTHS).fetch_all(&mut self.connection).await?;
-        let months = row.iter().map(Month::from_row).collect::<Result<Vec<_>, _>>()?;
+        let months = Month::all(&mut self.connection).await?;
         let stands = months.into_iter().find(|known| known.name == month.name);
         let stands = stands.ok_or_else(|| month.differs("it is no longer in the catalogue"))?;
-        if stands.archived_at.is_none() {
-            return Err(month.differs("it is not archived"));
-        }
         // The last look before there is no other copy.
         let folder = stands.archived_folder().ok_or_else(|| month.differs("it is not archived"))?;
         if !self.archive.is_complete(folder, stands.archive_sha256.as_deref().unwrap_or_default()).await? {
@@ -316,13 +304,25 @@ impl Checked {
 /// Hands the events of a row group to `take`, one after the other.
 pub(super) fn each_event(group: &EventGroup, mut take: impl FnMut(&StoredEvent<'_>)) -> Result<(), ArchivingError> {
     (0..group.len()).try_for_each(|at| {
-        take(&read(group, at)?);
+        take(&archived::event(group, at)?);
         Ok(())
     })
 }
 
-fn read(group: &EventGroup, at: usize) -> Result<StoredEvent<'_>, ArchivingError> {
-    group.event(at).map_err(|error| StoreError::ArchiveDamaged(error.to_string()).into())
+/// The digest of the events of a month's file, as they are read.
+pub(super) async fn events_digest(
+    archive: &Archive,
+    folder: &str,
+    order: Order,
+    progress: Progress<'_>,
+) -> Result<String, ArchivingError> {
+    let mut digest = EventDigest::default();
+    for n in archive.groups(folder, order).await? {
+        let group = archive.group(folder, order, n).await?;
+        each_event(&group, |event| digest.add(event))?;
+        progress(group.len() as u64);
+    }
+    Ok(digest.finish())
 }
 
 fn quoted(name: &str) -> String {

@@ -2,11 +2,13 @@
 
 use chrono::{DateTime, Utc};
 use sqlx::Row;
-use sqlx::postgres::PgRow;
+use sqlx::postgres::{PgConnection, PgRow};
 
 use super::ArchivingError;
 use crate::archive::MonthFacts;
 use crate::domain::event::Position;
+
+const MONTHS: &str = include_str!("../sql/months.sql");
 
 /// A month as the catalogue has it.
 #[derive(Debug, Clone)]
@@ -36,7 +38,12 @@ pub struct Month {
 }
 
 impl Month {
-    pub(in crate::store) fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+    /// The catalogue, oldest first.
+    pub(in crate::store) async fn all(connection: &mut PgConnection) -> Result<Vec<Self>, sqlx::Error> {
+        sqlx::query(MONTHS).fetch_all(connection).await?.iter().map(Self::from_row).collect()
+    }
+
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
         Ok(Self {
             name: row.try_get("name")?,
             starts_at: row.try_get("starts_at")?,

@@ -4,17 +4,17 @@ use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Connection, Executor, Postgres};
 
-use super::{Archiver, ArchivingError, MONTHS, Month, Progress, each_event, quoted, read};
+use super::{Archiver, ArchivingError, Month, Progress, each_event, quoted};
 use crate::archive::{EventDigest, EventGroup, Manifest, Order};
 use crate::domain::event::StoredEvent;
+use crate::store::archived;
 
 const ARCHIVE_UNDO: &str = include_str!("../sql/archive_undo.sql");
 
 impl Archiver {
     /// Brings an archived month back; how many events it has. Its files stay where they are.
     pub async fn restore(&mut self, name: &str, progress: Progress<'_>) -> Result<u64, ArchivingError> {
-        let rows = sqlx::query(MONTHS).fetch_all(&mut self.connection).await?;
-        let months = rows.iter().map(Month::from_row).collect::<Result<Vec<_>, _>>()?;
+        let months = Month::all(&mut self.connection).await?;
         let month = months.into_iter().find(|month| month.name == name && month.archived_at.is_some());
         let month = month.ok_or_else(|| ArchivingError::NotArchived(name.to_owned()))?;
         if month.is_attached && !month.detach_pending {
@@ -101,7 +101,8 @@ pub struct Columns<'g>(Vec<StoredEvent<'g>>);
 
 impl<'g> Columns<'g> {
     pub fn of(group: &'g EventGroup) -> Result<Self, ArchivingError> {
-        (0..group.len()).map(|at| read(group, at)).collect::<Result<_, _>>().map(Self)
+        let events = (0..group.len()).map(|at| archived::event(group, at)).collect::<Result<_, _>>()?;
+        Ok(Self(events))
     }
 
     pub fn bind<'q>(&self, query: Query<'q, Postgres, PgArguments>) -> Query<'q, Postgres, PgArguments>

@@ -38,8 +38,8 @@ pub(super) async fn look(
     wanted: usize,
 ) -> Result<Looked, sqlx::Error> {
     let part = match within_times(connection, &scan.filter, part, end).await? {
-        Ok(part) => part,
-        Err(nothing_up_to) => return Ok(Looked::Nothing(nothing_up_to)),
+        ControlFlow::Continue(part) => part,
+        ControlFlow::Break(nothing_up_to) => return Ok(Looked::Nothing(nothing_up_to)),
     };
     if scan.filter.is_by_time_alone() {
         Ok(Looked::All(part))
@@ -54,12 +54,12 @@ async fn within_times(
     filter: &EventFilter,
     mut part: Part,
     end: Position,
-) -> Result<Result<Part, Position>, sqlx::Error> {
+) -> Result<ControlFlow<Position, Part>, sqlx::Error> {
     if let Some(from) = filter.occurred_from
         && from > part.earliest
     {
         if from > part.latest {
-            return Ok(Err(part.to));
+            return Ok(ControlFlow::Break(part.to));
         }
         part.after = position_before(connection, from, &part).await?;
         part.earliest = from;
@@ -71,10 +71,10 @@ async fn within_times(
         part.to = position_before(connection, to, &part).await?;
         if part.to <= part.after {
             // Whatever follows is later still.
-            return Ok(Err(end));
+            return Ok(ControlFlow::Break(end));
         }
     }
-    Ok(if part.after < part.to { Ok(part) } else { Err(part.to) })
+    Ok(if part.after < part.to { ControlFlow::Continue(part) } else { ControlFlow::Break(part.to) })
 }
 
 async fn position_before(
@@ -155,8 +155,8 @@ impl Looked {
                     .bind(part.earliest)
                     .bind(part.latest)
                     .bind(rows);
-                let first = if gap_is_known { None } else { Some(part.after + 1) };
-                let events = hand_over(connection, query, scan, step, Some(first), take).await?;
+                let from = if gap_is_known { None } else { Some(part.after + 1) };
+                let events = hand_over(connection, query, scan, step, Expected::Consecutive { from }, take).await?;
                 // A part ends with an event: the head, the last one of a month, or the last one before a time.
                 if !step.broken_off && events == 0 && scan.after != part.to {
                     return Err(sqlx::Error::RowNotFound);
@@ -168,7 +168,7 @@ impl Looked {
                 let mut events = 0;
                 if let (Some(&earliest), Some(&latest)) = (times.first(), times.last()) {
                     let query = sqlx::query(EVENTS_AT).bind(positions).bind(times).bind(earliest).bind(latest);
-                    events = hand_over(connection, query, scan, step, None, take).await?;
+                    events = hand_over(connection, query, scan, step, Expected::Anything, take).await?;
                 }
                 if !step.broken_off && events < found {
                     // Events never go: the database is not what the index said.
@@ -183,20 +183,30 @@ impl Looked {
     }
 }
 
-/// Runs a statement that lists events in order, and hands them over; how many there were.
-///
-/// `along`: the events follow each other, from a first position on, if that is known. It ends before a gap; at a gap before
-/// the first one it fails with `RowNotFound`.
+/// What the positions of events that come in order have to be.
+enum Expected {
+    Anything,
+    /// One after the other, beginning with a certain one if that is known.
+    Consecutive {
+        from: Option<Position>,
+    },
+}
+
+/// Runs a statement that lists events in order, and hands them over; how many there were. It ends before a gap that is not
+/// expected; if that is before the first event, it fails with `RowNotFound`.
 async fn hand_over(
     connection: &mut PgConnection,
     query: sqlx::query::Query<'_, sqlx::Postgres, sqlx::postgres::PgArguments>,
     scan: &mut LogScan,
     step: &mut Step,
-    along: Option<Option<Position>>,
+    expected: Expected,
     take: &mut impl FnMut(&StoredEvent<'_>) -> ControlFlow<()>,
 ) -> Result<i64, sqlx::Error> {
     let (mut events, mut bytes) = (0, 0);
-    let mut next = along.flatten();
+    let (consecutive, mut next) = match expected {
+        Expected::Anything => (false, None),
+        Expected::Consecutive { from } => (true, from),
+    };
     let mut rows = query.fetch(connection);
     while let Some(row) = rows.try_next().await? {
         let event = event_from_row(&row)?;
@@ -206,16 +216,14 @@ async fn hand_over(
             }
             break;
         }
-        next = along.map(|_| event.global_position + 1);
+        next = consecutive.then_some(event.global_position + 1);
         scan.saw(&event);
         events += 1;
         bytes += event.payload_bytes();
         if !scan.filter().may_see(event.aggregate_type) {
             continue;
         }
-        step.wanted -= 1;
-        step.broken_off = take(&event).is_break();
-        if step.broken_off || step.wanted == 0 {
+        if step.hand_over(&event, take) {
             break;
         }
     }

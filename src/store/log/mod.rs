@@ -104,9 +104,9 @@ impl Part {
 /// What is left to do in one step of a read.
 pub(super) struct Step {
     /// Events that are still wanted.
-    pub(super) wanted: usize,
+    wanted: usize,
     /// Whoever takes them wants no more.
-    pub(super) broken_off: bool,
+    broken_off: bool,
     /// When its time is up; it looks at something in any case.
     until: Instant,
     has_looked: bool,
@@ -115,6 +115,17 @@ pub(super) struct Step {
 impl Step {
     fn new(wanted: usize, limits: ScanLimits) -> Self {
         Self { wanted, broken_off: false, until: Instant::now() + limits.time, has_looked: false }
+    }
+
+    /// Hands an event over; whether no more are wanted.
+    pub(super) fn hand_over(
+        &mut self,
+        event: &StoredEvent<'_>,
+        take: &mut impl FnMut(&StoredEvent<'_>) -> ControlFlow<()>,
+    ) -> bool {
+        self.wanted -= 1;
+        self.broken_off = take(event).is_break();
+        self.broken_off || self.wanted == 0
     }
 
     pub(super) fn is_over(&self) -> bool {

@@ -11,15 +11,14 @@ use chrono::{DateTime, Utc};
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor, Row};
 
-use super::archive::{ArchivingError, Month, each_event, lock};
+use super::archive::{ArchivingError, Columns, Month, each_event, events_digest, lock};
 use super::error::StoreError;
 use super::log::{self, LogHead};
 use super::{BEGINNING_OF_TIME, Store};
-use crate::archive::{Archive, EventDigest, EventGroup, Order};
+use crate::archive::{Archive, EventGroup, Order};
 use crate::domain::event::Position;
 use crate::domain::version::Version;
 
-const MONTHS: &str = include_str!("../sql/months.sql");
 const VERIFY_ORDER: &str = include_str!("../sql/verify_order.sql");
 const VERIFY_IDS: &str = include_str!("../sql/verify_ids.sql");
 const VERIFY_ARCHIVED_IDS: &str = include_str!("../sql/verify_archived_ids.sql");
@@ -96,8 +95,7 @@ impl Store {
         // A month that goes or comes meanwhile would look like one that is missing.
         lock(&mut connection).await?;
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-        let rows = sqlx::query(MONTHS).fetch_all(&mut connection).await?;
-        let months = rows.iter().map(Month::from_row).collect::<Result<Vec<_>, _>>()?;
+        let months = Month::all(&mut connection).await?;
         let open = months.iter().find(|month| month.rolled_up_at.is_none());
         let open_from = open.map_or(BEGINNING_OF_TIME, |month| month.starts_at);
         let head = log::head(&mut connection, open_from).await?;
@@ -137,6 +135,10 @@ impl Verifier {
 
     fn archive(&self) -> Result<Arc<Archive>, ArchivingError> {
         self.archive.clone().ok_or(ArchivingError::NoArchive)
+    }
+
+    fn is_unreadable(&self, folder: &str) -> bool {
+        self.unreadable.iter().any(|known| known == folder)
     }
 
     /// The months that hold what is to be looked at, oldest first.
@@ -184,7 +186,7 @@ impl Verifier {
     /// What a month holds, in the order of the log; `None` if nothing.
     async fn held(&mut self, month: &Month, check: &mut Check) -> Result<Option<Held>, ArchivingError> {
         if let Some(folder) = month.archived_folder() {
-            let facts = month.facts().filter(|_| self.unreadable.iter().any(|known| known == folder));
+            let facts = month.facts().filter(|_| self.is_unreadable(folder));
             return match facts {
                 Some(facts) => Ok(Some(Held {
                     first: (facts.first_position, facts.first_occurred_at),
@@ -244,7 +246,7 @@ impl Verifier {
         let mut check = Check::new("ids");
         for month in self.months() {
             if let Some(folder) = month.archived_folder() {
-                if self.unreadable.iter().any(|known| known == folder) {
+                if self.is_unreadable(folder) {
                     check.find(format!("not looked at: {folder} cannot be read"));
                     return Ok(check);
                 }
@@ -290,7 +292,7 @@ impl Verifier {
     }
 
     async fn archived_ids(&mut self, group: &EventGroup, check: &mut Check) -> Result<(), ArchivingError> {
-        let columns = super::archive::Columns::of(group)?;
+        let columns = Columns::of(group)?;
         let query = columns.bind(sqlx::query(VERIFY_ARCHIVED_IDS)).bind(check.room());
         let rows = query.fetch_all(&mut self.connection).await?;
         for row in rows {
@@ -331,12 +333,7 @@ impl Verifier {
                 return Ok(Some(format!("{folder}/{} is not the file that was written", file.name)));
             }
         }
-        let mut digest = EventDigest::default();
-        for n in archive.groups(folder, Order::Position).await? {
-            let group = archive.group(folder, Order::Position, n).await?;
-            each_event(&group, |event| digest.add(event))?;
-        }
-        let same = digest.finish() == manifest.events_sha256;
+        let same = events_digest(&archive, folder, Order::Position, &|_| {}).await? == manifest.events_sha256;
         Ok((!same).then(|| format!("the events in {folder} are not those that were written")))
     }
 

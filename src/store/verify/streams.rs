@@ -161,26 +161,27 @@ impl StreamRanges {
 struct ArchivedStreams {
     archive: Arc<Archive>,
     folder: String,
-    groups: usize,
-    group: usize,
-    /// Of the group before, where streams may end only in this one.
+    /// Row groups that are still to be read.
+    groups: std::ops::Range<usize>,
+    /// The stream that comes next, all of it.
     next: Option<((String, String), Range)>,
+    /// What was read after it; the last of these may go on in the next row group.
     waiting: VecDeque<((String, String), Range)>,
 }
 
 impl ArchivedStreams {
     async fn open(archive: Arc<Archive>, folder: String) -> Result<Self, ArchivingError> {
-        let groups = archive.groups(&folder, Order::Aggregate).await?.len();
-        let mut source = Self { archive, folder, groups, group: 0, next: None, waiting: VecDeque::new() };
+        let groups = archive.groups(&folder, Order::Aggregate).await?;
+        let mut source = Self { archive, folder, groups, next: None, waiting: VecDeque::new() };
         source.advance().await?;
         Ok(source)
     }
 
     /// The next stream is complete in `next` once a later one, or the end, has been seen.
     async fn advance(&mut self) -> Result<(), ArchivingError> {
-        while self.waiting.len() < 2 && self.group < self.groups {
-            let group = self.archive.group(&self.folder, Order::Aggregate, self.group).await?;
-            self.group += 1;
+        while self.waiting.len() < 2 {
+            let Some(n) = self.groups.next() else { break };
+            let group = self.archive.group(&self.folder, Order::Aggregate, n).await?;
             each_event(&group, |event| {
                 match self.waiting.back_mut() {
                     Some((name, range))
