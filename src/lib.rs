@@ -27,6 +27,7 @@ pub mod domain;
 pub mod http;
 pub mod jobs;
 pub mod keyring;
+mod mutants;
 pub mod reducers;
 pub mod shutdown;
 pub mod store;

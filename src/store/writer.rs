@@ -23,8 +23,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
-use sqlx::Connection;
 use sqlx::postgres::PgConnection;
+use sqlx::{Connection, Executor};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +33,7 @@ use super::connect::timed_out;
 use super::error::{Failure, StoreError};
 use super::{Store, months};
 use crate::domain::append::{AppendRequest, Outcome};
+use crate::mutants;
 
 /// Most requests, events and bytes of one batch; a single request may be larger than the bytes alone.
 const BATCH_REQUESTS_MAX: usize = 500;
@@ -220,7 +221,14 @@ impl WriterTask {
     /// Writes a batch and answers every request in it.
     async fn write(&mut self, batch: Vec<Pending>) {
         match self.decide(&batch).await {
-            Ok(decided) => answer_all(batch, decided.outcomes.into_iter().map(Ok)),
+            Ok(decided) => {
+                answer_all(batch, decided.outcomes.into_iter().map(Ok));
+                if mutants::is(mutants::ACKNOWLEDGED_BEFORE_COMMIT)
+                    && let Some(connection) = &mut self.connection
+                {
+                    drop(connection.execute("COMMIT").await);
+                }
+            }
             // One of them has a value that PostgreSQL refuses: alone, each fails for itself.
             Err(StoreError::Internal(error)) if batch.len() > 1 && Failure::of(&error) == Failure::Refused => {
                 for pending in batch {
@@ -325,6 +333,9 @@ impl WriterTask {
 }
 
 async fn call(arrays: &Batch<'_>, connection: &mut PgConnection, store: &Store) -> Result<Decided, sqlx::Error> {
+    if mutants::is(mutants::ACKNOWLEDGED_BEFORE_COMMIT) {
+        connection.execute("BEGIN").await?;
+    }
     let call = arrays.call(connection, store.served_position(), store.clock.set_to());
     tokio::time::timeout(CALL_TIMEOUT, call).await.unwrap_or_else(|_| Err(timed_out("an append took too long")))
 }

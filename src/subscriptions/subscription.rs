@@ -16,6 +16,7 @@ use crate::domain::event::Position;
 use crate::domain::filter::EventFilter;
 use crate::domain::name::StreamId;
 use crate::domain::version::Version;
+use crate::mutants;
 use crate::store::StoredEvent;
 use crate::store::error::StoreError;
 use crate::store::log::{LogHead, LogScan};
@@ -186,6 +187,10 @@ impl Subscription {
                     })
                     .collect();
                 Ok(Step::Delivered(self.hand_out(epoch, events, to)))
+            }
+            Found::Behind if mutants::is(mutants::SKIP_ON_LAG) => {
+                self.position = self.feed.ring().cursor().position;
+                Ok(Step::Again)
             }
             Found::Behind => self.read_table().await,
         }

@@ -1,0 +1,279 @@
+//! What is tortured: one PostgreSQL, two replicas of the service in processes of their own, and a proxy on every way.
+//!
+//! ```text
+//! clients ── proxy ── replica 1 ── proxy ──┐
+//! clients ── proxy ── replica 2 ── proxy ──┴── PostgreSQL (a Unix socket)
+//! ```
+
+use std::fs::OpenOptions;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use annals::devdb::OwnPostgres;
+use anyhow::{Context, bail};
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use sqlx::{AssertSqlSafe, ConnectOptions, Executor, PgConnection};
+
+use super::proxy::{Proxy, Target};
+
+pub const REPLICAS: usize = 2;
+/// How long anything may take to come back; nothing here depends on how fast it does.
+pub const RECOVERY_MAX: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(20);
+
+pub struct Postgres {
+    folder: PathBuf,
+    server: OwnPostgres,
+}
+
+impl Postgres {
+    pub async fn start(folder: PathBuf) -> anyhow::Result<Self> {
+        let bin = std::env::var_os("ANNALS_PG_BIN").map(PathBuf::from);
+        let server =
+            OwnPostgres::start_in(folder.clone(), bin, &["shared_buffers=64MB", "log_min_messages=warning"]).await?;
+        Ok(Self { folder, server })
+    }
+
+    pub fn major(&self) -> u32 {
+        self.server.major()
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.server.data_dir().join("pg/.s.PGSQL.5432")
+    }
+
+    /// For a program that goes to it directly.
+    pub fn url(&self) -> String {
+        format!("postgres://annals@localhost/eventstore?host={}", self.server.data_dir().join("pg").display())
+    }
+
+    /// A session of the owner, beside the service.
+    pub async fn session(&self) -> anyhow::Result<PgConnection> {
+        Ok(self.server.options().disable_statement_logging().connect().await?)
+    }
+
+    /// Kills all of its processes, as a power cut does, and starts it again: it recovers from its log.
+    pub async fn kill_and_restart(&mut self, away: Duration) -> anyhow::Result<()> {
+        let postmaster = Pid::from_raw(self.server.pid());
+        // Stopped first, it cannot notice that its children die before it does.
+        kill(postmaster, Signal::SIGSTOP)?;
+        for child in children(postmaster)? {
+            signal(child, Signal::SIGKILL)?;
+        }
+        kill(postmaster, Signal::SIGKILL)?;
+        tokio::time::sleep(away).await;
+        *self = Self::start(self.folder.clone()).await?;
+        Ok(())
+    }
+
+    /// Process ids of the backends that serve Annals.
+    pub async fn backends(&self) -> anyhow::Result<Vec<Pid>> {
+        let pids: Vec<i32> =
+            sqlx::query_scalar("SELECT pid FROM pg_stat_activity WHERE application_name = 'annals' ORDER BY pid")
+                .fetch_all(&mut self.session().await?)
+                .await?;
+        Ok(pids.into_iter().map(Pid::from_raw).collect())
+    }
+
+    /// Stops the backend that holds the append lock, in the middle of an append; `None` if nobody held it whenever asked.
+    pub async fn freeze_lock_holder(&self) -> anyhow::Result<Option<Pid>> {
+        const TRIES: usize = 500;
+        let holder =
+            "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND objid = 1 AND mode = 'ExclusiveLock'";
+        let mut session = self.session().await?;
+        for _ in 0..TRIES {
+            let found: Option<i32> = sqlx::query_scalar(holder).fetch_optional(&mut session).await?;
+            if let Some(pid) = found.map(Pid::from_raw) {
+                signal(pid, Signal::SIGSTOP)?;
+                // It may have gone on in between; only one that still holds the lock is in the middle.
+                let still: Option<i32> = sqlx::query_scalar(holder).fetch_optional(&mut session).await?;
+                if still == Some(pid.as_raw()) {
+                    return Ok(Some(pid));
+                }
+                signal(pid, Signal::SIGCONT)?;
+            }
+        }
+        Ok(None)
+    }
+
+    pub async fn run(&self, sql: &str) -> anyhow::Result<()> {
+        self.session().await?.execute(AssertSqlSafe(sql)).await.with_context(|| sql.to_owned())?;
+        Ok(())
+    }
+
+    pub async fn text(&self, sql: &str) -> anyhow::Result<String> {
+        Ok(sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut self.session().await?).await?)
+    }
+
+    pub async fn stop(self) -> anyhow::Result<()> {
+        Ok(self.server.stop().await?)
+    }
+}
+
+/// A signal to a process that may have ended already.
+pub fn signal(pid: Pid, signal: Signal) -> anyhow::Result<()> {
+    match kill(pid, signal) {
+        Ok(()) | Err(Errno::ESRCH) => Ok(()),
+        Err(errno) => bail!("{signal} to {pid}: {errno}"),
+    }
+}
+
+fn children(parent: Pid) -> anyhow::Result<Vec<Pid>> {
+    let listed = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"))?;
+    Ok(listed
+        .split_whitespace()
+        .map(str::parse)
+        .collect::<Result<Vec<i32>, _>>()?
+        .into_iter()
+        .map(Pid::from_raw)
+        .collect())
+}
+
+/// One process of the service, between its two proxies.
+pub struct Replica {
+    program: PathBuf,
+    listen: SocketAddr,
+    log: PathBuf,
+    mutant: Option<&'static str>,
+    child: Child,
+    /// Between its clients and it.
+    pub clients: Proxy,
+    /// Between it and PostgreSQL.
+    pub database: Proxy,
+}
+
+impl Replica {
+    pub async fn start(
+        number: usize,
+        program: &Path,
+        folder: &Path,
+        postgres: &Postgres,
+        mutant: Option<&'static str>,
+    ) -> anyhow::Result<Self> {
+        // A port that is free now, and the replica's for the whole run.
+        let listen = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let database = Proxy::start(Target::Unix(postgres.socket())).await?;
+        let clients = Proxy::start(Target::Tcp(listen)).await?;
+        let log = folder.join(format!("replica-{number}.log"));
+        let child = spawn(program, listen, database.address, &log, mutant)?;
+        let mut replica = Self { program: program.to_owned(), listen, log, mutant, child, clients, database };
+        replica.wait_until_ready().await?;
+        Ok(replica)
+    }
+
+    /// Where its clients go.
+    pub fn base(&self) -> String {
+        format!("http://{}", self.clients.address)
+    }
+
+    fn pid(&self) -> anyhow::Result<Pid> {
+        Ok(Pid::from_raw(i32::try_from(self.child.id())?))
+    }
+
+    pub fn signal(&self, what: Signal) -> anyhow::Result<()> {
+        signal(self.pid()?, what)
+    }
+
+    /// Waits until the process has ended.
+    pub async fn ended(&mut self) -> anyhow::Result<ExitStatus> {
+        let ended = async {
+            loop {
+                if let Some(status) = self.child.try_wait()? {
+                    return Ok(status);
+                }
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        tokio::time::timeout(RECOVERY_MAX, ended).await.context("the replica does not end")?
+    }
+
+    pub fn restart(&mut self) -> anyhow::Result<()> {
+        self.child = spawn(&self.program, self.listen, self.database.address, &self.log, self.mutant)?;
+        Ok(())
+    }
+
+    /// Waits until it says that it is ready; starts it again if it gave up, as a supervisor does.
+    pub async fn wait_until_ready(&mut self) -> anyhow::Result<()> {
+        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build()?;
+        let url = format!("http://{}/readyz", self.listen);
+        let ready = async {
+            loop {
+                if self.child.try_wait()?.is_some() {
+                    self.restart()?;
+                }
+                if client.get(&url).send().await.is_ok_and(|answer| answer.status().is_success()) {
+                    return anyhow::Ok(());
+                }
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        tokio::time::timeout(RECOVERY_MAX, ready).await.context("the replica is not ready after a minute")?
+    }
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        // Whatever happened, no process stays behind.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn(
+    program: &Path,
+    listen: SocketAddr,
+    database: SocketAddr,
+    log: &Path,
+    mutant: Option<&'static str>,
+) -> anyhow::Result<Child> {
+    let out = OpenOptions::new().create(true).append(true).open(log)?;
+    let err = out.try_clone()?;
+    let mut command = Command::new(program);
+    command
+        .arg("serve")
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("DATABASE_URL", format!("postgres://annals@{database}/eventstore?sslmode=disable"))
+        .env("ANNALS_LISTEN", listen.to_string())
+        .env("SNAPSHOT_EVERY", "50");
+    if let Some(mutant) = mutant {
+        command.env("ANNALS_MUTANT", mutant);
+    }
+    let child = command.stdin(Stdio::null()).stdout(out).stderr(err).spawn();
+    child.with_context(|| program.display().to_string())
+}
+
+/// What is tortured.
+pub struct Cluster {
+    pub postgres: Postgres,
+    pub replicas: Vec<Replica>,
+}
+
+impl Cluster {
+    /// With PostgreSQL's files in `data`, and the logs of the replicas in `folder`.
+    pub async fn start(
+        program: &Path,
+        data: &Path,
+        folder: &Path,
+        mutant: Option<&'static str>,
+    ) -> anyhow::Result<Self> {
+        let postgres = Postgres::start(data.to_owned()).await?;
+        let mut replicas = Vec::new();
+        for number in 1..=REPLICAS {
+            replicas.push(Replica::start(number, program, folder, &postgres, mutant).await?);
+        }
+        Ok(Self { postgres, replicas })
+    }
+
+    /// Waits until everything works again.
+    pub async fn recover(&mut self) -> anyhow::Result<()> {
+        for replica in &mut self.replicas {
+            replica.wait_until_ready().await?;
+        }
+        Ok(())
+    }
+}

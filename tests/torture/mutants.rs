@@ -1,0 +1,153 @@
+//! Broken builds of Annals. Each breaks one thing that a promise rests on, and a run has to find it: a checker that was
+//! never seen failing proves nothing.
+//!
+//! Those that break SQL change the functions of the run's own database; those that break Rust are in the program itself,
+//! behind the cargo feature `mutants`, and chosen by `ANNALS_MUTANT`.
+
+use anyhow::ensure;
+
+use super::cluster::Postgres;
+
+pub struct Mutant {
+    pub name: &'static str,
+    pub what: &'static str,
+    /// What is replaced in which function; every text has to be there.
+    changes: &'static [(&'static str, &'static [(&'static str, &'static str)])],
+    /// Run before.
+    prepare: &'static str,
+    in_program: bool,
+}
+
+const LOCK: &str = "PERFORM pg_advisory_xact_lock('events'::regclass::oid::integer, 1);";
+const DECIDE: &str = "-- 4. Decide every request, in order.";
+const LOCK_AND_DECIDE: &str = "PERFORM pg_advisory_xact_lock('events'::regclass::oid::integer, 1);
+    -- 4. Decide every request, in order.";
+const FIRST_POSITION: &str = "append_first_positions[a] := v_position + 1;";
+const FIRST_POSITION_OF_SEQUENCE: &str = "append_first_positions[a] := nextval('mutant_positions');
+                PERFORM nextval('mutant_positions') FROM generate_series(2, p_append_events[a]);";
+const INSERTS: [&str; 2] = [
+    "WHERE append_first_versions[i.append] > 0;
+
+    IF v_new_streams",
+    "WHERE append_first_versions[i.append] > 0;
+END",
+];
+const NEW_STREAMS: &str = "WHERE t.first_occurred_at IS NOT NULL;";
+
+pub const MUTANTS: [Mutant; 9] = [
+    Mutant {
+        name: "lock-after-read",
+        what: "heads and known ids are read before the append lock is taken",
+        changes: &[("append_events_locked", &[(LOCK, ""), (DECIDE, LOCK_AND_DECIDE)])],
+        prepare: "",
+        in_program: false,
+    },
+    Mutant {
+        name: "no-commit",
+        what: "the procedure does not commit; the end of the client's request does",
+        changes: &[("append_events", &[("COMMIT;", "")])],
+        prepare: "",
+        in_program: false,
+    },
+    Mutant {
+        name: "acknowledged-before-commit",
+        what: "the answer is sent before the transaction is committed",
+        changes: &[("append_events", &[("COMMIT;", "")])],
+        prepare: "",
+        in_program: true,
+    },
+    Mutant {
+        name: "commit-not-flushed",
+        what: "synchronous_commit is off for appends",
+        changes: &[("append_events", &[("COMMIT;", "PERFORM set_config('synchronous_commit', 'off', true); COMMIT;")])],
+        prepare: "",
+        in_program: false,
+    },
+    Mutant {
+        name: "on-conflict-do-nothing",
+        what: "no lock, and ON CONFLICT DO NOTHING instead",
+        changes: &[(
+            "append_events_locked",
+            &[
+                (LOCK, ""),
+                (INSERTS[0], "WHERE append_first_versions[i.append] > 0 ON CONFLICT DO NOTHING; IF v_new_streams"),
+                (NEW_STREAMS, "WHERE t.first_occurred_at IS NOT NULL ON CONFLICT DO NOTHING;"),
+                (INSERTS[1], "WHERE append_first_versions[i.append] > 0 ON CONFLICT DO NOTHING; END"),
+            ],
+        )],
+        prepare: "",
+        in_program: false,
+    },
+    Mutant {
+        name: "positions-from-sequence",
+        what: "positions come from a sequence, under the lock",
+        changes: &[("append_events_locked", &[(FIRST_POSITION, FIRST_POSITION_OF_SEQUENCE)])],
+        prepare: "CREATE SEQUENCE mutant_positions; GRANT ALL ON SEQUENCE mutant_positions TO PUBLIC",
+        in_program: false,
+    },
+    Mutant {
+        name: "sequence-without-lock",
+        what: "positions come from a sequence, and nobody takes the lock",
+        changes: &[("append_events_locked", &[(LOCK, ""), (FIRST_POSITION, FIRST_POSITION_OF_SEQUENCE)])],
+        prepare: "CREATE SEQUENCE mutant_positions; GRANT ALL ON SEQUENCE mutant_positions TO PUBLIC",
+        in_program: false,
+    },
+    Mutant {
+        name: "ids-forgotten",
+        what: "known event ids are not looked for",
+        changes: &[(
+            "append_events_locked",
+            &[
+                ("v_any_known := EXISTS (", "v_any_known := false AND EXISTS ("),
+                (INSERTS[1], "WHERE append_first_versions[i.append] > 0 ON CONFLICT DO NOTHING; END"),
+            ],
+        )],
+        prepare: "",
+        in_program: false,
+    },
+    Mutant {
+        name: "skip-on-lag",
+        what: "a subscriber that is behind the ring goes on where the ring begins",
+        changes: &[],
+        prepare: "",
+        in_program: true,
+    },
+];
+
+impl Mutant {
+    pub fn named(name: &str) -> anyhow::Result<&'static Self> {
+        let names: Vec<_> = MUTANTS.iter().map(|mutant| mutant.name).collect();
+        let found = MUTANTS.iter().find(|mutant| mutant.name == name);
+        found.ok_or_else(|| anyhow::anyhow!("there is no mutant {name}; there are {}", names.join(", ")))
+    }
+
+    /// What `ANNALS_MUTANT` has to be for the program.
+    pub fn in_program(&self) -> anyhow::Result<Option<&'static str>> {
+        ensure!(
+            cfg!(feature = "mutants") || !self.in_program,
+            "the mutant {} is in the program: run with --features mutants",
+            self.name
+        );
+        Ok(self.in_program.then_some(self.name))
+    }
+
+    /// Breaks the functions of the database.
+    pub async fn apply(&self, postgres: &Postgres) -> anyhow::Result<()> {
+        if !self.prepare.is_empty() {
+            postgres.run(self.prepare).await?;
+        }
+        for (function, replacements) in self.changes {
+            let mut source = postgres.text(&format!("SELECT pg_get_functiondef('{function}'::regproc)")).await?;
+            for (from, to) in *replacements {
+                ensure!(
+                    source.matches(from).count() == 1,
+                    "the mutant {} replaces what is not there once: {from}",
+                    self.name
+                );
+                source = source.replace(from, to);
+            }
+            postgres.run(&source).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,61 @@
+//! What a run was, for people.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+use super::faults::Kind;
+use super::history;
+use super::history::Look;
+use super::mutants::Mutant;
+use super::run::Outcome;
+
+/// A table of what was done and found.
+pub fn of_run(outcome: &Outcome) -> String {
+    let history = &outcome.history;
+    let attempts = || history.requests.iter().flat_map(|request| &request.attempts);
+    let count = |of: fn(&history::Outcome) -> bool| attempts().filter(|attempt| of(&attempt.outcome)).count();
+    let kills = outcome.faults.iter().filter(|kind| kind.is_kill()).count();
+    let heads = history.looks.iter().filter(|look| matches!(look, Look::Head { .. })).count();
+    let delivered: usize = history.readers.iter().map(|reader| reader.events.len()).sum();
+    let reconnections: u32 = history.readers.iter().map(|reader| reader.connections).sum();
+    let mut text = String::new();
+    for (what, figure) in [
+        ("seed", outcome.seed.to_string()),
+        ("PostgreSQL", outcome.major.to_string()),
+        ("rounds", format!("{} ({kills} kills)", outcome.faults.len())),
+        ("time", format!("{:.0} s", outcome.took.as_secs_f64())),
+        ("requests", history.requests.len().to_string()),
+        ("attempts", attempts().count().to_string()),
+        ("written", count(|outcome| matches!(outcome, history::Outcome::Written(_))).to_string()),
+        ("replayed", count(|outcome| matches!(outcome, history::Outcome::Replayed(_))).to_string()),
+        ("conflicts", count(|outcome| matches!(outcome, history::Outcome::Conflict(_))).to_string()),
+        ("refused", count(|outcome| matches!(outcome, history::Outcome::Refused(_))).to_string()),
+        ("unknown at first", count(|outcome| matches!(outcome, history::Outcome::Unknown(_))).to_string()),
+        ("events in the log", history.log.len().to_string()),
+        ("delivered to readers", format!("{delivered}, over {reconnections} event streams")),
+        ("ends of the log read", heads.to_string()),
+        ("states read", (history.looks.len() - heads).to_string()),
+        ("promises not kept", outcome.violations.len().to_string()),
+    ] {
+        writeln!(text, "{what:>22}  {figure}").expect("writing to memory does not fail");
+    }
+    for (kind, _) in Kind::ALL {
+        let times = outcome.faults.iter().filter(|done| **done == kind).count();
+        writeln!(text, "{:>22}  {times}", format!("{kind:?}")).expect("writing to memory does not fail");
+    }
+    text
+}
+
+/// Which broken build was found by what, and when: a table in Markdown.
+pub fn of_mutants(found: &[(&Mutant, Outcome)]) -> String {
+    let mut text = "| mutant | what is broken | found by | after |\n|---|---|---|---|\n".to_owned();
+    for (mutant, outcome) in found {
+        let rules: BTreeSet<_> = outcome.violations.iter().map(|violation| violation.rule).collect();
+        let rules = Vec::from_iter(rules);
+        let by = if rules.is_empty() { "NOT FOUND".to_owned() } else { rules.join("; ") };
+        let after = format!("{} rounds, {:.0} s", outcome.faults.len(), outcome.took.as_secs_f64());
+        writeln!(text, "| {} | {} | {by} | {after} |", mutant.name, mutant.what)
+            .expect("writing to memory does not fail");
+    }
+    text
+}

@@ -1,0 +1,422 @@
+//! The load: writers that append and repeat until they are told, and readers of every kind, all of them through proxies.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use annals::domain::event::Position;
+use annals::domain::version::Version;
+use serde_json::{Value, json};
+use tokio::sync::RwLock;
+
+use super::cluster::REPLICAS;
+use super::history::{Append, Attempt, EventName, Fault, Logged, Look, Micros, Outcome, Reader, Request};
+
+/// A request that takes longer has not been answered: the service gives up after 15 seconds itself.
+const ANSWER_MAX: Duration = Duration::from_secs(25);
+/// An event stream that says nothing for so long is opened again.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
+/// How long readers may take to come to the end of the log.
+const READERS_MAX: Duration = Duration::from_secs(30);
+/// The type that has a reducer, and one that has none.
+pub const TYPES: [&str; 2] = ["Order", "Invoice"];
+
+/// What all writers and readers share.
+pub struct Load {
+    started: Instant,
+    bases: [String; REPLICAS],
+    client: reqwest::Client,
+    streams: u64,
+    pub requests: Mutex<Vec<Request>>,
+    pub looks: Mutex<Vec<Look>>,
+    pub readers: Mutex<HashMap<String, Reader>>,
+    /// Answers to readers that nothing in a run should lead to.
+    pub complaints: Mutex<Vec<Fault>>,
+    /// Last versions that anybody was told, for the writers who expect one.
+    versions: Mutex<HashMap<String, Version>>,
+    /// Held, shared, by every request under way; whoever holds it alone knows that all are answered.
+    quiet: RwLock<()>,
+    /// Requests that each replica has acknowledged.
+    pub acknowledged: [AtomicU64; REPLICAS],
+    stopped: AtomicBool,
+    next_writer: AtomicU32,
+    next_reader: AtomicU32,
+}
+
+impl Load {
+    pub fn new(bases: [String; REPLICAS], streams: u64) -> anyhow::Result<Arc<Self>> {
+        let client = reqwest::Client::builder().no_proxy().tcp_nodelay(true).build()?;
+        Ok(Arc::new(Self {
+            started: Instant::now(),
+            bases,
+            client,
+            streams,
+            requests: Mutex::default(),
+            looks: Mutex::default(),
+            readers: Mutex::default(),
+            complaints: Mutex::default(),
+            versions: Mutex::default(),
+            quiet: RwLock::new(()),
+            acknowledged: Default::default(),
+            stopped: AtomicBool::new(false),
+            next_writer: AtomicU32::new(0),
+            next_reader: AtomicU32::new(0),
+        }))
+    }
+
+    pub fn now(&self) -> Micros {
+        self.started.elapsed().as_micros() as Micros
+    }
+
+    /// Waits until every request has its answer, and lets no new one begin until what is returned is dropped.
+    pub async fn quiesce(&self) -> tokio::sync::RwLockWriteGuard<'_, ()> {
+        self.quiet.write().await
+    }
+
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::SeqCst)
+    }
+
+    /// The client for one replica, with the address of its proxy.
+    pub fn get(&self, replica: usize, path: &str) -> reqwest::RequestBuilder {
+        self.client.get(format!("{}{path}", self.bases[replica]))
+    }
+
+    /// States of the first type are folded by merge-patch, so each ends with the name of its last event.
+    pub async fn register_reducer(&self) -> anyhow::Result<()> {
+        let call = self.client.put(format!("{}/reducers/{}", self.bases[0], TYPES[0]));
+        let body = json!({"language": "merge-patch"}).to_string();
+        call.header("content-type", "application/json").body(body).send().await?.error_for_status()?;
+        Ok(())
+    }
+
+    /// Waits until every reader has what it asks for of this log; who never gets it is found by the checker.
+    pub async fn wait_for_readers(&self, log: &[Logged]) {
+        let complete = |reader: &Reader| {
+            let of_type = |event: &&Logged| {
+                let aggregate_type = event.stream.split('/').next();
+                reader.aggregate_type.is_none() || reader.aggregate_type.as_deref() == aggregate_type
+            };
+            let last = log.iter().rev().find(of_type).map_or(0, |event| event.global_position);
+            reader.events.last().is_some_and(|(position, _)| *position >= last) || last == 0
+        };
+        let all = async {
+            while !self.readers.lock().expect("the lock").values().all(complete) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let _ = tokio::time::timeout(READERS_MAX, all).await;
+    }
+
+    /// Appends until it is stopped.
+    pub async fn write(self: Arc<Self>, seed: u64) {
+        let writer = self.next_writer.fetch_add(1, Ordering::SeqCst) as u16;
+        let mut random = fastrand::Rng::with_seed(seed ^ (u64::from(writer) << 32));
+        for number in 1.. {
+            tokio::time::sleep(Duration::from_millis(random.u64(0..20))).await;
+            let busy = self.quiet.read().await;
+            if self.is_stopped() {
+                return;
+            }
+            let mut request = Request { writer, number, appends: self.choose(&mut random), attempts: Vec::new() };
+            self.send_until_answered(&mut request, &mut random).await;
+            self.note_versions(&request);
+            self.requests.lock().expect("the lock").push(request);
+            drop(busy);
+        }
+    }
+
+    /// One or two streams; some of them at the version that somebody was told last.
+    fn choose(&self, random: &mut fastrand::Rng) -> Vec<Append> {
+        let mut appends = Vec::<Append>::new();
+        let streams = if random.u8(0..100) < 8 { 2 } else { 1 };
+        while appends.len() < streams {
+            let stream = format!("{}/{}", TYPES[random.usize(0..2)], random.u64(0..self.streams));
+            if appends.iter().any(|append| append.stream == stream) {
+                continue;
+            }
+            let known = self.versions.lock().expect("the lock").get(&stream).copied().unwrap_or(0);
+            let expected = (random.u8(0..100) < 40).then_some(known);
+            let events = if random.u8(0..100) < 20 { random.u16(2..=5) } else { 1 };
+            appends.push(Append { stream, expected, events });
+        }
+        appends
+    }
+
+    async fn send_until_answered(&self, request: &mut Request, random: &mut fastrand::Rng) {
+        loop {
+            // Each writer has a replica of its own, and asks the other one where that fails.
+            let replica = (usize::from(request.writer) + request.attempts.len()) % REPLICAS;
+            // Some are given up in the middle, some are sent twice at the same time.
+            let patience = if random.u8(0..100) < 4 { Duration::from_millis(random.u64(0..20)) } else { ANSWER_MAX };
+            let first = self.send(request, replica, patience);
+            if random.u8(0..100) < 4 {
+                let (first, second) = tokio::join!(first, self.send(request, REPLICAS - 1 - replica, ANSWER_MAX));
+                request.attempts.extend([first, second]);
+            } else {
+                let attempt = first.await;
+                request.attempts.push(attempt);
+            }
+            let told = |attempt: &Attempt| {
+                matches!(
+                    attempt.outcome,
+                    Outcome::Written(_)
+                        | Outcome::Replayed(_)
+                        | Outcome::Conflict(_)
+                        | Outcome::Unexpected(_)
+                        | Outcome::Hung
+                )
+            };
+            if request.attempts.iter().any(told) {
+                // The last attempt is the one that tells, for who reads the history.
+                request.attempts.sort_by_key(told);
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(random.u64(20..150))).await;
+        }
+    }
+
+    async fn send(&self, request: &Request, replica: usize, patience: Duration) -> Attempt {
+        let sent = self.now();
+        let answered = tokio::time::timeout(patience, self.post(request, replica)).await;
+        let outcome = match answered {
+            Ok(Ok((status, body))) => classify(request, status, &body),
+            Ok(Err(error)) => Outcome::Unknown(format!("{error:?}").chars().take(200).collect()),
+            Err(_) if patience < ANSWER_MAX => Outcome::Unknown("given up by the client".to_owned()),
+            Err(_) => Outcome::Hung,
+        };
+        if matches!(outcome, Outcome::Written(_) | Outcome::Replayed(_)) {
+            self.acknowledged[replica].fetch_add(1, Ordering::SeqCst);
+        }
+        Attempt { sent, ended: self.now(), replica, outcome }
+    }
+
+    async fn post(&self, request: &Request, replica: usize) -> reqwest::Result<(u16, String)> {
+        let events = |names: Vec<EventName>| -> Vec<Value> {
+            let event =
+                |name: EventName| json!({"event_id": name.id(), "event_type": "Happened", "event_data": name.data()});
+            names.into_iter().map(event).collect()
+        };
+        let base = &self.bases[replica];
+        let mut appends: Vec<_> = request.names().map(|(append, names)| (append, events(names))).collect();
+        let call = if appends.len() == 1 {
+            let (append, events) = appends.remove(0);
+            let mut call = self.client.post(format!("{base}/streams/{}", append.stream));
+            if let Some(expected) = append.expected {
+                call = call.header("if-match", format!("\"{expected}\""));
+            }
+            call.body(json!({ "events": events }).to_string())
+        } else {
+            let append = |(append, events): (&Append, Vec<Value>)| {
+                let (aggregate_type, aggregate_id) = append.stream.split_once('/').expect("type/id");
+                let mut body =
+                    json!({"aggregate_type": aggregate_type, "aggregate_id": aggregate_id, "events": events});
+                if let Some(expected) = append.expected {
+                    body["expected_version"] = expected.into();
+                }
+                body
+            };
+            let appends: Vec<_> = appends.into_iter().map(append).collect();
+            self.client.post(format!("{base}/appends")).body(json!({ "appends": appends }).to_string())
+        };
+        let answer = call.header("content-type", "application/json").send().await?;
+        let status = answer.status().as_u16();
+        Ok((status, answer.text().await?))
+    }
+
+    fn note_versions(&self, request: &Request) {
+        let mut versions = self.versions.lock().expect("the lock");
+        let mut note = |stream: &String, version: Version| {
+            let known = versions.entry(stream.clone()).or_default();
+            *known = version.max(*known);
+        };
+        for (append, (first, _)) in request.appends.iter().zip(request.acknowledged().unwrap_or_default()) {
+            note(&append.stream, first + Version::from(append.events) - 1);
+        }
+        for attempt in &request.attempts {
+            if let Outcome::Conflict(current) = &attempt.outcome {
+                current.iter().for_each(|(stream, version)| note(stream, *version));
+            }
+        }
+    }
+}
+
+/// What an answer says of a request.
+fn classify(request: &Request, status: u16, body: &str) -> Outcome {
+    let unexpected = || Outcome::Unexpected(format!("{status} {body}"));
+    let Ok(answer) = serde_json::from_str::<Value>(body) else { return unexpected() };
+    let number = |value: &Value| value.as_i64();
+    let stands = || -> Option<Vec<(Version, Position)>> {
+        let one = [answer.clone()];
+        let appends = answer["appends"].as_array().map_or(&one[..], Vec::as_slice);
+        let stands = |append: &Value| {
+            let first = append["events"].get(0)?;
+            Some((Version::try_from(number(&append["first_version"])?).ok()?, number(&first["global_position"])?))
+        };
+        appends.iter().map(stands).collect()
+    };
+    let conflicts = || -> Option<Vec<(String, Version)>> {
+        let version = |value: &Value| Version::try_from(number(value)?).ok();
+        match answer["conflicts"].as_array() {
+            None => Some(vec![(request.appends[0].stream.clone(), version(&answer["current_version"])?)]),
+            Some(conflicts) => conflicts
+                .iter()
+                .map(|conflict| {
+                    let stream =
+                        format!("{}/{}", conflict["aggregate_type"].as_str()?, conflict["aggregate_id"].as_str()?);
+                    Some((stream, version(&conflict["current_version"])?))
+                })
+                .collect(),
+        }
+    };
+    let found = match (status, answer["code"].as_str()) {
+        (201, None) => stands().map(Outcome::Written),
+        (200, None) => stands().map(Outcome::Replayed),
+        (412 | 409, Some("version_conflict")) => conflicts().map(Outcome::Conflict),
+        (503, Some(code @ ("overloaded" | "database_unavailable" | "shutting_down"))) => {
+            Some(Outcome::Refused(code.to_owned()))
+        }
+        (503, Some("outcome_unknown")) => Some(Outcome::Unknown("outcome_unknown".to_owned())),
+        _ => None,
+    };
+    found.unwrap_or_else(unexpected)
+}
+
+/// How a reader reads.
+#[derive(Clone, Copy)]
+pub enum Way {
+    /// Follows as an event stream, reconnecting after a random number of events.
+    Follow,
+    /// The same, with a rest after every hundred events.
+    FollowSlowly,
+    /// Asks for page after page.
+    Poll,
+}
+
+impl Load {
+    /// Reads the log for ever; every connection goes on where the last one ended.
+    pub async fn read(self: Arc<Self>, name: &'static str, way: Way, aggregate_type: Option<&'static str>, seed: u64) {
+        let number = self.next_reader.fetch_add(1, Ordering::SeqCst);
+        let mut random = fastrand::Rng::with_seed(seed ^ 0x4EAD ^ (u64::from(number) << 32));
+        let reader =
+            Reader { name: name.to_owned(), aggregate_type: aggregate_type.map(str::to_owned), ..Reader::default() };
+        self.readers.lock().expect("the lock").insert(name.to_owned(), reader);
+        let filter =
+            aggregate_type.map_or_else(String::new, |aggregate_type| format!("&aggregate_type={aggregate_type}"));
+        let mut cursor = "0".to_owned();
+        loop {
+            let replica = random.usize(0..REPLICAS);
+            match way {
+                Way::Poll => self.poll(name, replica, &filter, &mut cursor).await,
+                Way::Follow => {
+                    let most = random.u32(50..3_000);
+                    self.follow(name, replica, &filter, &mut cursor, most, Duration::ZERO).await;
+                }
+                Way::FollowSlowly => {
+                    self.follow(name, replica, &filter, &mut cursor, 3_000, Duration::from_millis(100)).await
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(random.u64(10..60))).await;
+        }
+    }
+
+    /// The text of an answer to a reader, if it is one; "not now" is all right, any other error is not.
+    async fn read_answer(&self, answer: reqwest::Response) -> Option<String> {
+        let (status, path) = (answer.status(), answer.url().path().to_owned());
+        let text = answer.text().await.ok()?;
+        if !status.is_success() && status != 503 && status != 404 {
+            let what = format!("a reader asked for {path}");
+            let fault = Fault { round: 0, at: self.now(), what, harm: Some(format!("{status} {text}")) };
+            self.complaints.lock().expect("the lock").push(fault);
+        }
+        status.is_success().then_some(text)
+    }
+
+    fn got(&self, reader: &str, events: impl IntoIterator<Item = Value>) {
+        let mut readers = self.readers.lock().expect("the lock");
+        let reader = readers.get_mut(reader).expect("it began");
+        for event in events {
+            let id = event["event_id"].as_str().and_then(|id| id.parse().ok()).unwrap_or_default();
+            reader.events.push((event["global_position"].as_i64().unwrap_or(0), id));
+        }
+    }
+
+    async fn poll(&self, name: &str, replica: usize, filter: &str, cursor: &mut String) {
+        let asked = self.now();
+        let call = self.get(replica, &format!("/events?after={cursor}&limit=500{filter}"));
+        let Ok(answer) = call.timeout(ANSWER_MAX).send().await else { return };
+        let Some(text) = self.read_answer(answer).await else { return };
+        let Ok(mut page) = serde_json::from_str::<Value>(&text) else { return };
+        let ended = self.now();
+        let (Some(head), Some(next), Some(epoch)) =
+            (page["head"].as_i64(), page["next_after"].as_i64(), page["epoch"].as_i64())
+        else {
+            return;
+        };
+        self.looks.lock().expect("the lock").push(Look::Head { asked, ended, head });
+        let events = page["events"].as_array_mut().map(std::mem::take).unwrap_or_default();
+        self.got(name, events);
+        *cursor = format!("{epoch}:{next}");
+    }
+
+    /// One connection of an event stream.
+    async fn follow(&self, name: &str, replica: usize, filter: &str, cursor: &mut String, most: u32, rest: Duration) {
+        let path = format!("/events?after=0{filter}");
+        let call = self.get(replica, &path).header("accept", "text/event-stream");
+        // The header rules where both are given; at first there is none.
+        let call = if cursor == "0" { call } else { call.header("last-event-id", cursor.as_str()) };
+        let Ok(Ok(mut answer)) = tokio::time::timeout(SILENCE_MAX, call.send()).await else { return };
+        if !answer.status().is_success() {
+            self.read_answer(answer).await;
+            return;
+        }
+        self.readers.lock().expect("the lock").get_mut(name).expect("it began").connections += 1;
+        let (mut buffer, mut count) = (Vec::new(), 0);
+        while let Ok(Ok(Some(chunk))) = tokio::time::timeout(SILENCE_MAX, answer.chunk()).await {
+            buffer.extend_from_slice(&chunk);
+            while let Some(end) = buffer.windows(2).position(|two| two == b"\n\n") {
+                let frame: Vec<u8> = buffer.drain(..end + 2).collect();
+                let frame = String::from_utf8_lossy(&frame);
+                let field = |name: &str| frame.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+                if let (None, Some(Ok(event))) = (field("event"), field("data").map(serde_json::from_str::<Value>)) {
+                    self.got(name, [event]);
+                    count += 1;
+                    if count % 100 == 0 {
+                        tokio::time::sleep(rest).await;
+                    }
+                }
+                if let Some(id) = field("id") {
+                    *cursor = id.to_owned();
+                }
+            }
+            if count >= most {
+                return;
+            }
+        }
+    }
+
+    /// Asks for states at random, for ever.
+    pub async fn fold(self: Arc<Self>, seed: u64) {
+        let mut random = fastrand::Rng::with_seed(seed ^ 0xF01D);
+        loop {
+            tokio::time::sleep(Duration::from_millis(random.u64(20..80))).await;
+            let stream = format!("{}/{}", TYPES[0], random.u64(0..self.streams));
+            let asked = self.now();
+            let call = self.get(random.usize(0..REPLICAS), &format!("/aggregates/{stream}/state"));
+            let Ok(answer) = call.timeout(ANSWER_MAX).send().await else { continue };
+            let Some(text) = self.read_answer(answer).await else { continue };
+            let Ok(state) = serde_json::from_str::<Value>(&text) else { continue };
+            let version = state["version"].as_i64().and_then(|version| Version::try_from(version).ok());
+            let last = state["state"]["last"].as_str().and_then(|id| id.parse().ok());
+            if let (Some(version), Some(last)) = (version, last) {
+                let look = Look::State { asked, ended: self.now(), stream, version, last };
+                self.looks.lock().expect("the lock").push(look);
+            }
+        }
+    }
+}
