@@ -16,7 +16,7 @@ use anyhow::{Context, bail};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use sqlx::{AssertSqlSafe, ConnectOptions, Executor, PgConnection};
+use sqlx::{ConnectOptions, PgConnection};
 
 use super::proxy::{Proxy, Target};
 
@@ -100,13 +100,10 @@ impl Postgres {
         Ok(None)
     }
 
-    pub async fn run(&self, sql: &str) -> anyhow::Result<()> {
-        self.session().await?.execute(AssertSqlSafe(sql)).await.with_context(|| sql.to_owned())?;
-        Ok(())
-    }
-
-    pub async fn text(&self, sql: &str) -> anyhow::Result<String> {
-        Ok(sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut self.session().await?).await?)
+    /// Connections that were left inside a transaction.
+    pub async fn idle_in_transaction(&self) -> anyhow::Result<i64> {
+        let count = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'";
+        Ok(sqlx::query_scalar(count).fetch_one(&mut self.session().await?).await?)
     }
 
     pub async fn stop(self) -> anyhow::Result<()> {

@@ -5,8 +5,7 @@
 //! behind the cargo feature `mutants`, and chosen by `ANNALS_MUTANT`.
 
 use anyhow::ensure;
-
-use super::cluster::Postgres;
+use sqlx::{AssertSqlSafe, Executor, PgConnection};
 
 pub struct Mutant {
     pub name: &'static str,
@@ -132,21 +131,20 @@ impl Mutant {
     }
 
     /// Breaks the functions of the database.
-    pub async fn apply(&self, postgres: &Postgres) -> anyhow::Result<()> {
-        if !self.prepare.is_empty() {
-            postgres.run(self.prepare).await?;
-        }
+    pub async fn apply(&self, connection: &mut PgConnection) -> anyhow::Result<()> {
+        connection.execute(self.prepare).await?;
         for (function, replacements) in self.changes {
-            let mut source = postgres.text(&format!("SELECT pg_get_functiondef('{function}'::regproc)")).await?;
+            let mut source: String =
+                sqlx::query_scalar("SELECT pg_get_functiondef(oid) FROM pg_proc WHERE proname = $1")
+                    .bind(function)
+                    .fetch_one(&mut *connection)
+                    .await?;
             for (from, to) in *replacements {
-                ensure!(
-                    source.matches(from).count() == 1,
-                    "the mutant {} replaces what is not there once: {from}",
-                    self.name
-                );
+                let times = source.matches(from).count();
+                ensure!(times == 1, "the mutant {} replaces what is there {times} times: {from}", self.name);
                 source = source.replace(from, to);
             }
-            postgres.run(&source).await?;
+            connection.execute(AssertSqlSafe(source)).await?;
         }
         Ok(())
     }

@@ -63,7 +63,7 @@ async fn torture(options: &Options, cluster: &mut Cluster) -> anyhow::Result<(Du
     let load = Load::new(bases.try_into().expect("one a replica"), options.streams)?;
     load.register_reducer().await?;
     if let Some(mutant) = options.mutant {
-        mutant.apply(&cluster.postgres).await?;
+        mutant.apply(&mut cluster.postgres.session().await?).await?;
     }
     let tasks = start(&load, options);
 
@@ -153,9 +153,8 @@ async fn settle(cluster: &Cluster, load: &Load, mut faults: Vec<Fault>) -> anyho
     if let Err(error) = verify(cluster).await {
         harmed("annals verify", format!("{error:#}"));
     }
-    let left = "SELECT count(*)::text FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'";
-    let left = cluster.postgres.text(left).await?;
-    if left != "0" && quiet.is_some() {
+    let left = cluster.postgres.idle_in_transaction().await?;
+    if left > 0 && quiet.is_some() {
         harmed("connections", format!("{left} were left inside a transaction"));
     }
     faults.extend(load.complaints.lock().expect("the lock").iter().cloned());

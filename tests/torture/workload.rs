@@ -18,7 +18,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(25);
 /// An event stream that says nothing for so long is opened again.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// How long readers may take to come to the end of the log.
-const READERS_MAX: Duration = Duration::from_secs(30);
+const READERS_MAX: Duration = Duration::from_secs(60);
 /// The type that has a reducer, and one that has none.
 pub const TYPES: [&str; 2] = ["Order", "Invoice"];
 
@@ -386,7 +386,8 @@ impl Load {
                 if let (None, Some(Ok(event))) = (field("event"), field("data").map(serde_json::from_str::<Value>)) {
                     self.got(name, [event]);
                     count += 1;
-                    if count % 100 == 0 {
+                    // In the end the slow ones have to catch up.
+                    if count % 100 == 0 && !self.is_stopped() {
                         tokio::time::sleep(rest).await;
                     }
                 }

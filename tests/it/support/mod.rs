@@ -7,7 +7,7 @@ mod proxy;
 mod sse;
 
 pub use client::{Call, Reply};
-pub use postgres::{Pair, Session, TestDatabase};
+pub use postgres::{Alone, Pair, Session, TestDatabase, copy};
 pub use proxy::Proxy;
 pub use sse::EventStream;
 

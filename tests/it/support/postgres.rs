@@ -48,13 +48,24 @@ fn data_dir() -> PathBuf {
 }
 
 async fn own_postgres(folder: &Path, settings: &[&str]) -> OwnPostgres {
-    let bin = std::env::var_os("ANNALS_PG_BIN").map(PathBuf::from);
+    own_postgres_of(bin(), folder, settings).await
+}
+
+async fn own_postgres_of(bin: Option<PathBuf>, folder: &Path, settings: &[&str]) -> OwnPostgres {
     OwnPostgres::start_in(folder.to_owned(), bin, settings).await.expect("PostgreSQL starts")
+}
+
+fn bin() -> Option<PathBuf> {
+    std::env::var_os("ANNALS_PG_BIN").map(PathBuf::from)
 }
 
 impl Server {
     async fn start(folder: PathBuf, settings: &[&str]) -> Self {
-        let postgres = own_postgres(&folder, settings).await;
+        Self::start_of(bin(), folder, settings).await
+    }
+
+    async fn start_of(bin: Option<PathBuf>, folder: PathBuf, settings: &[&str]) -> Self {
+        let postgres = own_postgres_of(bin, &folder, settings).await;
         #[expect(clippy::zombie_processes, reason = "it outlives this process, to clean up after it")]
         let mut lifeline = Command::new("/bin/sh")
             .args(["-c", "read _; kill -INT $0; while kill -0 $0; do sleep 0.1; done; rm -rf \"$1\""])
@@ -70,6 +81,64 @@ impl Server {
     }
 }
 
+/// A server that a test has to itself, to save, to kill and to restore.
+pub struct Alone(Server);
+
+impl Alone {
+    /// With an empty cluster.
+    pub async fn start(settings: &[&str]) -> Self {
+        Self(Server::start(data_dir(), settings).await)
+    }
+
+    /// Of a PostgreSQL whose package has `program` beside the server: the one that is tested, or else one that is fetched.
+    pub async fn start_with_program(program: &str) -> (Self, PathBuf) {
+        let has = |bin: &PathBuf| bin.join(program).is_file();
+        let bin = bin().filter(has).unwrap_or_else(|| {
+            let fetch = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/get-postgres");
+            let fetched = Command::new(fetch).arg("18").stderr(Stdio::inherit()).output().expect("the script runs");
+            PathBuf::from(String::from_utf8(fetched.stdout).expect("a path").trim())
+        });
+        assert!(has(&bin), "no {program} in {}", bin.display());
+        (Self(Server::start_of(Some(bin.clone()), data_dir(), &[]).await), bin.join(program))
+    }
+
+    /// On a copy of another one's files, which `prepare` makes complete.
+    pub async fn start_on_copy(backup: &Path, settings: &[&str], prepare: impl FnOnce(&Path)) -> Self {
+        let folder = data_dir();
+        copy(backup, &folder.join("pg"));
+        prepare(&folder.join("pg"));
+        Self(Server::start(folder, settings).await)
+    }
+
+    pub fn database(&self) -> TestDatabase {
+        TestDatabase::of(&self.0, "eventstore")
+    }
+
+    /// Where its files are.
+    pub fn files(&self) -> PathBuf {
+        self.0.postgres.data_dir().join("pg")
+    }
+
+    /// A folder that the server may write to, and that goes with it.
+    pub fn folder(&self, name: &str) -> PathBuf {
+        let folder = self.0.postgres.data_dir().join(name);
+        std::fs::create_dir(&folder).expect("a new folder");
+        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).expect("its mode can be set");
+        folder
+    }
+
+    /// How a program reaches its database.
+    pub fn url(&self) -> String {
+        format!("postgres://annals@localhost/eventstore?host={}", self.files().display())
+    }
+}
+
+/// Copies files with their owner and their mode.
+pub fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("-a").arg(from).arg(to).status().expect("cp runs");
+    assert!(copied.success(), "{} is not copied", from.display());
+}
+
 /// A primary and a streaming standby, each with the same database.
 pub struct Pair {
     primary: Server,
@@ -79,19 +148,18 @@ pub struct Pair {
 impl Pair {
     /// The standby begins as a copy of the primary, which is the shortest base backup there is.
     pub async fn start() -> Self {
-        let (folder, copy) = (data_dir(), data_dir());
+        let (folder, other) = (data_dir(), data_dir());
         let small = ["max_connections=60", "shared_buffers=32MB"];
         let first = own_postgres(&folder, &small).await;
         super::migrated(&config(first.options())).await;
         first.stop().await.expect("it stops");
-        let copied = Command::new("cp").arg("-a").arg(folder.join("pg")).arg(&copy).status().expect("cp runs");
-        assert!(copied.success());
-        std::fs::write(copy.join("pg/standby.signal"), "").expect("the file that makes it a standby");
+        copy(&folder.join("pg"), &other.join("pg"));
+        std::fs::write(other.join("pg/standby.signal"), "").expect("the file that makes it a standby");
         let primary = Server::start(folder.clone(), &small).await;
         // In the file that ALTER SYSTEM writes, so that a test can cut the standby off.
         let conninfo = format!("primary_conninfo = 'host={} user=annals'\n", folder.join("pg").display());
-        std::fs::write(copy.join("pg/postgresql.auto.conf"), conninfo).expect("its configuration");
-        let standby = Server::start(copy, &small).await;
+        std::fs::write(other.join("pg/postgresql.auto.conf"), conninfo).expect("its configuration");
+        let standby = Server::start(other, &small).await;
         Self { primary, standby }
     }
 

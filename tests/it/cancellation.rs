@@ -1,0 +1,80 @@
+//! Clients that go away in the middle of a request: no connection stays inside a transaction, and what was acknowledged is
+//! there.
+//!
+//!     ANNALS_TEST_ABORTS=100000 cargo test --release cancellation
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::{TestApp, within_a_minute};
+
+const CLIENTS: usize = 100;
+
+fn aborts() -> usize {
+    std::env::var("ANNALS_TEST_ABORTS").map_or(3_000, |value| value.parse().expect("a number"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_that_are_given_up_at_any_moment_harm_nobody() {
+    let app = TestApp::start().await;
+    app.append("/streams/Order/long", &vec!["E"; 500]).await;
+    let acknowledged = Mutex::new(BTreeSet::new());
+    let given_up = std::sync::atomic::AtomicUsize::new(0);
+    let client = |client: usize| {
+        let (app, acknowledged, given_up) = (&app, &acknowledged, &given_up);
+        async move {
+            let mut random = fastrand::Rng::with_seed(client as u64);
+            for n in 0..aborts().div_ceil(CLIENTS) {
+                let number = (client * 1_000_000 + n) as u64;
+                let id = uuid::Uuid::from_u64_pair(0x4000, 0x8000_0000_0000_0000 | number);
+                let event = json!({"events": [{"event_id": id, "event_type": "E", "event_data": {"n": number}}]});
+                let call = match random.u8(0..5) {
+                    0 => app.get("/streams/Order/long?limit=1000"),
+                    1 => app.get("/aggregates/Order/long"),
+                    2 => app.get("/events?limit=1000").header("accept", "application/x-ndjson"),
+                    3 => app.call("PUT", "/projections/p?reset=true").json(&json!({"last_processed_position": 1})),
+                    _ => app.post(&format!("/streams/Order/{}", number % 50), &event),
+                };
+                let patience = Duration::from_micros(random.u64(0..20_000));
+                match tokio::time::timeout(patience, call.send()).await {
+                    Ok(reply) if reply.status == 201 => {
+                        let body = reply.json();
+                        if let Some(event) = body["events"].get(0) {
+                            acknowledged.lock().expect("the lock").insert(event["event_id"].to_string());
+                        }
+                    }
+                    // The pool is small, and nobody may wait for it for long.
+                    Ok(reply) => assert!(matches!(reply.status, 200 | 201 | 503), "{}", reply.text()),
+                    Err(_) => {
+                        given_up.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    }
+                }
+            }
+        }
+    };
+    futures_util::future::join_all((0..CLIENTS).map(client)).await;
+    assert!(given_up.load(std::sync::atomic::Ordering::Relaxed) > 0, "nobody went away");
+
+    // Everybody is served as before: more at once than the pool has connections.
+    let reads = (0..20).map(|_| app.get("/streams/Order/long").send());
+    within_a_minute("the pool is whole", async {
+        for reply in futures_util::future::join_all(reads).await {
+            reply.expect_status(200);
+        }
+    })
+    .await;
+    let mut session = app.database.session().await;
+    let left = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'";
+    assert_eq!(session.number(left).await, 0, "a connection was left inside a transaction");
+    let lines = app.get("/events").header("accept", "application/x-ndjson").send().await.lines();
+    let there: BTreeSet<_> = lines.iter().map(|event| event["event_id"].to_string()).collect();
+    let acknowledged = acknowledged.into_inner().expect("the lock");
+    assert!(acknowledged.is_subset(&there), "an acknowledged event is missing");
+    // Whoever went away or not: everything is there once, and no position is missing.
+    let positions = lines.iter().filter_map(|event| event["global_position"].as_u64());
+    assert_eq!(positions.collect::<Vec<_>>(), (1..lines.len() as u64).collect::<Vec<_>>());
+    println!("{} acknowledged, {} given up", acknowledged.len(), given_up.load(std::sync::atomic::Ordering::Relaxed));
+}

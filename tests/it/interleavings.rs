@@ -1,0 +1,187 @@
+//! Each race that an event store on PostgreSQL can lose, step by step: who waits is seen to wait, nothing sleeps. Beside
+//! the real functions each script is run on broken ones, which have to show the fault: a script that shows none there
+//! would prove nothing here.
+
+#[path = "../torture/mutants.rs"]
+#[expect(dead_code, reason = "what only a run of them needs")]
+mod mutants;
+
+use mutants::Mutant;
+use sqlx::{AssertSqlSafe, Row};
+
+use crate::support::{Session, TestDatabase, id};
+
+/// What an append was told: the version and the position of its event, or `None` for a version conflict.
+type Told = Option<(i32, i64)>;
+
+async fn database(mutant: Option<&str>) -> TestDatabase {
+    let database = TestDatabase::create().await;
+    database.session().await.run("SELECT create_event_month(clock_timestamp())").await;
+    if let Some(name) = mutant {
+        let mutant = Mutant::named(name).expect("a mutant");
+        mutant.apply(&mut database.session().await.0).await.expect("the functions are broken");
+    }
+    database
+}
+
+/// The arguments of an append of one event, as the writer passes them.
+fn arguments(stream: &str, expected: i32, event: u32) -> String {
+    format!(
+        "ARRAY['Order'], ARRAY['{stream}'], ARRAY[1], ARRAY[1], ARRAY[{expected}], ARRAY[1], ARRAY['{}'::uuid], \
+         ARRAY['Happened'], ARRAY['{{}}'::jsonb], ARRAY[NULL::jsonb], ARRAY[NULL::uuid], ARRAY[NULL::uuid], NULL, 0, NULL",
+        id(event)
+    )
+}
+
+const ANY: i32 = -1;
+
+/// An append by the function alone: the session may be in a transaction, and then it is not committed.
+async fn append(session: &mut Session, stream: &str, expected: i32, event: u32) -> Result<Told, sqlx::Error> {
+    let arguments = arguments(stream, expected, event);
+    told(session, format!("SELECT * FROM append_events_locked({arguments})")).await
+}
+
+/// The whole procedure, as the writer calls it.
+async fn call(session: &mut Session, stream: &str, expected: i32, event: u32) -> Result<Told, sqlx::Error> {
+    let arguments = arguments(stream, expected, event);
+    let answers = ["NULL"; 8].join(", ");
+    told(session, format!("CALL append_events({arguments}, {answers})")).await
+}
+
+async fn told(session: &mut Session, sql: String) -> Result<Told, sqlx::Error> {
+    let row = sqlx::query(AssertSqlSafe(sql)).fetch_one(&mut session.0).await?;
+    let first = |row: &sqlx::postgres::PgRow| -> (i32, i64) {
+        let versions: Vec<i32> = row.get("append_first_versions");
+        let positions: Vec<i64> = row.get("append_first_positions");
+        (versions[0], positions[0])
+    };
+    let outcomes: Vec<i32> = row.get("request_outcomes");
+    Ok((outcomes[0] == 0).then(|| first(&row)))
+}
+
+async fn positions(session: &mut Session) -> Vec<String> {
+    session.texts("SELECT global_position::text FROM events ORDER BY global_position").await
+}
+
+#[tokio::test]
+async fn no_position_is_seen_before_the_ones_below_it() {
+    let database = database(None).await;
+    let (mut one, mut other) = (database.session().await, database.session().await);
+    let (mut reader, mut watcher) = (database.session().await, database.session().await);
+    one.run("BEGIN").await;
+    assert_eq!(append(&mut one, "1", ANY, 1).await.expect("it is written"), Some((1, 1)));
+    let waiting = tokio::spawn(async move { call(&mut other, "2", ANY, 2).await });
+    watcher.wait_for_appends_to_queue(1).await;
+    assert!(positions(&mut reader).await.is_empty());
+    one.run("COMMIT").await;
+    assert_eq!(waiting.await.expect("it ends").expect("it is written"), Some((1, 2)));
+    assert_eq!(positions(&mut reader).await, ["1", "2"]);
+}
+
+#[tokio::test]
+async fn without_the_lock_a_position_is_seen_before_one_below_it() {
+    let database = database(Some("sequence-without-lock")).await;
+    let (mut one, mut other) = (database.session().await, database.session().await);
+    let mut reader = database.session().await;
+    one.run("BEGIN").await;
+    assert_eq!(append(&mut one, "1", ANY, 1).await.expect("it is written"), Some((1, 1)));
+    assert_eq!(call(&mut other, "2", ANY, 2).await.expect("it is written"), Some((1, 2)));
+    assert_eq!(positions(&mut reader).await, ["2"], "a reader goes on after 2");
+    one.run("COMMIT").await;
+    assert_eq!(positions(&mut reader).await, ["1", "2"], "and never sees 1");
+}
+
+/// Somebody waits for the lock while its holder appends to the same stream.
+async fn append_behind_another_one(database: &TestDatabase, expected: i32) -> Result<Told, sqlx::Error> {
+    let (mut holder, mut other) = (database.session().await, database.session().await);
+    let mut watcher = database.session().await;
+    holder.hold_append_lock().await;
+    let waiting = tokio::spawn(async move { call(&mut other, "1", expected, 2).await });
+    watcher.wait_for_appends_to_queue(1).await;
+    assert_eq!(append(&mut holder, "1", 0, 1).await.expect("it is written"), Some((1, 1)));
+    holder.run("COMMIT").await;
+    waiting.await.expect("it ends")
+}
+
+#[tokio::test]
+async fn who_waited_for_the_lock_decides_by_what_was_written_meanwhile() {
+    let any = append_behind_another_one(&database(None).await, ANY).await;
+    assert_eq!(any.expect("it is written"), Some((2, 2)));
+    let none = append_behind_another_one(&database(None).await, 0).await;
+    assert_eq!(none.expect("it is decided"), None, "a version conflict");
+}
+
+#[tokio::test]
+async fn who_reads_before_the_lock_decides_by_what_is_no_longer_true() {
+    for expected in [ANY, 0] {
+        let stale = append_behind_another_one(&database(Some("lock-after-read")).await, expected).await;
+        let error = stale.expect_err("the unique index is the alarm");
+        assert_eq!(error.as_database_error().and_then(|error| error.code()).as_deref(), Some("23505"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn without_lock_and_alarm_two_are_told_the_same_version_and_one_is_there() {
+    let database = database(Some("on-conflict-do-nothing")).await;
+    let (mut one, mut other) = (database.session().await, database.session().await);
+    one.run("BEGIN").await;
+    assert_eq!(append(&mut one, "1", 0, 1).await.expect("it is told"), Some((1, 1)));
+    let waiting = tokio::spawn(async move { append(&mut other, "1", 0, 2).await });
+    let mut watcher = database.session().await;
+    let blocked = "SELECT count(*) FROM pg_stat_activity WHERE cardinality(pg_blocking_pids(pid)) > 0
+                      AND datname = current_database()";
+    crate::support::within_a_minute("the second one waits for the row", async {
+        while watcher.number(blocked).await == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    one.run("COMMIT").await;
+    assert_eq!(waiting.await.expect("it ends").expect("it is told"), Some((1, 1)));
+    assert_eq!(watcher.number("SELECT count(*) FROM events").await, 1, "one of two acknowledged events is lost");
+}
+
+#[tokio::test]
+async fn inside_a_transaction_that_somebody_left_open_nothing_is_acknowledged() {
+    let database = database(None).await;
+    let (mut session, mut reader) = (database.session().await, database.session().await);
+    session.run("BEGIN").await;
+    let error = call(&mut session, "1", ANY, 1).await.expect_err("PostgreSQL refuses");
+    assert_eq!(error.as_database_error().and_then(|error| error.code()).as_deref(), Some("2D000"), "{error}");
+    session.run("ROLLBACK").await;
+    assert!(positions(&mut reader).await.is_empty());
+}
+
+#[tokio::test]
+async fn without_the_commit_in_it_an_append_in_an_open_transaction_is_told_and_lost() {
+    let database = database(Some("no-commit")).await;
+    let (mut session, mut reader) = (database.session().await, database.session().await);
+    session.run("BEGIN").await;
+    assert_eq!(call(&mut session, "1", ANY, 1).await.expect("it is told"), Some((1, 1)));
+    session.run("ROLLBACK").await;
+    assert!(positions(&mut reader).await.is_empty(), "an acknowledged event is gone");
+}
+
+#[tokio::test]
+async fn an_older_snapshot_is_refused() {
+    let database = database(None).await;
+    let mut session = database.session().await;
+    for level in ["REPEATABLE READ", "SERIALIZABLE"] {
+        session.run(&format!("BEGIN ISOLATION LEVEL {level}")).await;
+        let error = append(&mut session, "1", ANY, 1).await.expect_err("it is refused");
+        assert!(error.to_string().contains("needs READ COMMITTED"), "{error}");
+        session.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_transaction_that_has_written_elsewhere_hides_nothing() {
+    // Who orders by transaction ids waits for the oldest one that runs, in any database of the cluster.
+    let database = database(None).await;
+    let (mut idle, mut reader) = (database.session().await, database.session().await);
+    idle.run("CREATE TABLE elsewhere (n integer)").await;
+    idle.run("BEGIN; INSERT INTO elsewhere VALUES (1)").await;
+    assert_eq!(call(&mut reader, "1", ANY, 1).await.expect("it is written"), Some((1, 1)));
+    assert_eq!(positions(&mut reader).await, ["1"]);
+    idle.end().await;
+}

@@ -1,0 +1,171 @@
+//! Restores as docs/OPERATIONS.md tells them: to a moment before the end, and of a dump into another cluster. Everything up
+//! to there is readable, cursors beyond are told so, and appends go on.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::Command;
+
+use annals::store::migrate;
+use serde_json::{Value, json};
+
+use crate::support::{Alone, TestApp, TestDatabase, Wanted, copy, events, within_a_minute};
+
+async fn service(database: TestDatabase) -> TestApp {
+    migrate::migrate(&database.config()).await.expect("the schema is there");
+    TestApp::start_on(database, Wanted::default()).await
+}
+
+/// Appends events of several streams and types, some of them with a replayable id.
+async fn append_some(app: &TestApp, count: usize) {
+    for n in 0..count {
+        app.append(&format!("/streams/{}/{}", ["Order", "Invoice"][n % 2], n % 7), &["Happened"]).await;
+    }
+}
+
+/// The whole log, without the line that ends it.
+async fn log(app: &TestApp) -> Vec<Value> {
+    let mut lines = app.get("/events").header("accept", "application/x-ndjson").send().await.lines();
+    assert_eq!(lines.pop().expect("an end")["end"]["count"], lines.len());
+    lines
+}
+
+fn annals(alone: &Alone, command: &[&str]) -> String {
+    let mut annals = Command::new(env!("CARGO_BIN_EXE_annals"));
+    let output = annals.args(command).env_clear().env("DATABASE_URL", alone.url()).output().expect("it runs");
+    let told = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {told}");
+    told
+}
+
+/// Writes a file that belongs to whom the others belong to.
+fn write(files: &Path, name: &str, text: &str) {
+    let (owner, file) = (std::fs::metadata(files).expect("the folder"), files.join(name));
+    std::fs::write(&file, text).expect("it is written");
+    std::os::unix::fs::chown(file, Some(owner.uid()), Some(owner.gid())).expect("its owner can be set");
+}
+
+/// What every restored store has to do: show the log up to there, and go on after it in an epoch of its own.
+async fn goes_on(restored: &Alone, before: &[Value], lost: &[Value]) {
+    annals(restored, &["verify"]);
+    let app = service(restored.database()).await;
+    assert_eq!(log(&app).await, before);
+    let (last, end) = (before.len(), before.len() + lost.len());
+    // A cursor beyond is told how far it has to go back; one before goes on.
+    if !lost.is_empty() {
+        let refused = app.get(&format!("/events?after=1:{end}")).send().await.expect_problem(409, "epoch_changed");
+        assert_eq!(refused["rewind_to"], last);
+    }
+    let page = app.get(&format!("/events?after=1:{last}")).send().await.expect_status(200).json();
+    assert_eq!((&page["events"], &page["head"]), (&json!([]), &json!(last)));
+    let epoch = page["epoch"].as_i64().expect("an epoch");
+    assert!(epoch > 1, "another history has another epoch");
+
+    // A known id is a replay still; what was lost may be sent again, and is new.
+    let again = |event: &Value| {
+        let body = json!({"events": [{"event_id": event["event_id"], "event_type": event["event_type"], "event_data": event["event_data"]}]});
+        let stream = format!(
+            "/streams/{}/{}",
+            event["aggregate_type"].as_str().expect("a type"),
+            event["aggregate_id"].as_str().expect("an id")
+        );
+        app.post(&stream, &body).send()
+    };
+    let replayed = again(&before[last / 2]).await.expect_status(200).json();
+    assert_eq!(replayed["global_position"], before[last / 2]["global_position"]);
+    for (n, event) in lost.iter().enumerate() {
+        let written = again(event).await.expect_status(201).json();
+        assert_eq!(written["global_position"], last + 1 + n);
+    }
+    let heads = app.get("/streams/Order?limit=1000").send().await.json();
+    for stream in heads["streams"].as_array().expect("streams") {
+        let path = format!("/streams/Order/{}", stream["aggregate_id"].as_str().expect("an id"));
+        let version = stream["version"].as_u64().expect("a version");
+        app.post(&path, &events(&["After"])).if_match(version).send().await.expect_status(201);
+    }
+    let after = log(&app).await;
+    let positions: Vec<_> = after.iter().map(|event| event["global_position"].as_u64().expect("a position")).collect();
+    assert_eq!(positions, (1..=after.len() as u64).collect::<Vec<_>>());
+    assert!(app.stop().await);
+    annals(restored, &["verify"]);
+}
+
+#[tokio::test]
+async fn a_restore_to_a_moment_before_the_end_begins_an_epoch_there() {
+    let primary = Alone::start(&["wal_level=replica", "archive_mode=on", "shared_buffers=32MB"]).await;
+    let (archived, backup) = (primary.folder("wal"), primary.folder("backup"));
+    let mut session = primary.database().session().await;
+    session.run(&format!("ALTER SYSTEM SET archive_command = 'cp %p {}/%f'", archived.display())).await;
+    session.run("SELECT pg_reload_conf()").await;
+    let app = service(primary.database()).await;
+    append_some(&app, 40).await;
+
+    // A base backup, with a label that says where to begin (the manual, "Making a Base Backup Using the Low Level API").
+    session.run("SELECT pg_backup_start('a test', true)").await;
+    copy(&primary.files(), &backup.join("pg"));
+    let label = session.texts("SELECT labelfile FROM pg_backup_stop()").await.remove(0);
+
+    append_some(&app, 30).await;
+    let before = log(&app).await;
+    let moment = session.texts("SELECT pg_current_wal_insert_lsn()::text").await.remove(0);
+    append_some(&app, 5).await;
+    let lost = log(&app).await.split_off(before.len());
+    assert_eq!(lost.len(), 5);
+    let segment = session.texts("SELECT pg_walfile_name(pg_current_wal_lsn())").await.remove(0);
+    session.run("SELECT pg_switch_wal()").await;
+    within_a_minute("the log is archived", async {
+        let done = format!("SELECT count(*) FROM pg_stat_archiver WHERE last_archived_wal >= '{segment}'");
+        while session.number(&done).await == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(app.stop().await);
+
+    let prepare = |files: &Path| {
+        for file in ["postmaster.pid", "postmaster.opts", ".s.PGSQL.5432", ".s.PGSQL.5432.lock"] {
+            std::fs::remove_file(files.join(file)).expect("it was copied");
+        }
+        write(files, "backup_label", &label);
+        write(files, "recovery.signal", "");
+        let settings = format!(
+            "restore_command = 'cp {}/%f %p'\nrecovery_target_lsn = '{moment}'\nrecovery_target_action = 'promote'\n",
+            archived.display()
+        );
+        write(files, "postgresql.auto.conf", &settings);
+    };
+    let restored = Alone::start_on_copy(&backup.join("pg"), &["shared_buffers=32MB"], prepare).await;
+    let mut session = restored.database().session().await;
+    within_a_minute("it takes appends", async {
+        while session.number("SELECT pg_is_in_recovery()::integer::bigint").await == 1 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    goes_on(&restored, &before, &lost).await;
+}
+
+#[tokio::test]
+async fn a_dump_is_loaded_into_another_cluster() {
+    let (old, pg_dump) = Alone::start_with_program("pg_dump").await;
+    let app = service(old.database()).await;
+    append_some(&app, 50).await;
+    let file = old.folder("dump").join("dump.sql");
+    let dumped = Command::new(&pg_dump).args(["--dbname", &old.url(), "--file"]).arg(&file).status();
+    assert!(dumped.expect("pg_dump runs").success());
+    let before = log(&app).await;
+    append_some(&app, 3).await;
+    let lost = log(&app).await.split_off(before.len());
+    assert!(app.stop().await);
+
+    let (new, psql) = Alone::start_with_program("psql").await;
+    let mut session = new.database().session().await;
+    session.run("CREATE ROLE annals_app; CREATE ROLE annals_reader").await;
+    let loaded = Command::new(psql)
+        .args(["--quiet", "--no-psqlrc", "--set=ON_ERROR_STOP=1", "--dbname", &new.url(), "--file"])
+        .arg(&file)
+        .output()
+        .expect("psql runs");
+    assert!(loaded.status.success(), "{}", String::from_utf8_lossy(&loaded.stderr));
+    session.run("ANALYZE").await;
+    goes_on(&new, &before, &lost).await;
+}
