@@ -24,6 +24,19 @@ async fn replayed(standby: &TestDatabase, events: i64) {
     .await;
 }
 
+/// The standby hears nothing any more; what is appended now is acknowledged, and will be lost.
+async fn cut_off(primary: &TestDatabase, standby: &TestDatabase) {
+    let mut session = standby.session().await;
+    session.run("ALTER SYSTEM SET primary_conninfo = ''").await;
+    session.run("SELECT pg_reload_conf()").await;
+    within_a_minute("the standby is cut off", async {
+        while primary.session().await.number("SELECT count(*) FROM pg_stat_replication").await > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
 /// The first answer that is not "not now": connections to the old primary are found broken one by one.
 async fn answered(call: impl Fn() -> Call) -> Reply {
     within_a_minute("the new primary answers", async {
@@ -88,16 +101,7 @@ async fn a_failover_that_loses_the_end_of_the_log_is_told_to_every_cursor_beyond
     let mut follower = app.follow("/events").await;
     assert_eq!(follower.until("caught-up").await.1.id, "1:50");
 
-    // The standby hears nothing any more; what is appended now is acknowledged, and will be lost.
-    let mut session = standby.session().await;
-    session.run("ALTER SYSTEM SET primary_conninfo = ''").await;
-    session.run("SELECT pg_reload_conf()").await;
-    within_a_minute("the standby is cut off", async {
-        while primary.session().await.number("SELECT count(*) FROM pg_stat_replication").await > 0 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    cut_off(&primary, &standby).await;
     let lost = app.post("/streams/Order/1", &events(&["Lost", "Lost"])).send().await.expect_status(201).json();
     assert_eq!(lost["global_position"], 52);
     while follower.event().await.id != "1:52" {}
@@ -124,4 +128,49 @@ async fn a_failover_that_loses_the_end_of_the_log_is_told_to_every_cursor_beyond
     assert_eq!(page["next"], format!("/events?after={epoch}:53"));
     let reasons = standby.session().await.texts("SELECT reason FROM epochs WHERE epoch > 1").await;
     assert!(reasons.len() == 1 && reasons[0].contains("/00000002/"), "{reasons:?}");
+}
+
+#[tokio::test]
+async fn processes_that_had_seen_different_lost_positions_leave_no_gap_within_an_epoch() {
+    let pair = Pair::start().await;
+    let (primary, standby) = (pair.primary(), pair.standby());
+    let proxy = Proxy::start(&primary).await;
+    let one = TestApp::start_with(proxy.config(&primary), primary.clone(), Wanted::default()).await;
+    let other = TestApp::start_with(proxy.config(&primary), primary.clone(), Wanted::default()).await;
+    one.append("/streams/Order/1", &["Kept"; 50]).await;
+    replayed(&standby, 50).await;
+    cut_off(&primary, &standby).await;
+    // One of them knows of two lost events, the other one of ten.
+    one.append("/streams/Order/1", &["Lost"; 2]).await;
+    other.append("/streams/Order/1", &["Lost"; 8]).await;
+    proxy.down();
+    pair.fail_over().await;
+    proxy.retarget(&standby);
+    proxy.up();
+
+    let append = async |app: &TestApp| {
+        let answer = answered(|| app.post("/streams/Order/1", &events(&["After"]))).await;
+        answer.expect_status(201).json()["global_position"].as_i64().expect("a position")
+    };
+    assert_eq!(append(&one).await, 53, "no position that it has served is used again");
+    assert_eq!(append(&other).await, 61, "nor one that the other one has");
+    assert_eq!((append(&one).await, append(&other).await), (62, 63));
+    // The second gap begins an epoch, too; whoever stands before it goes on, whoever saw what is lost goes back.
+    let firsts = standby.session().await.texts("SELECT first_position::text FROM epochs ORDER BY epoch").await;
+    assert_eq!(firsts, ["1", "51", "54"]);
+    for app in [&one, &other] {
+        let refused = answered(|| app.get("/events?after=1:60")).await.expect_problem(409, "epoch_changed");
+        assert_eq!(refused["rewind_to"], 50);
+        let page = answered(|| app.get("/events?after=1:50")).await.expect_status(200).json();
+        let positions: Vec<_> =
+            page["events"].as_array().expect("events").iter().map(|e| &e["global_position"]).collect();
+        assert_eq!(positions, [53, 61, 62, 63]);
+    }
+    let mut verifier = std::process::Command::new(env!("CARGO_BIN_EXE_annals"));
+    let url = format!(
+        "postgres://annals@localhost/eventstore?host={}",
+        standby.socket().parent().expect("a folder").display()
+    );
+    let verified = verifier.arg("verify").env_clear().env("DATABASE_URL", url).output().expect("it runs");
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
 }
