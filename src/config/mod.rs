@@ -17,6 +17,9 @@ use crate::store::database::DatabaseConfig;
 use crate::store::writer::QueueLimits;
 use crate::subscriptions::FeedLimits;
 
+/// However many subscribers there may be, so many other clients find a connection beside them.
+const CONNECTIONS_OF_OTHERS: usize = 1_000;
+
 /// A combination of settings that cannot work; names the variables and the remedy.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -98,12 +101,16 @@ impl ServeArgs {
         if archive_after.is_some() && database::given(&self.database.archive_url).is_none() {
             return Err(ConfigError("ARCHIVE_AFTER is set, and ARCHIVE_URL is not: say where to".to_owned()));
         }
+        let (subscribers, clients) = (self.annals_max_subscribers as usize, ClientLimits::default());
         Ok(Settings {
             max_body_bytes: self.annals_max_body_bytes as usize,
             snapshot_every: self.snapshot_every,
             queue: QueueLimits::default(),
-            feed: FeedLimits { subscribers: self.annals_max_subscribers as usize, ..FeedLimits::default() },
-            clients: ClientLimits::default(),
+            feed: FeedLimits { subscribers, ..FeedLimits::default() },
+            clients: ClientLimits {
+                connections: clients.connections.max(subscribers + CONNECTIONS_OF_OTHERS),
+                ..clients
+            },
             needs_keys: self.annals_auth == Auth::Keys,
             archive_after,
             program: this_program()?,

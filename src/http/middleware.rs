@@ -58,6 +58,19 @@ pub async fn observe(State(app): State<Arc<App>>, mut request: Request, next: Ne
     response
 }
 
+/// On a connection beyond the limit: who watches over the service gets an answer, everybody else is to come back.
+pub async fn when_full(request: Request, next: Next) -> Response {
+    let watches = matches!(request.uri().path(), "/livez" | "/readyz" | "/metrics");
+    if watches || request.extensions().get::<BeyondLimit>().is_none() {
+        return next.run(request).await;
+    }
+    Problem::new(Code::Overloaded, "as many connections are open as there may be; nothing was written").into_response()
+}
+
+/// Said of a request whose connection is one too many.
+#[derive(Debug, Clone, Copy)]
+pub struct BeyondLimit;
+
 /// The trace that a caller says this request belongs to (W3C Trace Context): logged, and not stored.
 fn trace_id(request: &Request) -> Option<String> {
     let value = request.headers().get("traceparent")?.to_str().ok()?;

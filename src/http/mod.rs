@@ -71,11 +71,14 @@ fn documented() -> OpenApiRouter<Arc<App>> {
 
 /// The OpenAPI document, as `openapi/openapi.json` holds it.
 pub fn openapi_document() -> utoipa::openapi::OpenApi {
-    documented().into_openapi()
+    let mut document = documented().into_openapi();
+    openapi::refine(&mut document);
+    document
 }
 
 pub fn router(app: Arc<App>) -> Router {
-    let (routes, document) = documented().split_for_parts();
+    let (routes, mut document) = documented().split_for_parts();
+    openapi::refine(&mut document);
     let document: Arc<str> = document.to_pretty_json().expect("the document is plain data").into();
     routes
         .route("/", axum::routing::get(pages::index))
@@ -83,6 +86,7 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(SwaggerUi::new("/docs").config(utoipa_swagger_ui::Config::from("/openapi.json")))
         .layer(axum::middleware::from_fn_with_state(app.clone(), access::guard))
         .layer(compression())
+        .layer(axum::middleware::from_fn(middleware::when_full))
         .layer(CatchPanicLayer::custom(middleware::on_panic))
         .layer(axum::middleware::from_fn_with_state(app.clone(), middleware::observe))
         .with_state(app)

@@ -10,7 +10,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 
 use super::conditional::NO_CACHE;
 use super::middleware::RequestId;
@@ -196,7 +196,7 @@ impl Piece {
 /// At most `limit` lines, and one more that says whether they are all.
 pub fn lines(source: impl LineSource, limit: usize, request_id: RequestId) -> Body {
     let begin = Some((source, Piece { buffer: Vec::new(), left: limit, count: 0 }));
-    Body::from_stream(stream::unfold(begin, move |state| {
+    let pieces = stream::unfold(begin, move |state| {
         let request_id = request_id.clone();
         async move {
             let (mut source, mut piece) = state?;
@@ -218,5 +218,7 @@ pub fn lines(source: impl LineSource, limit: usize, request_id: RequestId) -> Bo
             };
             Some((Ok::<_, Infallible>(Bytes::from(buffer)), going_on))
         }
-    }))
+    });
+    // The compression asks once more after the end, which an unfold must not be.
+    Body::from_stream(pieces.fuse())
 }

@@ -8,7 +8,7 @@ use std::io::Write;
 
 use axum::body::Body;
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use tokio::time::Instant;
 
 use crate::domain::cursor::{Cursor, Epoch};
@@ -63,7 +63,7 @@ pub fn event_stream(subscription: Subscription, limits: FeedLimits, ids: Ids, af
         let (piece, goes_on) = stream.piece().await;
         Some((Ok::<_, Infallible>(piece), goes_on.then_some(stream)))
     });
-    Body::from_stream(futures_util::StreamExt::chain(begin, rest))
+    Body::from_stream(begin.chain(rest).fuse())
 }
 
 impl EventStream {

@@ -16,6 +16,11 @@ const RESERVED: u32 = 3;
 /// A pooled connection that rested longer than this is tried before it is used.
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);
 
+/// How many connections of the pool may be busy with reads of much.
+pub(super) fn for_bulk_reads(config: &DatabaseConfig) -> usize {
+    ((config.max_connections - RESERVED) / 2).max(1) as usize
+}
+
 /// The role that `serve` works in, if the login may take it.
 pub(super) const APP_ROLE: &str = "annals_app";
 

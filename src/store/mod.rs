@@ -51,7 +51,7 @@ use chrono::{DateTime, Utc};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgRow, Postgres};
 use sqlx::{Connection, PgPool, Row};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 use crate::archive::Archive;
 use crate::clock::Clock;
@@ -80,6 +80,8 @@ pub struct Store {
     served_position: AtomicI64,
     /// This process has committed appends.
     committed: Notify,
+    /// Connections that those may hold together who read much: half of the pool, so that who reads little finds one.
+    bulk: Semaphore,
     /// It may be behind the primary, and takes no writes.
     is_replica: bool,
 }
@@ -129,6 +131,7 @@ impl Store {
             archive: config.archive.clone(),
             served_position: AtomicI64::new(0),
             committed: Notify::new(),
+            bulk: Semaphore::new(connect::for_bulk_reads(config)),
             is_replica,
         };
         store.learn_months(&mut connection).await?;
@@ -201,6 +204,11 @@ impl Store {
         let acquired = self.pool.acquire().await;
         self.metrics.db_pool_acquire_seconds.observe(started.elapsed().as_secs_f64());
         Ok(acquired?)
+    }
+
+    /// Held by whoever reads the next piece of much: a stretch of the log or of a stream, for as long as it takes.
+    pub async fn bulk(&self) -> SemaphorePermit<'_> {
+        self.bulk.acquire().await.expect("it is never closed")
     }
 
     fn catalogue(&self) -> Arc<Catalogue> {

@@ -199,6 +199,10 @@ impl Subscription {
     /// The next events from the table. Nothing is noted before all of it is read: it may be dropped in between.
     async fn read_table(&mut self) -> Result<Step, StoreError> {
         let feed = self.feed.clone();
+        let _few = match self.source {
+            Source::Log(_) => feed.reads.bulk().await,
+            Source::Stream { .. } => feed.store.bulk().await,
+        };
         let mut events = Vec::new();
         let mut bytes = 0;
         let take = |event: &StoredEvent<'_>| {

@@ -48,7 +48,7 @@ async fn a_body_that_does_not_come_in_time_is_told_so_and_writes_nothing() {
 }
 
 #[tokio::test]
-async fn connections_beyond_the_limit_wait_for_a_seat() {
+async fn connections_beyond_the_limit_are_told_to_come_back_and_probes_are_answered() {
     let mut wanted = Wanted::default();
     wanted.settings.clients.connections = 1;
     let app = TestApp::start_as(wanted).await;
@@ -57,13 +57,24 @@ async fn connections_beyond_the_limit_wait_for_a_seat() {
     seated.write_all(request).await.expect("it is sent");
     let mut answer = [0; 12];
     seated.read_exact(&mut answer).await.expect("an answer");
-    let mut waiting = connect(&app).await;
-    waiting.write_all(b"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.expect("it is sent");
-    // However long one waits, there is no second seat.
-    let early = tokio::time::timeout(Duration::from_millis(300), waiting.readable()).await;
-    assert!(early.is_err(), "it was served beside the first one");
+    // Beyond it there is one request a connection: who watches is answered, everybody else comes back later.
+    let ask = async |path: &str, more: &str| {
+        let mut connection = connect(&app).await;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\nX-Request-Id: mine\r\n{more}\r\n");
+        connection.write_all(request.as_bytes()).await.expect("it is sent");
+        until_closed(&mut connection).await
+    };
+    for path in ["/livez", "/readyz", "/metrics"] {
+        assert!(ask(path, "").await.starts_with("HTTP/1.1 200"), "{path}");
+    }
+    let refused = ask("/streams/Order/1", "").await;
+    assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("retry-after: 1"), "{refused}");
+    assert!(refused.contains("\"code\":\"overloaded\"") && refused.contains("\"instance\":\"mine\""), "{refused}");
     drop(seated);
-    assert!(until_closed(&mut waiting).await.starts_with("HTTP/1.1 200"));
+    within_a_minute("the seat is free again", async {
+        while !ask("/streams/Order/1", "Connection: close\r\n").await.starts_with("HTTP/1.1 404") {}
+    })
+    .await;
 }
 
 #[tokio::test]

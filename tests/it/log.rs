@@ -183,6 +183,13 @@ async fn answers_are_compressed_for_those_who_ask_and_are_worth_it() {
         let stream = asked("/streams/Order/1").await;
         assert_eq!((stream.header("etag"), stream.header("content-encoding")), (Some("\"100\""), Some(coding)));
         assert_eq!(asked("/events?limit=1").await.header("content-encoding"), None, "too small");
+        // Lines are complete too: the client would notice an answer that breaks off.
+        for path in ["/events", "/streams/Order/1", "/events?limit=1"] {
+            let lines = app.get(path).header("accept", "application/x-ndjson").header("accept-encoding", coding);
+            let lines = lines.send().await.expect_status(200);
+            assert_eq!(lines.header("content-encoding"), Some(coding));
+            assert!(lines.body.len() > 50, "{path}");
+        }
     }
     let following =
         app.get("/events").header("accept", "text/event-stream").header("accept-encoding", "gzip").open().await;

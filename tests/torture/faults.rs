@@ -11,7 +11,7 @@ use super::workload::Load;
 
 const POLL: Duration = Duration::from_millis(5);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Kind {
     KillPostgres,
     KillBackend,
@@ -51,8 +51,11 @@ impl Kind {
     }
 }
 
-/// The faults of a run: every kind once, in an order of the seed, then at random by their shares.
-pub fn schedule(rounds: usize, random: &mut fastrand::Rng) -> Vec<Kind> {
+/// The faults of a run: every kind once, in an order of the seed, then at random by their shares; or `only` one of them.
+pub fn schedule(rounds: usize, only: Option<Kind>, random: &mut fastrand::Rng) -> Vec<Kind> {
+    if let Some(kind) = only {
+        return vec![kind; rounds];
+    }
     let mut faults: Vec<_> = Kind::ALL.iter().map(|(kind, _)| *kind).collect();
     random.shuffle(&mut faults);
     while faults.len() < rounds {

@@ -39,11 +39,15 @@ struct Args {
     #[arg(long, default_value_t = faults::Kind::ALL.len())]
     rounds: usize,
 
+    /// One kind of fault alone: stop-replica is a rolling restart
+    #[arg(long)]
+    only: Option<faults::Kind>,
+
     /// What is sent, and which faults come in which order
     #[arg(long, default_value_t = 1)]
     seed: u64,
 
-    /// Clients that append; also so many of the streams have no more than a few events
+    /// Clients that append
     #[arg(long, default_value_t = 16)]
     writers: usize,
 
@@ -83,10 +87,11 @@ fn main() -> anyhow::Result<ExitCode> {
         let history = History::read(&folder.join("history.jsonl"))?;
         return Ok(told(&check(&history)));
     }
-    let options = |mutant: Option<&'static Mutant>, rounds| Options {
+    let options = |mutant: Option<&'static Mutant>| Options {
         folder: kept.join(mutant.map_or(format!("seed-{}", args.seed), |mutant| format!("mutant-{}", mutant.name))),
         seed: args.seed,
-        rounds,
+        rounds: args.rounds,
+        only: args.only,
         writers: args.writers,
         streams: args.streams,
         mutant,
@@ -94,14 +99,14 @@ fn main() -> anyhow::Result<ExitCode> {
     if args.mutants {
         let mut found = Vec::new();
         for mutant in &MUTANTS {
-            found.push((mutant, runtime.block_on(run::run(&options(Some(mutant), args.rounds)))?));
+            found.push((mutant, runtime.block_on(run::run(&options(Some(mutant))))?));
         }
         println!("{}", report::of_mutants(&found));
         let missed = found.iter().any(|(_, outcome)| outcome.violations.is_empty());
         return Ok(if missed { ExitCode::FAILURE } else { ExitCode::SUCCESS });
     }
     let mutant = args.mutant.as_deref().map(Mutant::named).transpose()?;
-    let outcome: Outcome = runtime.block_on(run::run(&options(mutant, args.rounds)))?;
+    let outcome: Outcome = runtime.block_on(run::run(&options(mutant)))?;
     println!("{}", report::of_run(&outcome));
     runtime.shutdown_timeout(Duration::from_secs(1));
     Ok(told(&outcome.violations))

@@ -22,6 +22,8 @@ pub struct Options {
     pub folder: PathBuf,
     pub seed: u64,
     pub rounds: usize,
+    /// One kind of fault alone.
+    pub only: Option<Kind>,
     pub writers: usize,
     pub streams: u64,
     /// A broken build; the run ends when it is found.
@@ -68,7 +70,7 @@ async fn torture(options: &Options, cluster: &mut Cluster) -> anyhow::Result<(Du
     let tasks = start(&load, options);
 
     let mut random = fastrand::Rng::with_seed(options.seed);
-    let schedule = faults::schedule(options.rounds, &mut random);
+    let schedule = faults::schedule(options.rounds, options.only, &mut random);
     let started = Instant::now();
     let mut history = History::default();
     let mut done = Vec::new();

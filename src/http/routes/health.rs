@@ -49,7 +49,7 @@ pub async fn live(uri: Uri) -> Result<Response, Refusal> {
 /// The database answers and takes writes, its schema is the one this program needs, the writer is alive, and no shutdown
 /// has begun.
 #[utoipa::path(get, path = "/readyz", tag = "operations",
-    params(("verbose" = Option<bool>, Query, description = "Adds versions and the head of the log", allow_reserved)),
+    params(("verbose" = Option<String>, Query, description = "Adds versions and the head of the log", allow_reserved)),
     responses(
         (status = 200, description = "Ready", body = Health),
         (status = 400, description = "Unknown parameter", body = ProblemSchema, content_type = "application/problem+json"),

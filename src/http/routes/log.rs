@@ -321,6 +321,7 @@ struct LogLines {
 impl LineSource for LogLines {
     async fn read(&mut self, piece: &mut Piece) -> Result<Option<String>, StoreError> {
         let Self { app, scan, to } = self;
+        let _few = app.reads.bulk().await;
         let head = app.reads.read_log(scan, *to, piece.left(), |event| piece.take(event)).await?;
         if head.global_position < *to {
             return Err(StoreError::Behind(head.global_position));

@@ -62,14 +62,17 @@ struct TestIn<'b> {
 /// A reducer to be tried out.
 #[derive(ToSchema)]
 #[schema(as = ReducerTest)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the shape of TestIn, for the document")]
 pub struct TestSchema {
     language: String,
     source: Option<String>,
     /// The first 1,000 events of this aggregate; or `events`.
     aggregate_id: Option<String>,
+    #[schema(min_items = 1, max_items = 1000)]
     events: Option<Vec<NewEventSchema>>,
     /// As it would be registered; if absent, as the type's reducer has it.
+    #[schema(minimum = 1, maximum = 10000)]
     snapshot_every: Option<u32>,
 }
 

@@ -38,10 +38,9 @@ struct SnapshotIn<'b> {
 /// A snapshot in a request.
 #[derive(ToSchema)]
 #[schema(as = NewSnapshot)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the shape of SnapshotIn, for the document")]
 pub struct NewSnapshotSchema {
-    /// The version of the stream that the state is of.
-    #[schema(minimum = 1)]
     version: u64,
     /// Any JSON value.
     state: serde_json::Value,

@@ -67,6 +67,7 @@ pub struct StreamPage {
             (Vec<CloudEventSchema> = "application/cloudevents-batch+json"))),
         (status = 304, description = "The stream is still at this version"),
         (status = 404, description = "The stream does not exist", body = ProblemSchema, content_type = "application/problem+json"),
+        (status = 409, description = "`Last-Event-ID` is a version that the stream has not reached: go on from `rewind_to`", body = ProblemSchema, content_type = "application/problem+json"),
         ReadProblems,
     ))]
 pub async fn read_stream(
@@ -239,6 +240,7 @@ struct StreamLines {
 impl LineSource for StreamLines {
     async fn read(&mut self, piece: &mut Piece) -> Result<Option<String>, StoreError> {
         let Self { app, stream, head, left, pace } = self;
+        let _few = app.store.bulk().await;
         *left = app.store.read_stream(stream, head, *left, piece.left(), pace, |event| piece.take(event)).await?;
         let last = left.is_empty() || piece.left() == 0;
         Ok(last.then(|| format!("\"version\":{}", head.version)))

@@ -1,5 +1,9 @@
 //! What the OpenAPI document says besides the routes: who we are, and the shapes of request bodies.
 
+mod parameters;
+
+pub use parameters::refine;
+
 use std::collections::BTreeMap;
 
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
@@ -10,7 +14,7 @@ use utoipa::openapi::{
 };
 use utoipa::{IntoResponses, ToSchema};
 
-use super::middleware::PROBLEM_JSON;
+use crate::http::middleware::PROBLEM_JSON;
 
 /// The document's frame.
 pub fn info() -> OpenApi {
@@ -86,15 +90,13 @@ fn problems(described: &[Described]) -> BTreeMap<String, RefOr<Response>> {
 /// An event in a request.
 #[derive(ToSchema)]
 #[schema(as = NewEvent)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the shape of EventIn, for the document")]
 pub struct NewEventSchema {
     /// Any UUID; one is made (version 7) where absent. The same id makes a request repeatable.
     #[schema(format = Uuid)]
     event_id: Option<String>,
-    #[schema(min_length = 1, max_length = 255, example = "OrderPlaced")]
     event_type: String,
-    /// Any JSON value but null.
-    #[schema(example = json!({"total": 42}))]
     event_data: serde_json::Value,
     /// What the client wants to keep beside it, its own time for example.
     #[schema(value_type = Option<Object>)]
@@ -108,6 +110,7 @@ pub struct NewEventSchema {
 /// Events for one stream.
 #[derive(ToSchema)]
 #[schema(as = StreamAppend)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the shape of StreamAppendIn, for the document")]
 pub struct StreamAppendSchema {
     #[schema(min_items = 1, max_items = 1000)]
@@ -117,6 +120,7 @@ pub struct StreamAppendSchema {
 /// Events for several streams.
 #[derive(ToSchema)]
 #[schema(as = Appends)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the shape of AppendsIn, for the document")]
 pub struct AppendsSchema {
     #[schema(min_items = 1, max_items = 100)]
@@ -126,14 +130,12 @@ pub struct AppendsSchema {
 /// Events for one of several streams.
 #[derive(ToSchema)]
 #[schema(as = Append)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the shape of AppendIn, for the document")]
 pub struct AppendSchema {
-    #[schema(min_length = 1, max_length = 255)]
     aggregate_type: String,
-    #[schema(min_length = 1, max_length = 255)]
     aggregate_id: String,
-    /// A version (0: no event yet), `none` or `exists`; any if absent.
-    #[schema(value_type = Option<serde_json::Value>, example = json!(41))]
+    #[schema(value_type = Option<serde_json::Value>)]
     expected_version: Option<u64>,
     #[schema(min_items = 1, max_items = 1000)]
     events: Vec<NewEventSchema>,

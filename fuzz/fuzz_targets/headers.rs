@@ -1,0 +1,33 @@
+//! Preconditions and what a client accepts: one header a line; nothing panics, and a version is read as it is written.
+#![no_main]
+
+use annals::domain::version::ExpectedVersion;
+use annals::http::conditional::{expected_version, no_preconditions, not_modified};
+use annals::http::negotiate::{accepted, require_json_body};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use libfuzzer_sys::fuzz_target;
+
+const NAMES: [HeaderName; 5] =
+    [http::header::IF_MATCH, http::header::IF_NONE_MATCH, http::header::ACCEPT, http::header::CONTENT_TYPE, http::header::ETAG];
+
+fuzz_target!(|data: &[u8]| {
+    let mut headers = HeaderMap::new();
+    for line in data.split(|byte| *byte == b'\n') {
+        let Some((name, value)) = line.split_first() else { continue };
+        if let Ok(value) = HeaderValue::from_bytes(value) {
+            headers.append(NAMES[usize::from(*name) % NAMES.len()].clone(), value);
+        }
+    }
+    if let Ok(ExpectedVersion::Exact(version)) = expected_version(&headers) {
+        let mut again = HeaderMap::new();
+        again.insert(http::header::IF_MATCH, format!("\"{version}\"").parse().expect("a header"));
+        assert_eq!(expected_version(&again).ok(), Some(ExpectedVersion::Exact(version)));
+    }
+    let _ = no_preconditions(&headers);
+    let _ = not_modified(&headers, 41);
+    let _ = require_json_body(&headers);
+    let offered = ["application/json", "application/x-ndjson", "text/event-stream"];
+    if let Ok(chosen) = accepted(&headers, &offered) {
+        assert!(offered.contains(&chosen));
+    }
+});
