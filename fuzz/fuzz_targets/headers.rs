@@ -7,8 +7,13 @@ use annals::http::negotiate::{accepted, require_json_body};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use libfuzzer_sys::fuzz_target;
 
-const NAMES: [HeaderName; 5] =
-    [http::header::IF_MATCH, http::header::IF_NONE_MATCH, http::header::ACCEPT, http::header::CONTENT_TYPE, http::header::ETAG];
+const NAMES: [HeaderName; 5] = [
+    http::header::IF_MATCH,
+    http::header::IF_NONE_MATCH,
+    http::header::ACCEPT,
+    http::header::CONTENT_TYPE,
+    http::header::ETAG,
+];
 
 fuzz_target!(|data: &[u8]| {
     let mut headers = HeaderMap::new();

@@ -14,7 +14,8 @@ static SESSION: LazyLock<Mutex<PgConnection>> = LazyLock::new(|| {
     let session = {
         let options = annals_fuzz::postgres().options();
         RUNTIME.block_on(options.connect())
-    }.expect("a connection");
+    }
+    .expect("a connection");
     Mutex::new(session)
 });
 

@@ -6,8 +6,9 @@ use std::sync::LazyLock;
 
 use annals::devdb::OwnPostgres;
 
-pub static RUNTIME: LazyLock<tokio::runtime::Runtime> =
-    LazyLock::new(|| tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime"));
+pub static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
+});
 
 static POSTGRES: LazyLock<OwnPostgres> = LazyLock::new(|| {
     // The script that runs the targets removes it, and stops what runs in it.

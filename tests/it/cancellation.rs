@@ -5,13 +5,14 @@
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
 
 use crate::support::{TestApp, within_a_minute};
 
-const CLIENTS: usize = 100;
+const CLIENTS: usize = 40;
 
 fn aborts() -> usize {
     std::env::var("ANNALS_TEST_ABORTS").map_or(3_000, |value| value.parse().expect("a number"))
@@ -22,7 +23,7 @@ async fn requests_that_are_given_up_at_any_moment_harm_nobody() {
     let app = TestApp::start().await;
     app.append("/streams/Order/long", &vec!["E"; 500]).await;
     let acknowledged = Mutex::new(BTreeSet::new());
-    let given_up = std::sync::atomic::AtomicUsize::new(0);
+    let given_up = AtomicUsize::new(0);
     let client = |client: usize| {
         let (app, acknowledged, given_up) = (&app, &acknowledged, &given_up);
         async move {
@@ -38,7 +39,9 @@ async fn requests_that_are_given_up_at_any_moment_harm_nobody() {
                     3 => app.call("PUT", "/projections/p?reset=true").json(&json!({"last_processed_position": 1})),
                     _ => app.post(&format!("/streams/Order/{}", number % 50), &event),
                 };
-                let patience = Duration::from_micros(random.u64(0..20_000));
+                // One in five waits for its answer: there has to be something that was acknowledged.
+                let patience =
+                    if n % 5 == 0 { Duration::from_secs(60) } else { Duration::from_micros(random.u64(0..20_000)) };
                 match tokio::time::timeout(patience, call.send()).await {
                     Ok(reply) if reply.status == 201 => {
                         let body = reply.json();
@@ -49,14 +52,15 @@ async fn requests_that_are_given_up_at_any_moment_harm_nobody() {
                     // The pool is small, and nobody may wait for it for long.
                     Ok(reply) => assert!(matches!(reply.status, 200 | 201 | 503), "{}", reply.text()),
                     Err(_) => {
-                        given_up.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                        given_up.fetch_add(1, Ordering::Relaxed);
                     }
                 }
             }
         }
     };
     futures_util::future::join_all((0..CLIENTS).map(client)).await;
-    assert!(given_up.load(std::sync::atomic::Ordering::Relaxed) > 0, "nobody went away");
+    let given_up = given_up.into_inner();
+    assert!(given_up > 0, "nobody went away");
 
     // Everybody is served as before: more at once than the pool has connections.
     let reads = (0..20).map(|_| app.get("/streams/Order/long").send());
@@ -76,5 +80,6 @@ async fn requests_that_are_given_up_at_any_moment_harm_nobody() {
     // Whoever went away or not: everything is there once, and no position is missing.
     let positions = lines.iter().filter_map(|event| event["global_position"].as_u64());
     assert_eq!(positions.collect::<Vec<_>>(), (1..lines.len() as u64).collect::<Vec<_>>());
-    println!("{} acknowledged, {} given up", acknowledged.len(), given_up.load(std::sync::atomic::Ordering::Relaxed));
+    assert!(!acknowledged.is_empty(), "nothing was acknowledged");
+    println!("{} acknowledged, {given_up} given up", acknowledged.len());
 }

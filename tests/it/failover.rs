@@ -37,6 +37,14 @@ async fn cut_off(primary: &TestDatabase, standby: &TestDatabase) {
     .await;
 }
 
+/// The standby becomes the primary, and is found where the old one was.
+async fn take_over(pair: &Pair, proxy: &Proxy) {
+    proxy.down();
+    pair.fail_over().await;
+    proxy.retarget(&pair.standby());
+    proxy.up();
+}
+
 /// The first answer that is not "not now": connections to the old primary are found broken one by one.
 async fn answered(call: impl Fn() -> Call) -> Reply {
     within_a_minute("the new primary answers", async {
@@ -105,10 +113,7 @@ async fn a_failover_that_loses_the_end_of_the_log_is_told_to_every_cursor_beyond
     let lost = app.post("/streams/Order/1", &events(&["Lost", "Lost"])).send().await.expect_status(201).json();
     assert_eq!(lost["global_position"], 52);
     while follower.event().await.id != "1:52" {}
-    proxy.down();
-    pair.fail_over().await;
-    proxy.retarget(&standby);
-    proxy.up();
+    take_over(&pair, &proxy).await;
 
     // The same process, on the new primary: an epoch of its own, and no position that it has served is used again.
     let append = || app.post("/streams/Order/1", &events(&["After"]));
@@ -143,10 +148,7 @@ async fn processes_that_had_seen_different_lost_positions_leave_no_gap_within_an
     // One of them knows of two lost events, the other one of ten.
     one.append("/streams/Order/1", &["Lost"; 2]).await;
     other.append("/streams/Order/1", &["Lost"; 8]).await;
-    proxy.down();
-    pair.fail_over().await;
-    proxy.retarget(&standby);
-    proxy.up();
+    take_over(&pair, &proxy).await;
 
     let append = async |app: &TestApp| {
         let answer = answered(|| app.post("/streams/Order/1", &events(&["After"]))).await;

@@ -29,7 +29,7 @@ use check::check;
 use clap::Parser;
 use history::History;
 use mutants::{MUTANTS, Mutant};
-use run::{Options, Outcome};
+use run::Options;
 
 /// Tortures Annals, and checks that it keeps its promises.
 #[derive(Parser)]
@@ -106,8 +106,11 @@ fn main() -> anyhow::Result<ExitCode> {
         return Ok(if missed { ExitCode::FAILURE } else { ExitCode::SUCCESS });
     }
     let mutant = args.mutant.as_deref().map(Mutant::named).transpose()?;
-    let outcome: Outcome = runtime.block_on(run::run(&options(mutant)))?;
-    println!("{}", report::of_run(&outcome));
+    let options = options(mutant);
+    let outcome = runtime.block_on(run::run(&options))?;
+    let report = report::of_run(&outcome);
+    std::fs::write(options.folder.join("report.txt"), &report)?;
+    println!("{report}");
     runtime.shutdown_timeout(Duration::from_secs(1));
     Ok(told(&outcome.violations))
 }
