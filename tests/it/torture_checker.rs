@@ -97,7 +97,7 @@ type Damage = fn(&mut History);
 
 #[test]
 fn every_kind_of_damage_is_found() {
-    let cases: [(&str, Damage); 27] = [
+    let cases: &[(&str, Damage)] = &[
         ("P1 no acknowledged event is lost", |history| {
             history.log.pop();
         }),
@@ -169,8 +169,6 @@ fn every_kind_of_damage_is_found() {
             let again = history.readers[0].events[2];
             history.readers[0].events.insert(3, again);
         }),
-    ];
-    let more: [(&str, Damage); 7] = [
         ("P7 a state is the one of its events", |history| {
             let last = history.log[3].event_id;
             history.looks[3] = Look::State { asked: 600, ended: 610, stream: "Order/1".to_owned(), version: 3, last };
@@ -189,8 +187,7 @@ fn every_kind_of_damage_is_found() {
         }),
         ("P10 the rest goes on, and comes back", |history| history.faults[0].harm = Some("it did not".to_owned())),
     ];
-    let all: Vec<_> = cases.into_iter().chain(more).collect();
-    for (n, (rule, damage)) in all.iter().enumerate() {
+    for (n, (rule, damage)) in cases.iter().enumerate() {
         let mut history = sound();
         damage(&mut history);
         let found = check(&history);
@@ -200,6 +197,6 @@ fn every_kind_of_damage_is_found() {
     let rules =
         include_str!("../torture/check.rs").split('"').filter(|text| text.starts_with('P') && text.contains(' '));
     for rule in rules {
-        assert!(all.iter().any(|(found_by, _)| *found_by == rule), "no damage for the rule {rule}");
+        assert!(cases.iter().any(|(found_by, _)| *found_by == rule), "no damage for the rule {rule}");
     }
 }
