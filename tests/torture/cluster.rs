@@ -24,6 +24,8 @@ pub const REPLICAS: usize = 2;
 /// How long anything may take to come back; nothing here depends on how fast it does.
 pub const RECOVERY_MAX: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
+/// How long a question to a PostgreSQL of which a part is frozen may take.
+const ASK_MAX: Duration = Duration::from_secs(1);
 
 pub struct Postgres {
     folder: PathBuf,
@@ -89,8 +91,10 @@ impl Postgres {
             let found: Option<i32> = sqlx::query_scalar(holder).fetch_optional(&mut session).await?;
             if let Some(pid) = found.map(Pid::from_raw) {
                 signal(pid, Signal::SIGSTOP)?;
-                // It may have gone on in between; only one that still holds the lock is in the middle.
-                let still: Option<i32> = sqlx::query_scalar(holder).fetch_optional(&mut session).await?;
+                // It may have gone on in between; only one that still holds the lock is in the middle. One that was stopped
+                // with a lock of PostgreSQL's own keeps everybody waiting, this question too.
+                let still = sqlx::query_scalar::<_, i32>(holder).fetch_optional(&mut session);
+                let still = tokio::time::timeout(ASK_MAX, still).await.unwrap_or(Ok(Some(pid.as_raw())))?;
                 if still == Some(pid.as_raw()) {
                     return Ok(Some(pid));
                 }
