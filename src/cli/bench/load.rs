@@ -11,13 +11,43 @@ use tokio::net::TcpStream;
 /// 250 bytes of event_data.
 pub const EVENT_DATA: &str = r#"{"order":"ord-000000000000","customer":"cus-000000000000","currency":"EUR","total":1234.56,"lines":[{"sku":"A-100001","quantity":2,"price":499.99},{"sku":"B-200002","quantity":1,"price":234.58}],"note":"leave it with the neighbours if nobody is"}"#;
 
-/// Which streams the appends go to.
+/// What the clients do.
 #[derive(Debug, Clone, Copy)]
-pub enum Target {
-    /// Each to a new stream, with `If-Match: "0"`.
-    NewStreams,
-    /// In turn to so many streams, without a precondition.
+pub enum Work {
+    /// Append so many events, each time to a new stream, with `If-Match: "0"`.
+    NewStreams { events: usize },
+    /// Append single events in turn to so many streams, without a precondition.
     Streams(u64),
+    /// Load so many aggregates in turn.
+    Loads { aggregates: u64 },
+}
+
+impl Work {
+    /// The n-th request, and the status of its answer.
+    fn request(self, n: u64) -> (String, &'static str) {
+        match self {
+            Self::NewStreams { events } => {
+                (append(&format!("Bench/ord-{n}"), "If-Match: \"0\"\r\n", events, EVENT_DATA), "201")
+            }
+            Self::Streams(streams) => (append(&format!("Bench/ord-{}", n % streams), "", 1, EVENT_DATA), "201"),
+            Self::Loads { aggregates } => {
+                let aggregate = n % aggregates + 1;
+                (format!("GET /aggregates/Loaded/agg-{aggregate} HTTP/1.1\r\nHost: bench\r\n\r\n"), "200")
+            }
+        }
+    }
+}
+
+/// A request that appends equal events to a stream.
+pub fn append(stream: &str, precondition: &str, events: usize, event_data: &str) -> String {
+    let event = format!(r#"{{"event_type":"OrderPlaced","event_data":{event_data}}}"#);
+    let body = format!(r#"{{"events":[{}]}}"#, vec![event; events].join(","));
+    format!("POST /streams/{stream} HTTP/1.1\r\nHost: bench\r\n{precondition}{}", json_body(&body))
+}
+
+/// The end of a request's head, and its body.
+pub fn json_body(body: &str) -> String {
+    format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
 
 /// What one run of load did.
@@ -28,24 +58,22 @@ pub struct Measured {
     pub p99: Duration,
 }
 
-/// Appends single events for `duration`. `sent` numbers the appends over all runs, so that streams are new.
-pub async fn append(
+/// Works for `duration`. `sent` numbers the requests over all runs, so that streams are new.
+pub async fn run(
     address: &str,
     clients: usize,
-    target: Target,
+    work: Work,
     duration: Duration,
     sent: &Arc<AtomicU64>,
 ) -> anyhow::Result<Measured> {
     let mut connections = Vec::with_capacity(clients);
     for _ in 0..clients {
-        let connection = TcpStream::connect(address).await?;
-        connection.set_nodelay(true)?;
-        connections.push(connection);
+        connections.push(Client::connect(address).await?);
     }
     let started = Instant::now();
     let tasks: Vec<_> = connections
         .into_iter()
-        .map(|connection| tokio::spawn(client(connection, target, started + duration, sent.clone())))
+        .map(|client| tokio::spawn(repeat(client, work, started + duration, sent.clone())))
         .collect();
     let mut latencies = Vec::new();
     for task in tasks {
@@ -53,61 +81,73 @@ pub async fn append(
     }
     let elapsed = started.elapsed();
     latencies.sort_unstable();
-    let quantile = |q: f64| latencies[((latencies.len() - 1) as f64 * q) as usize];
     if latencies.is_empty() {
-        bail!("no append was answered");
+        bail!("no request was answered");
     }
+    let quantile = |q: f64| latencies[((latencies.len() - 1) as f64 * q) as usize];
     let per_second = latencies.len() as f64 / elapsed.as_secs_f64();
     Ok(Measured { per_second, p50: quantile(0.5), p99: quantile(0.99) })
 }
 
-async fn client(
-    mut connection: TcpStream,
-    target: Target,
-    until: Instant,
-    sent: Arc<AtomicU64>,
-) -> anyhow::Result<Vec<Duration>> {
-    let body = format!(r#"{{"events":[{{"event_type":"OrderPlaced","event_data":{EVENT_DATA}}}]}}"#);
+async fn repeat(mut client: Client, work: Work, until: Instant, sent: Arc<AtomicU64>) -> anyhow::Result<Vec<Duration>> {
     let mut latencies = Vec::new();
-    let mut answer = vec![0; 16 * 1024];
     while Instant::now() < until {
-        let n = sent.fetch_add(1, Ordering::Relaxed);
-        let (stream, precondition) = match target {
-            Target::NewStreams => (n, "If-Match: \"0\"\r\n"),
-            Target::Streams(streams) => (n % streams, ""),
-        };
-        let request = format!(
-            "POST /streams/Bench/ord-{stream} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n{precondition}\
-             Content-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
+        let (request, status) = work.request(sent.fetch_add(1, Ordering::Relaxed));
         let started = Instant::now();
-        connection.write_all(request.as_bytes()).await?;
-        let status = read_answer(&mut connection, &mut answer).await?;
-        if status != "201" {
-            bail!("an append was answered with status {status}");
-        }
+        client.expect(&request, status).await?;
         latencies.push(started.elapsed());
     }
     Ok(latencies)
 }
 
-/// Reads one answer with a Content-Length; its status.
-pub async fn read_answer<'a>(connection: &mut TcpStream, buffer: &'a mut [u8]) -> anyhow::Result<&'a str> {
-    let mut filled = 0;
-    loop {
-        let read = connection.read(&mut buffer[filled..]).await?;
-        if read == 0 {
-            bail!("the server closed the connection");
+/// One connection, one request at a time. It is written by hand, because whatever the clients take of the processors is
+/// missing to what they measure.
+pub struct Client {
+    connection: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Client {
+    pub async fn connect(address: &str) -> anyhow::Result<Self> {
+        let connection = TcpStream::connect(address).await?;
+        connection.set_nodelay(true)?;
+        Ok(Self { connection, buffer: vec![0; 16 * 1024] })
+    }
+
+    /// Sends a request, and fails unless its answer has this status.
+    pub async fn expect(&mut self, request: &str, status: &str) -> anyhow::Result<()> {
+        self.connection.write_all(request.as_bytes()).await?;
+        let length = self.read_answer().await?;
+        if &self.buffer[9..12] != status.as_bytes() {
+            let answer = String::from_utf8_lossy(&self.buffer[..length]);
+            bail!("a request was answered with another status than {status}: {answer}");
         }
-        filled += read;
-        let Some(head_end) = buffer[..filled].windows(4).position(|window| window == b"\r\n\r\n") else { continue };
-        let head = std::str::from_utf8(&buffer[..head_end])?;
-        let length =
-            head.lines().find_map(|line| line.strip_prefix("content-length: ")).context("no content-length")?;
-        if filled >= head_end + 4 + length.trim().parse::<usize>()? {
-            break;
+        Ok(())
+    }
+
+    /// Reads one answer with a Content-Length into the buffer; its length.
+    async fn read_answer(&mut self) -> anyhow::Result<usize> {
+        let (mut filled, mut end) = (0, None);
+        loop {
+            if filled == self.buffer.len() {
+                self.buffer.resize(filled * 2, 0);
+            }
+            let read = self.connection.read(&mut self.buffer[filled..]).await?;
+            if read == 0 {
+                bail!("the server closed the connection");
+            }
+            filled += read;
+            if end.is_none() {
+                let answer = &self.buffer[..filled];
+                let Some(head_end) = answer.windows(4).position(|window| window == b"\r\n\r\n") else { continue };
+                let head = std::str::from_utf8(&answer[..head_end])?;
+                let length =
+                    head.lines().find_map(|line| line.strip_prefix("content-length: ")).context("no content-length")?;
+                end = Some(head_end + 4 + length.trim().parse::<usize>()?);
+            }
+            if end.is_some_and(|end| filled >= end) {
+                return Ok(filled);
+            }
         }
     }
-    Ok(std::str::from_utf8(&buffer[9..12])?)
 }

@@ -11,7 +11,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::sync::Barrier;
 
-use super::load;
+use super::load::{self, Client, EVENT_DATA};
 
 /// What the subscribers have seen.
 pub struct Delivered {
@@ -60,27 +60,13 @@ pub async fn measure(address: &str, subscribers: usize, rate: u64, duration: Dur
 }
 
 async fn write(address: String, writer: u64, appends: u64, pause: Duration, begin: Instant) -> anyhow::Result<()> {
-    let mut connection = TcpStream::connect(&address).await?;
-    connection.set_nodelay(true)?;
+    let mut client = Client::connect(&address).await?;
     let mut ticks = tokio::time::interval(pause);
-    let mut answer = vec![0; 16 * 1024];
     for _ in 0..appends {
         ticks.tick().await;
         let sent = begin.elapsed().as_micros();
-        let body = format!(
-            r#"{{"events":[{{"event_type":"OrderPlaced","event_data":{{"sent_us":{sent},"order":{}}}}}]}}"#,
-            load::EVENT_DATA
-        );
-        let request = format!(
-            "POST /streams/Followed/{writer} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n\
-             Content-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        connection.write_all(request.as_bytes()).await?;
-        let status = load::read_answer(&mut connection, &mut answer).await?;
-        if status != "201" {
-            bail!("an append was answered with status {status}");
-        }
+        let event_data = format!(r#"{{"sent_us":{sent},"order":{EVENT_DATA}}}"#);
+        client.expect(&load::append(&format!("Followed/{writer}"), "", 1, &event_data), "201").await?;
     }
     Ok(())
 }

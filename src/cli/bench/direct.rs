@@ -1,0 +1,83 @@
+//! Annals beside direct SQL: appends, batches and loads, each done both ways in turn.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use super::BenchArgs;
+use super::load::{self, Client, EVENT_DATA, Work};
+use super::pgbench::{Pgbench, Script};
+use super::report::Row;
+use super::server::Server;
+use crate::store::scratch::Scratch;
+
+/// The tables of a service that writes its events by hand: the mission's columns, keys and indexes, one table.
+pub const DIRECT_TABLES: &str = include_str!("direct_tables.sql");
+/// The same aggregates as `prepare_loads` makes.
+const DIRECT_LOADS: &str = include_str!("direct_loads.sql");
+/// Aggregates with a snapshot at version 100 and 50 events after it.
+const AGGREGATES: usize = 500;
+
+/// What one row of the table does.
+struct Comparison {
+    what: String,
+    clients: usize,
+    work: Work,
+    script: Script,
+}
+
+fn comparisons(args: &BenchArgs) -> Vec<Comparison> {
+    const BATCH: usize = 100;
+    let mut rows: Vec<_> = args
+        .clients
+        .iter()
+        .map(|clients| Comparison {
+            what: "single events, new streams".to_owned(),
+            clients: *clients,
+            work: Work::NewStreams { events: 1 },
+            script: Script::SingleRows,
+        })
+        .collect();
+    rows.push(Comparison {
+        what: format!("{BATCH} events a request"),
+        clients: 4,
+        work: Work::NewStreams { events: BATCH },
+        script: Script::ManyRows(BATCH),
+    });
+    rows.push(Comparison {
+        what: "loads of a snapshot and 50 events".to_owned(),
+        clients: 64,
+        work: Work::Loads { aggregates: AGGREGATES as u64 },
+        script: Script::Loads { aggregates: AGGREGATES },
+    });
+    rows
+}
+
+/// Each row on both sides, once a round.
+pub async fn compare(args: &BenchArgs, direct: &Scratch, server: &Server) -> anyhow::Result<Vec<Row>> {
+    let pgbench = Pgbench::find(args, direct.options())?;
+    direct.run(DIRECT_LOADS).await?;
+    prepare_loads(&server.address).await?;
+    let duration = Duration::from_secs(args.seconds);
+    let sent = Arc::new(AtomicU64::new(0));
+    let mut rows: Vec<_> = comparisons(args).into_iter().map(|row| (row, Vec::new(), Vec::new())).collect();
+    for _ in 0..args.rounds {
+        for (row, annals, by_hand) in &mut rows {
+            annals.push(load::run(&server.address, row.clients, row.work, duration, &sent).await?);
+            by_hand.push(pgbench.run(&row.script, row.clients, args.seconds)?);
+        }
+    }
+    Ok(rows.into_iter().map(|(row, annals, by_hand)| Row::new(row.what, row.clients, &annals, &by_hand)).collect())
+}
+
+async fn prepare_loads(address: &str) -> anyhow::Result<()> {
+    let mut client = Client::connect(address).await?;
+    let snapshot = load::json_body(&format!(r#"{{"version":100,"state":{EVENT_DATA}}}"#));
+    for aggregate in 1..=AGGREGATES {
+        let stream = format!("Loaded/agg-{aggregate}");
+        client.expect(&load::append(&stream, "", 150, EVENT_DATA), "201").await?;
+        let put = format!("PUT /snapshots/{stream} HTTP/1.1\r\nHost: bench\r\n{snapshot}");
+        client.expect(&put, "201").await?;
+    }
+    Ok(())
+}
