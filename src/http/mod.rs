@@ -26,7 +26,9 @@ pub use server::{Serving, serve};
 
 use std::sync::Arc;
 
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::{Extension, Router};
+use tower::ServiceBuilder;
 use tower_http::CompressionLevel;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
@@ -84,11 +86,15 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/", axum::routing::get(pages::index))
         .route("/openapi.json", axum::routing::get(pages::openapi_document).layer(Extension(document)))
         .merge(SwaggerUi::new("/docs").config(utoipa_swagger_ui::Config::from("/openapi.json")))
-        .layer(axum::middleware::from_fn_with_state(app.clone(), access::guard))
-        .layer(compression())
-        .layer(axum::middleware::from_fn(middleware::when_full))
-        .layer(CatchPanicLayer::custom(middleware::on_panic))
-        .layer(axum::middleware::from_fn_with_state(app.clone(), middleware::observe))
+        .layer(
+            // One layer made of all: the router keeps each of its own in a box, and clones the boxes for every request.
+            ServiceBuilder::new()
+                .layer(from_fn_with_state(app.clone(), middleware::observe))
+                .layer(CatchPanicLayer::custom(middleware::on_panic))
+                .layer(from_fn(middleware::when_full))
+                .layer(compression())
+                .layer(from_fn_with_state(app.clone(), access::guard)),
+        )
         .with_state(app)
 }
 

@@ -24,6 +24,8 @@ const LOCK_AND_DECIDE: &str = "PERFORM pg_advisory_xact_lock('events'::regclass:
 const FIRST_POSITION: &str = "append_first_positions[a] := v_position + 1;";
 const FIRST_POSITION_OF_SEQUENCE: &str = "append_first_positions[a] := nextval('mutant_positions');
                 PERFORM nextval('mutant_positions') FROM generate_series(2, p_append_events[a]);";
+const PLAIN_POSITIONS: &str = "array_agg(v_position + a.n ORDER BY a.n)";
+const PLAIN_POSITIONS_OF_SEQUENCE: &str = "array_agg(nextval('mutant_positions') ORDER BY a.n)";
 const INSERTS: [&str; 2] = [
     "WHERE append_first_versions[i.append] > 0;
 
@@ -80,14 +82,20 @@ pub const MUTANTS: [Mutant; 9] = [
     Mutant {
         name: "positions-from-sequence",
         what: "positions come from a sequence, under the lock",
-        changes: &[("append_events_locked", &[(FIRST_POSITION, FIRST_POSITION_OF_SEQUENCE)])],
+        changes: &[(
+            "append_events_locked",
+            &[(FIRST_POSITION, FIRST_POSITION_OF_SEQUENCE), (PLAIN_POSITIONS, PLAIN_POSITIONS_OF_SEQUENCE)],
+        )],
         prepare: "CREATE SEQUENCE mutant_positions; GRANT ALL ON SEQUENCE mutant_positions TO PUBLIC",
         in_program: false,
     },
     Mutant {
         name: "sequence-without-lock",
         what: "positions come from a sequence, and nobody takes the lock",
-        changes: &[("append_events_locked", &[(LOCK, ""), (FIRST_POSITION, FIRST_POSITION_OF_SEQUENCE)])],
+        changes: &[(
+            "append_events_locked",
+            &[(LOCK, ""), (FIRST_POSITION, FIRST_POSITION_OF_SEQUENCE), (PLAIN_POSITIONS, PLAIN_POSITIONS_OF_SEQUENCE)],
+        )],
         prepare: "CREATE SEQUENCE mutant_positions; GRANT ALL ON SEQUENCE mutant_positions TO PUBLIC",
         in_program: false,
     },
@@ -97,7 +105,7 @@ pub const MUTANTS: [Mutant; 9] = [
         changes: &[(
             "append_events_locked",
             &[
-                ("v_any_known := EXISTS (", "v_any_known := false AND EXISTS ("),
+                ("EXISTS (SELECT FROM unnest(p_event_ids)", "false AND EXISTS (SELECT FROM unnest(p_event_ids)"),
                 (INSERTS[1], "WHERE append_first_versions[i.append] > 0 ON CONFLICT DO NOTHING; END"),
             ],
         )],
