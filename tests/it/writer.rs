@@ -57,6 +57,56 @@ async fn a_batch_is_decided_in_order_and_later_requests_see_earlier_ones() {
     assert_eq!(app.metric("annals_append_batch_requests_sum").await, 21.0);
 }
 
+/// Such a batch is decided without the loop: new streams and old ones, each way of expecting a version, and each event where
+/// its answer says.
+#[tokio::test]
+async fn single_events_for_as_many_streams_are_decided_at_once() {
+    let app = TestApp::start().await;
+    app.post("/streams/Order/old", &events(&["A", "B"])).send().await.expect_status(201);
+    app.post("/streams/Order/older", &events(&["A", "B", "C"])).send().await.expect_status(201);
+    app.post("/streams/Order/oldest", &events(&["A"])).send().await.expect_status(201);
+    let requests = async {
+        tokio::join!(
+            app.post("/streams/Order/new", &events(&["New"])).if_match(0).send(),
+            app.post("/streams/Order/old", &events(&["Old"])).if_match(2).send(),
+            app.post("/streams/Order/newer", &events(&["Newer"])).header("if-none-match", "*").send(),
+            app.post("/streams/Order/older", &events(&["Older"])).header("if-match", "*").send(),
+            app.post("/streams/Order/newest", &events(&["Newest"])).send(),
+            app.post("/streams/Order/oldest", &events(&["Oldest"])).send(),
+        )
+    };
+    let (new, old, newer, older, newest, oldest) = app.meet(requests, 6, async {}).await.0;
+    let mut positions = Vec::new();
+    let written = [
+        (new, "new", 1),
+        (old, "old", 3),
+        (newer, "newer", 1),
+        (older, "older", 4),
+        (newest, "newest", 1),
+        (oldest, "oldest", 2),
+    ];
+    for (reply, stream, version) in written {
+        let answer = reply.expect_status(201).json();
+        assert_eq!(answer["version"], version, "{stream}");
+        let read = app.get(&format!("/streams/Order/{stream}/{version}")).send().await.json();
+        assert_eq!(read["event_type"].as_str().map(str::to_lowercase).as_deref(), Some(stream));
+        assert_eq!(read["event_id"], answer["events"][0]["event_id"]);
+        assert_eq!(read["global_position"], answer["global_position"]);
+        positions.push(answer["global_position"].as_u64());
+    }
+    positions.sort_unstable();
+    // Six were there before; one more waited alone for the lock.
+    let first = positions[0].expect("a position");
+    assert_eq!(positions, (first..first + 6).map(Some).collect::<Vec<_>>());
+    let mut session = app.database.session().await;
+    let known = "SELECT count(*) FROM events e JOIN event_ids k USING (event_id, version, global_position, occurred_at) \
+                 JOIN streams s ON s.stream_no = k.stream_no \
+                 WHERE (s.aggregate_type, s.aggregate_id) = (e.aggregate_type, e.aggregate_id)";
+    let events = session.number("SELECT count(*) FROM events").await;
+    assert_eq!(session.number(known).await, events);
+    assert_eq!(session.number("SELECT count(DISTINCT stream_no) FROM streams").await, 7);
+}
+
 #[tokio::test]
 async fn the_same_request_twice_in_flight_is_a_replay() {
     let app = TestApp::start().await;
