@@ -95,10 +95,12 @@ async fn single_events_for_as_many_streams_are_decided_at_once() {
         positions.push(answer["global_position"].as_u64());
     }
     positions.sort_unstable();
-    // Six were there before; one more waited alone for the lock.
     let first = positions[0].expect("a position");
     assert_eq!(positions, (first..first + 6).map(Some).collect::<Vec<_>>());
     let mut session = app.database.session().await;
+    // One time, so one batch: after a refusal each would have been tried alone.
+    let times = format!("SELECT count(DISTINCT occurred_at) FROM events WHERE global_position >= {first}");
+    assert_eq!(session.number(&times).await, 1);
     let known = "SELECT count(*) FROM events e JOIN event_ids k USING (event_id, version, global_position, occurred_at) \
                  JOIN streams s ON s.stream_no = k.stream_no \
                  WHERE (s.aggregate_type, s.aggregate_id) = (e.aggregate_type, e.aggregate_id)";
