@@ -72,10 +72,11 @@ pub async fn compare(args: &BenchArgs, direct: &Scratch, server: &Server) -> any
 
 async fn prepare_loads(address: &str) -> anyhow::Result<()> {
     let mut client = Client::connect(address).await?;
+    let events = load::append_body(150, EVENT_DATA);
     let snapshot = load::json_body(&format!(r#"{{"version":100,"state":{EVENT_DATA}}}"#));
     for aggregate in 1..=AGGREGATES {
         let stream = format!("Loaded/agg-{aggregate}");
-        client.expect(&load::append(&stream, "", 150, EVENT_DATA), "201").await?;
+        client.expect(&load::append(&stream, "", &events), "201").await?;
         let put = format!("PUT /snapshots/{stream} HTTP/1.1\r\nHost: bench\r\n{snapshot}");
         client.expect(&put, "201").await?;
     }

@@ -111,16 +111,16 @@ pub struct Row {
 
 impl Row {
     pub fn new(what: String, clients: usize, annals: &[Measured], direct: &[f64]) -> Self {
-        let median = |value: fn(&Measured) -> f64| Spread::of(&annals.iter().map(value).collect::<Vec<_>>());
-        let (over_http, by_hand) = (median(|run| run.per_second), Spread::of(direct));
+        let spread = |value: fn(&Measured) -> f64| Spread::of(&annals.iter().map(value).collect::<Vec<_>>());
+        let (over_http, by_hand) = (spread(|run| run.per_second), Spread::of(direct));
         Self {
             what,
             clients,
             annals: over_http,
             direct: by_hand,
             ratio: over_http.median / by_hand.median,
-            p50_ms: median(|run| run.p50.as_secs_f64() * 1e3).median,
-            p99_ms: median(|run| run.p99.as_secs_f64() * 1e3).median,
+            p50_ms: spread(|run| run.p50.as_secs_f64() * 1e3).median,
+            p99_ms: spread(|run| run.p99.as_secs_f64() * 1e3).median,
         }
     }
 }

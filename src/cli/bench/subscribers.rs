@@ -65,8 +65,8 @@ async fn write(address: String, writer: u64, appends: u64, pause: Duration, begi
     for _ in 0..appends {
         ticks.tick().await;
         let sent = begin.elapsed().as_micros();
-        let event_data = format!(r#"{{"sent_us":{sent},"order":{EVENT_DATA}}}"#);
-        client.expect(&load::append(&format!("Followed/{writer}"), "", 1, &event_data), "201").await?;
+        let body = load::append_body(1, &format!(r#"{{"sent_us":{sent},"order":{EVENT_DATA}}}"#));
+        client.expect(&load::append(&format!("Followed/{writer}"), "", &body), "201").await?;
     }
     Ok(())
 }
