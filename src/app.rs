@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::clock::Clock;
@@ -126,10 +127,14 @@ impl App {
         Ok(app)
     }
 
-    /// A new event id: UUIDv7, which sorts by time and so keeps index pages warm.
+    /// For an event that came without one.
     pub fn new_event_id(&self) -> Uuid {
-        let now = self.clock.now();
-        let seconds = u64::try_from(now.timestamp()).unwrap_or(0);
-        Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, now.timestamp_subsec_nanos()))
+        event_id_at(self.clock.now())
     }
+}
+
+/// A new event id: UUIDv7, which sorts by time and so keeps index pages warm.
+pub fn event_id_at(time: DateTime<Utc>) -> Uuid {
+    let seconds = u64::try_from(time.timestamp()).unwrap_or(0);
+    Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, time.timestamp_subsec_nanos()))
 }

@@ -1,5 +1,9 @@
 //! Databases that a benchmark fills and throws away, and what it does to them beside the service.
 
+use std::fs::File;
+use std::io::{Read, Write};
+
+use futures_util::TryStreamExt;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection, Executor};
 
@@ -7,9 +11,10 @@ use super::database::ConnectOptions;
 use super::error::StoreError;
 
 /// A database that exists until [`Scratch::remove`].
+#[derive(Clone)]
 pub struct Scratch {
     other: ConnectOptions,
-    name: &'static str,
+    name: String,
 }
 
 /// Somebody else at work in it.
@@ -20,19 +25,56 @@ impl Session {
         self.0.execute(sql).await?;
         Ok(())
     }
+
+    /// Runs one statement, which stays prepared, and takes its rows as they come.
+    pub async fn query(&mut self, sql: &str, parameters: impl Iterator<Item = &str>) -> Result<(), StoreError> {
+        let mut query = sqlx::query(AssertSqlSafe(sql));
+        for parameter in parameters {
+            query = query.bind(parameter.to_owned());
+        }
+        self.0.fetch_all(query).await?;
+        Ok(())
+    }
+
+    /// Writes a table to a file, as `COPY` does.
+    pub async fn copy_out(&mut self, table: &str, file: &mut File) -> Result<(), StoreError> {
+        let mut rows = self.0.copy_out_raw(&format!("COPY (SELECT * FROM {table}) TO STDOUT")).await?;
+        while let Some(bytes) = rows.try_next().await? {
+            file.write_all(&bytes).map_err(sqlx::Error::from)?;
+        }
+        Ok(())
+    }
+
+    /// Reads a table from such a file.
+    pub async fn copy_in(&mut self, table: &str, file: &mut File) -> Result<(), StoreError> {
+        const PIECE: usize = 64 * 1024;
+        let mut copy = self.0.copy_in_raw(&format!("COPY {table} FROM STDIN")).await?;
+        let mut piece = vec![0; PIECE];
+        loop {
+            let read = file.read(&mut piece).map_err(sqlx::Error::from)?;
+            if read == 0 {
+                break;
+            }
+            copy.send(&piece[..read]).await?;
+        }
+        copy.finish().await?;
+        Ok(())
+    }
 }
 
 impl Scratch {
     /// Makes the database `name`, a plain identifier, anew, over a connection to another one.
-    pub async fn create(other: ConnectOptions, name: &'static str) -> Result<Self, StoreError> {
-        let scratch = Self { other, name };
+    pub async fn create(other: ConnectOptions, name: &str) -> Result<Self, StoreError> {
+        // Without a notice that there was no such database.
+        let other = other.options([("client_min_messages", "warning")]);
+        let scratch = Self { other, name: name.to_owned() };
         scratch.drop_database().await?;
         scratch.run_beside(format!("CREATE DATABASE {name}")).await?;
         Ok(scratch)
     }
 
     pub fn options(&self) -> ConnectOptions {
-        self.other.clone().database(self.name)
+        self.other.clone().database(&self.name)
     }
 
     /// Runs statements in it.

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
+use sqlx::{Connection, PgConnection};
 
 use crate::support::{TestApp, TestDatabase, Wanted, events, id};
 
@@ -371,4 +372,52 @@ async fn epoch_shows_the_epochs_and_begins_one() {
     app.get("/events?after=1:3").send().await.expect_problem(409, "epoch_changed");
     let (ok, _, error) = run(&database, &["epoch", "--begin", ""]).await;
     assert!(!ok && error.contains("--begin"), "{error}");
+}
+
+/// What it measures is nobody's business here; that it measures both sides of everything, and cleans up, is.
+#[tokio::test]
+async fn the_benchmark_measures_both_sides_and_leaves_nothing_behind() {
+    let database = TestDatabase::create_empty().await;
+    let report = tempfile::NamedTempFile::new().expect("a file");
+    let mut command = annals(Some(&database));
+    // Without pgbench.
+    command.env("PATH", "/nonexistent").args([
+        "bench",
+        "direct",
+        "delivery",
+        "import",
+        "--rounds",
+        "1",
+        "--seconds",
+        "1",
+    ]);
+    command.args(["--clients", "2", "--subscribers", "3", "--rate", "40", "--json", path(&report)]);
+    let output = output(command).await;
+    let (said, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}{error}");
+
+    let report: Value = serde_json::from_reader(report.as_file()).expect("JSON");
+    let rows = report["rows"].as_array().expect("rows");
+    let beside: Vec<_> = rows.iter().map(|row| row["beside"].as_str().expect("a name")).collect();
+    let by_hand = "the same statements, without pgbench";
+    assert_eq!(beside, [by_hand, by_hand, by_hand, "COPY into the same three tables"]);
+    for row in rows {
+        let (annals, other) = (row["annals"]["median"].as_f64(), row["rate_beside"]["median"].as_f64());
+        assert!(annals > Some(0.0) && other > Some(0.0), "{row}");
+        assert!(said.contains(row["what"].as_str().expect("a name")), "{said}");
+    }
+    for delivery in report["deliveries"].as_array().expect("deliveries") {
+        assert_eq!((&delivery["subscribers"], &delivery["out_of_order"]), (&json!(3), &json!(0)), "{delivery}");
+    }
+    let left = "SELECT count(*) FROM pg_database WHERE datname LIKE 'annals_bench%'";
+    let mut connection = PgConnection::connect_with(&database.options()).await.expect("a connection");
+    let left: i64 = sqlx::query_scalar(left).fetch_one(&mut connection).await.expect("a count");
+    assert_eq!(left, 0);
+}
+
+#[tokio::test]
+async fn a_server_that_runs_elsewhere_is_not_asked_for_what_needs_its_own() {
+    let database = TestDatabase::create_empty().await;
+    let (ok, _, error) = run(&database, &["bench", "import", "--server", "127.0.0.1:1"]).await;
+    assert!(!ok && error.contains("--server goes with direct and delivery alone"), "{error}");
 }

@@ -1,22 +1,19 @@
 //! Annals beside direct SQL: appends, batches and loads, each done both ways in turn.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use super::BenchArgs;
-use super::load::{self, Client, EVENT_DATA, Work};
-use super::pgbench::{Pgbench, Script};
-use super::report::Row;
-use super::server::Server;
+use super::by_hand::{ByHand, Script};
+use super::load::{self, Client, EVENT_DATA, Sent, Work};
+use super::report::{Report, Row};
 use crate::store::scratch::Scratch;
 
 /// The tables of a service that writes its events by hand: the mission's columns, keys and indexes, one table.
-pub const DIRECT_TABLES: &str = include_str!("direct_tables.sql");
+const DIRECT_TABLES: &str = include_str!("direct_tables.sql");
 /// The same aggregates as `prepare_loads` makes.
 const DIRECT_LOADS: &str = include_str!("direct_loads.sql");
 /// Aggregates with a snapshot at version 100 and 50 events after it.
-const AGGREGATES: usize = 500;
+pub const AGGREGATES: usize = 500;
 
 /// What one row of the table does.
 struct Comparison {
@@ -54,31 +51,38 @@ fn comparisons(args: &BenchArgs) -> Vec<Comparison> {
 }
 
 /// Each row on both sides, once a round.
-pub async fn compare(args: &BenchArgs, direct: &Scratch, server: &Server) -> anyhow::Result<Vec<Row>> {
-    let pgbench = Pgbench::find(args, direct.options())?;
+pub async fn compare(args: &BenchArgs, direct: &Scratch, address: &str, report: &mut Report) -> anyhow::Result<()> {
+    let by_hand = ByHand::find(args, direct);
+    direct.run(DIRECT_TABLES).await?;
     direct.run(DIRECT_LOADS).await?;
-    prepare_loads(&server.address).await?;
+    prepare_loads(address).await?;
     let duration = Duration::from_secs(args.seconds);
-    let sent = Arc::new(AtomicU64::new(0));
+    let sent = Sent::default();
     let mut rows: Vec<_> = comparisons(args).into_iter().map(|row| (row, Vec::new(), Vec::new())).collect();
     for _ in 0..args.rounds {
-        for (row, annals, by_hand) in &mut rows {
-            annals.push(load::run(&server.address, row.clients, row.work, duration, &sent).await?);
-            by_hand.push(pgbench.run(&row.script, row.clients, args.seconds)?);
+        for (row, annals, direct) in &mut rows {
+            annals.push(load::run(address, row.clients, row.work, duration, &sent).await?);
+            direct.push(by_hand.run(&row.script, row.clients, args.seconds).await?);
         }
     }
-    Ok(rows.into_iter().map(|(row, annals, by_hand)| Row::new(row.what, row.clients, &annals, &by_hand)).collect())
+    for (row, annals, direct) in rows {
+        report.rows.push(Row::new(row.what, row.clients, &annals, by_hand.name(), &direct));
+    }
+    Ok(())
 }
 
-async fn prepare_loads(address: &str) -> anyhow::Result<()> {
+/// [`AGGREGATES`] streams `Loaded/agg-1` and so on. A stream that is there already, of another run, is good as well.
+pub async fn prepare_loads(address: &str) -> anyhow::Result<()> {
     let mut client = Client::connect(address).await?;
     let events = load::append_body(150, EVENT_DATA);
     let snapshot = load::json_body(&format!(r#"{{"version":100,"state":{EVENT_DATA}}}"#));
     for aggregate in 1..=AGGREGATES {
         let stream = format!("Loaded/agg-{aggregate}");
-        client.expect(&load::append(&stream, "", &events), "201").await?;
+        if client.status(&load::append(&stream, "If-Match: \"0\"\r\n", &events)).await? == 412 {
+            continue;
+        }
         let put = format!("PUT /snapshots/{stream} HTTP/1.1\r\nHost: bench\r\n{snapshot}");
-        client.expect(&put, "201").await?;
+        client.expect(&put, 201).await?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -20,6 +20,8 @@ pub enum Work {
     Streams(u64),
     /// Load so many aggregates in turn.
     Loads { aggregates: u64 },
+    /// Read pages of 100 events, each after a position of a log with so many.
+    Pages { events: u64 },
 }
 
 impl Work {
@@ -28,18 +30,24 @@ impl Work {
         match self {
             Self::NewStreams { events } => append_body(events, EVENT_DATA),
             Self::Streams(_) => append_body(1, EVENT_DATA),
-            Self::Loads { .. } => String::new(),
+            Self::Loads { .. } | Self::Pages { .. } => String::new(),
         }
     }
 
     /// The n-th request, and the status of its answer.
-    fn request(self, n: u64, body: &str) -> (String, &'static str) {
+    fn request(self, n: u64, body: &str) -> (String, u16) {
         match self {
-            Self::NewStreams { .. } => (append(&format!("Bench/ord-{n}"), "If-Match: \"0\"\r\n", body), "201"),
-            Self::Streams(streams) => (append(&format!("Bench/ord-{}", n % streams), "", body), "201"),
+            Self::NewStreams { .. } => (append(&format!("Bench/ord-{n}"), "If-Match: \"0\"\r\n", body), 201),
+            Self::Streams(streams) => (append(&format!("Bench/ord-{}", n % streams), "", body), 201),
             Self::Loads { aggregates } => {
                 let aggregate = n % aggregates + 1;
-                (format!("GET /aggregates/Loaded/agg-{aggregate} HTTP/1.1\r\nHost: bench\r\n\r\n"), "200")
+                (format!("GET /aggregates/Loaded/agg-{aggregate} HTTP/1.1\r\nHost: bench\r\n\r\n"), 200)
+            }
+            Self::Pages { events } => {
+                // Far from the page before it, and all over the log.
+                const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
+                let after = n.wrapping_mul(STEP) % events.saturating_sub(100).max(1);
+                (format!("GET /events?after={after}&limit=100 HTTP/1.1\r\nHost: bench\r\n\r\n"), 200)
             }
         }
     }
@@ -61,6 +69,16 @@ pub fn json_body(body: &str) -> String {
     format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
 
+/// Numbers the requests over all runs against one server, so that streams are new.
+#[derive(Default, Clone)]
+pub struct Sent(Arc<AtomicU64>);
+
+impl Sent {
+    fn next(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
 /// What one run of load did.
 #[derive(Debug, Clone, Copy)]
 pub struct Measured {
@@ -69,13 +87,13 @@ pub struct Measured {
     pub p99: Duration,
 }
 
-/// Works for `duration`. `sent` numbers the requests over all runs, so that streams are new.
+/// Works for `duration`.
 pub async fn run(
     address: &str,
     clients: usize,
     work: Work,
     duration: Duration,
-    sent: &Arc<AtomicU64>,
+    sent: &Sent,
 ) -> anyhow::Result<Measured> {
     let mut connections = Vec::with_capacity(clients);
     for _ in 0..clients {
@@ -100,12 +118,12 @@ pub async fn run(
     Ok(Measured { per_second, p50: quantile(0.5), p99: quantile(0.99) })
 }
 
-async fn repeat(mut client: Client, work: Work, until: Instant, sent: Arc<AtomicU64>) -> anyhow::Result<Vec<Duration>> {
+async fn repeat(mut client: Client, work: Work, until: Instant, sent: Sent) -> anyhow::Result<Vec<Duration>> {
     // Made once: whatever the clients do for each request takes from what they measure.
     let body = work.body();
     let mut latencies = Vec::new();
     while Instant::now() < until {
-        let (request, status) = work.request(sent.fetch_add(1, Ordering::Relaxed), &body);
+        let (request, status) = work.request(sent.next(), &body);
         let started = Instant::now();
         client.expect(&request, status).await?;
         latencies.push(started.elapsed());
@@ -128,17 +146,23 @@ impl Client {
     }
 
     /// Sends a request, and fails unless its answer has this status.
-    pub async fn expect(&mut self, request: &str, status: &str) -> anyhow::Result<()> {
-        self.connection.write_all(request.as_bytes()).await?;
-        let length = self.read_answer().await?;
-        if &self.buffer[9..12] != status.as_bytes() {
-            let answer = String::from_utf8_lossy(&self.buffer[..length]);
-            bail!("a request was answered with another status than {status}: {answer}");
+    pub async fn expect(&mut self, request: &str, status: u16) -> anyhow::Result<()> {
+        let answered = self.status(request).await?;
+        if answered != status {
+            let answer = String::from_utf8_lossy(&self.buffer);
+            bail!("a request was answered with another status than {status}: {}", answer.trim_end_matches('\0'));
         }
         Ok(())
     }
 
-    /// Reads one answer with a Content-Length into the buffer; its length.
+    /// Sends a request; the status of its answer.
+    pub async fn status(&mut self, request: &str) -> anyhow::Result<u16> {
+        self.connection.write_all(request.as_bytes()).await?;
+        self.read_answer().await?;
+        Ok(std::str::from_utf8(&self.buffer[9..12])?.parse()?)
+    }
+
+    /// Reads one answer into the buffer; its length.
     async fn read_answer(&mut self) -> anyhow::Result<usize> {
         let (mut filled, mut end) = (0, None);
         loop {
@@ -150,17 +174,31 @@ impl Client {
                 bail!("the server closed the connection");
             }
             filled += read;
+            let answer = &self.buffer[..filled];
             if end.is_none() {
-                let answer = &self.buffer[..filled];
                 let Some(head_end) = answer.windows(4).position(|window| window == b"\r\n\r\n") else { continue };
                 let head = std::str::from_utf8(&answer[..head_end])?;
-                let length =
-                    head.lines().find_map(|line| line.strip_prefix("content-length: ")).context("no content-length")?;
-                end = Some(head_end + 4 + length.trim().parse::<usize>()?);
+                end = Some(match head.lines().find_map(|line| line.strip_prefix("content-length: ")) {
+                    Some(length) => End::At(head_end + 4 + length.trim().parse::<usize>()?),
+                    None => End::Chunk,
+                });
             }
-            if end.is_some_and(|end| filled >= end) {
+            let complete = match end {
+                Some(End::At(end)) => filled >= end,
+                // JSON has no line breaks like these within it.
+                Some(End::Chunk) => answer.ends_with(b"\r\n0\r\n\r\n"),
+                None => false,
+            };
+            if complete {
                 return Ok(filled);
             }
         }
     }
+}
+
+/// Where an answer ends.
+enum End {
+    At(usize),
+    /// With the chunk that is empty.
+    Chunk,
 }

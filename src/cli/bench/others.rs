@@ -1,87 +1,59 @@
 //! What other work on the database costs: the append rate beside it, and the time that an event takes to those who follow.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::load::{self, Work};
-use super::report::Spread;
-use super::server::Server;
+use super::load::{self, Sent, Work};
+use super::report::{Delivery, Report, Row};
+use super::server::Site;
 use super::{BenchArgs, subscribers};
 use crate::store::error::StoreError;
 use crate::store::scratch::{Scratch, Session};
 
 /// The append rate while others hold transactions and vacuum, beside the rate without them.
-pub async fn beside_others(
-    args: &BenchArgs,
-    service: &Scratch,
-    direct: &Scratch,
-    server: &Server,
-) -> anyhow::Result<()> {
+pub async fn beside_others(args: &BenchArgs, site: &Site, direct: &Scratch, report: &mut Report) -> anyhow::Result<()> {
     const CLIENTS: usize = 16;
     let duration = Duration::from_secs(args.seconds);
-    let sent = Arc::new(AtomicU64::new(0));
-    println!(
-        "{} rounds of {} s each, {CLIENTS} clients, medians (lowest to highest); the others: {OTHERS}\n\n\
-         | streams | appends/s | beside the others | ratio |\n|---:|---:|---:|---:|",
-        args.rounds, args.seconds
-    );
+    let (address, sent) = (&site.server.address, Sent::default());
     for streams in [1, 50, 20_000] {
         let (mut without, mut beside) = (Vec::new(), Vec::new());
         for _ in 0..args.rounds {
             let work = Work::Streams(streams);
-            without.push(load::run(&server.address, CLIENTS, work, duration, &sent).await?.per_second);
-            let others = Others::begin(service, direct).await?;
-            beside.push(load::run(&server.address, CLIENTS, work, duration, &sent).await?.per_second);
+            without.push(load::run(address, CLIENTS, work, duration, &sent).await?.per_second);
+            let others = Others::begin(&site.scratch, direct).await?;
+            beside.push(load::run(address, CLIENTS, work, duration, &sent).await?);
             others.end().await?;
         }
-        let (without, beside) = (Spread::of(&without), Spread::of(&beside));
-        println!("| {streams} | {without} | {beside} | {:.2} |", beside.median / without.median);
+        let what = format!("single events, {streams} streams, beside {OTHERS}");
+        report.rows.push(Row::new(what, CLIENTS, &beside, "without them", &without));
     }
     Ok(())
 }
 
-/// How long an event takes to those who follow, without the others and beside them.
+/// How long an event takes to those who follow; on a site of our own, beside the others as well.
 pub async fn to_subscribers(
     args: &BenchArgs,
-    subscribers: usize,
-    service: &Scratch,
+    site: Option<&Site>,
     direct: &Scratch,
-    server: &Server,
+    address: &str,
+    report: &mut Report,
 ) -> anyhow::Result<()> {
     let duration = Duration::from_secs(args.seconds);
-    println!(
-        "{} rounds of {} s each, {subscribers} subscribers, from the sending of an append to its reading by each of them; \
-         the others: {OTHERS}\n\n\
-         | | appends/s | p50 | p99 | longest | missed or out of order |\n|---|---:|---:|---:|---:|---:|",
-        args.rounds, args.seconds
-    );
-    for beside in [false, true] {
-        for _ in 0..args.rounds {
-            let others = if beside { Some(Others::begin(service, direct).await?) } else { None };
-            let delivered = subscribers::measure(&server.address, subscribers, args.rate, duration).await?;
-            if let Some(others) = others {
-                others.end().await?;
-            }
-            let ms = |time: Duration| time.as_secs_f64() * 1_000.0;
-            println!(
-                "| {} | {:.0} | {:.1} ms | {:.1} ms | {:.1} ms | {} |",
-                if beside { "beside the others" } else { "alone" },
-                delivered.appends_per_second,
-                ms(delivered.p50),
-                ms(delivered.p99),
-                ms(delivered.longest),
-                delivered.out_of_order
-            );
+    for _ in 0..args.rounds {
+        let alone = subscribers::measure(address, args.subscribers, args.rate, duration).await?;
+        report.deliveries.push(Delivery { what: "alone", ..alone });
+        if let Some(site) = site {
+            let others = Others::begin(&site.scratch, direct).await?;
+            let beside = subscribers::measure(address, args.subscribers, args.rate, duration).await?;
+            others.end().await?;
+            report.deliveries.push(Delivery { what: "beside other work on the database", ..beside });
         }
     }
     Ok(())
 }
 
-const OTHERS: &str =
-    "a REPEATABLE READ snapshot, a transaction that has written in another database, a VACUUM every ten seconds";
+const OTHERS: &str = "a REPEATABLE READ snapshot, a transaction that wrote elsewhere, a VACUUM every ten seconds";
 
 /// What else a PostgreSQL does at the same time.
 struct Others {

@@ -94,57 +94,113 @@ async fn commit_flush(scratch: &Scratch) -> anyhow::Result<Duration> {
     Ok(medians[0].saturating_sub(medians[1]))
 }
 
-/// One thing, done by Annals and by hand, in alternating rounds.
+/// A rate of Annals, beside another that was measured in turn with it.
 #[derive(Debug, Serialize)]
 pub struct Row {
     what: String,
     clients: usize,
-    /// Requests a second.
+    /// A second.
     annals: Spread,
-    /// Transactions a second.
-    direct: Spread,
+    p50_ms: Option<f64>,
+    p99_ms: Option<f64>,
+    beside: String,
+    /// A second.
+    rate_beside: Spread,
     /// Of the medians.
     ratio: f64,
-    p50_ms: f64,
-    p99_ms: f64,
 }
 
 impl Row {
-    pub fn new(what: String, clients: usize, annals: &[Measured], direct: &[f64]) -> Self {
+    pub fn new(what: String, clients: usize, annals: &[Measured], beside: &str, rates_beside: &[f64]) -> Self {
         let spread = |value: fn(&Measured) -> f64| Spread::of(&annals.iter().map(value).collect::<Vec<_>>());
-        let (over_http, by_hand) = (spread(|run| run.per_second), Spread::of(direct));
+        let rates: Vec<_> = annals.iter().map(|run| run.per_second).collect();
         Self {
-            what,
-            clients,
-            annals: over_http,
-            direct: by_hand,
-            ratio: over_http.median / by_hand.median,
-            p50_ms: spread(|run| run.p50.as_secs_f64() * 1e3).median,
-            p99_ms: spread(|run| run.p99.as_secs_f64() * 1e3).median,
+            p50_ms: Some(spread(|run| run.p50.as_secs_f64() * 1e3).median),
+            p99_ms: Some(spread(|run| run.p99.as_secs_f64() * 1e3).median),
+            ..Self::of_rates(what, clients, &rates, beside, rates_beside)
         }
+    }
+
+    /// Where single answers have no times.
+    pub fn of_rates(what: String, clients: usize, rates: &[f64], beside: &str, rates_beside: &[f64]) -> Self {
+        let (annals, rate_beside) = (Spread::of(rates), Spread::of(rates_beside));
+        let ratio = annals.median / rate_beside.median;
+        Self { what, clients, annals, p50_ms: None, p99_ms: None, beside: beside.to_owned(), rate_beside, ratio }
     }
 }
 
-/// Annals beside direct SQL.
+/// How long an event takes from the sending of its append to its reading by each subscriber.
+#[derive(Debug, Serialize)]
+pub struct Delivery {
+    pub what: &'static str,
+    pub subscribers: usize,
+    pub appends_per_second: f64,
+    pub p50_ms: f64,
+    pub p99_ms: f64,
+    pub longest_ms: f64,
+    /// Events that a subscriber should have seen next and did not.
+    pub out_of_order: u64,
+}
+
+/// One figure that has nothing beside it.
+#[derive(Debug, Serialize)]
+pub struct Figure {
+    pub what: String,
+    pub unit: &'static str,
+    pub value: Spread,
+}
+
+/// All that was measured.
 #[derive(Debug, Serialize)]
 pub struct Report {
     pub machine: Machine,
-    pub rounds: usize,
+    pub rounds: u64,
     pub seconds: u64,
     pub rows: Vec<Row>,
-    /// Of the service, at the most.
-    pub resident_mb: u64,
+    pub deliveries: Vec<Delivery>,
+    pub figures: Vec<Figure>,
+}
+
+impl Report {
+    pub fn new(machine: Machine, rounds: u64, seconds: u64) -> Self {
+        Self { machine, rounds, seconds, rows: Vec::new(), deliveries: Vec::new(), figures: Vec::new() }
+    }
 }
 
 impl std::fmt::Display for Report {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         writeln!(f, "{}", self.machine)?;
-        writeln!(f, "{} rounds of {} s each, medians (lowest to highest)\n", self.rounds, self.seconds)?;
-        writeln!(f, "| | clients | Annals over HTTP, a second | p50 | p99 | pgbench, a second | ratio |")?;
-        writeln!(f, "|---|---:|---:|---:|---:|---:|---:|")?;
-        for Row { what, clients, annals, direct, ratio, p50_ms, p99_ms } in &self.rows {
-            writeln!(f, "| {what} | {clients} | {annals} | {p50_ms:.2} ms | {p99_ms:.2} ms | {direct} | {ratio:.2} |")?;
+        writeln!(f, "{} rounds of {} s a measurement, medians (lowest to highest)", self.rounds, self.seconds)?;
+        if !self.rows.is_empty() {
+            writeln!(f, "\n| | clients | Annals, a second | p50 | p99 | beside it | a second | ratio |")?;
+            writeln!(f, "|---|---:|---:|---:|---:|---|---:|---:|")?;
         }
-        write!(f, "\nThe service took {} MB of memory at the most.", self.resident_mb)
+        let ms = |time: &Option<f64>| time.map_or(String::new(), |time| format!("{time:.2} ms"));
+        for Row { what, clients, annals, p50_ms, p99_ms, beside, rate_beside, ratio } in &self.rows {
+            let (p50, p99) = (ms(p50_ms), ms(p99_ms));
+            writeln!(f, "| {what} | {clients} | {annals} | {p50} | {p99} | {beside} | {rate_beside} | {ratio:.2} |")?;
+        }
+        if !self.deliveries.is_empty() {
+            writeln!(
+                f,
+                "\n| to subscribers | subscribers | appends/s | p50 | p99 | longest | missed or out of order |"
+            )?;
+            writeln!(f, "|---|---:|---:|---:|---:|---:|---:|")?;
+        }
+        for delivery in &self.deliveries {
+            let Delivery { what, subscribers, appends_per_second, p50_ms, p99_ms, longest_ms, out_of_order } = delivery;
+            writeln!(
+                f,
+                "| {what} | {subscribers} | {appends_per_second:.0} | {p50_ms:.1} ms | {p99_ms:.1} ms | {longest_ms:.1} ms \
+                 | {out_of_order} |"
+            )?;
+        }
+        if !self.figures.is_empty() {
+            writeln!(f, "\n| | |\n|---|---:|")?;
+        }
+        for Figure { what, unit, value } in &self.figures {
+            writeln!(f, "| {what} | {value} {unit} |")?;
+        }
+        Ok(())
     }
 }

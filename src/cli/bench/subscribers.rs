@@ -10,21 +10,13 @@ use anyhow::{Context, bail};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::sync::Barrier;
+use tokio::task::JoinSet;
 
 use super::load::{self, Client, EVENT_DATA};
-
-/// What the subscribers have seen.
-pub struct Delivered {
-    pub appends_per_second: f64,
-    pub p50: Duration,
-    pub p99: Duration,
-    pub longest: Duration,
-    /// Events that a subscriber should have seen next and did not.
-    pub out_of_order: u64,
-}
+use super::report::Delivery;
 
 /// Appends single events at a rate, over several connections, while `subscribers` follow the log.
-pub async fn measure(address: &str, subscribers: usize, rate: u64, duration: Duration) -> anyhow::Result<Delivered> {
+pub async fn measure(address: &str, subscribers: usize, rate: u64, duration: Duration) -> anyhow::Result<Delivery> {
     const WRITERS: u64 = 8;
     let per_writer = (rate * duration.as_secs()).div_ceil(WRITERS);
     let total = per_writer * WRITERS;
@@ -49,12 +41,14 @@ pub async fn measure(address: &str, subscribers: usize, rate: u64, duration: Dur
         out_of_order += seen.out_of_order;
     }
     delays.sort_unstable();
-    let quantile = |q: f64| Duration::from_micros(delays[((delays.len() - 1) as f64 * q) as usize]);
-    Ok(Delivered {
+    let quantile = |q: f64| delays[((delays.len() - 1) as f64 * q) as usize] as f64 / 1e3;
+    Ok(Delivery {
+        what: "",
+        subscribers,
         appends_per_second: total as f64 / elapsed.as_secs_f64(),
-        p50: quantile(0.5),
-        p99: quantile(0.99),
-        longest: quantile(1.0),
+        p50_ms: quantile(0.5),
+        p99_ms: quantile(0.99),
+        longest_ms: quantile(1.0),
         out_of_order,
     })
 }
@@ -66,9 +60,33 @@ async fn write(address: String, writer: u64, appends: u64, pause: Duration, begi
         ticks.tick().await;
         let sent = begin.elapsed().as_micros();
         let body = load::append_body(1, &format!(r#"{{"sent_us":{sent},"order":{EVENT_DATA}}}"#));
-        client.expect(&load::append(&format!("Followed/{writer}"), "", &body), "201").await?;
+        client.expect(&load::append(&format!("Followed/{writer}"), "", &body), 201).await?;
     }
     Ok(())
+}
+
+/// Subscribers that read whatever comes, until they are aborted.
+pub async fn idle(address: &str, subscribers: usize) -> anyhow::Result<JoinSet<()>> {
+    let mut following = JoinSet::new();
+    for _ in 0..subscribers {
+        let mut connection = subscribe(address, "Bench").await?;
+        following.spawn(async move {
+            // Broken or not: the measurement is of the server.
+            drop(tokio::io::copy(&mut connection, &mut tokio::io::sink()).await);
+        });
+    }
+    Ok(following)
+}
+
+/// Follows an aggregate type from the head on.
+async fn subscribe(address: &str, aggregate_type: &str) -> anyhow::Result<TcpStream> {
+    let mut connection = TcpStream::connect(address).await?;
+    // HTTP/1.0: the answer is the stream itself, not in chunks.
+    let request = format!(
+        "GET /events?after=head&aggregate_type={aggregate_type} HTTP/1.0\r\nHost: bench\r\nAccept: text/event-stream\r\n\r\n"
+    );
+    connection.write_all(request.as_bytes()).await?;
+    Ok(connection)
 }
 
 struct Seen {
@@ -79,11 +97,7 @@ struct Seen {
 
 /// Follows from the head on, until `total` events have come.
 async fn follow(address: String, total: u64, begin: Instant, ready: Arc<Barrier>) -> anyhow::Result<Seen> {
-    let mut connection = TcpStream::connect(&address).await?;
-    // HTTP/1.0: the answer is the stream itself, not in chunks.
-    let request =
-        "GET /events?after=head&aggregate_type=Followed HTTP/1.0\r\nHost: bench\r\nAccept: text/event-stream\r\n\r\n";
-    connection.write_all(request.as_bytes()).await?;
+    let connection = subscribe(&address, "Followed").await?;
     let mut lines = BufReader::with_capacity(256 * 1024, connection);
     let mut line = String::new();
     while !line.starts_with("event: caught-up") {
