@@ -38,6 +38,7 @@ pub mod projections;
 pub mod read;
 pub mod reducers;
 pub mod scratch;
+mod single;
 pub mod snapshots;
 pub mod statistics;
 pub mod verify;

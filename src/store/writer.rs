@@ -1,4 +1,4 @@
-//! Group commit: one writer a process, one connection of its own, one CALL a batch.
+//! Group commit: one writer a process, one connection of its own, one commit a batch.
 //!
 //! A handler puts its request into a bounded queue and waits. The writer takes whatever is queued, at once and without a
 //! timer, so that batches grow with the load by themselves; a single request never waits for company.
@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use super::batch::{Batch, Decided};
 use super::connect::timed_out;
 use super::error::{Failure, StoreError};
+use super::single::Single;
 use super::{Store, months};
 use crate::domain::append::{AppendRequest, Outcome};
 use crate::mutants;
@@ -249,7 +250,6 @@ impl WriterTask {
     /// Has a batch decided; submits it again, with the same ids, when the connection breaks before the answer.
     async fn decide(&mut self, batch: &[Pending]) -> Result<Decided, StoreError> {
         let store = self.store.clone();
-        let arrays = Batch::new(batch.iter().map(|pending| pending.request.as_ref()));
         let started = Instant::now();
         let mut sent = false;
         let mut submissions = 0;
@@ -265,7 +265,7 @@ impl WriterTask {
                 }
                 Err(error) => return Err(failed(sent, StoreError::Unavailable(Arc::new(error)))),
             };
-            let error = match call(&arrays, connection, &store).await {
+            let error = match call(batch, connection, &store).await {
                 Ok(decided) => {
                     self.used = Some(Instant::now());
                     store.saw_position(decided.last_position);
@@ -332,11 +332,21 @@ impl WriterTask {
     }
 }
 
-async fn call(arrays: &Batch<'_>, connection: &mut PgConnection, store: &Store) -> Result<Decided, sqlx::Error> {
-    if mutants::is(mutants::ACKNOWLEDGED_BEFORE_COMMIT) {
-        connection.execute("BEGIN").await?;
-    }
-    let call = arrays.call(connection, store.served_position(), store.clock.set_to());
+/// One try: a single event goes the short way, unless it turns out not to be plain.
+async fn call(batch: &[Pending], connection: &mut PgConnection, store: &Store) -> Result<Decided, sqlx::Error> {
+    let (floor, now) = (store.served_position(), store.clock.set_to());
+    let call = async {
+        if mutants::is(mutants::ACKNOWLEDGED_BEFORE_COMMIT) {
+            connection.execute("BEGIN").await?;
+        }
+        if let [only] = batch
+            && let Some(event) = Single::of(&only.request)
+            && let Some(decided) = event.call(connection, floor, now).await?
+        {
+            return Ok(decided);
+        }
+        Batch::new(batch.iter().map(|pending| pending.request.as_ref())).call(connection, floor, now).await
+    };
     tokio::time::timeout(CALL_TIMEOUT, call).await.unwrap_or_else(|_| Err(timed_out("an append took too long")))
 }
 

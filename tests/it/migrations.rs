@@ -95,15 +95,23 @@ async fn an_append_inside_an_open_transaction_is_refused_by_postgresql() {
     let mut session = database.session().await;
     session.run("SELECT create_event_month(now())").await;
     session.run("BEGIN").await;
-    let call = "CALL append_events(ARRAY['T'], ARRAY['1'], ARRAY[1], ARRAY[1], ARRAY[0], ARRAY[1], ARRAY[gen_random_uuid()],
-                ARRAY['E'], ARRAY['1']::jsonb[], ARRAY[NULL]::jsonb[], ARRAY[NULL]::uuid[], ARRAY[NULL]::uuid[], NULL, 0, NULL,
-                NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)";
-    let refused = sqlx::raw_sql(call).execute(&mut session.0).await.expect_err("it commits");
-    assert_eq!(refused.as_database_error().and_then(|e| e.code().map(|c| c.into_owned())).as_deref(), Some("2D000"));
+    let batch = "CALL append_events(ARRAY['T'], ARRAY['1'], ARRAY[1], ARRAY[1], ARRAY[0], ARRAY[1], ARRAY[gen_random_uuid()],
+                 ARRAY['E'], ARRAY['1']::jsonb[], ARRAY[NULL]::jsonb[], ARRAY[NULL]::uuid[], ARRAY[NULL]::uuid[], NULL, 0, NULL,
+                 NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)";
+    let single =
+        "CALL append_event('T', '1', 0, gen_random_uuid(), 'E', '1', NULL, NULL, NULL, 0, NULL, NULL, NULL, NULL)";
+    for call in [batch, single] {
+        let refused = sqlx::raw_sql(call).execute(&mut session.0).await.expect_err("it commits");
+        let code = refused.as_database_error().and_then(|error| error.code().map(|code| code.into_owned()));
+        assert_eq!(code.as_deref(), Some("2D000"));
+        session.run("ROLLBACK; BEGIN").await;
+    }
     session.end().await;
     session.run("SET default_transaction_isolation = 'repeatable read'").await;
-    let refused = sqlx::raw_sql(call).execute(&mut session.0).await.expect_err("the snapshot would be old");
-    assert!(refused.to_string().contains("READ COMMITTED"), "{refused}");
+    for call in [batch, single] {
+        let refused = sqlx::raw_sql(call).execute(&mut session.0).await.expect_err("the snapshot would be old");
+        assert!(refused.to_string().contains("READ COMMITTED"), "{refused}");
+    }
 }
 
 #[tokio::test]

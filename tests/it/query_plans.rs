@@ -146,13 +146,20 @@ async fn an_append_goes_by_index_and_to_the_open_months_only() {
                 '2026-12-31T00:00:00Z', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)"
         )
     };
+    let call_single = |stream: &str, id: &str| {
+        format!(
+            "CALL append_event('T1', '{stream}', -1, {id}, 'E', '{{}}', NULL, NULL, NULL, 0, '2026-12-31T00:00:00Z', NULL, NULL, NULL)"
+        )
+    };
     // Scans are counted in the transaction that makes them; the procedure commits, so the counts are read from the function.
     let fresh = "gen_random_uuid()";
     session.run(&call("s1", fresh)).await;
+    session.run(&call_single("s1", fresh)).await;
     session.run("SELECT pg_stat_force_next_flush()").await;
     session.run("SELECT pg_stat_reset()").await;
     for n in 0..20 {
         session.run(&call(&format!("s{}", n % 4), fresh)).await;
+        session.run(&call_single(&format!("s{}", n % 5), fresh)).await;
     }
     session.run("SELECT pg_stat_force_next_flush()").await;
     let scanned = "SELECT relname::text FROM pg_stat_user_tables

@@ -24,8 +24,24 @@ const LOCK_AND_DECIDE: &str = "PERFORM pg_advisory_xact_lock('events'::regclass:
 const FIRST_POSITION: &str = "append_first_positions[a] := v_position + 1;";
 const FIRST_POSITION_OF_SEQUENCE: &str = "append_first_positions[a] := nextval('mutant_positions');
                 PERFORM nextval('mutant_positions') FROM generate_series(2, p_append_events[a]);";
-const PLAIN_POSITIONS: &str = "array_agg(v_position + a.n ORDER BY a.n)";
+const PLAIN_POSITIONS: &str = "array_agg(v_position + a.before + 1 ORDER BY a.n)";
 const PLAIN_POSITIONS_OF_SEQUENCE: &str = "array_agg(nextval('mutant_positions') ORDER BY a.n)";
+const SINGLE_POSITION: &str = "global_position := v_position + 1;";
+const SINGLE_POSITION_OF_SEQUENCE: &str = "global_position := nextval('mutant_positions');";
+const SINGLE_DECIDE: &str = "IF v_known";
+const LOCK_AND_SINGLE_DECIDE: &str = "PERFORM pg_advisory_xact_lock('events'::regclass::oid::integer, 1);
+    IF v_known";
+const SINGLE_INSERTS: [(&str, &str); 3] = [
+    (
+        "p_correlation_id, p_causation_id, global_position);",
+        "p_correlation_id, p_causation_id, global_position) ON CONFLICT DO NOTHING;",
+    ),
+    (
+        "p_aggregate_id, occurred_at)\n        RETURNING",
+        "p_aggregate_id, occurred_at) ON CONFLICT DO NOTHING\n        RETURNING",
+    ),
+    ("p_correlation_id, p_causation_id));", "p_correlation_id, p_causation_id)) ON CONFLICT DO NOTHING;"),
+];
 const INSERTS: [&str; 2] = [
     "WHERE append_first_versions[i.append] > 0;
 
@@ -33,82 +49,111 @@ const INSERTS: [&str; 2] = [
     "WHERE append_first_versions[i.append] > 0;
 END",
 ];
+const COMMIT_NOT_FLUSHED: &str = "PERFORM set_config('synchronous_commit', 'off', true); COMMIT;";
 const NEW_STREAMS: &str = "WHERE t.first_occurred_at IS NOT NULL;";
 
 pub const MUTANTS: [Mutant; 9] = [
     Mutant {
         name: "lock-after-read",
         what: "heads and known ids are read before the append lock is taken",
-        changes: &[("append_events_locked", &[(LOCK, ""), (DECIDE, LOCK_AND_DECIDE)])],
+        changes: &[
+            ("append_events_locked", &[(LOCK, ""), (DECIDE, LOCK_AND_DECIDE)]),
+            ("append_event_locked", &[(LOCK, ""), (SINGLE_DECIDE, LOCK_AND_SINGLE_DECIDE)]),
+        ],
         prepare: "",
         in_program: false,
     },
     Mutant {
         name: "no-commit",
         what: "the procedure does not commit; the end of the client's request does",
-        changes: &[("append_events", &[("COMMIT;", "")])],
+        changes: &[("append_events", &[("COMMIT;", "")]), ("append_event", &[("COMMIT;", "")])],
         prepare: "",
         in_program: false,
     },
     Mutant {
         name: "acknowledged-before-commit",
         what: "the answer is sent before the transaction is committed",
-        changes: &[("append_events", &[("COMMIT;", "")])],
+        changes: &[("append_events", &[("COMMIT;", "")]), ("append_event", &[("COMMIT;", "")])],
         prepare: "",
         in_program: true,
     },
     Mutant {
         name: "commit-not-flushed",
         what: "synchronous_commit is off for appends",
-        changes: &[("append_events", &[("COMMIT;", "PERFORM set_config('synchronous_commit', 'off', true); COMMIT;")])],
+        changes: &[
+            ("append_events", &[("COMMIT;", COMMIT_NOT_FLUSHED)]),
+            ("append_event", &[("COMMIT;", COMMIT_NOT_FLUSHED)]),
+        ],
         prepare: "",
         in_program: false,
     },
     Mutant {
         name: "on-conflict-do-nothing",
         what: "no lock, and ON CONFLICT DO NOTHING instead",
-        changes: &[(
-            "append_events_locked",
-            &[
-                (LOCK, ""),
-                (INSERTS[0], "WHERE append_first_versions[i.append] > 0 ON CONFLICT DO NOTHING; IF v_new_streams"),
-                (NEW_STREAMS, "WHERE t.first_occurred_at IS NOT NULL ON CONFLICT DO NOTHING;"),
-                (INSERTS[1], "WHERE append_first_versions[i.append] > 0 ON CONFLICT DO NOTHING; END"),
-            ],
-        )],
+        changes: &[
+            (
+                "append_events_locked",
+                &[
+                    (LOCK, ""),
+                    (INSERTS[0], "WHERE append_first_versions[i.append] > 0 ON CONFLICT DO NOTHING; IF v_new_streams"),
+                    (NEW_STREAMS, "WHERE t.first_occurred_at IS NOT NULL ON CONFLICT DO NOTHING;"),
+                    (INSERTS[1], "WHERE append_first_versions[i.append] > 0 ON CONFLICT DO NOTHING; END"),
+                ],
+            ),
+            ("append_event_locked", &[(LOCK, ""), SINGLE_INSERTS[0], SINGLE_INSERTS[1], SINGLE_INSERTS[2]]),
+        ],
         prepare: "",
         in_program: false,
     },
     Mutant {
         name: "positions-from-sequence",
         what: "positions come from a sequence, under the lock",
-        changes: &[(
-            "append_events_locked",
-            &[(FIRST_POSITION, FIRST_POSITION_OF_SEQUENCE), (PLAIN_POSITIONS, PLAIN_POSITIONS_OF_SEQUENCE)],
-        )],
+        changes: &[
+            (
+                "append_events_locked",
+                &[(FIRST_POSITION, FIRST_POSITION_OF_SEQUENCE), (PLAIN_POSITIONS, PLAIN_POSITIONS_OF_SEQUENCE)],
+            ),
+            ("append_event_locked", &[(SINGLE_POSITION, SINGLE_POSITION_OF_SEQUENCE)]),
+        ],
         prepare: "CREATE SEQUENCE mutant_positions; GRANT ALL ON SEQUENCE mutant_positions TO PUBLIC",
         in_program: false,
     },
     Mutant {
         name: "sequence-without-lock",
         what: "positions come from a sequence, and nobody takes the lock",
-        changes: &[(
-            "append_events_locked",
-            &[(LOCK, ""), (FIRST_POSITION, FIRST_POSITION_OF_SEQUENCE), (PLAIN_POSITIONS, PLAIN_POSITIONS_OF_SEQUENCE)],
-        )],
+        changes: &[
+            (
+                "append_events_locked",
+                &[
+                    (LOCK, ""),
+                    (FIRST_POSITION, FIRST_POSITION_OF_SEQUENCE),
+                    (PLAIN_POSITIONS, PLAIN_POSITIONS_OF_SEQUENCE),
+                ],
+            ),
+            ("append_event_locked", &[(LOCK, ""), (SINGLE_POSITION, SINGLE_POSITION_OF_SEQUENCE)]),
+        ],
         prepare: "CREATE SEQUENCE mutant_positions; GRANT ALL ON SEQUENCE mutant_positions TO PUBLIC",
         in_program: false,
     },
     Mutant {
         name: "ids-forgotten",
         what: "known event ids are not looked for",
-        changes: &[(
-            "append_events_locked",
-            &[
-                ("EXISTS (SELECT FROM unnest(p_event_ids)", "false AND EXISTS (SELECT FROM unnest(p_event_ids)"),
-                (INSERTS[1], "WHERE append_first_versions[i.append] > 0 ON CONFLICT DO NOTHING; END"),
-            ],
-        )],
+        changes: &[
+            (
+                "append_events_locked",
+                &[
+                    ("EXISTS (SELECT FROM unnest(p_event_ids)", "false AND EXISTS (SELECT FROM unnest(p_event_ids)"),
+                    (INSERTS[1], "WHERE append_first_versions[i.append] > 0 ON CONFLICT DO NOTHING; END"),
+                ],
+            ),
+            (
+                "append_event_locked",
+                &[
+                    ("SELECT EXISTS (SELECT FROM event_ids", "SELECT false AND EXISTS (SELECT FROM event_ids"),
+                    SINGLE_INSERTS[2],
+                ],
+            ),
+        ],
         prepare: "",
         in_program: false,
     },

@@ -13,9 +13,9 @@ use tokio::sync::{Notify, watch};
 /// The message with which a client of PostgreSQL ends what it asks for (the manual, "Message Formats").
 const SYNC: &[u8] = b"S\0\0\0\x04";
 /// How the connection is known on which appends are sent: it has prepared this.
-const APPEND: &[u8] = b"CALL append_events(";
+const APPEND: &[u8] = b"CALL append_event";
 /// An append is longer than everything else that is sent on that connection again and again.
-const APPEND_BYTES_MIN: usize = 250;
+const APPEND_BYTES_MIN: usize = 150;
 
 #[derive(Clone)]
 pub enum Target {

@@ -1,0 +1,62 @@
+//! One call of `append_event`: a batch of a single event, without arrays.
+//!
+//! Under little load nearly every batch is one. What is not plain, the procedure leaves to `append_events` undecided.
+
+use chrono::{DateTime, Utc};
+use sqlx::postgres::PgConnection;
+
+use super::batch::Decided;
+use crate::domain::append::{AppendRequest, Outcome};
+use crate::domain::event::{NewEvent, Position, Recorded};
+use crate::domain::name::StreamId;
+use crate::domain::version::{ExpectedVersion, Version};
+
+const APPEND_EVENT: &str = include_str!("sql/append_event.sql");
+
+/// The only event of a batch.
+pub(super) struct Single<'r> {
+    stream: &'r StreamId,
+    expected: ExpectedVersion,
+    event: &'r NewEvent,
+}
+
+impl<'r> Single<'r> {
+    /// `None` if a request has more than one event.
+    pub(super) fn of(request: &'r AppendRequest) -> Option<Self> {
+        let [append] = request.appends.as_slice() else { return None };
+        let [event] = append.events.as_slice() else { return None };
+        Some(Self { stream: &append.stream, expected: append.expected, event })
+    }
+
+    /// Writes the event; `None` if it was not, and [`Batch::call`](super::batch::Batch::call) has to decide. What that says
+    /// about errors and parameters holds here.
+    pub(super) async fn call(
+        &self,
+        connection: &mut PgConnection,
+        floor: Position,
+        now: Option<DateTime<Utc>>,
+    ) -> Result<Option<Decided>, sqlx::Error> {
+        let event = self.event;
+        let (version, global_position, occurred_at): (Option<Version>, Option<Position>, Option<DateTime<Utc>>) =
+            sqlx::query_as(APPEND_EVENT)
+                .bind(self.stream.aggregate_type())
+                .bind(self.stream.aggregate_id())
+                .bind(self.expected.encoded())
+                .bind(event.event_id)
+                .bind(&*event.event_type)
+                .bind(&*event.event_data)
+                .bind(event.metadata.as_deref())
+                .bind(event.correlation_id)
+                .bind(event.causation_id)
+                .bind(floor)
+                .bind(now)
+                .fetch_one(connection)
+                .await?;
+        let (Some(version), Some(global_position), Some(occurred_at)) = (version, global_position, occurred_at) else {
+            return Ok(None);
+        };
+        let recorded = Recorded { event_id: event.event_id, version, global_position, occurred_at };
+        let outcomes = vec![Outcome::Written(vec![vec![recorded]])];
+        Ok(Some(Decided { outcomes, last_position: Some(global_position) }))
+    }
+}
