@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use tracing_subscriber::filter::{ParseError, Targets};
 
 use crate::app::{ClientLimits, Settings};
 use crate::store::database::DatabaseConfig;
@@ -145,7 +146,7 @@ pub struct LogArgs {
     /// What is logged: error, warn, info, debug, or directives like info,hyper=debug
     #[arg(long, env = "ANNALS_LOG_LEVEL", value_name = "ANNALS_LOG_LEVEL", default_value = "info", global = true,
           value_parser = log_level)]
-    pub annals_log_level: String,
+    pub annals_log_level: Targets,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -157,7 +158,7 @@ pub enum LogFormat {
 #[derive(Debug, Clone)]
 pub struct LogConfig {
     pub format: LogFormat,
-    pub level: String,
+    pub level: Targets,
 }
 
 impl LogArgs {
@@ -168,14 +169,14 @@ impl LogArgs {
     }
 }
 
-fn log_level(value: &str) -> Result<String, String> {
+fn log_level(value: &str) -> Result<Targets, String> {
     // A word that is no level would be read as the name of a module, and silence everything else.
     let levels = ["off", "error", "warn", "info", "debug", "trace"];
     let unknown = value.split(',').map(str::trim).find(|part| !part.contains('=') && !levels.contains(part));
     if let Some(unknown) = unknown {
         return Err(format!("{unknown:?} is no level: {}", levels.join(", ")));
     }
-    value.parse::<tracing_subscriber::EnvFilter>().map(|_| value.to_owned()).map_err(|error| error.to_string())
+    value.parse().map_err(|error: ParseError| error.to_string())
 }
 
 /// Where the PostgreSQL that Annals runs by itself lives.

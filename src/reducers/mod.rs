@@ -13,6 +13,7 @@ mod trial;
 
 pub use canonical::canonical;
 pub use fold::{Failed, FoldError, Folded, Until, fold, replay};
+pub use merge_patch::MergePatchFold;
 pub use trial::Trial;
 
 use crate::store::StoredEvent;

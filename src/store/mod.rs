@@ -231,19 +231,20 @@ impl Store {
     }
 }
 
-/// Reads a row of any statement that lists an event's columns; the order is the same in all of them.
+/// Reads a row of any statement that lists an event's columns; the order is the same in all of them, and
+/// so are the types: they are not compared once more for every event.
 fn event_from_row(row: &PgRow) -> Result<StoredEvent<'_>, sqlx::Error> {
     Ok(StoredEvent {
-        event_id: row.try_get(0)?,
-        aggregate_type: row.try_get(1)?,
-        aggregate_id: row.try_get(2)?,
-        version: row.try_get(3)?,
-        global_position: row.try_get(4)?,
-        event_type: row.try_get(5)?,
-        event_data: row.try_get(6)?,
-        metadata: row.try_get(7)?,
-        occurred_at: row.try_get(8)?,
-        correlation_id: row.try_get(9)?,
-        causation_id: row.try_get(10)?,
+        event_id: row.try_get_unchecked(0)?,
+        aggregate_type: row.try_get_unchecked(1)?,
+        aggregate_id: row.try_get_unchecked(2)?,
+        version: row.try_get_unchecked(3)?,
+        global_position: row.try_get_unchecked(4)?,
+        event_type: row.try_get_unchecked(5)?,
+        event_data: row.try_get_unchecked(6)?,
+        metadata: row.try_get_unchecked(7)?,
+        occurred_at: row.try_get_unchecked(8)?,
+        correlation_id: row.try_get_unchecked(9)?,
+        causation_id: row.try_get_unchecked(10)?,
     })
 }

@@ -15,6 +15,7 @@ use anyhow::{Context, bail};
 use chrono::{DateTime, SecondsFormat, Utc};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::{Database, with_database};
@@ -166,24 +167,40 @@ async fn refuse_unknown(
     Ok(())
 }
 
-/// The second pass: writes, a batch a commit. A failure leaves the batches before it written; repeating goes on there.
-async fn write(file: &mut File, time: Time, importer: &mut Importer, bytes: u64) -> anyhow::Result<Imported> {
+/// The second pass: writes, a batch a commit, while the next one is read. A failure leaves the batches before it written;
+/// repeating goes on there.
+async fn write(file: &File, time: Time, importer: &mut Importer, bytes: u64) -> anyhow::Result<Imported> {
     let progress = progress("importing", bytes);
+    let (ready, mut batches) = mpsc::channel(1);
+    let reading = tokio::task::spawn_blocking({
+        let (file, progress) = (file.try_clone()?, progress.clone());
+        move || read_ahead(file, time, &progress, &ready)
+    });
     let mut imported = Imported { written: 0, known: 0 };
-    let mut lines = Lines::of(file)?;
+    while let Some(batch) = batches.recv().await {
+        batch.write(importer, &mut imported).await?;
+    }
+    reading.await??;
+    progress.finish_and_clear();
+    Ok(imported)
+}
+
+/// Makes batches of the file, until nobody takes them any more.
+fn read_ahead(mut file: File, time: Time, progress: &ProgressBar, ready: &mpsc::Sender<Batch>) -> anyhow::Result<()> {
+    let mut lines = Lines::of(&mut file)?;
     let mut batch = Batch::default();
-    while let Some(mut event) = lines.next_event(&progress)? {
+    while let Some(mut event) = lines.next_event(progress)? {
         if time == Time::Now {
             event.occur_now().map_err(|error| anyhow::anyhow!("line {}: {error}", lines.number))?;
         }
-        if !batch.fits(&event) {
-            batch.write(importer, &mut imported).await?;
+        if !batch.fits(&event) && ready.blocking_send(std::mem::take(&mut batch)).is_err() {
+            return Ok(());
         }
         batch.push(lines.number, event);
     }
-    batch.write(importer, &mut imported).await?;
-    progress.finish_and_clear();
-    Ok(imported)
+    // Whoever takes no more has the reason.
+    drop(ready.blocking_send(batch));
+    Ok(())
 }
 
 /// Events that one commit will carry, each a request of its own.
@@ -212,17 +229,15 @@ impl Batch {
         self.requests.push(AppendRequest { appends: vec![append] });
     }
 
-    async fn write(&mut self, importer: &mut Importer, imported: &mut Imported) -> anyhow::Result<()> {
-        let batch = std::mem::take(self);
-        if batch.requests.is_empty() {
+    async fn write(self, importer: &mut Importer, imported: &mut Imported) -> anyhow::Result<()> {
+        if self.requests.is_empty() {
             return Ok(());
         }
         // With --time=now no event has a time any more.
-        let times = (!batch.times.is_empty()).then_some(batch.times);
-        let outcomes =
-            importer.write(&batch.requests, times.clone()).await.map_err(|error| explain(error, imported))?;
+        let times = (!self.times.is_empty()).then_some(self.times);
+        let outcomes = importer.write(&self.requests, times.clone()).await.map_err(|error| explain(error, imported))?;
         for (index, outcome) in outcomes.into_iter().enumerate() {
-            let (number, request) = (batch.numbers[index], &batch.requests[index]);
+            let (number, request) = (self.numbers[index], &self.requests[index]);
             let request_time = times.as_ref().map(|times| times[index]);
             match outcome {
                 Outcome::Written(_) => imported.written += 1,

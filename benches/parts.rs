@@ -1,0 +1,100 @@
+//! What the service itself does for a request, part by part: `cargo bench`. `annals bench` measures the whole.
+
+use std::hint::black_box;
+
+use annals::domain::event::StoredEvent;
+use annals::domain::filter::EventFilter;
+use annals::domain::json::inspect;
+use annals::http::conditional::{etag, expected_version};
+use annals::http::wire::write_event;
+use annals::reducers::{MergePatchFold, canonical};
+use axum::http::{HeaderMap, HeaderValue, header};
+use chrono::DateTime;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+/// 250 bytes, as `annals bench` appends them.
+const EVENT_DATA: &str = r#"{"order":"ord-000000000000","customer":"cus-000000000000","currency":"EUR","total":1234.56,"lines":[{"sku":"A-100001","quantity":2,"price":499.99},{"sku":"B-200002","quantity":1,"price":234.58}],"note":"leave it with the neighbours if nobody is"}"#;
+
+fn event() -> StoredEvent<'static> {
+    StoredEvent {
+        event_id: Uuid::from_u128(0x0193_5b2c_7a1e_7000_8000_0000_0000_0001),
+        aggregate_type: "Order",
+        aggregate_id: "ord-000000000000",
+        version: 101,
+        global_position: 1_234_567,
+        event_type: "OrderPlaced",
+        event_data: EVENT_DATA,
+        metadata: None,
+        occurred_at: DateTime::from_timestamp_micros(1_760_000_000_123_456).expect("a time"),
+        correlation_id: Some(Uuid::from_u128(7)),
+        causation_id: None,
+    }
+}
+
+fn validation(criterion: &mut Criterion) {
+    let document = serde_json::from_str::<&RawValue>(EVENT_DATA).expect("JSON");
+    let mut group = criterion.benchmark_group("validation");
+    group.throughput(Throughput::Bytes(EVENT_DATA.len() as u64));
+    group.bench_function("inspect a document", |bencher| bencher.iter(|| inspect(black_box(document))));
+    group.bench_function("canonical form, for an idempotency key", |bencher| {
+        bencher.iter(|| {
+            let mut out = String::new();
+            canonical(black_box(document), &mut out).expect("JSON");
+            out
+        });
+    });
+    group.finish();
+}
+
+fn serialisation(criterion: &mut Criterion) {
+    let event = event();
+    let mut out = Vec::with_capacity(1_024);
+    criterion.bench_function("serialisation/write an event", |bencher| {
+        bencher.iter(|| {
+            out.clear();
+            write_event(&mut out, black_box(&event));
+        });
+    });
+}
+
+fn folding(criterion: &mut Criterion) {
+    const EVENTS: u64 = 50;
+    let event = event();
+    let mut group = criterion.benchmark_group("fold");
+    group.throughput(Throughput::Elements(EVENTS));
+    group.bench_function("merge patches of 50 events", |bencher| {
+        bencher.iter(|| {
+            let mut fold = MergePatchFold::begin(None).expect("an empty state");
+            for _ in 0..EVENTS {
+                fold.apply(black_box(&event)).expect("it fits");
+            }
+            fold.state()
+        });
+    });
+    group.finish();
+}
+
+fn preconditions(criterion: &mut Criterion) {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::IF_MATCH, HeaderValue::from_static("\"41\""));
+    criterion.bench_function("etag/read If-Match", |bencher| bencher.iter(|| expected_version(black_box(&headers))));
+    criterion.bench_function("etag/write", |bencher| bencher.iter(|| etag(black_box(42_i64))));
+}
+
+fn filters(criterion: &mut Criterion) {
+    let event = event();
+    let wanted = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let filter = EventFilter {
+        aggregate_types: wanted(&["Invoice", "Order"]),
+        event_types: wanted(&["OrderShipped", "OrderCancelled", "OrderPlaced"]),
+        ..EventFilter::default()
+    };
+    criterion.bench_function("filter/types of an event", |bencher| {
+        bencher.iter(|| filter.matches(&black_box(&event).facts()));
+    });
+}
+
+criterion_group!(parts, validation, serialisation, folding, preconditions, filters);
+criterion_main!(parts);
