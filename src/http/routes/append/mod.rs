@@ -86,7 +86,9 @@ pub async fn append_to_stream(
             let current = current.first().copied().ok_or_else(lost)?;
             // Whoever may only append is told where the stream stands, and not what it says.
             let may_read = caller.may(Scope::Read, append.stream.aggregate_type());
-            Err(conflict(&app, append, current, options.wants_missed_events && may_read).await?.into())
+            // In a box: every append would carry the room for reading the missed events.
+            let conflict = Box::pin(conflict(&app, append, current, options.wants_missed_events && may_read));
+            Err(conflict.await?.into())
         }
     }
 }
