@@ -26,12 +26,8 @@ END
 $$;
 
 REVOKE ALL ON FUNCTION create_event_month(timestamptz) FROM PUBLIC;
-REVOKE ALL ON FUNCTION append_events_locked(
-    text[], text[], integer[], integer[], integer[], integer[], uuid[], text[], jsonb[], jsonb[], uuid[], uuid[],
-    timestamptz[], bigint, timestamptz) FROM PUBLIC;
-REVOKE ALL ON PROCEDURE append_events(
-    text[], text[], integer[], integer[], integer[], integer[], uuid[], text[], jsonb[], jsonb[], uuid[], uuid[],
-    timestamptz[], bigint, timestamptz) FROM PUBLIC;
+REVOKE ALL ON FUNCTION append_events_locked FROM PUBLIC;
+REVOKE ALL ON PROCEDURE append_events FROM PUBLIC;
 
 DO $$
 DECLARE
@@ -52,12 +48,8 @@ BEGIN
         GRANT INSERT, UPDATE, DELETE ON snapshots, reducers, projection_positions TO annals_app;
         GRANT USAGE ON SEQUENCE reducer_revisions TO annals_app;
         GRANT EXECUTE ON FUNCTION create_event_month(timestamptz) TO annals_app;
-        GRANT EXECUTE ON FUNCTION append_events_locked(
-            text[], text[], integer[], integer[], integer[], integer[], uuid[], text[], jsonb[], jsonb[], uuid[],
-            uuid[], timestamptz[], bigint, timestamptz) TO annals_app;
-        GRANT EXECUTE ON PROCEDURE append_events(
-            text[], text[], integer[], integer[], integer[], integer[], uuid[], text[], jsonb[], jsonb[], uuid[],
-            uuid[], timestamptz[], bigint, timestamptz) TO annals_app;
+        GRANT EXECUTE ON FUNCTION append_events_locked TO annals_app;
+        GRANT EXECUTE ON PROCEDURE append_events TO annals_app;
     END IF;
 END
 $$;

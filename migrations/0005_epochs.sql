@@ -31,7 +31,8 @@ $$;
 -- Its number is the time, in seconds since 2020, and not the next one: a copy that does not know of an epoch could give
 -- its number out a second time, for another history.
 --
--- Locks: the append lock (events, 1), to the end of the transaction: no append may come between the head and the epoch.
+-- Locks: the append lock (events, 1), to the end of the transaction: no append may come between the head and the epoch. It
+-- takes a turn: what others know of the end of the log is void.
 CREATE FUNCTION begin_epoch(p_reason text) RETURNS integer
 LANGUAGE plpgsql
 VOLATILE
@@ -42,6 +43,7 @@ DECLARE
     v_epoch integer;
 BEGIN
     PERFORM pg_advisory_xact_lock('events'::regclass::oid::integer, 1);
+    PERFORM nextval('append_turns');
     v_head := greatest(
         (SELECT e.global_position FROM events e ORDER BY e.global_position DESC LIMIT 1),
         (SELECT max(p.last_position) FROM partitions p),

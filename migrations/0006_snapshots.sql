@@ -5,7 +5,8 @@ SET LOCAL lock_timeout = '3s';
 -- The reducer that made the state; NULL: a client did. It fits only as long as it is the type's.
 ALTER TABLE snapshots ADD COLUMN reducer bigint;
 
--- What a snapshot must still say when it is used: everything that a load believes.
+-- What a snapshot must still say when it is used: everything that a load believes. In PL/pgSQL, because the same in SQL could not
+-- be inlined (it calls what is only STABLE), and every load would parse and plan it anew.
 CREATE FUNCTION snapshot_checksum(
     p_aggregate_type text,
     p_aggregate_id text,
@@ -16,14 +17,16 @@ CREATE FUNCTION snapshot_checksum(
     p_revision text
 )
 RETURNS bytea
-LANGUAGE sql
+LANGUAGE plpgsql
 IMMUTABLE
 AS $$
-    SELECT sha256(convert_to(
+BEGIN
+    RETURN sha256(convert_to(
         jsonb_build_array(
             p_aggregate_type, p_aggregate_id, p_version, p_state,
             (extract(epoch FROM p_occurred_at) * 1000000)::bigint, p_reducer, p_revision)::text,
-        'UTF8'))
+        'UTF8'));
+END
 $$;
 
 -- An aggregate in one statement: first a row that says where its stream stands and which snapshot may be used, then the

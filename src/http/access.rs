@@ -16,6 +16,7 @@ use futures_util::StreamExt;
 use percent_encoding::percent_decode_str;
 
 use super::headers::single;
+use super::middleware::AnsweredTo;
 use super::problem::{Code, Problem};
 use crate::app::App;
 use crate::domain::access::{Access, Pattern, Scope};
@@ -106,27 +107,28 @@ impl Caller {
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Caller {
+impl FromRequestParts<Arc<App>> for Caller {
     type Rejection = Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Self::Rejection> {
+        if !app.settings.needs_keys {
+            return Ok(Self(None));
+        }
         Ok(parts.extensions.get().cloned().expect("the guard stands before every route"))
     }
 }
 
-/// Lets a request in, or not; what is streamed to a key ends with the key.
+/// Lets a request in, or not; what is streamed to a key ends with the key. Stands before every route where keys are needed.
 pub async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     // Where there is no route, whoever has a key may know it.
     let route = parts.extensions.get::<MatchedPath>();
     let needed = route.map_or(Needed::Key, |route| needed(&parts.method, route.as_str()));
-    if !app.settings.needs_keys || needed == Needed::Nothing {
+    if needed == Needed::Nothing {
         parts.extensions.insert(Caller(None));
         return next.run(Request::from_parts(parts, body)).await;
     }
-    // In a box: where no keys are asked for, every request would carry the room for looking one up.
-    let admitted = Box::pin(admit(&app, &parts, needed)).await;
-    let key = match admitted {
+    let key = match admit(&app, &parts, needed).await {
         Ok(key) => key,
         Err(problem) => {
             app.metrics.keys_refused.with_label_values(&[problem.code.as_str()]).inc();
@@ -134,15 +136,16 @@ pub async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) ->
         }
     };
     let ended = key.ended.clone();
-    tracing::debug!(key_id = key.key_id(), "let in");
+    let answered_to = AnsweredTo(key.key_id().to_owned());
     parts.extensions.insert(Caller(Some(key)));
     // What only reads may be broken off; whether an append was written must be told.
     let only_reads = matches!(parts.method, Method::GET | Method::HEAD);
     let answered = next.run(Request::from_parts(parts, body));
-    let response = tokio::select! {
+    let mut response = tokio::select! {
         response = answered => response,
         () = ended.cancelled(), if only_reads => return unauthenticated("the key has ended").into_response(),
     };
+    response.extensions_mut().insert(answered_to);
     if response.body().size_hint().exact().is_some() {
         return response;
     }

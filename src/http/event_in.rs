@@ -1,4 +1,9 @@
 //! Events as clients send them: checked, given an id, and made ready for the log.
+//!
+//! Where a fault is, is written down only once there is one: most events have none.
+
+use std::borrow::Cow;
+use std::fmt::Display;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -16,14 +21,30 @@ type Fallible<T> = Result<T, Box<Problem>>;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EventIn<'b> {
-    pub event_id: Option<String>,
-    pub event_type: Option<String>,
+    #[serde(borrow)]
+    pub event_id: Option<Text<'b>>,
+    #[serde(borrow)]
+    pub event_type: Option<Text<'b>>,
     #[serde(borrow)]
     pub event_data: Option<&'b RawValue>,
     #[serde(borrow)]
     pub metadata: Option<&'b RawValue>,
-    pub correlation_id: Option<String>,
-    pub causation_id: Option<String>,
+    #[serde(borrow)]
+    pub correlation_id: Option<Text<'b>>,
+    #[serde(borrow)]
+    pub causation_id: Option<Text<'b>>,
+}
+
+/// A string in a body: borrowed, unless something in it is escaped.
+#[derive(Deserialize)]
+pub struct Text<'b>(#[serde(borrow)] Cow<'b, str>);
+
+impl std::ops::Deref for Text<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
 }
 
 /// What a request gives to events that do not say it themselves.
@@ -68,73 +89,67 @@ impl Door {
             return Err(invalid(at, &format!("a request has at most {REQUEST_EVENTS_MAX} events")));
         }
         self.events_left -= events.len();
-        let pointed = |index: usize| format!("{at}/{index}");
-        events
-            .iter()
-            .enumerate()
-            .map(|(index, event)| self.let_in_one(&pointed(index), event, defaults, || new_id(index)))
-            .collect()
+        let let_in = |(index, event)| self.let_in_one(format_args!("{at}/{index}"), event, defaults, || new_id(index));
+        events.iter().enumerate().map(let_in).collect()
     }
 
-    /// Lets one event in, without a look into its payloads.
+    /// Lets one event in, without a look into its payloads. `at` is the pointer to it.
     pub fn let_in_one(
         &mut self,
-        at: &str,
+        at: impl Display,
         event: &EventIn<'_>,
         defaults: Defaults,
         new_id: impl FnOnce() -> Uuid,
     ) -> Fallible<NewEvent> {
-        let event_type = event.event_type.clone().ok_or_else(|| invalid(&format!("{at}/event_type"), "is required"))?;
-        check_name(&event_type).map_err(|fault| invalid(&format!("{at}/event_type"), &fault.to_string()))?;
-        let event_data = event
-            .event_data
-            .ok_or_else(|| invalid(&format!("{at}/event_data"), "is required: any JSON value but null"))?;
+        let wrong = |member: &str, detail: &str| invalid(&format!("{at}/{member}"), detail);
+        let uuid = |member: &str, text: &Option<Text<'_>>| {
+            text.as_deref().map(|text| Uuid::try_parse(text).map_err(|_| wrong(member, "must be a UUID"))).transpose()
+        };
+        let event_type = event.event_type.as_deref().ok_or_else(|| wrong("event_type", "is required"))?;
+        check_name(event_type).map_err(|fault| wrong("event_type", &fault.to_string()))?;
+        let event_data = event.event_data.ok_or_else(|| wrong("event_data", "is required: any JSON value but null"))?;
         if event.metadata.is_some_and(|metadata| !metadata.get().starts_with('{')) {
-            return Err(invalid(&format!("{at}/metadata"), "must be an object"));
+            return Err(wrong("metadata", "must be an object"));
         }
-        let event_id = uuid(&format!("{at}/event_id"), event.event_id.as_deref())?.unwrap_or_else(new_id);
+        let event_id = uuid("event_id", &event.event_id)?.unwrap_or_else(new_id);
         if !self.seen.insert(event_id) {
-            return Err(invalid(&format!("{at}/event_id"), "stands twice in the request"));
+            return Err(wrong("event_id", "stands twice in the request"));
         }
         Ok(NewEvent {
             event_id,
-            event_type,
+            event_type: event_type.to_owned(),
             event_data: event_data.get().into(),
             metadata: event.metadata.map(|metadata| metadata.get().into()),
-            correlation_id: uuid(&format!("{at}/correlation_id"), event.correlation_id.as_deref())?
-                .or(defaults.correlation_id),
-            causation_id: uuid(&format!("{at}/causation_id"), event.causation_id.as_deref())?.or(defaults.causation_id),
+            correlation_id: uuid("correlation_id", &event.correlation_id)?.or(defaults.correlation_id),
+            causation_id: uuid("causation_id", &event.causation_id)?.or(defaults.causation_id),
         })
     }
 
     /// Looks into the payloads, once the whole request is understood.
     pub fn inspect(&mut self, at: &str, events: &[EventIn<'_>]) -> Fallible<()> {
-        events.iter().enumerate().try_for_each(|(index, event)| self.inspect_one(&format!("{at}/{index}"), event))
+        let mut inspect = |(index, event)| self.inspect_one(format_args!("{at}/{index}"), event);
+        events.iter().enumerate().try_for_each(&mut inspect)
     }
 
     /// Looks into the payloads of one event.
-    pub fn inspect_one(&mut self, at: &str, event: &EventIn<'_>) -> Fallible<()> {
+    pub fn inspect_one(&mut self, at: impl Display, event: &EventIn<'_>) -> Fallible<()> {
         for (name, payload) in [("event_data", event.event_data), ("metadata", event.metadata)] {
             let Some(payload) = payload else { continue };
-            self.inspect_document(&format!("{at}/{name}"), payload)?;
+            self.inspect_document(format_args!("{at}/{name}"), payload)?;
         }
         Ok(())
     }
 
     /// Looks into one document; `at` is the pointer to it.
-    pub fn inspect_document(&mut self, at: &str, document: &RawValue) -> Fallible<()> {
+    pub fn inspect_document(&mut self, at: impl Display, document: &RawValue) -> Fallible<()> {
         let inspected = json::inspect(document)
             .map_err(|fault| cannot_keep(&format!("{at}{}", fault.pointer), &fault.reason.to_string()))?;
         self.printed_left = self.printed_left.checked_sub(inspected.printed_bytes).ok_or_else(|| {
             let detail = "the request's documents print larger than twice the largest body: send less at once";
-            cannot_keep(at, detail)
+            cannot_keep(&at.to_string(), detail)
         })?;
         Ok(())
     }
-}
-
-fn uuid(at: &str, text: Option<&str>) -> Fallible<Option<Uuid>> {
-    text.map(|text| Uuid::try_parse(text).map_err(|_| invalid(at, "must be a UUID"))).transpose()
 }
 
 fn invalid(pointer: &str, detail: &str) -> Box<Problem> {

@@ -1,8 +1,7 @@
 //! HTTP: the only module that names axum and the wire format.
 //!
-//! The router on one page. Middleware, from the outside in: [`middleware::observe`] (id, log line, metrics, problems),
-//! then the panic catcher, then compression for those who ask, then
-//! [`access::guard`] (keys, quotas). No global timeout and no global body limit: each route knows its own.
+//! The router on one page. Around every route stands [`middleware`] (id, log line, metrics, problems, compression), and, where
+//! keys are asked for, [`access::guard`]. No global timeout and no global body limit: each route knows its own.
 
 pub mod access;
 mod body;
@@ -26,13 +25,9 @@ pub use server::{Serving, serve};
 
 use std::sync::Arc;
 
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use axum::{Extension, Router};
-use tower::ServiceBuilder;
-use tower_http::CompressionLevel;
-use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::compression::CompressionLayer;
-use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
+use tower::layer::layer_fn;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
@@ -82,26 +77,13 @@ pub fn router(app: Arc<App>) -> Router {
     let (routes, mut document) = documented().split_for_parts();
     openapi::refine(&mut document);
     let document: Arc<str> = document.to_pretty_json().expect("the document is plain data").into();
-    routes
+    let mut routes = routes
         .route("/", axum::routing::get(pages::index))
         .route("/openapi.json", axum::routing::get(pages::openapi_document).layer(Extension(document)))
-        .merge(SwaggerUi::new("/docs").config(utoipa_swagger_ui::Config::from("/openapi.json")))
-        .layer(
-            // One layer made of all: the router keeps each of its own in a box, and clones the boxes for every request.
-            ServiceBuilder::new()
-                .layer(from_fn_with_state(app.clone(), middleware::observe))
-                .layer(CatchPanicLayer::custom(middleware::on_panic))
-                .layer(from_fn(middleware::when_full))
-                .layer(compression())
-                .layer(from_fn_with_state(app.clone(), access::guard)),
-        )
-        .with_state(app)
-}
-
-/// Compresses what is worth it. Not event streams, which must arrive at once. Tags stay as they are: they name a version
-/// of a stream, in whatever coding it is sent.
-fn compression() -> CompressionLayer<impl Predicate> {
-    const WORTH_IT_BYTES: u64 = 1_024;
-    let worth_it = SizeAbove::new(WORTH_IT_BYTES).and(NotForContentType::SSE);
-    CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(worth_it)
+        .merge(SwaggerUi::new("/docs").config(utoipa_swagger_ui::Config::from("/openapi.json")));
+    if app.settings.needs_keys {
+        routes = routes.layer(from_fn_with_state(app.clone(), access::guard));
+    }
+    let observed = app.clone();
+    routes.layer(layer_fn(move |route| middleware::Observe::new(observed.clone(), route))).with_state(app)
 }

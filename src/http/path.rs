@@ -33,14 +33,14 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
 /// The segments of the path that a route names, percent-decoded once; `None` if they are not UTF-8.
 ///
 /// A fault is told by whoever asks for a segment: other faults of a request have precedence.
-pub struct PathParams(Option<Vec<(String, String)>>);
+pub struct PathParams(Option<RawPathParams>);
 
 impl PathParams {
     /// A segment as it was sent.
     pub fn get(&self, name: &str) -> Result<&str, Box<Problem>> {
         let not_utf8 = || Problem::invalid(FieldError::path("path", "is not UTF-8 when percent-decoded"));
-        let found = self.0.as_ref().ok_or_else(not_utf8)?.iter().find(|(given, _)| given == name);
-        Ok(found.map(|(_, value)| value.as_str()).expect("the route has a segment of this name"))
+        let found = self.0.as_ref().ok_or_else(not_utf8)?.iter().find(|(given, _)| *given == name);
+        Ok(found.map(|(_, value)| value).expect("the route has a segment of this name"))
     }
 
     /// The stream that `{aggregate_type}/{aggregate_id}` names.
@@ -61,9 +61,7 @@ impl<S: Send + Sync> FromRequestParts<S> for PathParams {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
-        let params = RawPathParams::from_request_parts(parts, state).await.ok();
-        let owned = |params: RawPathParams| params.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
-        Ok(Self(params.map(owned)))
+        Ok(Self(RawPathParams::from_request_parts(parts, state).await.ok()))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Errors on the wire: RFC 9457 problems with a stable code.
 //!
 //! Handlers return a [`Problem`]; it becomes a response in one place, [`super::middleware`], which knows the request id.
-//! What is said to the client is `detail`; what only operators should read goes to the log.
+//! What is said to the client is `detail`; what only operators should read is the `cause`, in the log.
 
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -208,6 +208,8 @@ pub struct Problem {
     pub code: Code,
     pub status: StatusCode,
     pub detail: String,
+    /// What only operators should read, in the log.
+    cause: Option<String>,
     extras: Vec<(&'static str, Box<RawValue>)>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
@@ -218,6 +220,7 @@ impl Problem {
             code,
             status: code.status(),
             detail: detail.into(),
+            cause: None,
             extras: Vec::new(),
             headers: Vec::new(),
         });
@@ -253,6 +256,16 @@ impl Problem {
     pub fn with_header(mut self: Box<Self>, name: HeaderName, value: HeaderValue) -> Box<Self> {
         self.headers.push((name, value));
         self
+    }
+
+    /// Says in the log, and not to the client, what is behind it.
+    pub fn because(mut self: Box<Self>, cause: impl ToString) -> Box<Self> {
+        self.cause = Some(cause.to_string());
+        self
+    }
+
+    pub fn cause(&self) -> Option<&str> {
+        self.cause.as_deref()
     }
 
     /// The body, which names the request as `instance`.
@@ -357,19 +370,7 @@ impl From<StoreError> for Box<Problem> {
                 (Code::Internal, "an unexpected error; the log has it under this request's id")
             }
         };
-        match &error {
-            StoreError::Internal(error) => tracing::error!(%error, "unexpected error of the database"),
-            StoreError::ArchiveDamaged(error) => tracing::error!(error, "an archived month cannot be read"),
-            StoreError::Unavailable(error) => tracing::warn!(%error, "the database is not available"),
-            StoreError::ArchiveUnavailable(error) => tracing::warn!(error, "the archive is not available"),
-            StoreError::Overloaded
-            | StoreError::NotFolded
-            | StoreError::ShuttingDown
-            | StoreError::OutcomeUnknown
-            | StoreError::EpochChanged { .. }
-            | StoreError::Behind(_) => {}
-        }
-        Problem::new(code, detail)
+        Problem::new(code, detail).because(error)
     }
 }
 

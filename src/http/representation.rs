@@ -211,7 +211,7 @@ pub fn lines(source: impl LineSource, limit: usize, request_id: RequestId) -> Bo
                 }
                 Err(error) => {
                     buffer.extend_from_slice(b"{\"error\":");
-                    buffer.extend_from_slice(&Box::<Problem>::from(error).body(&request_id.0));
+                    buffer.extend_from_slice(&Box::<Problem>::from(error).body(request_id.as_str()));
                     buffer.extend_from_slice(b"}\n");
                     None
                 }

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use sqlx::Row;
-use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
+use super::append_session::{AppendSession, LogEnd};
 use crate::domain::append::{AppendRequest, Outcome};
 use crate::domain::event::{Position, Recorded};
 use crate::domain::name::StreamId;
@@ -25,7 +26,9 @@ pub(super) struct Batch<'r> {
     request_appends: Vec<i32>,
     append_streams: Vec<i32>,
     append_expected: Vec<i32>,
-    append_events: Vec<i32>,
+    append_offsets: Vec<i32>,
+    event_appends: Vec<i32>,
+    event_offsets: Vec<i32>,
     event_ids: Vec<Uuid>,
     event_types: Vec<&'r str>,
     event_data: Vec<&'r str>,
@@ -65,8 +68,11 @@ impl<'r> Batch<'r> {
             let stream = self.stream_index(&append.stream);
             self.append_streams.push(stream);
             self.append_expected.push(append.expected.encoded());
-            self.append_events.push(count(append.events.len()));
-            for event in &append.events {
+            self.append_offsets.push(count(self.event_ids.len()));
+            let index = count(self.append_streams.len());
+            for (offset, event) in append.events.iter().enumerate() {
+                self.event_appends.push(index);
+                self.event_offsets.push(count(offset));
                 self.event_ids.push(event.event_id);
                 self.event_types.push(&event.event_type);
                 self.event_data.push(&event.event_data);
@@ -92,30 +98,49 @@ impl<'r> Batch<'r> {
     /// `floor` is the highest position that this process has seen, `now` the clock that a test set.
     pub(super) async fn call(
         &self,
-        connection: &mut PgConnection,
+        session: &mut AppendSession,
         floor: Position,
         now: Option<DateTime<Utc>>,
     ) -> Result<Decided, sqlx::Error> {
+        let end = session.take_end();
         let answer = sqlx::query(APPEND)
             .bind(&self.stream_types)
             .bind(&self.stream_ids)
             .bind(&self.request_appends)
             .bind(&self.append_streams)
             .bind(&self.append_expected)
-            .bind(&self.append_events)
+            .bind(&self.append_offsets)
+            .bind(&self.event_appends)
+            .bind(&self.event_offsets)
             .bind(&self.event_ids)
             .bind(&self.event_types)
             .bind(&self.event_data)
-            .bind(&self.metadata)
-            .bind(&self.correlation_ids)
-            .bind(&self.causation_ids)
+            .bind(where_any(&self.metadata))
+            .bind(where_any(&self.correlation_ids))
+            .bind(where_any(&self.causation_ids))
             .bind(&self.event_times)
             .bind(floor)
             .bind(now)
-            .fetch_one(connection)
+            .bind(end.turn)
+            .bind(end.position)
+            .bind(end.time)
+            .bind(end.open_from)
+            .fetch_one(&mut session.connection)
             .await?;
+        session.end = LogEnd::from_row(&answer)?;
         Answer::read(&answer)?.decide(self)
     }
+
+    /// The events of an append.
+    fn events_of(&self, append: usize) -> std::ops::Range<usize> {
+        let offset = |append: usize| self.append_offsets.get(append).map(|offset| *offset as usize);
+        offset(append).unwrap_or(self.event_ids.len())..offset(append + 1).unwrap_or(self.event_ids.len())
+    }
+}
+
+/// The procedure takes no array instead of one with nothing in it.
+fn where_any<T>(values: &Vec<Option<T>>) -> Option<&Vec<Option<T>>> {
+    values.iter().any(Option::is_some).then_some(values)
 }
 
 fn count(length: usize) -> i32 {
@@ -151,17 +176,10 @@ impl Answer {
     fn decide(&self, batch: &Batch<'_>) -> Result<Decided, sqlx::Error> {
         let mut outcomes = Vec::with_capacity(batch.request_appends.len());
         let mut last_position = None;
-        let (mut append, mut event) = (0, 0);
+        let mut append = 0;
         for (request, &appends) in batch.request_appends.iter().enumerate() {
             let appends = append..append + appends as usize;
-            let events: Vec<_> = appends
-                .clone()
-                .map(|append| {
-                    let first = event;
-                    event += batch.append_events[append] as usize;
-                    first..event
-                })
-                .collect();
+            let events: Vec<_> = appends.clone().map(|append| batch.events_of(append)).collect();
             let outcome = match self.request_outcomes[request] {
                 0 => Outcome::Written(
                     appends.clone().zip(&events).map(|(a, events)| self.written(batch, a, events.clone())).collect(),

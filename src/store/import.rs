@@ -5,10 +5,9 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use sqlx::Connection;
-use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
+use super::append_session::AppendSession;
 use super::batch::Batch;
 use super::connect::Connector;
 use super::database::DatabaseConfig;
@@ -32,31 +31,31 @@ pub enum ImportError {
 
 /// A connection that imports.
 pub struct Importer {
-    connection: PgConnection,
+    session: AppendSession,
 }
 
 impl Importer {
     pub async fn open(config: &DatabaseConfig) -> Result<Self, StoreError> {
         let connection = Connector::new(config).writer(None).await?;
-        Ok(Self { connection })
+        Ok(Self { session: AppendSession::new(connection) })
     }
 
     /// When the last event of the log occurred; `None` while it is empty.
     pub async fn last_occurred_at(&mut self) -> Result<Option<DateTime<Utc>>, StoreError> {
-        months::create_missing(&mut self.connection, None).await?;
-        let open_from = months::open_from(&mut self.connection).await?;
-        Ok(log::head(&mut self.connection, open_from).await?.occurred_at)
+        months::create_missing(&mut self.session.connection, None).await?;
+        let open_from = months::open_from(&mut self.session.connection).await?;
+        Ok(log::head(&mut self.session.connection, open_from).await?.occurred_at)
     }
 
     /// When these events occurred; `None` for those that the log does not have.
     pub async fn known(&mut self, event_ids: &[Uuid]) -> Result<Vec<Option<DateTime<Utc>>>, StoreError> {
-        Ok(sqlx::query_scalar(KNOWN_EVENT_IDS).bind(event_ids).fetch_one(&mut self.connection).await?)
+        Ok(sqlx::query_scalar(KNOWN_EVENT_IDS).bind(event_ids).fetch_one(&mut self.session.connection).await?)
     }
 
     /// Makes the months that are missing, each named by a time in it.
     pub async fn create_months(&mut self, months: &BTreeMap<String, DateTime<Utc>>) -> Result<(), StoreError> {
         for time in months.values() {
-            months::create_between(&mut self.connection, *time, *time).await?;
+            months::create_between(&mut self.session.connection, *time, *time).await?;
         }
         Ok(())
     }
@@ -69,7 +68,7 @@ impl Importer {
     ) -> Result<Vec<Outcome>, ImportError> {
         let batch = Batch::new(requests);
         let batch = if let Some(times) = times { batch.with_times(times) } else { batch };
-        match batch.call(&mut self.connection, 0, None).await {
+        match batch.call(&mut self.session, 0, None).await {
             Ok(decided) => Ok(decided.outcomes),
             Err(error)
                 if error.as_database_error().is_some_and(|error| error.code().as_deref() == Some(TIME_GOES_BACK)) =>
@@ -82,7 +81,7 @@ impl Importer {
 
     /// Rolls up the months that the import left behind.
     pub async fn finish(mut self) -> Result<(), StoreError> {
-        months::roll_up(&mut self.connection).await?;
-        Ok(self.connection.close().await?)
+        months::roll_up(&mut self.session.connection).await?;
+        Ok(self.session.close().await?)
     }
 }

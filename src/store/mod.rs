@@ -21,6 +21,7 @@
 //!
 //! Reads take a pooled connection for one short statement at a time: a client that reads slowly holds none.
 
+mod append_session;
 pub mod archive;
 mod archived;
 mod batch;

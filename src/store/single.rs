@@ -3,8 +3,9 @@
 //! Under little load nearly every batch is one. What is not plain, the procedure leaves to `append_events` undecided.
 
 use chrono::{DateTime, Utc};
-use sqlx::postgres::PgConnection;
+use sqlx::Row;
 
+use super::append_session::{AppendSession, LogEnd};
 use super::batch::Decided;
 use crate::domain::append::{AppendRequest, Outcome};
 use crate::domain::event::{NewEvent, Position, Recorded};
@@ -32,29 +33,36 @@ impl<'r> Single<'r> {
     /// about errors and parameters holds here.
     pub(super) async fn call(
         &self,
-        connection: &mut PgConnection,
+        session: &mut AppendSession,
         floor: Position,
         now: Option<DateTime<Utc>>,
     ) -> Result<Option<Decided>, sqlx::Error> {
         let event = self.event;
-        let (version, global_position, occurred_at): (Option<Version>, Option<Position>, Option<DateTime<Utc>>) =
-            sqlx::query_as(APPEND_EVENT)
-                .bind(self.stream.aggregate_type())
-                .bind(self.stream.aggregate_id())
-                .bind(self.expected.encoded())
-                .bind(event.event_id)
-                .bind(&*event.event_type)
-                .bind(&*event.event_data)
-                .bind(event.metadata.as_deref())
-                .bind(event.correlation_id)
-                .bind(event.causation_id)
-                .bind(floor)
-                .bind(now)
-                .fetch_one(connection)
-                .await?;
-        let (Some(version), Some(global_position), Some(occurred_at)) = (version, global_position, occurred_at) else {
+        let end = session.take_end();
+        let answer = sqlx::query(APPEND_EVENT)
+            .bind(self.stream.aggregate_type())
+            .bind(self.stream.aggregate_id())
+            .bind(self.expected.encoded())
+            .bind(event.event_id)
+            .bind(&*event.event_type)
+            .bind(&*event.event_data)
+            .bind(event.metadata.as_deref())
+            .bind(event.correlation_id)
+            .bind(event.causation_id)
+            .bind(floor)
+            .bind(now)
+            .bind(end.turn)
+            .bind(end.position)
+            .bind(end.time)
+            .bind(end.open_from)
+            .fetch_one(&mut session.connection)
+            .await?;
+        session.end = LogEnd::from_row(&answer)?;
+        let version: Option<Version> = answer.try_get("version")?;
+        let LogEnd { position: Some(global_position), time: Some(occurred_at), .. } = session.end else {
             return Ok(None);
         };
+        let Some(version) = version else { return Ok(None) };
         let recorded = Recorded { event_id: event.event_id, version, global_position, occurred_at };
         let outcomes = vec![Outcome::Written(vec![vec![recorded]])];
         Ok(Some(Decided { outcomes, last_position: Some(global_position) }))

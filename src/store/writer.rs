@@ -23,11 +23,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
-use sqlx::postgres::PgConnection;
+use futures_util::future::join;
 use sqlx::{Connection, Executor};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::append_session::AppendSession;
 use super::batch::{Batch, Decided};
 use super::connect::timed_out;
 use super::error::{Failure, StoreError};
@@ -110,7 +111,7 @@ impl Writer {
         let writer =
             Self { queue, room: Arc::new(Semaphore::new(limits.bytes)), alive: Arc::new(AtomicBool::new(true)) };
         let alive = writer.alive.clone();
-        let task = WriterTask { store, requests, carried: None, connection: None, used: None };
+        let task = WriterTask { store, requests, carried: None, session: None, used: None };
         (writer, async move {
             let _alive = AliveGuard(alive);
             task.run(closing).await;
@@ -160,24 +161,29 @@ struct WriterTask {
     requests: mpsc::Receiver<Pending>,
     /// A request that did not fit the last batch.
     carried: Option<Pending>,
-    connection: Option<PgConnection>,
+    session: Option<AppendSession>,
     /// When the connection last answered.
     used: Option<Instant>,
 }
 
 impl WriterTask {
     async fn run(mut self, closing: CancellationToken) {
+        let mut answers = Answers::default();
         loop {
-            let first = match self.carried.take() {
-                Some(carried) => Some(carried),
-                None => tokio::select! {
-                    biased;
-                    next = self.requests.recv() => next,
-                    () = closing.cancelled(), if !self.requests.is_closed() => {
-                        self.requests.close();
-                        continue;
+            let queued = self.carried.take().or_else(|| self.requests.try_recv().ok());
+            let first = match queued {
+                Some(first) => Some(first),
+                None => {
+                    std::mem::take(&mut answers).hand_out();
+                    tokio::select! {
+                        biased;
+                        next = self.requests.recv() => next,
+                        () = closing.cancelled(), if !self.requests.is_closed() => {
+                            self.requests.close();
+                            continue;
+                        }
                     }
-                },
+                }
             };
             let Some(first) = first else { break };
             let batch = self.collect(first);
@@ -185,10 +191,12 @@ impl WriterTask {
                 continue;
             }
             self.store.metrics.append_batch_requests.observe(batch.len() as f64);
-            self.write(batch).await;
+            // The next batch is sent first: while PostgreSQL is at work, the last one is answered.
+            let last = std::mem::take(&mut answers);
+            (answers, ()) = join(self.write(batch), async { last.hand_out() }).await;
         }
-        if let Some(connection) = self.connection.take() {
-            drop(connection.close().await);
+        if let Some(session) = self.session.take() {
+            drop(session.close().await);
         }
     }
 
@@ -219,16 +227,19 @@ impl WriterTask {
         batch
     }
 
-    /// Writes a batch and answers every request in it.
-    async fn write(&mut self, batch: Vec<Pending>) {
+    /// Writes a batch; what every request in it is answered.
+    async fn write(&mut self, batch: Vec<Pending>) -> Answers {
         match self.decide(&batch).await {
             Ok(decided) => {
-                answer_all(batch, decided.outcomes.into_iter().map(Ok));
+                let answers = Answers::new(batch, decided.outcomes.into_iter().map(Ok));
                 if mutants::is(mutants::ACKNOWLEDGED_BEFORE_COMMIT)
-                    && let Some(connection) = &mut self.connection
+                    && let Some(session) = &mut self.session
                 {
-                    drop(connection.execute("COMMIT").await);
+                    answers.hand_out();
+                    drop(session.connection.execute("COMMIT").await);
+                    return Answers::default();
                 }
+                answers
             }
             // One of them has a value that PostgreSQL refuses: alone, each fails for itself.
             Err(StoreError::Internal(error)) if batch.len() > 1 && Failure::of(&error) == Failure::Refused => {
@@ -236,13 +247,13 @@ impl WriterTask {
                     let decided = self.decide(std::slice::from_ref(&pending)).await;
                     let answer = decided
                         .and_then(|decided| decided.outcomes.into_iter().next().ok_or(StoreError::OutcomeUnknown));
-                    answer_all(vec![pending], [answer]);
+                    Answers::new(vec![pending], [answer]).hand_out();
                 }
+                Answers::default()
             }
             Err(error) => {
                 tracing::error!(requests = batch.len(), %error, "a batch of appends failed");
-                let answers: Vec<_> = batch.iter().map(|_| Err(error.clone())).collect();
-                answer_all(batch, answers);
+                Answers::new(batch, std::iter::repeat_with(|| Err(error.clone())))
             }
         }
     }
@@ -257,15 +268,15 @@ impl WriterTask {
         // After the first sending only an answer tells what became of it; until then an error means: not written.
         let failed = |sent: bool, error: StoreError| if sent { StoreError::OutcomeUnknown } else { error };
         loop {
-            let connection = match self.connect().await {
-                Ok(connection) => connection,
+            let session = match self.connect().await {
+                Ok(session) => session,
                 Err(_) if sent && started.elapsed() < RESUBMIT_FOR => {
                     tokio::time::sleep(RESUBMIT_PAUSE).await;
                     continue;
                 }
                 Err(error) => return Err(failed(sent, StoreError::Unavailable(Arc::new(error)))),
             };
-            let error = match call(batch, connection, &store).await {
+            let error = match call(batch, session, &store).await {
                 Ok(decided) => {
                     self.used = Some(Instant::now());
                     store.saw_position(decided.last_position);
@@ -277,7 +288,7 @@ impl WriterTask {
             match Failure::of(&error) {
                 Failure::ConnectionLost => {
                     tracing::warn!(%error, "the writer lost its connection; submitting the batch again");
-                    self.connection = None;
+                    self.session = None;
                     sent = true;
                     submissions += 1;
                     if submissions >= SUBMISSIONS_MAX || started.elapsed() >= RESUBMIT_FOR {
@@ -287,15 +298,15 @@ impl WriterTask {
                 }
                 Failure::MonthMissing if !month_made => {
                     month_made = true;
-                    if let Err(error) = months::create_missing(connection, store.clock.set_to()).await {
-                        self.connection = None;
+                    if let Err(error) = months::create_missing(&mut session.connection, store.clock.set_to()).await {
+                        self.session = None;
                         return Err(failed(sent, error.into()));
                     }
                 }
                 Failure::LockTimeout => return Err(failed(sent, StoreError::Overloaded)),
                 Failure::NotNow => {
                     // A demoted primary answers so for ever; a new connection may find the new one.
-                    self.connection = None;
+                    self.session = None;
                     return Err(failed(sent, StoreError::Unavailable(Arc::new(error))));
                 }
                 Failure::MonthMissing | Failure::Refused => {
@@ -314,45 +325,55 @@ impl WriterTask {
     }
 
     /// The writer's connection: the one it has if that still answers, else a new one.
-    async fn connect(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
+    async fn connect(&mut self) -> Result<&mut AppendSession, sqlx::Error> {
         let trusted = self.used.is_some_and(|used| used.elapsed() < TRUSTED_IDLE);
-        if let Some(connection) = &mut self.connection
+        if let Some(session) = &mut self.session
             && !trusted
-            && tokio::time::timeout(TRUSTED_IDLE, connection.ping()).await.is_ok_and(|pong| pong.is_ok())
+            && tokio::time::timeout(TRUSTED_IDLE, session.connection.ping()).await.is_ok_and(|pong| pong.is_ok())
         {
             self.used = Some(Instant::now());
         } else if !trusted {
-            self.connection = None;
+            self.session = None;
         }
-        if self.connection.is_none() {
-            self.connection = Some(self.store.connector.writer(self.store.role).await?);
+        if self.session.is_none() {
+            self.session = Some(AppendSession::new(self.store.connector.writer(self.store.role).await?));
             self.used = Some(Instant::now());
         }
-        Ok(self.connection.as_mut().expect("it was just made"))
+        Ok(self.session.as_mut().expect("it was just made"))
     }
 }
 
 /// One try: a single event goes the short way, unless it turns out not to be plain.
-async fn call(batch: &[Pending], connection: &mut PgConnection, store: &Store) -> Result<Decided, sqlx::Error> {
+async fn call(batch: &[Pending], session: &mut AppendSession, store: &Store) -> Result<Decided, sqlx::Error> {
     let (floor, now) = (store.served_position(), store.clock.set_to());
     let call = async {
         if mutants::is(mutants::ACKNOWLEDGED_BEFORE_COMMIT) {
-            connection.execute("BEGIN").await?;
+            session.connection.execute("BEGIN").await?;
         }
         if let [only] = batch
             && let Some(event) = Single::of(&only.request)
-            && let Some(decided) = event.call(connection, floor, now).await?
+            && let Some(decided) = event.call(session, floor, now).await?
         {
             return Ok(decided);
         }
-        Batch::new(batch.iter().map(|pending| pending.request.as_ref())).call(connection, floor, now).await
+        Batch::new(batch.iter().map(|pending| pending.request.as_ref())).call(session, floor, now).await
     };
     tokio::time::timeout(CALL_TIMEOUT, call).await.unwrap_or_else(|_| Err(timed_out("an append took too long")))
 }
 
-fn answer_all(batch: Vec<Pending>, answers: impl IntoIterator<Item = Answer>) {
-    for (pending, answer) in batch.into_iter().zip(answers) {
-        // A handler that no longer waits has said so to its client itself.
-        drop(pending.answer.send(answer));
+/// What was decided, and not told yet.
+#[derive(Default)]
+struct Answers(Vec<(Pending, Answer)>);
+
+impl Answers {
+    fn new(batch: Vec<Pending>, answers: impl IntoIterator<Item = Answer>) -> Self {
+        Self(batch.into_iter().zip(answers).collect())
+    }
+
+    fn hand_out(self) {
+        for (pending, answer) in self.0 {
+            // A handler that no longer waits has said so to its client itself.
+            drop(pending.answer.send(answer));
+        }
     }
 }

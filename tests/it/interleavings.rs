@@ -27,8 +27,8 @@ async fn database(mutant: Option<&str>) -> TestDatabase {
 /// The arguments of an append of one event, as the writer passes them.
 fn arguments(stream: &str, expected: i32, event: u32) -> String {
     format!(
-        "ARRAY['Order'], ARRAY['{stream}'], ARRAY[1], ARRAY[1], ARRAY[{expected}], ARRAY[1], ARRAY['{}'::uuid], \
-         ARRAY['Happened'], ARRAY['{{}}'::jsonb], ARRAY[NULL::jsonb], ARRAY[NULL::uuid], ARRAY[NULL::uuid], NULL, 0, NULL",
+        "ARRAY['Order'], ARRAY['{stream}'], ARRAY[1], ARRAY[1], ARRAY[{expected}], ARRAY[0], ARRAY[1], ARRAY[0], \
+         ARRAY['{}'::uuid], ARRAY['Happened'], ARRAY['{{}}'::jsonb], NULL, NULL, NULL, NULL, 0, NULL, NULL, NULL, NULL, NULL",
         id(event)
     )
 }
@@ -44,12 +44,12 @@ async fn append(session: &mut Session, stream: &str, expected: i32, event: u32) 
 /// As the writer does it: the procedure for a single event, and the one for batches if that leaves it undecided.
 async fn call(session: &mut Session, stream: &str, expected: i32, event: u32) -> Result<Told, sqlx::Error> {
     let single = format!(
-        "CALL append_event('Order', '{stream}', {expected}, '{}', 'Happened', '{{}}', NULL, NULL, NULL, 0, NULL, NULL, NULL, NULL)",
+        "CALL append_event('Order', '{stream}', {expected}, '{}', 'Happened', '{{}}', NULL, NULL, NULL, 0, NULL, NULL, NULL, NULL, NULL, NULL)",
         id(event)
     );
     let row = sqlx::query(AssertSqlSafe(single)).fetch_one(&mut session.0).await?;
     if let Some(version) = row.get("version") {
-        return Ok(Some((version, row.get("global_position"))));
+        return Ok(Some((version, row.get("log_position"))));
     }
     let arguments = arguments(stream, expected, event);
     let answers = ["NULL"; 8].join(", ");

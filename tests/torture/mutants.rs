@@ -18,34 +18,35 @@ pub struct Mutant {
 }
 
 const LOCK: &str = "PERFORM pg_advisory_xact_lock('events'::regclass::oid::integer, 1);";
-const DECIDE: &str = "-- 4. Decide every request, in order.";
+/// The first statement of each function that looks at what it decides by.
+const DECIDE: &str = "-- 3. Decide.";
 const LOCK_AND_DECIDE: &str = "PERFORM pg_advisory_xact_lock('events'::regclass::oid::integer, 1);
-    -- 4. Decide every request, in order.";
-const FIRST_POSITION: &str = "append_first_positions[a] := v_position + 1;";
+    -- 3. Decide.";
+const FIRST_POSITION: &str = "append_first_positions[a] := log_position + 1;";
 const FIRST_POSITION_OF_SEQUENCE: &str = "append_first_positions[a] := nextval('mutant_positions');
-                PERFORM nextval('mutant_positions') FROM generate_series(2, p_append_events[a]);";
-const PLAIN_POSITIONS: &str = "array_agg(v_position + a.before + 1 ORDER BY a.n)";
-const PLAIN_POSITIONS_OF_SEQUENCE: &str = "array_agg(nextval('mutant_positions') ORDER BY a.n)";
-const SINGLE_POSITION: &str = "global_position := v_position + 1;";
-const SINGLE_POSITION_OF_SEQUENCE: &str = "global_position := nextval('mutant_positions');";
+                PERFORM nextval('mutant_positions') FROM generate_series(2, v_count);";
+const PLAIN_POSITIONS: &str = "array_agg(log_position + h.events_before + 1)";
+const PLAIN_POSITIONS_OF_SEQUENCE: &str = "array_agg(nextval('mutant_positions'))";
+const SINGLE_POSITION: &str = "log_position := log_position + 1;";
+const SINGLE_POSITION_OF_SEQUENCE: &str = "log_position := nextval('mutant_positions');";
 const SINGLE_DECIDE: &str = "IF v_known";
 const LOCK_AND_SINGLE_DECIDE: &str = "PERFORM pg_advisory_xact_lock('events'::regclass::oid::integer, 1);
     IF v_known";
 const SINGLE_INSERTS: [(&str, &str); 3] = [
     (
-        "p_correlation_id, p_causation_id, global_position);",
-        "p_correlation_id, p_causation_id, global_position) ON CONFLICT DO NOTHING;",
+        "p_correlation_id, p_causation_id, log_position);",
+        "p_correlation_id, p_causation_id, log_position) ON CONFLICT DO NOTHING;",
     ),
     (
-        "p_aggregate_id, occurred_at)\n        RETURNING",
-        "p_aggregate_id, occurred_at) ON CONFLICT DO NOTHING\n        RETURNING",
+        "VALUES (v_stream_no, p_aggregate_type, p_aggregate_id, log_time);",
+        "VALUES (v_stream_no, p_aggregate_type, p_aggregate_id, log_time) ON CONFLICT DO NOTHING;",
     ),
     ("p_correlation_id, p_causation_id));", "p_correlation_id, p_causation_id)) ON CONFLICT DO NOTHING;"),
 ];
 const INSERTS: [&str; 2] = [
     "WHERE append_first_versions[i.append] > 0;
 
-    IF v_new_streams",
+    IF v_any_new",
     "WHERE append_first_versions[i.append] > 0;
 END",
 ];
@@ -95,7 +96,7 @@ pub const MUTANTS: [Mutant; 9] = [
                 "append_events_locked",
                 &[
                     (LOCK, ""),
-                    (INSERTS[0], "WHERE append_first_versions[i.append] > 0 ON CONFLICT DO NOTHING; IF v_new_streams"),
+                    (INSERTS[0], "WHERE append_first_versions[i.append] > 0 ON CONFLICT DO NOTHING; IF v_any_new"),
                     (NEW_STREAMS, "WHERE t.first_occurred_at IS NOT NULL ON CONFLICT DO NOTHING;"),
                     (INSERTS[1], "WHERE append_first_versions[i.append] > 0 ON CONFLICT DO NOTHING; END"),
                 ],

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::domain::event::NewEvent;
 use crate::domain::name::StreamId;
 use crate::domain::version::ExpectedVersion;
-use crate::http::event_in::{Defaults, Door, EventIn};
+use crate::http::event_in::{Defaults, Door, EventIn, Text};
 use crate::store::BEGINNING_OF_TIME;
 
 /// Namespace of the ids of events that come without one (UUIDv5 of the stream and the ordinal within it).
@@ -47,15 +47,19 @@ struct Fields<'l> {
     /// Of the log that the line comes from; here it gets a new one.
     #[serde(rename = "global_position")]
     _global_position: Option<u64>,
-    event_id: Option<String>,
-    event_type: Option<String>,
+    #[serde(borrow)]
+    event_id: Option<Text<'l>>,
+    #[serde(borrow)]
+    event_type: Option<Text<'l>>,
     #[serde(borrow)]
     event_data: Option<&'l RawValue>,
     #[serde(borrow)]
     metadata: Option<&'l RawValue>,
     occurred_at: Option<String>,
-    correlation_id: Option<String>,
-    causation_id: Option<String>,
+    #[serde(borrow)]
+    correlation_id: Option<Text<'l>>,
+    #[serde(borrow)]
+    causation_id: Option<Text<'l>>,
     end: Option<End>,
     #[serde(borrow)]
     error: Option<&'l RawValue>,

@@ -26,9 +26,7 @@ pub async fn render(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, R
     app.metrics.subscribers.with_label_values(&["sse"]).set(streams as i64);
     app.metrics.subscribers.with_label_values(&["long_poll"]).set(long_polls as i64);
     app.metrics.subscription_lag_events.set(app.feed.lag());
-    let text = app.metrics.render().map_err(|error| {
-        tracing::error!(%error, "the metrics could not be rendered");
-        Problem::new(Code::Internal, "the metrics could not be rendered")
-    })?;
+    let unrendered = |error| Problem::new(Code::Internal, "the metrics could not be rendered").because(error);
+    let text = app.metrics.render().map_err(unrendered)?;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
 }

@@ -1,9 +1,10 @@
 //! What an append answers: where the events stand, or why nothing was written.
 
+use std::io::Write;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use axum::Json;
+use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -16,6 +17,7 @@ use crate::domain::append::{Append, AppendRequest, Outcome};
 use crate::domain::event::Recorded;
 use crate::domain::version::{ExpectedVersion, Version};
 use crate::http::conditional::etag;
+use crate::http::negotiate::JSON;
 use crate::http::problem::{Code, Problem};
 use crate::http::wire;
 use crate::store::error::StoreError;
@@ -40,13 +42,14 @@ impl Serialize for InWords {
 }
 
 /// What an append answers for one stream.
-#[derive(Serialize, ToSchema)]
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the shape of write_appended's output, for the OpenAPI document")]
 pub struct Appended {
     aggregate_type: String,
     aggregate_id: String,
     /// Version of the last event of this append.
-    pub(super) version: Version,
-    pub(super) first_version: Version,
+    version: Version,
+    first_version: Version,
     /// Position of the last event of this append.
     global_position: i64,
     /// This append crossed a multiple of the snapshot interval, and only the client can make the snapshot.
@@ -55,7 +58,8 @@ pub struct Appended {
 }
 
 /// Where an event stands.
-#[derive(Serialize, ToSchema)]
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the shape of write_appended's output, for the OpenAPI document")]
 pub struct RecordedOut {
     #[schema(format = Uuid)]
     event_id: String,
@@ -66,9 +70,10 @@ pub struct RecordedOut {
 }
 
 /// What an append to several streams answers.
-#[derive(Serialize, ToSchema)]
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the shape of the answer, for the OpenAPI document")]
 pub struct AllAppended {
-    pub(super) appends: Vec<Appended>,
+    appends: Vec<Appended>,
 }
 
 #[derive(Serialize)]
@@ -81,7 +86,11 @@ struct Conflict<'r> {
 
 /// How a request that was decided is answered; what identifies known events is a [`Problem`] already.
 pub(super) enum Decision {
-    Appended { replayed: bool, appended: Vec<Appended> },
+    /// Where the events stand, one list an append.
+    Appended {
+        replayed: bool,
+        recorded: Vec<Vec<Recorded>>,
+    },
     Conflict(Vec<Version>),
 }
 
@@ -102,13 +111,9 @@ pub(super) async fn submit(app: &App, request: &Arc<AppendRequest>) -> Result<De
                     app.snapshotter.grown(&append.stream, first.version - 1, last.version);
                 }
             }
-            let appended = appended(app, request, &recorded);
-            Ok(Decision::Appended { replayed: false, appended })
+            Ok(Decision::Appended { replayed: false, recorded })
         }
-        Outcome::Replayed(recorded) => {
-            let appended = appended(app, request, &recorded);
-            Ok(Decision::Appended { replayed: true, appended })
-        }
+        Outcome::Replayed(recorded) => Ok(Decision::Appended { replayed: true, recorded }),
         Outcome::VersionConflict(current) => Ok(Decision::Conflict(current)),
         Outcome::EventIdReused(known) => Err(known_events(
             Code::EventIdReused,
@@ -158,43 +163,34 @@ fn result_label(outcome: &Result<Outcome, StoreError>) -> &'static str {
     }
 }
 
-fn appended(app: &App, request: &AppendRequest, recorded: &[Vec<Recorded>]) -> Vec<Appended> {
+/// Appends what one append answers.
+pub(super) fn write_appended(out: &mut Vec<u8>, app: &App, append: &Append, recorded: &[Recorded]) {
+    let (Some(first), Some(last)) = (recorded.first(), recorded.last()) else { return };
     let every = i64::from(app.settings.snapshot_every);
-    request
-        .appends
-        .iter()
-        .zip(recorded)
-        .filter_map(|(append, recorded)| {
-            let (first, last) = (recorded.first()?, recorded.last()?);
-            // Where there is a reducer, no client makes the snapshot.
-            let theirs = app.snapshotter.reducer(append.stream.aggregate_type()).is_none();
-            Some(Appended {
-                aggregate_type: append.stream.aggregate_type().to_owned(),
-                aggregate_id: append.stream.aggregate_id().to_owned(),
-                version: last.version,
-                first_version: first.version,
-                global_position: last.global_position,
-                snapshot_due: theirs && i64::from(last.version) / every > i64::from(first.version - 1) / every,
-                events: recorded.iter().map(RecordedOut::from).collect(),
-            })
-        })
-        .collect()
-}
-
-impl From<&Recorded> for RecordedOut {
-    fn from(event: &Recorded) -> Self {
-        Self {
-            event_id: event.event_id.to_string(),
-            version: event.version,
-            global_position: event.global_position,
-            occurred_at: wire::time(event.occurred_at),
+    // Where there is a reducer, no client makes the snapshot.
+    let due = i64::from(last.version) / every > i64::from(first.version - 1) / every
+        && app.snapshotter.reducer(append.stream.aggregate_type()).is_none();
+    wire::write_stream_head(out, &append.stream, last.version);
+    write!(
+        out,
+        ",\"first_version\":{},\"global_position\":{},\"snapshot_due\":{due},\"events\":[",
+        first.version, last.global_position
+    )
+    .expect("writing to memory does not fail");
+    for (n, event) in recorded.iter().enumerate() {
+        if n > 0 {
+            out.push(b',');
         }
+        wire::write_recorded(out, event);
     }
+    out.extend_from_slice(b"]}");
 }
 
-pub(super) fn answer(replayed: bool, body: &impl Serialize) -> Response {
+/// The answer to what is written, with its body.
+pub(super) fn answer(replayed: bool, body: Vec<u8>) -> Response {
     let status = if replayed { StatusCode::OK } else { StatusCode::CREATED };
-    let mut response = (status, Json(body)).into_response();
+    let mut response = (status, Body::from(body)).into_response();
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
     if replayed {
         let name = HeaderName::from_static("idempotent-replayed");
         response.headers_mut().insert(name, HeaderValue::from_static("true"));

@@ -8,7 +8,7 @@ mod request;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use axum::response::Response;
 
@@ -23,7 +23,7 @@ use crate::http::openapi::WriteProblems;
 use crate::http::path::{PathParams, stream_path};
 use crate::http::problem::{ProblemSchema, Refusal};
 use crate::http::{body, query};
-use answer::{AllAppended, Appended, Decision, answer, conflict, conflicts, lost, submit};
+use answer::{AllAppended, Appended, Decision, answer, conflict, conflicts, lost, submit, write_appended};
 use request::{AppendsIn, Options, StreamAppendIn, appends};
 
 /// Append events to a stream
@@ -55,16 +55,17 @@ pub async fn append_to_stream(
     State(app): State<Arc<App>>,
     caller: Caller,
     path: PathParams,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Body,
+    request: Request,
 ) -> Result<Response, Refusal> {
-    negotiate::accepted(&headers, &[JSON])?;
-    let body = body::read_json(&headers, body, &app.settings).await?;
-    query::no_parameters(&uri)?;
+    // Taken as a whole: to take the headers alone copies them.
+    let (parts, body) = request.into_parts();
+    let headers = &parts.headers;
+    negotiate::accepted(headers, &[JSON])?;
+    let body = body::read_json(headers, body, &app.settings).await?;
+    query::no_parameters(&parts.uri)?;
     let stream = path.stream()?;
-    let expected = conditional::expected_version(&headers)?;
-    let options = Options::of(&headers)?;
+    let expected = conditional::expected_version(headers)?;
+    let options = Options::of(headers)?;
     let sent: StreamAppendIn = body::parse(&body)?;
 
     let mut door = Door::new(app.settings.max_body_bytes);
@@ -73,11 +74,14 @@ pub async fn append_to_stream(
     let request = Arc::new(AppendRequest { appends: vec![Append { stream, expected, events }] });
 
     match submit(&app, &request).await? {
-        Decision::Appended { replayed, appended } => {
-            let (append, recorded) = request.appends.iter().zip(&appended).next().ok_or_else(lost)?;
-            let location = format!("{}/{}", stream_path(&append.stream), recorded.first_version);
-            let mut response = answer(replayed, recorded);
-            response.headers_mut().insert(header::ETAG, etag(recorded.version));
+        Decision::Appended { replayed, recorded } => {
+            let (append, recorded) = request.appends.iter().zip(&recorded).next().ok_or_else(lost)?;
+            let (first, last) = recorded.first().zip(recorded.last()).ok_or_else(lost)?;
+            let mut body = Vec::new();
+            write_appended(&mut body, &app, append, recorded);
+            let mut response = answer(replayed, body);
+            let location = format!("{}/{}", stream_path(&append.stream), first.version);
+            response.headers_mut().insert(header::ETAG, etag(last.version));
             response.headers_mut().insert(header::LOCATION, HeaderValue::try_from(location).map_err(|_| lost())?);
             Ok(response)
         }
@@ -127,7 +131,17 @@ pub async fn append_to_streams(
     request.appends.iter().try_for_each(|append| caller.check(Scope::Append, append.stream.aggregate_type()))?;
 
     match submit(&app, &request).await? {
-        Decision::Appended { replayed, appended } => Ok(answer(replayed, &AllAppended { appends: appended })),
+        Decision::Appended { replayed, recorded } => {
+            let mut body = Vec::from(b"{\"appends\":[");
+            for (n, (append, recorded)) in request.appends.iter().zip(&recorded).enumerate() {
+                if n > 0 {
+                    body.push(b',');
+                }
+                write_appended(&mut body, &app, append, recorded);
+            }
+            body.extend_from_slice(b"]}");
+            Ok(answer(replayed, body))
+        }
         Decision::Conflict(current) => Err(conflicts(&request, &current).into()),
     }
 }
