@@ -180,7 +180,7 @@ BEGIN
     END IF;
     written_at := greatest(coalesce(p_now, clock_timestamp()), log_time);
 
-    -- 2. The streams: their numbers, and their heads: the highest version in the open months, else what was rolled up. Whether
+    -- 2. The streams: their numbers, and their heads: the highest version in the open months, or what was rolled up. Whether
     --    an event id is known at all. And, for a batch in which no stream stands twice, whether every version is right:
     --    what would be written then.
     SELECT array_agg(h.stream_no),
@@ -197,7 +197,7 @@ BEGIN
            EXISTS (SELECT FROM unnest(p_event_ids) AS i (event_id) JOIN event_ids k ON k.event_id = i.event_id)
       INTO v_stream_nos, v_heads, append_first_versions, append_first_positions, v_new_times, v_any_new, v_plain, v_any_known
       FROM (SELECT coalesce(s.stream_no, nextval('streams_stream_no_seq')) AS stream_no,
-                   CASE WHEN s.stream_no IS NULL THEN 0 ELSE coalesce(
+                   CASE WHEN s.stream_no IS NULL THEN 0 ELSE greatest(
                        (SELECT e.version
                           FROM events e
                          WHERE e.aggregate_type = t.aggregate_type

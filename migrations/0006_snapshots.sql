@@ -32,7 +32,8 @@ $$;
 -- An aggregate in one statement: first a row that says where its stream stands and which snapshot may be used, then the
 -- events after that snapshot, oldest first. No row if the stream does not exist.
 --
---   p_open_from     start of the oldest month that is not rolled up (an older one does no harm)
+--   p_open_from     start of the oldest month that is not rolled up. An older one does no harm: the highest version that is found
+--                   may then be of a month before one that is archived, and what was rolled up is higher
 --   p_use_snapshot  whether a snapshot may be used
 --   p_revision      the revision that it must have; NULL: any
 --   p_to_version    the last version wanted; a snapshot of a later one is of no use then
@@ -54,9 +55,9 @@ CREATE FUNCTION load_aggregate(
 )
 RETURNS TABLE (
     event_id uuid, aggregate_type varchar, aggregate_id varchar, version integer, global_position bigint,
-    event_type varchar, event_data text, metadata text, occurred_at timestamptz, correlation_id uuid, causation_id uuid,
+    event_type varchar, event_data jsonb, metadata jsonb, occurred_at timestamptz, correlation_id uuid, causation_id uuid,
     stream_version integer, first_occurred_at timestamptz, last_occurred_at timestamptz,
-    snapshot_version integer, snapshot_revision varchar, snapshot_state text, snapshot_created_at timestamptz,
+    snapshot_version integer, snapshot_revision varchar, snapshot_state jsonb, snapshot_created_at timestamptz,
     snapshot_misfit boolean
 )
 LANGUAGE plpgsql
@@ -69,7 +70,9 @@ DECLARE
     v_snapshot_at timestamptz;
     v_fits        boolean;
 BEGIN
-    SELECT coalesce(o.version, s.version), s.first_occurred_at, coalesce(o.occurred_at, s.last_occurred_at)
+    SELECT greatest(o.version, s.version),
+           s.first_occurred_at,
+           CASE WHEN o.version >= s.version THEN o.occurred_at ELSE s.last_occurred_at END
       INTO stream_version, first_occurred_at, last_occurred_at
       FROM streams s
       LEFT JOIN LATERAL (
@@ -90,7 +93,7 @@ BEGIN
     v_from := first_occurred_at;
     snapshot_misfit := false;
     IF p_use_snapshot THEN
-        SELECT s.version, s.revision, s.state::text, s.created_at, s.occurred_at,
+        SELECT s.version, s.revision, s.state, s.created_at, s.occurred_at,
                s.version <= stream_version
                AND s.reducer IS NOT DISTINCT FROM (
                    SELECT r.revision FROM reducers r WHERE r.aggregate_type = p_aggregate_type)
@@ -115,9 +118,9 @@ BEGIN
 
     RETURN QUERY
     SELECT e.event_id, e.aggregate_type, e.aggregate_id, e.version, e.global_position,
-           e.event_type, e.event_data::text, e.metadata::text, e.occurred_at, e.correlation_id, e.causation_id,
+           e.event_type, e.event_data, e.metadata, e.occurred_at, e.correlation_id, e.causation_id,
            NULL::integer, NULL::timestamptz, NULL::timestamptz,
-           NULL::integer, NULL::varchar, NULL::text, NULL::timestamptz,
+           NULL::integer, NULL::varchar, NULL::jsonb, NULL::timestamptz,
            NULL::boolean
       FROM events e
      WHERE e.aggregate_type = p_aggregate_type

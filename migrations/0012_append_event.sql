@@ -73,7 +73,7 @@ BEGIN
         ON s.aggregate_type = p_aggregate_type
        AND s.aggregate_id = p_aggregate_id;
     IF v_stream_no IS NOT NULL THEN
-        v_head := coalesce(
+        v_head := greatest(
             (SELECT e.version
                FROM events e
               WHERE e.aggregate_type = p_aggregate_type

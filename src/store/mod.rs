@@ -50,9 +50,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use sqlx::error::UnexpectedNullError;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgRow, Postgres};
-use sqlx::{Connection, PgPool, Row};
+use sqlx::{ColumnIndex, Connection, PgPool, Row, ValueRef};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 use crate::archive::Archive;
@@ -232,6 +233,24 @@ impl Store {
     }
 }
 
+/// A JSONB column as the text that PostgreSQL prints. It is sent as a version, 1, and that text: a cast to text in the statement
+/// would have the text copied twice more.
+fn document(row: &PgRow, column: impl ColumnIndex<PgRow>) -> Result<Option<&str>, sqlx::Error> {
+    let value = row.try_get_raw(column)?;
+    if value.is_null() {
+        return Ok(None);
+    }
+    match value.as_bytes().map_err(sqlx::Error::Decode)?.split_first() {
+        Some((1, text)) => std::str::from_utf8(text).map(Some).map_err(|error| sqlx::Error::Decode(error.into())),
+        _ => Err(sqlx::Error::Decode("a document of JSONB in an unknown form".into())),
+    }
+}
+
+/// There is no document where there has to be one.
+fn missing() -> sqlx::Error {
+    sqlx::Error::Decode(Box::new(UnexpectedNullError))
+}
+
 /// Reads a row of any statement that lists an event's columns; the order is the same in all of them, and
 /// so are the types: they are not compared once more for every event.
 fn event_from_row(row: &PgRow) -> Result<StoredEvent<'_>, sqlx::Error> {
@@ -242,8 +261,8 @@ fn event_from_row(row: &PgRow) -> Result<StoredEvent<'_>, sqlx::Error> {
         version: row.try_get_unchecked(3)?,
         global_position: row.try_get_unchecked(4)?,
         event_type: row.try_get_unchecked(5)?,
-        event_data: row.try_get_unchecked(6)?,
-        metadata: row.try_get_unchecked(7)?,
+        event_data: document(row, 6)?.ok_or_else(missing)?,
+        metadata: document(row, 7)?,
         occurred_at: row.try_get_unchecked(8)?,
         correlation_id: row.try_get_unchecked(9)?,
         causation_id: row.try_get_unchecked(10)?,

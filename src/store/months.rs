@@ -204,6 +204,8 @@ pub(super) async fn roll_up(connection: &mut PgConnection) -> Result<(), sqlx::E
     if let (Some((first, _)), Some((last, _))) = (months.first(), months.last()) {
         let (from, to) = (first.format("%Y-%m"), last.format("%Y-%m"));
         tracing::info!(%from, %to, "rolled up the months that are over");
+        // Who appends and knows the end of the log knows the oldest open month, too: it looks again.
+        connection.execute("SELECT nextval('append_turns')").await?;
         // Autovacuum looks after each month, and never after their parent.
         connection.execute("ANALYZE events").await?;
     }

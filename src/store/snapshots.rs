@@ -11,7 +11,7 @@ use sqlx::postgres::PgRow;
 
 use super::error::StoreError;
 use super::read::{Direction, Pace, StreamHead, VersionRange};
-use super::{Store, StoredEvent, event_from_row};
+use super::{Store, StoredEvent, document, event_from_row, missing};
 use crate::domain::name::StreamId;
 use crate::domain::version::Version;
 
@@ -198,7 +198,7 @@ impl LoadHead {
             Ok::<_, sqlx::Error>(Snapshot {
                 version,
                 revision: row.try_get("snapshot_revision")?,
-                state: row.try_get("snapshot_state")?,
+                state: document(row, "snapshot_state")?.ok_or_else(missing)?.to_owned(),
                 created_at: row.try_get("snapshot_created_at")?,
             })
         });

@@ -2,7 +2,7 @@
 -- $1 global_positions, $2 the occurred_at of each, $3 and $4 the earliest and the latest of these: they say which months
 -- are looked at
 SELECT e.event_id, e.aggregate_type, e.aggregate_id, e.version, e.global_position, e.event_type,
-       e.event_data::text AS event_data, e.metadata::text AS metadata, e.occurred_at, e.correlation_id, e.causation_id
+       e.event_data, e.metadata, e.occurred_at, e.correlation_id, e.causation_id
   FROM unnest($1::bigint[], $2::timestamptz[]) AS place (global_position, occurred_at)
   JOIN events e
     ON e.global_position = place.global_position

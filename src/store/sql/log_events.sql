@@ -2,7 +2,7 @@
 -- $1 after this position, $2 up to this one, $3 and $4 earliest and latest occurred_at wanted: they say which months are
 -- looked at, $5 at most so many
 SELECT event_id, aggregate_type, aggregate_id, version, global_position, event_type,
-       event_data::text AS event_data, metadata::text AS metadata, occurred_at, correlation_id, causation_id
+       event_data, metadata, occurred_at, correlation_id, causation_id
   FROM events
  WHERE global_position > $1
    AND global_position <= $2

@@ -2,7 +2,7 @@
 -- $1 aggregate_type, $2 aggregate_id, $3 and $4 lowest and highest version, both included, $5 at most so many,
 -- $6 and $7 earliest and latest occurred_at of the stream: they say which months are looked at
 SELECT event_id, aggregate_type, aggregate_id, version, global_position, event_type,
-       event_data::text AS event_data, metadata::text AS metadata, occurred_at, correlation_id, causation_id
+       event_data, metadata, occurred_at, correlation_id, causation_id
   FROM events
  WHERE aggregate_type = $1
    AND aggregate_id = $2
