@@ -1,4 +1,5 @@
-//! The log: one line a request, in JSON for machines or plain for people. Never payloads, never secrets.
+//! The log, in JSON for machines or plain for people: what happens to the service, and a line for each request that was refused
+//! or failed; at `debug` for every request. Never payloads, never secrets.
 
 use std::io::IsTerminal;
 

@@ -149,6 +149,91 @@ async fn without_lock_and_alarm_two_are_told_the_same_version_and_one_is_there()
     assert_eq!(watcher.number("SELECT count(*) FROM events").await, 1, "one of two acknowledged events is lost");
 }
 
+/// What an append is told of the end of the log, as the next one passes it on.
+#[derive(Clone)]
+struct End(String);
+
+impl End {
+    fn unknown() -> Self {
+        Self("NULL, NULL, NULL, NULL".to_owned())
+    }
+
+    fn of(row: &sqlx::postgres::PgRow) -> Self {
+        let time = |name| row.get::<chrono::DateTime<chrono::Utc>, _>(name).to_rfc3339();
+        let (turn, position): (i64, i64) = (row.get("turn"), row.get("log_position"));
+        Self(format!("{turn}, {position}, '{}', '{}'", time("log_time"), time("open_from")))
+    }
+}
+
+/// The two ways into the log.
+#[derive(Clone, Copy)]
+enum Way {
+    Single,
+    Batch,
+}
+
+/// An append of somebody who knows where the log ended; its position, and where the log ends now.
+async fn call_knowing(session: &mut Session, way: Way, event: u32, end: &End) -> Result<(i64, End), sqlx::Error> {
+    let (id, end) = (id(event), &end.0);
+    let sql = match way {
+        Way::Single => format!(
+            "CALL append_event('Order', '{event}', 0, '{id}', 'Happened', '{{}}', NULL, NULL, NULL, 0, NULL, {end}, NULL)"
+        ),
+        Way::Batch => format!(
+            "CALL append_events(ARRAY['Order'], ARRAY['{event}'], ARRAY[1], ARRAY[1], ARRAY[0], ARRAY[0], ARRAY[1], ARRAY[0], \
+             ARRAY['{id}'::uuid], ARRAY['Happened'], ARRAY['{{}}'::jsonb], NULL, NULL, NULL, NULL, 0, NULL, {end}, {})",
+            ["NULL"; 8].join(", ")
+        ),
+    };
+    let row = sqlx::query(AssertSqlSafe(sql)).fetch_one(&mut session.0).await?;
+    Ok((row.get("log_position"), End::of(&row)))
+}
+
+#[tokio::test]
+async fn who_knows_the_end_of_the_log_goes_by_it_only_while_nobody_else_had_a_turn() {
+    for way in [Way::Single, Way::Batch] {
+        let database = database(None).await;
+        let (mut one, mut other) = (database.session().await, database.session().await);
+        let (position, end) = call_knowing(&mut one, way, 1, &End::unknown()).await.expect("it is written");
+        assert_eq!(position, 1);
+        let (position, end) = call_knowing(&mut one, way, 2, &end).await.expect("it is written");
+        assert_eq!(position, 2);
+        call_knowing(&mut other, way, 3, &End::unknown()).await.expect("it is written");
+        let (position, end) = call_knowing(&mut one, way, 4, &end).await.expect("it is written");
+        assert_eq!(position, 4, "it looked");
+        // A turn that came to nothing is one, too: what it would have told is not known.
+        other.run("BEGIN").await;
+        append(&mut other, "rolled back", 0, 5).await.expect("it is written, for now");
+        other.run("ROLLBACK").await;
+        let (position, _) = call_knowing(&mut one, way, 6, &end).await.expect("it is written");
+        assert_eq!(position, 5);
+        assert_eq!(positions(&mut one).await, ["1", "2", "3", "4", "5"]);
+    }
+}
+
+#[tokio::test]
+async fn an_epoch_takes_a_turn() {
+    let database = database(None).await;
+    let mut session = database.session().await;
+    let turn = "SELECT last_value + is_called::integer FROM append_turns";
+    let before = session.number(turn).await;
+    session.run("SELECT begin_epoch('a test')").await;
+    assert_eq!(session.number(turn).await, before + 1);
+}
+
+#[tokio::test]
+async fn who_believes_what_was_true_once_gives_a_position_out_twice() {
+    for way in [Way::Single, Way::Batch] {
+        let database = database(Some("end-believed")).await;
+        let (mut one, mut other) = (database.session().await, database.session().await);
+        let (_, end) = call_knowing(&mut one, way, 1, &End::unknown()).await.expect("it is written");
+        call_knowing(&mut other, way, 2, &End::unknown()).await.expect("it is written");
+        let error =
+            call_knowing(&mut one, way, 3, &end).await.map(|told| told.0).expect_err("the unique index is the alarm");
+        assert_eq!(error.as_database_error().and_then(|error| error.code()).as_deref(), Some("23505"), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn inside_a_transaction_that_somebody_left_open_nothing_is_acknowledged() {
     let database = database(None).await;

@@ -65,8 +65,11 @@ async fn a_month_that_is_over_is_rolled_up_once_and_streams_go_on_across_it() {
     app.app.store.keep_months().await.expect("maintenance runs");
     assert!(session.texts(rolled_up).await.is_empty());
     app.post("/streams/Order/both", &events(&["C"])).if_match(2).send().await.expect_status(201);
+    let turns = "SELECT last_value FROM append_turns";
+    let turn = session.number(turns).await;
     app.app.store.keep_months().await.expect("maintenance runs");
     assert_eq!(session.texts(rolled_up).await, ["events_2026_11"]);
+    assert_eq!(session.number(turns).await, turn + 1, "who appends is to learn of it");
     let month =
         "SELECT first_position * 10000 + last_position * 100 + events FROM partitions WHERE name = 'events_2026_11'";
     assert_eq!(session.number(month).await, 10606);

@@ -18,6 +18,8 @@ pub struct Mutant {
 }
 
 const LOCK: &str = "PERFORM pg_advisory_xact_lock('events'::regclass::oid::integer, 1);";
+const TURN: &str = "IF v_turn IS DISTINCT FROM turn + 1 THEN";
+const NO_TURN: &str = "IF turn IS NULL THEN";
 /// The first statement of each function that looks at what it decides by.
 const DECIDE: &str = "-- 3. Decide.";
 const LOCK_AND_DECIDE: &str = "PERFORM pg_advisory_xact_lock('events'::regclass::oid::integer, 1);
@@ -53,7 +55,7 @@ END",
 const COMMIT_NOT_FLUSHED: &str = "PERFORM set_config('synchronous_commit', 'off', true); COMMIT;";
 const NEW_STREAMS: &str = "WHERE t.first_occurred_at IS NOT NULL;";
 
-pub const MUTANTS: [Mutant; 9] = [
+pub const MUTANTS: [Mutant; 10] = [
     Mutant {
         name: "lock-after-read",
         what: "heads and known ids are read before the append lock is taken",
@@ -134,6 +136,13 @@ pub const MUTANTS: [Mutant; 9] = [
             ("append_event_locked", &[(LOCK, ""), (SINGLE_POSITION, SINGLE_POSITION_OF_SEQUENCE)]),
         ],
         prepare: "CREATE SEQUENCE mutant_positions; GRANT ALL ON SEQUENCE mutant_positions TO PUBLIC",
+        in_program: false,
+    },
+    Mutant {
+        name: "end-believed",
+        what: "who has known the end of the log once goes by it, whoever else had a turn since",
+        changes: &[("append_events_locked", &[(TURN, NO_TURN)]), ("append_event_locked", &[(TURN, NO_TURN)])],
+        prepare: "",
         in_program: false,
     },
     Mutant {

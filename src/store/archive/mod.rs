@@ -258,7 +258,9 @@ impl Archiver {
         }
     }
 
-    pub async fn close(self) -> Result<(), ArchivingError> {
+    pub async fn close(mut self) -> Result<(), ArchivingError> {
+        // By itself PostgreSQL gives it back a moment after the connection is gone, and whoever comes next finds it taken.
+        self.connection.execute("SELECT pg_advisory_unlock('events'::regclass::oid::integer, 3)").await?;
         Ok(self.connection.close().await?)
     }
 }
