@@ -19,6 +19,7 @@ mod javascript;
 mod json;
 mod keys;
 mod log;
+mod logging;
 mod migrations;
 mod model;
 mod months;

@@ -77,7 +77,7 @@ pub async fn append_to_stream(
         Decision::Appended { replayed, recorded } => {
             let (append, recorded) = request.appends.iter().zip(&recorded).next().ok_or_else(lost)?;
             let (first, last) = recorded.first().zip(recorded.last()).ok_or_else(lost)?;
-            let mut body = Vec::new();
+            let mut body = Vec::with_capacity(512);
             write_appended(&mut body, &app, append, recorded);
             let mut response = answer(replayed, body);
             let location = format!("{}/{}", stream_path(&append.stream), first.version);

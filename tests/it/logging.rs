@@ -1,0 +1,101 @@
+//! The log of a service: what it says of requests.
+
+use std::fs::File;
+use std::process::{Child, Stdio};
+
+use serde_json::Value;
+
+use crate::cli::annals;
+use crate::support::{TestDatabase, within_a_minute};
+
+/// `annals serve` with its log in a file.
+struct Logged {
+    child: Child,
+    log: tempfile::NamedTempFile,
+    base: String,
+}
+
+impl Logged {
+    async fn start(database: &TestDatabase, level: &str) -> Self {
+        let log = tempfile::NamedTempFile::new().expect("a file");
+        let mut command = annals(Some(database));
+        command.env("ANNALS_LOG_LEVEL", level).env("ANNALS_LISTEN", "127.0.0.1:0").stdin(Stdio::null());
+        command.stderr(File::create(log.path()).expect("it is written"));
+        let mut logged = Self { child: command.spawn().expect("the binary runs"), log, base: String::new() };
+        within_a_minute("it listens", async {
+            while logged.base.is_empty() {
+                let text = logged.text();
+                if let Some((address, _)) = text.split_once("listening on ").and_then(|(_, rest)| rest.split_once('"'))
+                {
+                    logged.base = address.to_owned();
+                }
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        logged
+    }
+
+    fn text(&self) -> String {
+        std::fs::read_to_string(self.log.path()).expect("a log")
+    }
+
+    async fn get(&self, path: &str, request_id: &str) -> u16 {
+        let client = reqwest::Client::new();
+        let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let request = client.get(format!("{}{path}", self.base)).header("traceparent", traceparent);
+        request.header("x-request-id", request_id).send().await.expect("it answers").status().as_u16()
+    }
+
+    /// The lines about requests. A line is written before its answer is sent.
+    fn requests(&self) -> Vec<Value> {
+        let lines = self.text().lines().map(|line| serde_json::from_str(line).expect("JSON")).collect::<Vec<Value>>();
+        lines.into_iter().filter(|line| line["message"] == "request").collect()
+    }
+}
+
+impl Drop for Logged {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+#[tokio::test]
+async fn what_was_refused_or_failed_is_a_line_with_its_cause() {
+    let database = TestDatabase::create().await;
+    let served = Logged::start(&database, "info").await;
+    assert_eq!(served.get("/livez", "r1").await, 200);
+    assert_eq!(served.get("/streams/No/1", "r2").await, 404);
+    database.session().await.run("ALTER TABLE projection_positions RENAME TO elsewhere").await;
+    let failed = served.get("/projections", "r3").await;
+    assert!(failed >= 500, "{failed}");
+    let lines = served.requests();
+    assert_eq!(lines.len(), 2, "what succeeded is not told: {lines:#?}");
+    let (refused, failed) = (&lines[0], &lines[1]);
+    assert_eq!((&refused["level"], &refused["status"]), (&"INFO".into(), &404.into()), "{refused}");
+    assert_eq!(
+        (&refused["code"], &refused["path"]),
+        (&"stream_not_found".into(), &"/streams/No/1".into()),
+        "{refused}"
+    );
+    assert_eq!(refused["request_id"], "r2");
+    assert_eq!(refused["trace_id"], "0af7651916cd43dd8448eb211c80319c");
+    assert_eq!(failed["request_id"], "r3");
+    assert!(failed["cause"].as_str().is_some_and(|cause| cause.contains("projection_positions")), "{failed}");
+    assert!(["WARN", "ERROR"].contains(&failed["level"].as_str().expect("a level")), "{failed}");
+}
+
+#[tokio::test]
+async fn at_debug_every_request_is_a_line() {
+    let database = TestDatabase::create().await;
+    let served = Logged::start(&database, "debug").await;
+    assert_eq!(served.get("/livez", "r1").await, 200);
+    let lines = served.requests();
+    let line = lines.iter().find(|line| line["request_id"] == "r1").expect("a line");
+    assert_eq!(
+        (&line["level"], &line["status"], &line["method"]),
+        (&"DEBUG".into(), &200.into(), &"GET".into()),
+        "{line}"
+    );
+}
