@@ -12,8 +12,9 @@ $$;
 
 -- Whoever moves the end of the log, or may move it, takes a turn, under the append lock. So whose own turn was the last one
 -- knows still where the log ends, and need not look: that would cost more than to write an event. A turn that is taken
--- and rolled back is taken all the same, and who did it does not go by what it knew.
-CREATE SEQUENCE append_turns AS bigint;
+-- and rolled back is taken all the same, and who did it does not go by what it knew. CACHE 1: a session that sets turns aside
+-- would find its own last one beside the next, whoever had one in between.
+CREATE SEQUENCE append_turns AS bigint CACHE 1;
 
 -- Where the log ends: its last position and time, and the start of the oldest month that is not rolled up. The month of the
 -- last event never is, so the open months hold it. They are found first: a parameter tells the executor which months to
