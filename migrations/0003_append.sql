@@ -11,7 +11,8 @@ AS $$
 $$;
 
 -- Whoever moves the end of the log, or may move it, takes a turn, under the append lock. So whose own turn was the last one
--- knows still where the log ends, and need not look: that would cost more than to write an event. A turn that is taken
+-- knows still where the log ends, and where the streams stand that it has seen, and need not look: that would cost more than to
+-- write an event. A turn that is taken
 -- and rolled back is taken all the same, and who did it does not go by what it knew. CACHE 1: a session that sets turns aside
 -- would find its own last one beside the next, whoever had one in between.
 CREATE SEQUENCE append_turns AS bigint CACHE 1;
@@ -55,18 +56,23 @@ $$;
 -- and no stream twice in a request.
 --
 --   p_stream_types, p_stream_ids   the distinct streams of the batch, in the order in which appends name them first
+--   p_stream_offsets               how many events of the batch come before the stream's first one
 --   p_request_appends              how many appends each request has
 --   p_append_streams               index of the stream, from 1
 --   p_append_expected              expected version: n >= 0 exactly n, -1 any, -2 the stream exists
 --   p_append_offsets               how many events of the batch come before the append
+--   p_append_earlier               how many of them are for the same stream
 --   p_event_appends                index of the append, from 1
 --   p_event_offsets                how many events of the append come before the event
 --   p_event_ids .. p_causation_ids the events; NULL instead of an array whose elements all are
 --   p_event_times                  only for an import: when each event occurred; NULL: now
 --   p_position_floor               highest position that the caller has seen: never given out again
 --   p_now                          a clock set by a test; NULL: the server's
+--   p_stream_heads, stream_nos     versions and numbers of the streams, as far as an earlier append over this connection told
+--                                  them and every turn since was its own; NULL where unknown; NULL if none is known
 --   turn .. open_from              what the last append over this connection answered; NULL if there was none, or it failed
 --
+--   stream_nos                     all of them; one of a new stream that was not written means nothing
 --   turn                           the turn that this append was
 --   log_position, log_time         where the log ends now
 --   open_from                      start of the oldest month that is not rolled up; an older one does no harm
@@ -84,10 +90,12 @@ $$;
 CREATE FUNCTION append_events_locked(
     p_stream_types text[],
     p_stream_ids text[],
+    p_stream_offsets integer[],
     p_request_appends integer[],
     p_append_streams integer[],
     p_append_expected integer[],
     p_append_offsets integer[],
+    p_append_earlier integer[],
     p_event_appends integer[],
     p_event_offsets integer[],
     p_event_ids uuid[],
@@ -99,6 +107,8 @@ CREATE FUNCTION append_events_locked(
     p_event_times timestamptz[],
     p_position_floor bigint,
     p_now timestamptz,
+    p_stream_heads integer[],
+    INOUT stream_nos bigint[],
     INOUT turn bigint,
     INOUT log_position bigint,
     INOUT log_time timestamptz,
@@ -136,7 +146,6 @@ DECLARE
     v_events   integer := cardinality(p_event_ids);
 
     v_turn          bigint;
-    v_stream_nos    bigint[];
     v_heads         integer[];
     v_plain         boolean;
     v_any_new       boolean;
@@ -170,6 +179,7 @@ BEGIN
         SELECT l.log_position, l.log_time, l.open_from
           INTO log_position, log_time, open_from
           FROM end_of_log() AS l;
+        stream_nos := NULL;
     END IF;
     turn := v_turn;
     IF p_position_floor > log_position THEN
@@ -182,9 +192,10 @@ BEGIN
     written_at := greatest(coalesce(p_now, clock_timestamp()), log_time);
 
     -- 2. The streams: their numbers, and their heads: the highest version in the open months, or what was rolled up. Whether
-    --    an event id is known at all. And, for a batch in which no stream stands twice, whether every version is right:
-    --    what would be written then.
+    --    an event id is known at all. And whether every version is right, and what would be written then: here for a batch in
+    --    which no stream stands twice, so that its appends are its streams.
     SELECT array_agg(h.stream_no),
+           array_agg(h.head),
            array_agg(h.head),
            array_agg(h.head + 1),
            array_agg(log_position + h.events_before + 1),
@@ -196,41 +207,59 @@ BEGIN
                         ELSE h.expected = h.head
                     END),
            EXISTS (SELECT FROM unnest(p_event_ids) AS i (event_id) JOIN event_ids k ON k.event_id = i.event_id)
-      INTO v_stream_nos, v_heads, append_first_versions, append_first_positions, v_new_times, v_any_new, v_plain, v_any_known
-      FROM (SELECT coalesce(s.stream_no, nextval('streams_stream_no_seq')) AS stream_no,
-                   CASE WHEN s.stream_no IS NULL THEN 0 ELSE greatest(
-                       (SELECT e.version
-                          FROM events e
-                         WHERE e.aggregate_type = t.aggregate_type
-                           AND e.aggregate_id = t.aggregate_id
-                           AND e.occurred_at >= open_from
-                           AND e.occurred_at <= log_time
-                         ORDER BY e.version DESC
-                         LIMIT 1),
-                       s.version)
+      INTO stream_nos, v_heads, append_current_versions, append_first_versions, append_first_positions,
+           v_new_times, v_any_new, v_plain, v_any_known
+      FROM (SELECT coalesce(t.stream_no, s.stream_no, nextval('streams_stream_no_seq')) AS stream_no,
+                   CASE
+                       WHEN t.stream_no IS NOT NULL THEN t.head
+                       WHEN s.stream_no IS NULL THEN 0
+                       ELSE greatest(
+                           (SELECT e.version
+                              FROM events e
+                             WHERE e.aggregate_type = t.aggregate_type
+                               AND e.aggregate_id = t.aggregate_id
+                               AND e.occurred_at >= open_from
+                               AND e.occurred_at <= log_time
+                             ORDER BY e.version DESC
+                             LIMIT 1),
+                           s.version)
                    END AS head,
-                   CASE WHEN s.stream_no IS NULL THEN coalesce(p_event_times[t.events_before + 1], written_at) END AS new_at,
+                   CASE WHEN t.stream_no IS NULL AND s.stream_no IS NULL THEN coalesce(p_event_times[t.events_before + 1], written_at) END AS new_at,
                    t.expected,
                    t.events_before
-              FROM unnest(p_stream_types, p_stream_ids, p_append_expected, p_append_offsets)
+              FROM unnest(p_stream_types, p_stream_ids, p_append_expected, p_stream_offsets, stream_nos, p_stream_heads)
                    WITH ORDINALITY
-                   AS t (aggregate_type, aggregate_id, expected, events_before, n)
+                   AS t (aggregate_type, aggregate_id, expected, events_before, stream_no, head, n)
               LEFT JOIN streams s
-                ON s.aggregate_type = t.aggregate_type
+                ON s.aggregate_type = CASE WHEN t.stream_no IS NULL THEN t.aggregate_type END  -- nothing is looked for by NULL
                AND s.aggregate_id = t.aggregate_id
              WHERE t.aggregate_type IS NOT NULL  -- there may be more appends than streams
              ORDER BY t.n) AS h;
+    -- Otherwise an append finds what the earlier ones to its stream have left.
+    IF v_appends > cardinality(p_stream_types) THEN
+        SELECT array_agg(a.head),
+               array_agg(a.head + 1),
+               array_agg(log_position + a.events_before + 1),
+               bool_and(CASE a.expected
+                            WHEN any_version THEN true
+                            WHEN exists_version THEN a.head > 0
+                            ELSE a.expected = a.head
+                        END)
+          INTO append_current_versions, append_first_versions, append_first_positions, v_plain
+          FROM (SELECT v_heads[t.stream] + t.earlier AS head, t.expected, t.events_before
+                  FROM unnest(p_append_streams, p_append_expected, p_append_earlier, p_append_offsets)
+                       AS t (stream, expected, earlier, events_before)) AS a;
+    END IF;
 
-    -- 3. Decide. Nearly every batch is plain: no stream stands in it twice, no event is known, every version is right, no time
-    --    goes back. Then all of it is written.
-    IF v_plain AND NOT v_any_known AND v_appends = cardinality(p_stream_types)
+    -- 3. Decide. Nearly every batch is plain: no event is known, every version is right, no time goes back. Then all of it is
+    --    written.
+    IF v_plain AND NOT v_any_known
        AND (p_event_times IS NULL
             OR (SELECT bool_and(t.occurred_at >= t.before)
                   FROM (SELECT e.occurred_at, lag(e.occurred_at, 1, log_time) OVER (ORDER BY e.n)
                           FROM unnest(p_event_times) WITH ORDINALITY AS e (occurred_at, n)) AS t (occurred_at, before)
                ) IS NOT FALSE) THEN
         request_outcomes := array_fill(written, ARRAY[v_requests]);
-        append_current_versions := v_heads;
         v_written_times := v_new_times;
         log_position := log_position + v_events;
         log_time := coalesce(p_event_times[v_events], written_at);
@@ -295,7 +324,7 @@ BEGIN
                 CONTINUE WHEN event_versions[e] IS NULL;
                 v_of := p_event_appends[e];
                 v_first := p_append_offsets[v_of] + 1;
-                IF v_known_streams[e] <> v_stream_nos[p_append_streams[v_of]] OR NOT v_known_equal[e] THEN
+                IF v_known_streams[e] <> stream_nos[p_append_streams[v_of]] OR NOT v_known_equal[e] THEN
                     v_outcome := id_reused;
                     EXIT;
                 ELSIF event_versions[e] IS DISTINCT FROM event_versions[v_first] + e - v_first THEN
@@ -355,14 +384,14 @@ BEGIN
     IF v_any_new THEN
         INSERT INTO streams (stream_no, aggregate_type, aggregate_id, first_occurred_at)
         SELECT t.stream_no, t.aggregate_type, t.aggregate_id, t.first_occurred_at
-          FROM (SELECT unnest(v_stream_nos), unnest(p_stream_types), unnest(p_stream_ids), unnest(v_written_times))
+          FROM (SELECT unnest(stream_nos), unnest(p_stream_types), unnest(p_stream_ids), unnest(v_written_times))
                AS t (stream_no, aggregate_type, aggregate_id, first_occurred_at)
          WHERE t.first_occurred_at IS NOT NULL;
     END IF;
 
     INSERT INTO event_ids (event_id, stream_no, version, global_position, occurred_at, content_hash)
     SELECT i.event_id,
-           v_stream_nos[p_append_streams[i.append]],
+           stream_nos[p_append_streams[i.append]],
            append_first_versions[i.append] + i.n,
            append_first_positions[i.append] + i.n,
            coalesce(i.occurred_at, written_at),
@@ -381,10 +410,12 @@ $$;
 CREATE PROCEDURE append_events(
     p_stream_types text[],
     p_stream_ids text[],
+    p_stream_offsets integer[],
     p_request_appends integer[],
     p_append_streams integer[],
     p_append_expected integer[],
     p_append_offsets integer[],
+    p_append_earlier integer[],
     p_event_appends integer[],
     p_event_offsets integer[],
     p_event_ids uuid[],
@@ -396,6 +427,8 @@ CREATE PROCEDURE append_events(
     p_event_times timestamptz[],
     p_position_floor bigint,
     p_now timestamptz,
+    p_stream_heads integer[],
+    INOUT stream_nos bigint[],
     INOUT turn bigint,
     INOUT log_position bigint,
     INOUT log_time timestamptz,
@@ -413,14 +446,15 @@ LANGUAGE plpgsql
 AS $$
 BEGIN
     SELECT d.*
-      INTO turn, log_position, log_time, open_from,
+      INTO stream_nos, turn, log_position, log_time, open_from,
            request_outcomes, append_first_versions, append_first_positions, append_current_versions,
            event_versions, event_positions, event_times, written_at
       FROM append_events_locked(
-               p_stream_types, p_stream_ids, p_request_appends, p_append_streams, p_append_expected, p_append_offsets,
+               p_stream_types, p_stream_ids, p_stream_offsets,
+               p_request_appends, p_append_streams, p_append_expected, p_append_offsets, p_append_earlier,
                p_event_appends, p_event_offsets,
                p_event_ids, p_event_types, p_event_data, p_metadata, p_correlation_ids, p_causation_ids,
-               p_event_times, p_position_floor, p_now,
+               p_event_times, p_position_floor, p_now, p_stream_heads, stream_nos,
                turn, log_position, log_time, open_from) AS d;
     COMMIT;
 END

@@ -7,7 +7,8 @@
 --   p_expected            expected version: n >= 0 exactly n, -1 any, -2 the stream exists
 --   p_position_floor      highest position that the caller has seen
 --   p_now                 a clock set by a test; NULL: the server's
---   turn .. open_from     as in append_events_locked
+--   stream_no, p_head     number and version of the stream, if known; as in append_events_locked
+--   turn .. open_from     the same
 --   version               of what was written, at log_position and log_time; NULL: nothing was
 --
 -- Locks and plans: as in append_events_locked (migrations/0003_append.sql).
@@ -23,6 +24,8 @@ CREATE FUNCTION append_event_locked(
     p_causation_id uuid,
     p_position_floor bigint,
     p_now timestamptz,
+    p_head integer,
+    INOUT stream_no bigint,
     INOUT turn bigint,
     INOUT log_position bigint,
     INOUT log_time timestamptz,
@@ -44,10 +47,9 @@ DECLARE
     any_version    CONSTANT integer := -1;
     exists_version CONSTANT integer := -2;
 
-    v_turn      bigint;
-    v_known     boolean;
-    v_stream_no bigint;
-    v_head      integer;
+    v_turn  bigint;
+    v_known boolean;
+    v_head  integer;
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'append_event needs READ COMMITTED: an older snapshot would not see the last append';
@@ -60,29 +62,35 @@ BEGIN
         SELECT l.log_position, l.log_time, l.open_from
           INTO log_position, log_time, open_from
           FROM end_of_log() AS l;
+        stream_no := NULL;
     END IF;
     turn := v_turn;
 
     -- The stream, its head, and whether the id is known.
-    SELECT EXISTS (SELECT FROM event_ids k WHERE k.event_id = p_event_id),
-           s.stream_no,
-           coalesce(s.version, 0)
-      INTO v_known, v_stream_no, v_head
-      FROM (VALUES (1)) AS always
-      LEFT JOIN streams s
-        ON s.aggregate_type = p_aggregate_type
-       AND s.aggregate_id = p_aggregate_id;
-    IF v_stream_no IS NOT NULL THEN
-        v_head := greatest(
-            (SELECT e.version
-               FROM events e
-              WHERE e.aggregate_type = p_aggregate_type
-                AND e.aggregate_id = p_aggregate_id
-                AND e.occurred_at >= open_from
-                AND e.occurred_at <= log_time
-              ORDER BY e.version DESC
-              LIMIT 1),
-            v_head);
+    IF stream_no IS NOT NULL THEN
+        v_head := p_head;
+        v_known := EXISTS (SELECT FROM event_ids k WHERE k.event_id = p_event_id);
+    ELSE
+        SELECT EXISTS (SELECT FROM event_ids k WHERE k.event_id = p_event_id),
+               s.stream_no,
+               coalesce(s.version, 0)
+          INTO v_known, stream_no, v_head
+          FROM (VALUES (1)) AS always
+          LEFT JOIN streams s
+            ON s.aggregate_type = p_aggregate_type
+           AND s.aggregate_id = p_aggregate_id;
+        IF stream_no IS NOT NULL THEN
+            v_head := greatest(
+                (SELECT e.version
+                   FROM events e
+                  WHERE e.aggregate_type = p_aggregate_type
+                    AND e.aggregate_id = p_aggregate_id
+                    AND e.occurred_at >= open_from
+                    AND e.occurred_at <= log_time
+                  ORDER BY e.version DESC
+                  LIMIT 1),
+                v_head);
+        END IF;
     END IF;
 
     IF v_known
@@ -101,13 +109,13 @@ BEGIN
            occurred_at, correlation_id, causation_id, global_position)
     VALUES (p_event_id, p_aggregate_type, p_aggregate_id, version, p_event_type, p_event_data, p_metadata,
             log_time, p_correlation_id, p_causation_id, log_position);
-    IF v_stream_no IS NULL THEN
-        v_stream_no := nextval('streams_stream_no_seq');
+    IF stream_no IS NULL THEN
+        stream_no := nextval('streams_stream_no_seq');
         INSERT INTO streams (stream_no, aggregate_type, aggregate_id, first_occurred_at)
-        VALUES (v_stream_no, p_aggregate_type, p_aggregate_id, log_time);
+        VALUES (stream_no, p_aggregate_type, p_aggregate_id, log_time);
     END IF;
     INSERT INTO event_ids (event_id, stream_no, version, global_position, occurred_at, content_hash)
-    VALUES (p_event_id, v_stream_no, version, log_position, log_time,
+    VALUES (p_event_id, stream_no, version, log_position, log_time,
             event_content_hash(p_event_type, p_event_data, p_metadata, p_correlation_id, p_causation_id));
 END
 $$;
@@ -125,6 +133,8 @@ CREATE PROCEDURE append_event(
     p_causation_id uuid,
     p_position_floor bigint,
     p_now timestamptz,
+    p_head integer,
+    INOUT stream_no bigint,
     INOUT turn bigint,
     INOUT log_position bigint,
     INOUT log_time timestamptz,
@@ -135,10 +145,10 @@ LANGUAGE plpgsql
 AS $$
 BEGIN
     SELECT d.*
-      INTO turn, log_position, log_time, open_from, version
+      INTO stream_no, turn, log_position, log_time, open_from, version
       FROM append_event_locked(
                p_aggregate_type, p_aggregate_id, p_expected, p_event_id, p_event_type, p_event_data, p_metadata,
-               p_correlation_id, p_causation_id, p_position_floor, p_now,
+               p_correlation_id, p_causation_id, p_position_floor, p_now, p_head, stream_no,
                turn, log_position, log_time, open_from) AS d;
     COMMIT;
 END

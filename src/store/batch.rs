@@ -4,10 +4,11 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use sqlx::Row;
-use sqlx::postgres::PgRow;
+use sqlx::postgres::{PgArguments, PgRow, Postgres};
+use sqlx::query::Query;
 use uuid::Uuid;
 
-use super::append_session::{AppendSession, LogEnd};
+use super::append_session::{AppendSession, Known, KnownStream};
 use crate::domain::append::{AppendRequest, Outcome};
 use crate::domain::event::{Position, Recorded};
 use crate::domain::name::StreamId;
@@ -15,26 +16,25 @@ use crate::domain::version::Version;
 
 const APPEND: &str = include_str!("sql/append.sql");
 
-/// A batch in the form that the procedure takes; migrations/0003_append.sql explains each array.
+type Call = Query<'static, Postgres, PgArguments>;
+
+/// A batch, ready to be sent.
 ///
 /// No event id stands in a batch twice: who builds one sees to it.
+pub(super) struct Batch {
+    /// With every value but those that the session knows.
+    call: Call,
+    streams: Vec<StreamId>,
+    layout: Layout,
+}
+
+/// Which appends a batch has, and which events.
 #[derive(Default)]
-pub(super) struct Batch<'r> {
-    stream_types: Vec<&'r str>,
-    stream_ids: Vec<&'r str>,
-    stream_indexes: HashMap<&'r StreamId, i32>,
+struct Layout {
     request_appends: Vec<i32>,
     append_streams: Vec<i32>,
-    append_expected: Vec<i32>,
     append_offsets: Vec<i32>,
-    event_appends: Vec<i32>,
-    event_offsets: Vec<i32>,
     event_ids: Vec<Uuid>,
-    event_types: Vec<&'r str>,
-    event_data: Vec<&'r str>,
-    metadata: Vec<Option<&'r str>>,
-    correlation_ids: Vec<Option<Uuid>>,
-    causation_ids: Vec<Option<Uuid>>,
     /// When each event occurred, for an import.
     event_times: Option<Vec<DateTime<Utc>>>,
 }
@@ -47,33 +47,87 @@ pub(super) struct Decided {
     pub(super) last_position: Option<Position>,
 }
 
-impl<'r> Batch<'r> {
-    pub(super) fn new(requests: impl IntoIterator<Item = &'r AppendRequest>) -> Self {
-        let mut batch = Self::default();
+impl Batch {
+    /// `event_times` says when each event occurred, for an import; `floor` is the highest position that this process has seen,
+    /// `now` the clock that a test set.
+    pub(super) fn new<'r>(
+        requests: impl IntoIterator<Item = &'r AppendRequest>,
+        event_times: Option<Vec<DateTime<Utc>>>,
+        floor: Position,
+        now: Option<DateTime<Utc>>,
+    ) -> Self {
+        let mut arrays = Arrays::default();
         for request in requests {
-            batch.push(request);
+            arrays.push(request);
         }
-        batch
+        arrays.layout.event_times = event_times;
+        let call = arrays.bind_to(sqlx::query(APPEND)).bind(floor).bind(now);
+        let Arrays { streams, layout, .. } = arrays;
+        Self { call, streams: streams.into_iter().cloned().collect(), layout }
     }
 
-    /// The same with times that are kept, one an event.
-    pub(super) fn with_times(mut self, times: Vec<DateTime<Utc>>) -> Self {
-        self.event_times = Some(times);
-        self
+    /// Writes the batch. It is durable when this returns; after an error it is not written, or nobody knows.
+    pub(super) async fn write(self, session: &mut AppendSession) -> Result<Decided, sqlx::Error> {
+        let Self { call, streams, layout } = self;
+        let mut known = session.take_known();
+        let known_streams: Vec<_> = streams.iter().map(|stream| known.stream(stream)).collect();
+        let heads = known_streams.iter().map(|stream| stream.map(|stream| stream.head)).collect();
+        let stream_nos = known_streams.iter().map(|stream| stream.map(|stream| stream.stream_no)).collect();
+        let row = call
+            .bind(where_any(&heads))
+            .bind(where_any(&stream_nos))
+            .bind(known.end.turn)
+            .bind(known.end.position)
+            .bind(known.end.time)
+            .bind(known.end.open_from)
+            .fetch_one(&mut session.connection)
+            .await?;
+        known.hear(&row)?;
+        let answer = Answer::read(&row)?;
+        answer.note_streams(streams, &layout, &mut known);
+        session.keep(known);
+        answer.decide(&layout)
     }
+}
 
+/// The values of the call while they are collected; migrations/0003_append.sql explains each array.
+#[derive(Default)]
+struct Arrays<'r> {
+    layout: Layout,
+    streams: Vec<&'r StreamId>,
+    stream_indexes: HashMap<&'r StreamId, i32>,
+    stream_types: Vec<&'r str>,
+    stream_ids: Vec<&'r str>,
+    stream_offsets: Vec<i32>,
+    /// How many events of each stream were collected.
+    stream_events: Vec<i32>,
+    append_expected: Vec<i32>,
+    append_earlier: Vec<i32>,
+    event_appends: Vec<i32>,
+    event_offsets: Vec<i32>,
+    event_types: Vec<&'r str>,
+    event_data: Vec<&'r str>,
+    metadata: Vec<Option<&'r str>>,
+    correlation_ids: Vec<Option<Uuid>>,
+    causation_ids: Vec<Option<Uuid>>,
+}
+
+impl<'r> Arrays<'r> {
     fn push(&mut self, request: &'r AppendRequest) {
-        self.request_appends.push(count(request.appends.len()));
+        self.layout.request_appends.push(count(request.appends.len()));
         for append in &request.appends {
             let stream = self.stream_index(&append.stream);
-            self.append_streams.push(stream);
+            let stream_events = &mut self.stream_events[stream as usize - 1];
+            self.layout.append_streams.push(stream);
+            self.layout.append_offsets.push(count(self.layout.event_ids.len()));
             self.append_expected.push(append.expected.encoded());
-            self.append_offsets.push(count(self.event_ids.len()));
-            let index = count(self.append_streams.len());
+            self.append_earlier.push(*stream_events);
+            *stream_events += count(append.events.len());
+            let index = count(self.layout.append_streams.len());
             for (offset, event) in append.events.iter().enumerate() {
+                self.layout.event_ids.push(event.event_id);
                 self.event_appends.push(index);
                 self.event_offsets.push(count(offset));
-                self.event_ids.push(event.event_id);
                 self.event_types.push(&event.event_type);
                 self.event_data.push(&event.event_data);
                 self.metadata.push(event.metadata.as_deref());
@@ -84,53 +138,40 @@ impl<'r> Batch<'r> {
     }
 
     fn stream_index(&mut self, stream: &'r StreamId) -> i32 {
-        let next = count(self.stream_types.len()) + 1;
+        let next = count(self.streams.len()) + 1;
         let index = *self.stream_indexes.entry(stream).or_insert(next);
         if index == next {
+            self.streams.push(stream);
             self.stream_types.push(stream.aggregate_type());
             self.stream_ids.push(stream.aggregate_id());
+            self.stream_offsets.push(count(self.layout.event_ids.len()));
+            self.stream_events.push(0);
         }
         index
     }
 
-    /// Writes the batch. It is durable when this returns; after an error it is not written, or nobody knows.
-    ///
-    /// `floor` is the highest position that this process has seen, `now` the clock that a test set.
-    pub(super) async fn call(
-        &self,
-        session: &mut AppendSession,
-        floor: Position,
-        now: Option<DateTime<Utc>>,
-    ) -> Result<Decided, sqlx::Error> {
-        let end = session.take_end();
-        let answer = sqlx::query(APPEND)
-            .bind(&self.stream_types)
+    fn bind_to(&self, call: Call) -> Call {
+        call.bind(&self.stream_types)
             .bind(&self.stream_ids)
-            .bind(&self.request_appends)
-            .bind(&self.append_streams)
+            .bind(&self.stream_offsets)
+            .bind(&self.layout.request_appends)
+            .bind(&self.layout.append_streams)
             .bind(&self.append_expected)
-            .bind(&self.append_offsets)
+            .bind(&self.layout.append_offsets)
+            .bind(&self.append_earlier)
             .bind(&self.event_appends)
             .bind(&self.event_offsets)
-            .bind(&self.event_ids)
+            .bind(&self.layout.event_ids)
             .bind(&self.event_types)
             .bind(&self.event_data)
             .bind(where_any(&self.metadata))
             .bind(where_any(&self.correlation_ids))
             .bind(where_any(&self.causation_ids))
-            .bind(&self.event_times)
-            .bind(floor)
-            .bind(now)
-            .bind(end.turn)
-            .bind(end.position)
-            .bind(end.time)
-            .bind(end.open_from)
-            .fetch_one(&mut session.connection)
-            .await?;
-        session.end = LogEnd::from_row(&answer)?;
-        Answer::read(&answer)?.decide(self)
+            .bind(&self.layout.event_times)
     }
+}
 
+impl Layout {
     /// The events of an append.
     fn events_of(&self, append: usize) -> std::ops::Range<usize> {
         let offset = |append: usize| self.append_offsets.get(append).map(|offset| *offset as usize);
@@ -149,6 +190,7 @@ fn count(length: usize) -> i32 {
 
 /// The procedure's answer, array by array.
 struct Answer {
+    stream_nos: Vec<i64>,
     request_outcomes: Vec<i32>,
     append_first_versions: Vec<Version>,
     append_first_positions: Vec<Position>,
@@ -162,6 +204,7 @@ struct Answer {
 impl Answer {
     fn read(row: &PgRow) -> Result<Self, sqlx::Error> {
         Ok(Self {
+            stream_nos: row.try_get("stream_nos")?,
             request_outcomes: row.try_get("request_outcomes")?,
             append_first_versions: row.try_get("append_first_versions")?,
             append_first_positions: row.try_get("append_first_positions")?,
@@ -173,23 +216,38 @@ impl Answer {
         })
     }
 
-    fn decide(&self, batch: &Batch<'_>) -> Result<Decided, sqlx::Error> {
-        let mut outcomes = Vec::with_capacity(batch.request_appends.len());
+    /// Where the streams stand now: the last append to each tells it.
+    fn note_streams(&self, streams: Vec<StreamId>, layout: &Layout, known: &mut Known) {
+        let mut heads = vec![0; streams.len()];
+        for (append, &stream) in layout.append_streams.iter().enumerate() {
+            let written = if self.append_first_versions[append] > 0 { layout.events_of(append).len() } else { 0 };
+            heads[stream as usize - 1] = self.append_current_versions[append] + count(written);
+        }
+        for ((stream, head), &stream_no) in streams.into_iter().zip(heads).zip(&self.stream_nos) {
+            // A new stream that was refused has a number, which nobody will see again.
+            if head > 0 {
+                known.note(stream, KnownStream { stream_no, head });
+            }
+        }
+    }
+
+    fn decide(&self, layout: &Layout) -> Result<Decided, sqlx::Error> {
+        let mut outcomes = Vec::with_capacity(layout.request_appends.len());
         let mut last_position = None;
         let mut append = 0;
-        for (request, &appends) in batch.request_appends.iter().enumerate() {
+        for (request, &appends) in layout.request_appends.iter().enumerate() {
             let appends = append..append + appends as usize;
-            let events: Vec<_> = appends.clone().map(|append| batch.events_of(append)).collect();
+            let events: Vec<_> = appends.clone().map(|append| layout.events_of(append)).collect();
             let outcome = match self.request_outcomes[request] {
                 0 => Outcome::Written(
-                    appends.clone().zip(&events).map(|(a, events)| self.written(batch, a, events.clone())).collect(),
+                    appends.clone().zip(&events).map(|(a, events)| self.written(layout, a, events.clone())).collect(),
                 ),
                 1 => Outcome::Replayed(
-                    events.iter().map(|events| self.found(batch, events.clone())).collect::<Result<_, _>>()?,
+                    events.iter().map(|events| self.found(layout, events.clone())).collect::<Result<_, _>>()?,
                 ),
                 2 => Outcome::VersionConflict(self.append_current_versions[appends.clone()].to_vec()),
-                3 => Outcome::EventIdReused(self.known(batch, &events)),
-                4 => Outcome::EventPartlyKnown(self.known(batch, &events)),
+                3 => Outcome::EventIdReused(self.known(layout, &events)),
+                4 => Outcome::EventPartlyKnown(self.known(layout, &events)),
                 other => return Err(impossible(format!("append_events answered outcome {other}"))),
             };
             if let Outcome::Written(appended) | Outcome::Replayed(appended) = &outcome {
@@ -201,25 +259,25 @@ impl Answer {
         Ok(Decided { outcomes, last_position })
     }
 
-    fn written(&self, batch: &Batch<'_>, append: usize, events: std::ops::Range<usize>) -> Vec<Recorded> {
+    fn written(&self, layout: &Layout, append: usize, events: std::ops::Range<usize>) -> Vec<Recorded> {
         let (version, position) = (self.append_first_versions[append], self.append_first_positions[append]);
         events
             .enumerate()
             .map(|(offset, event)| Recorded {
-                event_id: batch.event_ids[event],
+                event_id: layout.event_ids[event],
                 version: version + count(offset),
                 global_position: position + offset as Position,
-                occurred_at: batch.event_times.as_ref().map_or(self.written_at, |times| times[event]),
+                occurred_at: layout.event_times.as_ref().map_or(self.written_at, |times| times[event]),
             })
             .collect()
     }
 
-    fn found(&self, batch: &Batch<'_>, events: std::ops::Range<usize>) -> Result<Vec<Recorded>, sqlx::Error> {
+    fn found(&self, layout: &Layout, events: std::ops::Range<usize>) -> Result<Vec<Recorded>, sqlx::Error> {
         events
             .map(|event| {
                 let stands = || {
                     Some(Recorded {
-                        event_id: batch.event_ids[event],
+                        event_id: layout.event_ids[event],
                         version: self.event_versions.as_ref()?[event]?,
                         global_position: self.event_positions.as_ref()?[event]?,
                         occurred_at: self.event_times.as_ref()?[event]?,
@@ -230,14 +288,14 @@ impl Answer {
             .collect()
     }
 
-    fn known(&self, batch: &Batch<'_>, events: &[std::ops::Range<usize>]) -> Vec<Uuid> {
+    fn known(&self, layout: &Layout, events: &[std::ops::Range<usize>]) -> Vec<Uuid> {
         let versions = self.event_versions.as_deref().unwrap_or_default();
         events
             .iter()
             .cloned()
             .flatten()
             .filter(|&event| versions.get(event).is_some_and(Option::is_some))
-            .map(|event| batch.event_ids[event])
+            .map(|event| layout.event_ids[event])
             .collect()
     }
 }

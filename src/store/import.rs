@@ -34,6 +34,16 @@ pub struct Importer {
     session: AppendSession,
 }
 
+/// What one commit will write, ready to be sent: made while PostgreSQL is busy with the batch before it.
+pub struct ImportBatch(Batch);
+
+impl ImportBatch {
+    /// Events in order, each with the time that it is given; without times they occur now.
+    pub fn new(requests: &[AppendRequest], times: Option<Vec<DateTime<Utc>>>) -> Self {
+        Self(Batch::new(requests, times, 0, None))
+    }
+}
+
 impl Importer {
     pub async fn open(config: &DatabaseConfig) -> Result<Self, StoreError> {
         let connection = Connector::new(config).writer(None).await?;
@@ -60,15 +70,9 @@ impl Importer {
         Ok(())
     }
 
-    /// Writes events in order, each with the time that it is given; without times they occur now.
-    pub async fn write(
-        &mut self,
-        requests: &[AppendRequest],
-        times: Option<Vec<DateTime<Utc>>>,
-    ) -> Result<Vec<Outcome>, ImportError> {
-        let batch = Batch::new(requests);
-        let batch = if let Some(times) = times { batch.with_times(times) } else { batch };
-        match batch.call(&mut self.session, 0, None).await {
+    /// Writes a batch.
+    pub async fn write(&mut self, batch: ImportBatch) -> Result<Vec<Outcome>, ImportError> {
+        match batch.0.write(&mut self.session).await {
             Ok(decided) => Ok(decided.outcomes),
             Err(error)
                 if error.as_database_error().is_some_and(|error| error.code().as_deref() == Some(TIME_GOES_BACK)) =>

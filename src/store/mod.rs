@@ -32,6 +32,7 @@ pub mod error;
 pub mod follow;
 pub mod import;
 pub mod keys;
+mod lending;
 pub mod log;
 pub mod migrate;
 pub mod months;
@@ -51,9 +52,8 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use sqlx::error::UnexpectedNullError;
-use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgRow, Postgres};
-use sqlx::{ColumnIndex, Connection, PgPool, Row, ValueRef};
+use sqlx::postgres::PgRow;
+use sqlx::{ColumnIndex, Connection, Row, ValueRef};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 use crate::archive::Archive;
@@ -64,6 +64,7 @@ use crate::telemetry::metrics::Metrics;
 use connect::Connector;
 use database::DatabaseConfig;
 use error::StoreError;
+use lending::{Lending, Lent};
 use months::Catalogue;
 
 /// No event is older: the first moment of the year 1, where RFC 3339 begins to be easy.
@@ -73,7 +74,7 @@ pub const BEGINNING_OF_TIME: DateTime<Utc> =
 /// The database as one process sees it.
 pub struct Store {
     connector: Connector,
-    pool: PgPool,
+    reads: Lending,
     role: Option<&'static str>,
     clock: Clock,
     metrics: Arc<Metrics>,
@@ -125,7 +126,7 @@ impl Store {
         let mut connection = connector.owner().await?;
         let role = connector.role(&mut connection).await?;
         let store = Self {
-            pool: connector.pool(config, role),
+            reads: Lending::new(connector.pool(config, role)),
             connector,
             role,
             clock,
@@ -163,7 +164,7 @@ impl Store {
 
     /// Closes the pool once its connections are back.
     pub async fn close(&self) {
-        self.pool.close().await;
+        self.reads.close().await;
     }
 
     /// Whether PostgreSQL answers, and takes writes.
@@ -198,15 +199,14 @@ impl Store {
 
     /// Connections of the pool: in use, and idle.
     pub fn pool_connections(&self) -> (usize, usize) {
-        let (size, idle) = (self.pool.size() as usize, self.pool.num_idle());
-        (size.saturating_sub(idle), idle)
+        self.reads.connections()
     }
 
-    async fn acquire(&self) -> Result<PoolConnection<Postgres>, StoreError> {
+    async fn acquire(&self) -> Result<Lent<'_>, StoreError> {
         let started = Instant::now();
-        let acquired = self.pool.acquire().await;
+        let lent = self.reads.lend().await;
         self.metrics.db_pool_acquire_seconds.observe(started.elapsed().as_secs_f64());
-        Ok(acquired?)
+        Ok(lent?)
     }
 
     /// Held by whoever reads the next piece of much: a stretch of the log or of a stream, for as long as it takes.

@@ -141,6 +141,7 @@ impl Store {
             .bind(self.catalogue().open_from)
             .fetch_optional(&mut *connection)
             .await?;
+        connection.hand_on();
         Ok(head.map(|(version, first_occurred_at, last_occurred_at)| StreamHead {
             version,
             first_occurred_at,
@@ -178,10 +179,11 @@ impl Store {
                 .bind(head.first_occurred_at)
                 .bind(head.last_occurred_at)
                 .fetch(&mut *connection);
-            let (mut read, mut bytes) = (0, 0);
+            let (mut read, mut bytes, mut gap) = (0, 0, false);
             while let Some(row) = rows.try_next().await? {
                 let event = event_from_row(&row)?;
                 if event.version != reading.range.next() {
+                    gap = true;
                     break;
                 }
                 read += 1;
@@ -194,6 +196,9 @@ impl Store {
             drop(rows);
             if read > 0 {
                 pace.learn(read, bytes);
+                if !gap && !reading.broken_off {
+                    connection.hand_on();
+                }
                 continue;
             }
             // The next version is not in the database.

@@ -5,7 +5,7 @@
 use chrono::{DateTime, Utc};
 use sqlx::Row;
 
-use super::append_session::{AppendSession, LogEnd};
+use super::append_session::{AppendSession, KnownStream, LogEnd};
 use super::batch::Decided;
 use crate::domain::append::{AppendRequest, Outcome};
 use crate::domain::event::{NewEvent, Position, Recorded};
@@ -29,16 +29,17 @@ impl<'r> Single<'r> {
         Some(Self { stream: &append.stream, expected: append.expected, event })
     }
 
-    /// Writes the event; `None` if it was not, and [`Batch::call`](super::batch::Batch::call) has to decide. What that says
+    /// Writes the event; `None` if it was not, and [`Batch::write`](super::batch::Batch::write) has to decide. What that says
     /// about errors and parameters holds here.
-    pub(super) async fn call(
+    pub(super) async fn write(
         &self,
         session: &mut AppendSession,
         floor: Position,
         now: Option<DateTime<Utc>>,
     ) -> Result<Option<Decided>, sqlx::Error> {
         let event = self.event;
-        let end = session.take_end();
+        let mut known = session.take_known();
+        let stream = known.stream(self.stream);
         let answer = sqlx::query(APPEND_EVENT)
             .bind(self.stream.aggregate_type())
             .bind(self.stream.aggregate_id())
@@ -51,17 +52,23 @@ impl<'r> Single<'r> {
             .bind(event.causation_id)
             .bind(floor)
             .bind(now)
-            .bind(end.turn)
-            .bind(end.position)
-            .bind(end.time)
-            .bind(end.open_from)
+            .bind(stream.map(|stream| stream.head))
+            .bind(stream.map(|stream| stream.stream_no))
+            .bind(known.end.turn)
+            .bind(known.end.position)
+            .bind(known.end.time)
+            .bind(known.end.open_from)
             .fetch_one(&mut session.connection)
             .await?;
-        session.end = LogEnd::from_row(&answer)?;
+        known.hear(&answer)?;
         let version: Option<Version> = answer.try_get("version")?;
-        let LogEnd { position: Some(global_position), time: Some(occurred_at), .. } = session.end else {
-            return Ok(None);
-        };
+        let stream_no: Option<i64> = answer.try_get("stream_no")?;
+        if let (Some(head), Some(stream_no)) = (version, stream_no) {
+            known.note(self.stream.clone(), KnownStream { stream_no, head });
+        }
+        let LogEnd { position, time, .. } = known.end;
+        session.keep(known);
+        let (Some(global_position), Some(occurred_at)) = (position, time) else { return Ok(None) };
         let Some(version) = version else { return Ok(None) };
         let recorded = Recorded { event_id: event.event_id, version, global_position, occurred_at };
         let outcomes = vec![Outcome::Written(vec![vec![recorded]])];

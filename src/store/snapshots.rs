@@ -111,14 +111,16 @@ impl Store {
             let event = event_from_row(&row)?;
             if event.version != left.from {
                 // It lies in the archive, or is missing: whoever reads what is left will see.
-                break;
+                return Ok(Some((head, left)));
             }
             self.saw_position(Some(event.global_position));
             left = left.after(event.version);
             if take(LoadRow::Event(&event)).is_break() {
-                break;
+                return Ok(Some((head, left)));
             }
         }
+        drop(rows);
+        connection.hand_on();
         Ok(Some((head, left)))
     }
 

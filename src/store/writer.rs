@@ -352,11 +352,11 @@ async fn call(batch: &[Pending], session: &mut AppendSession, store: &Store) -> 
         }
         if let [only] = batch
             && let Some(event) = Single::of(&only.request)
-            && let Some(decided) = event.call(session, floor, now).await?
+            && let Some(decided) = event.write(session, floor, now).await?
         {
             return Ok(decided);
         }
-        Batch::new(batch.iter().map(|pending| pending.request.as_ref())).call(session, floor, now).await
+        Batch::new(batch.iter().map(|pending| pending.request.as_ref()), None, floor, now).write(session).await
     };
     tokio::time::timeout(CALL_TIMEOUT, call).await.unwrap_or_else(|_| Err(timed_out("an append took too long")))
 }

@@ -27,8 +27,8 @@ async fn database(mutant: Option<&str>) -> TestDatabase {
 /// The arguments of an append of one event, as the writer passes them.
 fn arguments(stream: &str, expected: i32, event: u32) -> String {
     format!(
-        "ARRAY['Order'], ARRAY['{stream}'], ARRAY[1], ARRAY[1], ARRAY[{expected}], ARRAY[0], ARRAY[1], ARRAY[0], \
-         ARRAY['{}'::uuid], ARRAY['Happened'], ARRAY['{{}}'::jsonb], NULL, NULL, NULL, NULL, 0, NULL, NULL, NULL, NULL, NULL",
+        "ARRAY['Order'], ARRAY['{stream}'], ARRAY[0], ARRAY[1], ARRAY[1], ARRAY[{expected}], ARRAY[0], ARRAY[0], ARRAY[1], ARRAY[0], \
+         ARRAY['{}'::uuid], ARRAY['Happened'], ARRAY['{{}}'::jsonb], NULL, NULL, NULL, NULL, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL",
         id(event)
     )
 }
@@ -44,7 +44,7 @@ async fn append(session: &mut Session, stream: &str, expected: i32, event: u32) 
 /// As the writer does it: the procedure for a single event, and the one for batches if that leaves it undecided.
 async fn call(session: &mut Session, stream: &str, expected: i32, event: u32) -> Result<Told, sqlx::Error> {
     let single = format!(
-        "CALL append_event('Order', '{stream}', {expected}, '{}', 'Happened', '{{}}', NULL, NULL, NULL, 0, NULL, NULL, NULL, NULL, NULL, NULL)",
+        "CALL append_event('Order', '{stream}', {expected}, '{}', 'Happened', '{{}}', NULL, NULL, NULL, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
         id(event)
     );
     let row = sqlx::query(AssertSqlSafe(single)).fetch_one(&mut session.0).await?;
@@ -177,11 +177,11 @@ async fn call_knowing(session: &mut Session, way: Way, event: u32, end: &End) ->
     let (id, end) = (id(event), &end.0);
     let sql = match way {
         Way::Single => format!(
-            "CALL append_event('Order', '{event}', 0, '{id}', 'Happened', '{{}}', NULL, NULL, NULL, 0, NULL, {end}, NULL)"
+            "CALL append_event('Order', '{event}', 0, '{id}', 'Happened', '{{}}', NULL, NULL, NULL, 0, NULL, NULL, NULL, {end}, NULL)"
         ),
         Way::Batch => format!(
-            "CALL append_events(ARRAY['Order'], ARRAY['{event}'], ARRAY[1], ARRAY[1], ARRAY[0], ARRAY[0], ARRAY[1], ARRAY[0], \
-             ARRAY['{id}'::uuid], ARRAY['Happened'], ARRAY['{{}}'::jsonb], NULL, NULL, NULL, NULL, 0, NULL, {end}, {})",
+            "CALL append_events(ARRAY['Order'], ARRAY['{event}'], ARRAY[0], ARRAY[1], ARRAY[1], ARRAY[0], ARRAY[0], ARRAY[0], ARRAY[1], ARRAY[0], \
+             ARRAY['{id}'::uuid], ARRAY['Happened'], ARRAY['{{}}'::jsonb], NULL, NULL, NULL, NULL, 0, NULL, NULL, NULL, {end}, {})",
             ["NULL"; 8].join(", ")
         ),
     };
@@ -208,6 +208,59 @@ async fn who_knows_the_end_of_the_log_goes_by_it_only_while_nobody_else_had_a_tu
         let (position, _) = call_knowing(&mut one, way, 6, &end).await.expect("it is written");
         assert_eq!(position, 5);
         assert_eq!(positions(&mut one).await, ["1", "2", "3", "4", "5"]);
+    }
+}
+
+/// A stream that somebody knows: its number and version.
+type Known = Option<(i64, i32)>;
+
+/// An append to the stream `Order/1` of somebody who knows where the log ended, and where the stream stood; the version that it
+/// gave, the stream as it is known now, and where the log ends.
+async fn append_knowing(session: &mut Session, way: Way, event: u32, known: Known, end: &End) -> (i32, Known, End) {
+    let (id, end) = (id(event), &end.0);
+    let (stream_no, head) = match known {
+        Some((stream_no, head)) => (stream_no.to_string(), head.to_string()),
+        None => ("NULL".to_owned(), "NULL".to_owned()),
+    };
+    let sql = match way {
+        Way::Single => format!(
+            "CALL append_event('Order', '1', -1, '{id}', 'Happened', '{{}}', NULL, NULL, NULL, 0, NULL, \
+             {head}, {stream_no}, {end}, NULL)"
+        ),
+        Way::Batch => format!(
+            "CALL append_events(ARRAY['Order'], ARRAY['1'], ARRAY[0], ARRAY[1], ARRAY[1], ARRAY[-1], ARRAY[0], ARRAY[0], ARRAY[1], \
+             ARRAY[0], ARRAY['{id}'::uuid], ARRAY['Happened'], ARRAY['{{}}'::jsonb], NULL, NULL, NULL, NULL, 0, NULL, \
+             ARRAY[{head}]::integer[], ARRAY[{stream_no}]::bigint[], {end}, {})",
+            ["NULL"; 8].join(", ")
+        ),
+    };
+    let row = sqlx::query(AssertSqlSafe(sql)).fetch_one(&mut session.0).await.expect("it is written");
+    let (version, stream_no) = match way {
+        Way::Single => (row.get("version"), row.get("stream_no")),
+        Way::Batch => (row.get::<Vec<i32>, _>("append_first_versions")[0], row.get::<Vec<i64>, _>("stream_nos")[0]),
+    };
+    (version, Some((stream_no, version)), End::of(&row))
+}
+
+#[tokio::test]
+async fn who_knows_a_stream_goes_by_it_only_while_nobody_else_had_a_turn() {
+    for way in [Way::Single, Way::Batch] {
+        let database = database(None).await;
+        let (mut one, mut other) = (database.session().await, database.session().await);
+        let (version, stream, end) = append_knowing(&mut one, way, 1, None, &End::unknown()).await;
+        assert_eq!(version, 1);
+        let (version, stream, end) = append_knowing(&mut one, way, 2, stream, &end).await;
+        assert_eq!(version, 2);
+        append_knowing(&mut other, way, 3, None, &End::unknown()).await;
+        let (version, stream, end) = append_knowing(&mut one, way, 4, stream, &end).await;
+        assert_eq!(version, 4, "it looked");
+        let (stream_no, _) = stream.expect("the answer tells it");
+        let numbers =
+            one.number("SELECT count(*) FROM event_ids WHERE stream_no = (SELECT stream_no FROM streams)").await;
+        assert_eq!(numbers, 4, "the number is the stream's, known or looked for");
+        // Nobody looks for what is known: otherwise nothing would be won.
+        let (version, ..) = append_knowing(&mut one, way, 5, Some((stream_no, 7)), &end).await;
+        assert_eq!(version, 8);
     }
 }
 

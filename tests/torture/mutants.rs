@@ -28,7 +28,8 @@ const FIRST_POSITION: &str = "append_first_positions[a] := log_position + 1;";
 const FIRST_POSITION_OF_SEQUENCE: &str = "append_first_positions[a] := nextval('mutant_positions');
                 PERFORM nextval('mutant_positions') FROM generate_series(2, v_count);";
 const PLAIN_POSITIONS: &str = "array_agg(log_position + h.events_before + 1)";
-const PLAIN_POSITIONS_OF_SEQUENCE: &str = "array_agg(nextval('mutant_positions'))";
+const REPEATED_POSITIONS: &str = "array_agg(log_position + a.events_before + 1)";
+const POSITIONS_OF_SEQUENCE: &str = "array_agg(nextval('mutant_positions'))";
 const SINGLE_POSITION: &str = "log_position := log_position + 1;";
 const SINGLE_POSITION_OF_SEQUENCE: &str = "log_position := nextval('mutant_positions');";
 const SINGLE_DECIDE: &str = "IF v_known";
@@ -40,8 +41,8 @@ const SINGLE_INSERTS: [(&str, &str); 3] = [
         "p_correlation_id, p_causation_id, log_position) ON CONFLICT DO NOTHING;",
     ),
     (
-        "VALUES (v_stream_no, p_aggregate_type, p_aggregate_id, log_time);",
-        "VALUES (v_stream_no, p_aggregate_type, p_aggregate_id, log_time) ON CONFLICT DO NOTHING;",
+        "VALUES (stream_no, p_aggregate_type, p_aggregate_id, log_time);",
+        "VALUES (stream_no, p_aggregate_type, p_aggregate_id, log_time) ON CONFLICT DO NOTHING;",
     ),
     ("p_correlation_id, p_causation_id));", "p_correlation_id, p_causation_id)) ON CONFLICT DO NOTHING;"),
 ];
@@ -114,7 +115,11 @@ pub const MUTANTS: [Mutant; 10] = [
         changes: &[
             (
                 "append_events_locked",
-                &[(FIRST_POSITION, FIRST_POSITION_OF_SEQUENCE), (PLAIN_POSITIONS, PLAIN_POSITIONS_OF_SEQUENCE)],
+                &[
+                    (FIRST_POSITION, FIRST_POSITION_OF_SEQUENCE),
+                    (PLAIN_POSITIONS, POSITIONS_OF_SEQUENCE),
+                    (REPEATED_POSITIONS, POSITIONS_OF_SEQUENCE),
+                ],
             ),
             ("append_event_locked", &[(SINGLE_POSITION, SINGLE_POSITION_OF_SEQUENCE)]),
         ],
@@ -130,7 +135,8 @@ pub const MUTANTS: [Mutant; 10] = [
                 &[
                     (LOCK, ""),
                     (FIRST_POSITION, FIRST_POSITION_OF_SEQUENCE),
-                    (PLAIN_POSITIONS, PLAIN_POSITIONS_OF_SEQUENCE),
+                    (PLAIN_POSITIONS, POSITIONS_OF_SEQUENCE),
+                    (REPEATED_POSITIONS, POSITIONS_OF_SEQUENCE),
                 ],
             ),
             ("append_event_locked", &[(LOCK, ""), (SINGLE_POSITION, SINGLE_POSITION_OF_SEQUENCE)]),

@@ -22,7 +22,7 @@ use super::{Database, with_database};
 use crate::clock::Clock;
 use crate::config::DatabaseArgs;
 use crate::domain::append::{Append, AppendRequest, Outcome, REQUEST_EVENTS_MAX};
-use crate::store::import::{ImportError, Importer};
+use crate::store::import::{ImportBatch, ImportError, Importer};
 use crate::store::migrate;
 use line::{ImportEvent, Line, Ordinals};
 
@@ -177,8 +177,8 @@ async fn write(file: &File, time: Time, importer: &mut Importer, bytes: u64) -> 
         move || read_ahead(file, time, &progress, &ready)
     });
     let mut imported = Imported { written: 0, known: 0 };
-    while let Some(batch) = batches.recv().await {
-        batch.write(importer, &mut imported).await?;
+    while let Some((lines, batch)) = batches.recv().await {
+        lines.write(batch, importer, &mut imported).await?;
     }
     reading.await??;
     progress.finish_and_clear();
@@ -186,20 +186,27 @@ async fn write(file: &File, time: Time, importer: &mut Importer, bytes: u64) -> 
 }
 
 /// Makes batches of the file, until nobody takes them any more.
-fn read_ahead(mut file: File, time: Time, progress: &ProgressBar, ready: &mpsc::Sender<Batch>) -> anyhow::Result<()> {
+fn read_ahead(
+    mut file: File,
+    time: Time,
+    progress: &ProgressBar,
+    ready: &mpsc::Sender<(Batch, ImportBatch)>,
+) -> anyhow::Result<()> {
     let mut lines = Lines::of(&mut file)?;
     let mut batch = Batch::default();
     while let Some(mut event) = lines.next_event(progress)? {
         if time == Time::Now {
             event.occur_now().map_err(|error| anyhow::anyhow!("line {}: {error}", lines.number))?;
         }
-        if !batch.fits(&event) && ready.blocking_send(std::mem::take(&mut batch)).is_err() {
+        if !batch.fits(&event) && ready.blocking_send(std::mem::take(&mut batch).prepare()).is_err() {
             return Ok(());
         }
         batch.push(lines.number, event);
     }
-    // Whoever takes no more has the reason.
-    drop(ready.blocking_send(batch));
+    if !batch.requests.is_empty() {
+        // Whoever takes no more has the reason.
+        drop(ready.blocking_send(batch.prepare()));
+    }
     Ok(())
 }
 
@@ -229,22 +236,28 @@ impl Batch {
         self.requests.push(AppendRequest { appends: vec![append] });
     }
 
-    async fn write(self, importer: &mut Importer, imported: &mut Imported) -> anyhow::Result<()> {
-        if self.requests.is_empty() {
-            return Ok(());
-        }
+    fn prepare(self) -> (Self, ImportBatch) {
         // With --time=now no event has a time any more.
-        let times = (!self.times.is_empty()).then_some(self.times);
-        let outcomes = importer.write(&self.requests, times.clone()).await.map_err(|error| explain(error, imported))?;
+        let times = (!self.times.is_empty()).then(|| self.times.clone());
+        let prepared = ImportBatch::new(&self.requests, times);
+        (self, prepared)
+    }
+
+    async fn write(
+        self,
+        prepared: ImportBatch,
+        importer: &mut Importer,
+        imported: &mut Imported,
+    ) -> anyhow::Result<()> {
+        let outcomes = importer.write(prepared).await.map_err(|error| explain(error, imported))?;
         for (index, outcome) in outcomes.into_iter().enumerate() {
             let (number, request) = (self.numbers[index], &self.requests[index]);
-            let request_time = times.as_ref().map(|times| times[index]);
             match outcome {
                 Outcome::Written(_) => imported.written += 1,
                 // An id may have been made of the stream and the ordinal in the file: then this file is another one.
                 Outcome::Replayed(recorded)
-                    if request_time
-                        .is_some_and(|time| recorded.iter().flatten().any(|event| event.occurred_at != time)) =>
+                    if (self.times.get(index))
+                        .is_some_and(|time| recorded.iter().flatten().any(|event| event.occurred_at != *time)) =>
                 {
                     bail!("line {number}: {}", another_event())
                 }
