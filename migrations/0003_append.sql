@@ -66,6 +66,7 @@ $$;
 --   p_event_offsets                how many events of the append come before the event
 --   p_event_ids .. p_causation_ids the events; NULL instead of an array whose elements all are
 --   p_event_times                  only for an import: when each event occurred; NULL: now
+--   p_ids_are_new                  the caller has just made all event ids: none of them is known
 --   p_position_floor               highest position that the caller has seen: never given out again
 --   p_now                          a clock set by a test; NULL: the server's
 --   p_stream_heads, stream_nos     versions and numbers of the streams, as far as an earlier append over this connection told
@@ -105,6 +106,7 @@ CREATE FUNCTION append_events_locked(
     p_correlation_ids uuid[],
     p_causation_ids uuid[],
     p_event_times timestamptz[],
+    p_ids_are_new boolean,
     p_position_floor bigint,
     p_now timestamptz,
     p_stream_heads integer[],
@@ -147,8 +149,10 @@ DECLARE
 
     v_turn          bigint;
     v_heads         integer[];
+    v_rolled_up     integer[];  -- of each stream that was found
     v_plain         boolean;
     v_any_new       boolean;
+    v_any_found     boolean;
     v_any_known     boolean;
     v_known_streams bigint[];
     v_known_equal   boolean[];
@@ -191,40 +195,32 @@ BEGIN
     END IF;
     written_at := greatest(coalesce(p_now, clock_timestamp()), log_time);
 
-    -- 2. The streams: their numbers, and their heads: the highest version in the open months, or what was rolled up. Whether
-    --    an event id is known at all. And whether every version is right, and what would be written then: here for a batch in
-    --    which no stream stands twice, so that its appends are its streams.
+    -- 2. The streams: their numbers, and their heads: what is known, 0 for a new one, else what is found below. Whether an event
+    --    id is known at all. And what would be written, and whether every version is right, as long as each append is the only
+    --    one to its stream and no head has to be found.
     SELECT array_agg(h.stream_no),
            array_agg(h.head),
+           array_agg(h.rolled_up),
            array_agg(h.head),
            array_agg(h.head + 1),
            array_agg(log_position + h.events_before + 1),
            array_agg(h.new_at),
            bool_or(h.new_at IS NOT NULL),
+           bool_or(h.rolled_up IS NOT NULL),
            bool_and(CASE h.expected
                         WHEN any_version THEN true
                         WHEN exists_version THEN h.head > 0
                         ELSE h.expected = h.head
                     END),
-           EXISTS (SELECT FROM unnest(p_event_ids) AS i (event_id) JOIN event_ids k ON k.event_id = i.event_id)
-      INTO stream_nos, v_heads, append_current_versions, append_first_versions, append_first_positions,
-           v_new_times, v_any_new, v_plain, v_any_known
+           NOT p_ids_are_new AND EXISTS (SELECT FROM unnest(p_event_ids) AS i (event_id) JOIN event_ids k ON k.event_id = i.event_id)
+      INTO stream_nos, v_heads, v_rolled_up, append_current_versions, append_first_versions, append_first_positions,
+           v_new_times, v_any_new, v_any_found, v_plain, v_any_known
       FROM (SELECT coalesce(t.stream_no, s.stream_no, nextval('streams_stream_no_seq')) AS stream_no,
-                   CASE
-                       WHEN t.stream_no IS NOT NULL THEN t.head
-                       WHEN s.stream_no IS NULL THEN 0
-                       ELSE greatest(
-                           (SELECT e.version
-                              FROM events e
-                             WHERE e.aggregate_type = t.aggregate_type
-                               AND e.aggregate_id = t.aggregate_id
-                               AND e.occurred_at >= open_from
-                               AND e.occurred_at <= log_time
-                             ORDER BY e.version DESC
-                             LIMIT 1),
-                           s.version)
-                   END AS head,
-                   CASE WHEN t.stream_no IS NULL AND s.stream_no IS NULL THEN coalesce(p_event_times[t.events_before + 1], written_at) END AS new_at,
+                   CASE WHEN t.stream_no IS NULL THEN 0 ELSE t.head END AS head,
+                   s.version AS rolled_up,
+                   CASE WHEN t.stream_no IS NULL AND s.stream_no IS NULL THEN
+                       coalesce(p_event_times[t.events_before + 1], written_at)
+                   END AS new_at,
                    t.expected,
                    t.events_before
               FROM unnest(p_stream_types, p_stream_ids, p_append_expected, p_stream_offsets, stream_nos, p_stream_heads)
@@ -235,8 +231,26 @@ BEGIN
                AND s.aggregate_id = t.aggregate_id
              WHERE t.aggregate_type IS NOT NULL  -- there may be more appends than streams
              ORDER BY t.n) AS h;
-    -- Otherwise an append finds what the earlier ones to its stream have left.
-    IF v_appends > cardinality(p_stream_types) THEN
+    -- The head of a stream that was found: the highest version in the open months, or what was rolled up. A statement of its
+    -- own, because one that names events opens its months, whether it needs them or not.
+    IF v_any_found THEN
+        SELECT array_agg(CASE WHEN t.rolled_up IS NULL THEN t.head ELSE greatest(
+                   (SELECT e.version
+                      FROM events e
+                     WHERE e.aggregate_type = t.aggregate_type
+                       AND e.aggregate_id = t.aggregate_id
+                       AND e.occurred_at >= open_from
+                       AND e.occurred_at <= log_time
+                     ORDER BY e.version DESC
+                     LIMIT 1),
+                   t.rolled_up)
+               END)
+          INTO v_heads
+          FROM unnest(p_stream_types, p_stream_ids, v_heads, v_rolled_up)
+               AS t (aggregate_type, aggregate_id, head, rolled_up);
+    END IF;
+    -- And an append finds what the earlier ones to its stream have left.
+    IF v_any_found OR v_appends > cardinality(p_stream_types) THEN
         SELECT array_agg(a.head),
                array_agg(a.head + 1),
                array_agg(log_position + a.events_before + 1),
@@ -253,12 +267,14 @@ BEGIN
 
     -- 3. Decide. Nearly every batch is plain: no event is known, every version is right, no time goes back. Then all of it is
     --    written.
-    IF v_plain AND NOT v_any_known
-       AND (p_event_times IS NULL
-            OR (SELECT bool_and(t.occurred_at >= t.before)
-                  FROM (SELECT e.occurred_at, lag(e.occurred_at, 1, log_time) OVER (ORDER BY e.n)
-                          FROM unnest(p_event_times) WITH ORDINALITY AS e (occurred_at, n)) AS t (occurred_at, before)
-               ) IS NOT FALSE) THEN
+    v_plain := v_plain AND NOT v_any_known;
+    IF v_plain AND p_event_times IS NOT NULL THEN
+        SELECT bool_and(t.occurred_at >= t.before) IS NOT FALSE
+          INTO v_plain
+          FROM (SELECT e.occurred_at, lag(e.occurred_at, 1, log_time) OVER (ORDER BY e.n)
+                  FROM unnest(p_event_times) WITH ORDINALITY AS e (occurred_at, n)) AS t (occurred_at, before);
+    END IF;
+    IF v_plain THEN
         request_outcomes := array_fill(written, ARRAY[v_requests]);
         v_written_times := v_new_times;
         log_position := log_position + v_events;
@@ -425,6 +441,7 @@ CREATE PROCEDURE append_events(
     p_correlation_ids uuid[],
     p_causation_ids uuid[],
     p_event_times timestamptz[],
+    p_ids_are_new boolean,
     p_position_floor bigint,
     p_now timestamptz,
     p_stream_heads integer[],
@@ -454,7 +471,7 @@ BEGIN
                p_request_appends, p_append_streams, p_append_expected, p_append_offsets, p_append_earlier,
                p_event_appends, p_event_offsets,
                p_event_ids, p_event_types, p_event_data, p_metadata, p_correlation_ids, p_causation_ids,
-               p_event_times, p_position_floor, p_now, p_stream_heads, stream_nos,
+               p_event_times, p_ids_are_new, p_position_floor, p_now, p_stream_heads, stream_nos,
                turn, log_position, log_time, open_from) AS d;
     COMMIT;
 END

@@ -5,6 +5,7 @@
 -- nothing and answers a version of NULL, and append_events has the whole decision. Called by the procedure append_event alone.
 --
 --   p_expected            expected version: n >= 0 exactly n, -1 any, -2 the stream exists
+--   p_id_is_new           the caller has just made the event id: it is not known
 --   p_position_floor      highest position that the caller has seen
 --   p_now                 a clock set by a test; NULL: the server's
 --   stream_no, p_head     number and version of the stream, if known; as in append_events_locked
@@ -22,6 +23,7 @@ CREATE FUNCTION append_event_locked(
     p_metadata jsonb,
     p_correlation_id uuid,
     p_causation_id uuid,
+    p_id_is_new boolean,
     p_position_floor bigint,
     p_now timestamptz,
     p_head integer,
@@ -69,9 +71,13 @@ BEGIN
     -- The stream, its head, and whether the id is known.
     IF stream_no IS NOT NULL THEN
         v_head := p_head;
-        v_known := EXISTS (SELECT FROM event_ids k WHERE k.event_id = p_event_id);
+        IF p_id_is_new THEN
+            v_known := false;
+        ELSE
+            v_known := EXISTS (SELECT FROM event_ids k WHERE k.event_id = p_event_id);
+        END IF;
     ELSE
-        SELECT EXISTS (SELECT FROM event_ids k WHERE k.event_id = p_event_id),
+        SELECT NOT p_id_is_new AND EXISTS (SELECT FROM event_ids k WHERE k.event_id = p_event_id),
                s.stream_no,
                coalesce(s.version, 0)
           INTO v_known, stream_no, v_head
@@ -131,6 +137,7 @@ CREATE PROCEDURE append_event(
     p_metadata jsonb,
     p_correlation_id uuid,
     p_causation_id uuid,
+    p_id_is_new boolean,
     p_position_floor bigint,
     p_now timestamptz,
     p_head integer,
@@ -148,7 +155,7 @@ BEGIN
       INTO stream_no, turn, log_position, log_time, open_from, version
       FROM append_event_locked(
                p_aggregate_type, p_aggregate_id, p_expected, p_event_id, p_event_type, p_event_data, p_metadata,
-               p_correlation_id, p_causation_id, p_position_floor, p_now, p_head, stream_no,
+               p_correlation_id, p_causation_id, p_id_is_new, p_position_floor, p_now, p_head, stream_no,
                turn, log_position, log_time, open_from) AS d;
     COMMIT;
 END

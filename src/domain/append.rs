@@ -23,6 +23,8 @@ pub struct Append {
 #[derive(Debug, Clone)]
 pub struct AppendRequest {
     pub appends: Vec<Append>,
+    /// Every event id was made for this request, at random: the log has none of them, unless the request was submitted before.
+    pub ids_are_new: bool,
 }
 
 impl AppendRequest {

@@ -47,21 +47,31 @@ pub(super) struct Decided {
     pub(super) last_position: Option<Position>,
 }
 
+/// What else an append depends on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Circumstances {
+    /// No event id can be known: all were made for this submission, the first one.
+    pub(super) ids_are_new: bool,
+    /// The highest position that this process has seen.
+    pub(super) floor: Position,
+    /// The clock that a test set.
+    pub(super) now: Option<DateTime<Utc>>,
+}
+
 impl Batch {
-    /// `event_times` says when each event occurred, for an import; `floor` is the highest position that this process has seen,
-    /// `now` the clock that a test set.
+    /// `event_times` says when each event occurred, for an import.
     pub(super) fn new<'r>(
         requests: impl IntoIterator<Item = &'r AppendRequest>,
         event_times: Option<Vec<DateTime<Utc>>>,
-        floor: Position,
-        now: Option<DateTime<Utc>>,
+        circumstances: Circumstances,
     ) -> Self {
         let mut arrays = Arrays::default();
         for request in requests {
             arrays.push(request);
         }
         arrays.layout.event_times = event_times;
-        let call = arrays.bind_to(sqlx::query(APPEND)).bind(floor).bind(now);
+        let Circumstances { ids_are_new, floor, now } = circumstances;
+        let call = arrays.bind_to(sqlx::query(APPEND)).bind(ids_are_new).bind(floor).bind(now);
         let Arrays { streams, layout, .. } = arrays;
         Self { call, streams: streams.into_iter().cloned().collect(), layout }
     }

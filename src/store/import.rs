@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::append_session::AppendSession;
-use super::batch::Batch;
+use super::batch::{Batch, Circumstances};
 use super::connect::Connector;
 use super::database::DatabaseConfig;
 use super::error::StoreError;
@@ -40,7 +40,7 @@ pub struct ImportBatch(Batch);
 impl ImportBatch {
     /// Events in order, each with the time that it is given; without times they occur now.
     pub fn new(requests: &[AppendRequest], times: Option<Vec<DateTime<Utc>>>) -> Self {
-        Self(Batch::new(requests, times, 0, None))
+        Self(Batch::new(requests, times, Circumstances { ids_are_new: false, floor: 0, now: None }))
     }
 }
 

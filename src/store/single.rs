@@ -2,13 +2,12 @@
 //!
 //! Under little load nearly every batch is one. What is not plain, the procedure leaves to `append_events` undecided.
 
-use chrono::{DateTime, Utc};
 use sqlx::Row;
 
 use super::append_session::{AppendSession, KnownStream, LogEnd};
-use super::batch::Decided;
+use super::batch::{Circumstances, Decided};
 use crate::domain::append::{AppendRequest, Outcome};
-use crate::domain::event::{NewEvent, Position, Recorded};
+use crate::domain::event::{NewEvent, Recorded};
 use crate::domain::name::StreamId;
 use crate::domain::version::{ExpectedVersion, Version};
 
@@ -34,8 +33,7 @@ impl<'r> Single<'r> {
     pub(super) async fn write(
         &self,
         session: &mut AppendSession,
-        floor: Position,
-        now: Option<DateTime<Utc>>,
+        circumstances: Circumstances,
     ) -> Result<Option<Decided>, sqlx::Error> {
         let event = self.event;
         let mut known = session.take_known();
@@ -50,8 +48,9 @@ impl<'r> Single<'r> {
             .bind(event.metadata.as_deref())
             .bind(event.correlation_id)
             .bind(event.causation_id)
-            .bind(floor)
-            .bind(now)
+            .bind(circumstances.ids_are_new)
+            .bind(circumstances.floor)
+            .bind(circumstances.now)
             .bind(stream.map(|stream| stream.head))
             .bind(stream.map(|stream| stream.stream_no))
             .bind(known.end.turn)

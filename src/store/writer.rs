@@ -29,7 +29,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::append_session::AppendSession;
-use super::batch::{Batch, Decided};
+use super::batch::{Batch, Circumstances, Decided};
 use super::connect::timed_out;
 use super::error::{Failure, StoreError};
 use super::single::Single;
@@ -229,7 +229,7 @@ impl WriterTask {
 
     /// Writes a batch; what every request in it is answered.
     async fn write(&mut self, batch: Vec<Pending>) -> Answers {
-        match self.decide(&batch).await {
+        match self.decide(&batch, true).await {
             Ok(decided) => {
                 let answers = Answers::new(batch, decided.outcomes.into_iter().map(Ok));
                 if mutants::is(mutants::ACKNOWLEDGED_BEFORE_COMMIT)
@@ -244,7 +244,7 @@ impl WriterTask {
             // One of them has a value that PostgreSQL refuses: alone, each fails for itself.
             Err(StoreError::Internal(error)) if batch.len() > 1 && Failure::of(&error) == Failure::Refused => {
                 for pending in batch {
-                    let decided = self.decide(std::slice::from_ref(&pending)).await;
+                    let decided = self.decide(std::slice::from_ref(&pending), false).await;
                     let answer = decided
                         .and_then(|decided| decided.outcomes.into_iter().next().ok_or(StoreError::OutcomeUnknown));
                     Answers::new(vec![pending], [answer]).hand_out();
@@ -259,7 +259,8 @@ impl WriterTask {
     }
 
     /// Has a batch decided; submits it again, with the same ids, when the connection breaks before the answer.
-    async fn decide(&mut self, batch: &[Pending]) -> Result<Decided, StoreError> {
+    /// `is_new`: it has not been submitted before.
+    async fn decide(&mut self, batch: &[Pending], is_new: bool) -> Result<Decided, StoreError> {
         let store = self.store.clone();
         let started = Instant::now();
         let mut sent = false;
@@ -276,7 +277,7 @@ impl WriterTask {
                 }
                 Err(error) => return Err(failed(sent, StoreError::Unavailable(Arc::new(error)))),
             };
-            let error = match call(batch, session, &store).await {
+            let error = match call(batch, session, &store, is_new && !sent).await {
                 Ok(decided) => {
                     self.used = Some(Instant::now());
                     store.saw_position(decided.last_position);
@@ -344,19 +345,29 @@ impl WriterTask {
 }
 
 /// One try: a single event goes the short way, unless it turns out not to be plain.
-async fn call(batch: &[Pending], session: &mut AppendSession, store: &Store) -> Result<Decided, sqlx::Error> {
-    let (floor, now) = (store.served_position(), store.clock.set_to());
+async fn call(
+    batch: &[Pending],
+    session: &mut AppendSession,
+    store: &Store,
+    is_new: bool,
+) -> Result<Decided, sqlx::Error> {
+    let circumstances = Circumstances {
+        ids_are_new: is_new && batch.iter().all(|pending| pending.request.ids_are_new),
+        floor: store.served_position(),
+        now: store.clock.set_to(),
+    };
     let call = async {
         if mutants::is(mutants::ACKNOWLEDGED_BEFORE_COMMIT) {
             session.connection.execute("BEGIN").await?;
         }
         if let [only] = batch
             && let Some(event) = Single::of(&only.request)
-            && let Some(decided) = event.write(session, floor, now).await?
+            && let Some(decided) = event.write(session, circumstances).await?
         {
             return Ok(decided);
         }
-        Batch::new(batch.iter().map(|pending| pending.request.as_ref()), None, floor, now).write(session).await
+        let requests = batch.iter().map(|pending| pending.request.as_ref());
+        Batch::new(requests, None, circumstances).write(session).await
     };
     tokio::time::timeout(CALL_TIMEOUT, call).await.unwrap_or_else(|_| Err(timed_out("an append took too long")))
 }

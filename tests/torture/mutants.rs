@@ -158,14 +158,15 @@ pub const MUTANTS: [Mutant; 10] = [
             (
                 "append_events_locked",
                 &[
-                    ("EXISTS (SELECT FROM unnest(p_event_ids)", "false AND EXISTS (SELECT FROM unnest(p_event_ids)"),
+                    ("NOT p_ids_are_new AND EXISTS", "false AND EXISTS"),
                     (INSERTS[1], "WHERE append_first_versions[i.append] > 0 ON CONFLICT DO NOTHING; END"),
                 ],
             ),
             (
                 "append_event_locked",
                 &[
-                    ("SELECT EXISTS (SELECT FROM event_ids", "SELECT false AND EXISTS (SELECT FROM event_ids"),
+                    ("NOT p_id_is_new AND EXISTS", "false AND EXISTS"),
+                    ("v_known := EXISTS", "v_known := false AND EXISTS"),
                     SINGLE_INSERTS[2],
                 ],
             ),

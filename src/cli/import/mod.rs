@@ -233,7 +233,7 @@ impl Batch {
         self.bytes += event.event.size();
         self.ids.insert(event.event.event_id);
         let append = Append { stream: event.stream, expected: event.expected, events: vec![event.event] };
-        self.requests.push(AppendRequest { appends: vec![append] });
+        self.requests.push(AppendRequest { appends: vec![append], ids_are_new: false });
     }
 
     fn prepare(self) -> (Self, ImportBatch) {

@@ -71,7 +71,8 @@ pub async fn append_to_stream(
     let mut door = Door::new(app.settings.max_body_bytes);
     let events = door.let_in("/events", &sent.events, options.defaults, |n| options.event_id(&app, &stream, n))?;
     door.inspect("/events", &sent.events)?;
-    let request = Arc::new(AppendRequest { appends: vec![Append { stream, expected, events }] });
+    let ids_are_new = options.ids_are_new(&sent.events);
+    let request = Arc::new(AppendRequest { appends: vec![Append { stream, expected, events }], ids_are_new });
 
     match submit(&app, &request).await? {
         Decision::Appended { replayed, recorded } => {
@@ -127,7 +128,7 @@ pub async fn append_to_streams(
     conditional::no_preconditions(&headers)?;
     let options = Options::of(&headers)?;
     let sent: AppendsIn = body::parse(&body)?;
-    let request = Arc::new(AppendRequest { appends: appends(&app, sent, &options)? });
+    let request = Arc::new(appends(&app, sent, &options)?);
     request.appends.iter().try_for_each(|append| caller.check(Scope::Append, append.stream.aggregate_type()))?;
 
     match submit(&app, &request).await? {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::domain::append::{Append, REQUEST_STREAMS_MAX};
+use crate::domain::append::{Append, AppendRequest, REQUEST_STREAMS_MAX};
 use crate::domain::name::StreamId;
 use crate::domain::version::ExpectedVersion;
 use crate::http::event_in::{Defaults, Door, EventIn};
@@ -68,12 +68,13 @@ impl From<Option<ExpectedIn>> for ExpectedVersion {
 }
 
 /// Checks the appends of one request: everything that is not understood first, then what cannot be kept.
-pub(super) fn appends(app: &App, sent: AppendsIn<'_>, options: &Options) -> Result<Vec<Append>, Box<Problem>> {
+pub(super) fn appends(app: &App, sent: AppendsIn<'_>, options: &Options) -> Result<AppendRequest, Box<Problem>> {
     let invalid = |pointer: String, detail: String| Problem::invalid(FieldError::pointer(pointer, detail));
     if sent.appends.is_empty() || sent.appends.len() > REQUEST_STREAMS_MAX {
         let detail = format!("must have 1 to {REQUEST_STREAMS_MAX} streams");
         return Err(invalid("/appends".to_owned(), detail));
     }
+    let ids_are_new = options.ids_are_new(sent.appends.iter().flat_map(|append| &append.events));
     let mut door = Door::new(app.settings.max_body_bytes);
     let mut streams = HashSet::new();
     let mut appends = Vec::with_capacity(sent.appends.len());
@@ -96,7 +97,7 @@ pub(super) fn appends(app: &App, sent: AppendsIn<'_>, options: &Options) -> Resu
     for (index, events) in payloads.iter().enumerate() {
         door.inspect(&format!("/appends/{index}/events"), events)?;
     }
-    Ok(appends)
+    Ok(AppendRequest { appends, ids_are_new })
 }
 
 /// What the headers of an append say besides the precondition.
@@ -116,6 +117,11 @@ impl Options {
             },
             wants_missed_events: prefers_representation(headers),
         })
+    }
+
+    /// Whether [`event_id`](Self::event_id) makes the id of each of these events, out of nothing.
+    pub(super) fn ids_are_new<'e>(&self, events: impl IntoIterator<Item = &'e EventIn<'e>>) -> bool {
+        self.idempotency_key.is_none() && events.into_iter().all(|event| event.event_id.is_none())
     }
 
     /// The id of the n-th event of a stream in this request, where the client sent none.
