@@ -8,9 +8,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use annals::store::database::DatabaseConfig;
 use serde_json::json;
 
-use crate::support::{TestApp, within_a_minute};
+use crate::support::{TestApp, TestDatabase, Wanted, within_a_minute};
 
 const CLIENTS: usize = 40;
 
@@ -82,4 +83,45 @@ async fn requests_that_are_given_up_at_any_moment_harm_nobody() {
     assert_eq!(positions.collect::<Vec<_>>(), (1..lines.len() as u64).collect::<Vec<_>>());
     assert!(!acknowledged.is_empty(), "nothing was acknowledged");
     println!("{} acknowledged, {given_up} given up", acknowledged.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_goes_from_hand_to_hand_tells_everybody_what_they_asked_for() {
+    const STREAMS: u64 = 20;
+    let database = TestDatabase::create().await;
+    // Beside those of the writer, the tailer and the maintenance: one, so that everybody waits for it.
+    let config = DatabaseConfig { max_connections: 4, ..database.config() };
+    let app = TestApp::start_with(config, database, Wanted::default()).await;
+    for stream in 0..STREAMS {
+        app.append(&format!("/streams/Order/{stream}"), &vec!["E"; 1 + stream as usize]).await;
+    }
+    let client = |client: u64| {
+        let app = &app;
+        async move {
+            let mut random = fastrand::Rng::with_seed(client);
+            for _ in 0..aborts().div_ceil(CLIENTS) {
+                let stream = random.u64(0..STREAMS);
+                let call = match random.bool() {
+                    true => app.get(&format!("/streams/Order/{stream}")),
+                    false => app.get(&format!("/aggregates/Order/{stream}")),
+                };
+                // One in five goes away at some moment; the next one has its connection.
+                let patience = if random.u8(0..5) == 0 { random.u64(0..5_000) } else { 60_000_000 };
+                if let Ok(reply) = tokio::time::timeout(Duration::from_micros(patience), call.send()).await {
+                    let aggregate = reply.expect_status(200).json();
+                    let events = aggregate["events"].as_array().expect("events");
+                    assert_eq!(events.len() as u64, stream + 1);
+                    assert!(events.iter().all(|event| event["aggregate_id"] == stream.to_string()), "{aggregate}");
+                }
+            }
+        }
+    };
+    futures_util::future::join_all((0..CLIENTS as u64).map(client)).await;
+    within_a_minute("the connection is back in the pool, and no other one was made", async {
+        while app.metric("annals_db_pool_connections{state=\"in_use\"}").await > 0.0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(app.metric("annals_db_pool_connections{state=\"idle\"}").await, 1.0);
 }

@@ -27,7 +27,8 @@ async fn database(mutant: Option<&str>) -> TestDatabase {
 /// The arguments of an append of one event, as the writer passes them.
 fn arguments(stream: &str, expected: i32, event: u32) -> String {
     format!(
-        "ARRAY['Order'], ARRAY['{stream}'], ARRAY[0], ARRAY[1], ARRAY[1], ARRAY[{expected}], ARRAY[0], ARRAY[0], ARRAY[1], ARRAY[0], \
+        "ARRAY['Order'], ARRAY['{stream}'], ARRAY[0], ARRAY[1], ARRAY[1], ARRAY[{expected}], ARRAY[0], ARRAY[0], \
+         ARRAY[1], ARRAY[0], \
          ARRAY['{}'::uuid], ARRAY['Happened'], ARRAY['{{}}'::jsonb], NULL, NULL, NULL, NULL, false, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL",
         id(event)
     )
@@ -44,7 +45,8 @@ async fn append(session: &mut Session, stream: &str, expected: i32, event: u32) 
 /// As the writer does it: the procedure for a single event, and the one for batches if that leaves it undecided.
 async fn call(session: &mut Session, stream: &str, expected: i32, event: u32) -> Result<Told, sqlx::Error> {
     let single = format!(
-        "CALL append_event('Order', '{stream}', {expected}, '{}', 'Happened', '{{}}', NULL, NULL, NULL, false, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
+        "CALL append_event('Order', '{stream}', {expected}, '{}', 'Happened', '{{}}', NULL, NULL, NULL, false, 0, NULL, \
+         NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
         id(event)
     );
     let row = sqlx::query(AssertSqlSafe(single)).fetch_one(&mut session.0).await?;
@@ -177,10 +179,12 @@ async fn call_knowing(session: &mut Session, way: Way, event: u32, end: &End) ->
     let (id, end) = (id(event), &end.0);
     let sql = match way {
         Way::Single => format!(
-            "CALL append_event('Order', '{event}', 0, '{id}', 'Happened', '{{}}', NULL, NULL, NULL, false, 0, NULL, NULL, NULL, {end}, NULL)"
+            "CALL append_event('Order', '{event}', 0, '{id}', 'Happened', '{{}}', NULL, NULL, NULL, false, 0, NULL, \
+             NULL, NULL, {end}, NULL)"
         ),
         Way::Batch => format!(
-            "CALL append_events(ARRAY['Order'], ARRAY['{event}'], ARRAY[0], ARRAY[1], ARRAY[1], ARRAY[0], ARRAY[0], ARRAY[0], ARRAY[1], ARRAY[0], \
+            "CALL append_events(ARRAY['Order'], ARRAY['{event}'], ARRAY[0], ARRAY[1], ARRAY[1], ARRAY[0], ARRAY[0], ARRAY[0], \
+             ARRAY[1], ARRAY[0], \
              ARRAY['{id}'::uuid], ARRAY['Happened'], ARRAY['{{}}'::jsonb], NULL, NULL, NULL, NULL, false, 0, NULL, NULL, NULL, {end}, {})",
             ["NULL"; 8].join(", ")
         ),

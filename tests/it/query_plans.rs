@@ -141,9 +141,9 @@ async fn an_append_goes_by_index_and_to_the_open_months_only() {
     let mut session = seeded().await;
     let call = |stream: &str, id: &str| {
         format!(
-            "CALL append_events(ARRAY['T1'], ARRAY['{stream}'], ARRAY[0], ARRAY[1], ARRAY[1], ARRAY[-1], ARRAY[0], ARRAY[0], ARRAY[1], ARRAY[0],
-                ARRAY[{id}]::uuid[], ARRAY['E'], ARRAY['{{}}']::jsonb[], NULL, NULL, NULL, NULL, false, 0, '2026-12-31T00:00:00Z', NULL, NULL,
-                NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)"
+            "CALL append_events(ARRAY['T1'], ARRAY['{stream}'], ARRAY[0], ARRAY[1], ARRAY[1], ARRAY[-1], ARRAY[0], ARRAY[0],
+                ARRAY[1], ARRAY[0], ARRAY[{id}]::uuid[], ARRAY['E'], ARRAY['{{}}']::jsonb[], NULL, NULL, NULL, NULL, false, 0,
+                '2026-12-31T00:00:00Z', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)"
         )
     };
     let call_single = |stream: &str, id: &str| {

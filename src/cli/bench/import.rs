@@ -21,7 +21,7 @@ use crate::store::scratch::Scratch;
 const TABLES: [&str; 3] = ["streams", "events", "event_ids"];
 
 pub async fn beside_copy(args: &BenchArgs, other: &ConnectOptions, report: &mut Report) -> anyhow::Result<()> {
-    const EVENTS_A_SECOND: u64 = 10_000;
+    const EVENTS_A_SECOND: u64 = 30_000;
     let events = EVENTS_A_SECOND * args.seconds;
     let file = tempfile::NamedTempFile::new()?;
     let now = Clock::system().now();
