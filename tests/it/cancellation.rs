@@ -111,7 +111,8 @@ async fn a_connection_that_goes_from_hand_to_hand_tells_everybody_what_they_aske
                     let aggregate = reply.expect_status(200).json();
                     let events = aggregate["events"].as_array().expect("events");
                     assert_eq!(events.len() as u64, stream + 1);
-                    assert!(events.iter().all(|event| event["aggregate_id"] == stream.to_string()), "{aggregate}");
+                    let asked = stream.to_string();
+                    assert!(events.iter().all(|event| event["aggregate_id"] == *asked), "{aggregate}");
                 }
             }
         }

@@ -28,8 +28,8 @@ async fn database(mutant: Option<&str>) -> TestDatabase {
 fn arguments(stream: &str, expected: i32, event: u32) -> String {
     format!(
         "ARRAY['Order'], ARRAY['{stream}'], ARRAY[0], ARRAY[1], ARRAY[1], ARRAY[{expected}], ARRAY[0], ARRAY[0], \
-         ARRAY[1], ARRAY[0], \
-         ARRAY['{}'::uuid], ARRAY['Happened'], ARRAY['{{}}'::jsonb], NULL, NULL, NULL, NULL, false, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL",
+         ARRAY[1], ARRAY[0], ARRAY['{}'::uuid], ARRAY['Happened'], ARRAY['{{}}'::jsonb], NULL, NULL, NULL, NULL, false, 0, \
+         NULL, NULL, NULL, NULL, NULL, NULL, NULL",
         id(event)
     )
 }
@@ -184,8 +184,8 @@ async fn call_knowing(session: &mut Session, way: Way, event: u32, end: &End) ->
         ),
         Way::Batch => format!(
             "CALL append_events(ARRAY['Order'], ARRAY['{event}'], ARRAY[0], ARRAY[1], ARRAY[1], ARRAY[0], ARRAY[0], ARRAY[0], \
-             ARRAY[1], ARRAY[0], \
-             ARRAY['{id}'::uuid], ARRAY['Happened'], ARRAY['{{}}'::jsonb], NULL, NULL, NULL, NULL, false, 0, NULL, NULL, NULL, {end}, {})",
+             ARRAY[1], ARRAY[0], ARRAY['{id}'::uuid], ARRAY['Happened'], ARRAY['{{}}'::jsonb], NULL, NULL, NULL, NULL, false, 0, \
+             NULL, NULL, NULL, {end}, {})",
             ["NULL"; 8].join(", ")
         ),
     };

@@ -96,11 +96,10 @@ async fn an_append_inside_an_open_transaction_is_refused_by_postgresql() {
     session.run("SELECT create_event_month(now())").await;
     session.run("BEGIN").await;
     let batch = "CALL append_events(ARRAY['T'], ARRAY['1'], ARRAY[0], ARRAY[1], ARRAY[1], ARRAY[0], ARRAY[0], ARRAY[0],
-                 ARRAY[1], ARRAY[0], ARRAY[gen_random_uuid()], ARRAY['E'], ARRAY['1']::jsonb[], NULL, NULL, NULL, NULL, false, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-                 NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)";
-    let single =
-        "CALL append_event('T', '1', 0, gen_random_uuid(), 'E', '1', NULL, NULL, NULL, false, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-                  NULL)";
+                 ARRAY[1], ARRAY[0], ARRAY[gen_random_uuid()], ARRAY['E'], ARRAY['1']::jsonb[], NULL, NULL, NULL, NULL, false, 0,
+                 NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)";
+    let single = "CALL append_event('T', '1', 0, gen_random_uuid(), 'E', '1', NULL, NULL, NULL, false, 0,
+                  NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)";
     for call in [batch, single] {
         let refused = sqlx::raw_sql(call).execute(&mut session.0).await.expect_err("it commits");
         let code = refused.as_database_error().and_then(|error| error.code().map(|code| code.into_owned()));
