@@ -109,6 +109,57 @@ async fn single_events_for_as_many_streams_are_decided_at_once() {
     assert_eq!(session.number("SELECT count(DISTINCT stream_no) FROM streams").await, 7);
 }
 
+/// And one in which appends follow each other on the same stream: a new one, one that the writer knows, and one that it has to
+/// look for, because another service wrote it.
+#[tokio::test]
+async fn appends_that_follow_each_other_on_a_stream_are_decided_at_once_too() {
+    const REQUESTS: usize = 18;
+    let app = TestApp::start().await;
+    let other = TestApp::start_on(app.database.clone(), Wanted::default()).await;
+    other.append("/streams/Order/elsewhere", &["A", "B", "C"]).await;
+    app.append("/streams/Order/here", &["A", "B"]).await;
+    let stream_of = |n: usize| ["new", "here", "elsewhere"][n % 3];
+    let requests = async {
+        let append = |n: usize| {
+            let event_types = vec![format!("E{n}"); 1 + n % 4];
+            let event_types: Vec<_> = event_types.iter().map(String::as_str).collect();
+            let call = app.post(&format!("/streams/Order/{}", stream_of(n)), &events(&event_types));
+            if n % 3 > 0 && n % 2 > 0 { call.header("if-match", "*") } else { call }
+        };
+        futures_util::future::join_all((0..REQUESTS).map(append).map(|call| call.send())).await
+    };
+    let replies = app.meet(requests, REQUESTS, async {}).await.0;
+    let mut positions = Vec::new();
+    for (n, reply) in replies.into_iter().enumerate() {
+        let answer = reply.expect_status(201).json();
+        for event in answer["events"].as_array().expect("events") {
+            let read = app.get(&format!("/streams/Order/{}/{}", stream_of(n), event["version"])).send().await.json();
+            assert_eq!(read["event_type"], format!("E{n}"));
+            for member in ["event_id", "global_position", "occurred_at"] {
+                assert_eq!(read[member], event[member]);
+            }
+            positions.push(event["global_position"].as_i64().expect("a position"));
+        }
+    }
+    positions.sort_unstable();
+    let (first, last) = (positions[0], positions[positions.len() - 1]);
+    assert_eq!(positions, (first..=last).collect::<Vec<_>>());
+    let mut session = app.database.session().await;
+    let times =
+        format!("SELECT count(DISTINCT occurred_at) FROM events WHERE global_position BETWEEN {first} AND {last}");
+    assert_eq!(session.number(&times).await, 1, "one time, so one batch");
+    let gaps = "SELECT count(*) FROM (SELECT aggregate_id, max(version) - count(*) AS missing FROM events GROUP BY 1) AS s \
+                WHERE missing <> 0";
+    assert_eq!(session.number(gaps).await, 0);
+    let strange = "SELECT count(*) FROM event_ids k JOIN streams s USING (stream_no) JOIN events e USING (event_id) \
+                   WHERE (s.aggregate_id, k.version, k.global_position, k.occurred_at) \
+                         <> (e.aggregate_id, e.version, e.global_position, e.occurred_at)";
+    assert_eq!(session.number(strange).await, 0);
+    let begun = "SELECT count(*) FROM streams s JOIN events e USING (aggregate_type, aggregate_id) \
+                 WHERE e.version = 1 AND e.occurred_at = s.first_occurred_at";
+    assert_eq!(session.number(begun).await, 4);
+}
+
 #[tokio::test]
 async fn the_same_request_twice_in_flight_is_a_replay() {
     let app = TestApp::start().await;
