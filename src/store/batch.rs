@@ -9,6 +9,7 @@ use sqlx::query::Query;
 use uuid::Uuid;
 
 use super::append_session::{AppendSession, Known, KnownStream};
+use super::document::Document;
 use crate::domain::append::{AppendRequest, Outcome};
 use crate::domain::event::{Position, Recorded};
 use crate::domain::name::StreamId;
@@ -116,8 +117,8 @@ struct Arrays<'r> {
     event_appends: Vec<i32>,
     event_offsets: Vec<i32>,
     event_types: Vec<&'r str>,
-    event_data: Vec<&'r str>,
-    metadata: Vec<Option<&'r str>>,
+    event_data: Vec<Document<'r>>,
+    metadata: Vec<Option<Document<'r>>>,
     correlation_ids: Vec<Option<Uuid>>,
     causation_ids: Vec<Option<Uuid>>,
 }
@@ -139,8 +140,8 @@ impl<'r> Arrays<'r> {
                 self.event_appends.push(index);
                 self.event_offsets.push(count(offset));
                 self.event_types.push(&event.event_type);
-                self.event_data.push(&event.event_data);
-                self.metadata.push(event.metadata.as_deref());
+                self.event_data.push(Document(&event.event_data));
+                self.metadata.push(event.metadata.as_deref().map(Document));
                 self.correlation_ids.push(event.correlation_id);
                 self.causation_ids.push(event.causation_id);
             }

@@ -27,6 +27,7 @@ mod archived;
 mod batch;
 mod connect;
 pub mod database;
+mod document;
 pub mod epochs;
 pub mod error;
 pub mod follow;
@@ -53,7 +54,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use sqlx::error::UnexpectedNullError;
 use sqlx::postgres::PgRow;
-use sqlx::{ColumnIndex, Connection, Row, ValueRef};
+use sqlx::{Connection, Row};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 use crate::archive::Archive;
@@ -63,6 +64,7 @@ pub use crate::domain::event::StoredEvent;
 use crate::telemetry::metrics::Metrics;
 use connect::Connector;
 use database::DatabaseConfig;
+use document::document;
 use error::StoreError;
 use lending::{Lending, Lent};
 use months::Catalogue;
@@ -230,19 +232,6 @@ impl Store {
                 self.metrics.head_position.set(self.served_position());
             }
         }
-    }
-}
-
-/// A JSONB column as the text that PostgreSQL prints. It is sent as a version, 1, and that text: a cast to text in the statement
-/// would have the text copied twice more.
-fn document(row: &PgRow, column: impl ColumnIndex<PgRow>) -> Result<Option<&str>, sqlx::Error> {
-    let value = row.try_get_raw(column)?;
-    if value.is_null() {
-        return Ok(None);
-    }
-    match value.as_bytes().map_err(sqlx::Error::Decode)?.split_first() {
-        Some((1, text)) => std::str::from_utf8(text).map(Some).map_err(|error| sqlx::Error::Decode(error.into())),
-        _ => Err(sqlx::Error::Decode("a document of JSONB in an unknown form".into())),
     }
 }
 

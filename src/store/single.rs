@@ -6,6 +6,7 @@ use sqlx::Row;
 
 use super::append_session::{AppendSession, KnownStream, LogEnd};
 use super::batch::{Circumstances, Decided};
+use super::document::Document;
 use crate::domain::append::{AppendRequest, Outcome};
 use crate::domain::event::{NewEvent, Recorded};
 use crate::domain::name::StreamId;
@@ -44,8 +45,8 @@ impl<'r> Single<'r> {
             .bind(self.expected.encoded())
             .bind(event.event_id)
             .bind(&*event.event_type)
-            .bind(&*event.event_data)
-            .bind(event.metadata.as_deref())
+            .bind(Document(&event.event_data))
+            .bind(event.metadata.as_deref().map(Document))
             .bind(event.correlation_id)
             .bind(event.causation_id)
             .bind(circumstances.ids_are_new)

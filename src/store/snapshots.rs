@@ -9,9 +9,10 @@ use futures_util::TryStreamExt;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
+use super::document::document;
 use super::error::StoreError;
 use super::read::{Direction, Pace, StreamHead, VersionRange};
-use super::{Store, StoredEvent, document, event_from_row, missing};
+use super::{Store, StoredEvent, event_from_row, missing};
 use crate::domain::name::StreamId;
 use crate::domain::version::Version;
 
