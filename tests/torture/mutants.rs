@@ -56,7 +56,7 @@ END",
 const COMMIT_NOT_FLUSHED: &str = "PERFORM set_config('synchronous_commit', 'off', true); COMMIT;";
 const NEW_STREAMS: &str = "WHERE t.first_occurred_at IS NOT NULL;";
 
-pub const MUTANTS: [Mutant; 10] = [
+pub const MUTANTS: [Mutant; 11] = [
     Mutant {
         name: "lock-after-read",
         what: "heads and known ids are read before the append lock is taken",
@@ -148,6 +148,16 @@ pub const MUTANTS: [Mutant; 10] = [
         name: "end-believed",
         what: "who has known the end of the log once goes by it, whoever else had a turn since",
         changes: &[("append_events_locked", &[(TURN, NO_TURN)]), ("append_event_locked", &[(TURN, NO_TURN)])],
+        prepare: "",
+        in_program: false,
+    },
+    Mutant {
+        name: "streams-believed",
+        what: "who has known a stream once goes by it, whoever else had a turn since",
+        changes: &[
+            ("append_events_locked", &[("stream_nos := NULL;", "")]),
+            ("append_event_locked", &[("stream_no := NULL;", "")]),
+        ],
         prepare: "",
         in_program: false,
     },
