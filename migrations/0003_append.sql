@@ -10,10 +10,9 @@ AS $$
     SELECT hash_record_extended(ROW(p_event_type, p_event_data, p_metadata, p_correlation_id, p_causation_id), 0)
 $$;
 
--- Whoever moves the end of the log, or may move it, takes a turn, under the append lock. So whose own turn was the last one
--- knows still where the log ends, and where the streams stand that it has seen, and need not look: that would cost more than to
--- write an event. A turn that is taken
--- and rolled back is taken all the same, and who did it does not go by what it knew. CACHE 1: a session that sets turns aside
+-- Whoever moves the end of the log, or may move it, takes a turn, under the append lock. A session whose own turn was the last
+-- one still knows where the log ends, and where the streams that it has seen stand. It need not look: that would cost more than
+-- to write an event. A turn that is taken and rolled back is taken all the same, and who did it does not go by what it knew. CACHE 1: a session that sets turns aside
 -- would find its own last one beside the next, whoever had one in between.
 CREATE SEQUENCE append_turns AS bigint CACHE 1;
 
@@ -149,7 +148,7 @@ DECLARE
 
     v_turn          bigint;
     v_heads         integer[];
-    v_rolled_up     integer[];  -- of each stream that was found
+    v_rolled_up     integer[];  -- the version that was rolled up; NULL: the stream is new, or known already
     v_plain         boolean;
     v_any_new       boolean;
     v_any_found     boolean;

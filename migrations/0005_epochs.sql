@@ -32,7 +32,7 @@ $$;
 -- its number out a second time, for another history.
 --
 -- Locks: the append lock (events, 1), to the end of the transaction: no append may come between the head and the epoch. It
--- takes a turn: what others know of the end of the log is void.
+-- takes a turn: what others know of the log is void.
 CREATE FUNCTION begin_epoch(p_reason text) RETURNS integer
 LANGUAGE plpgsql
 VOLATILE

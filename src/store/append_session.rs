@@ -1,7 +1,7 @@
 //! A connection that appends, and what it knows of the log.
 //!
-//! Under the append lock every append takes a turn. Whose own turn was the last one need not look where the log ends, nor where
-//! the streams stand that it has seen (`migrations/0003_append.sql`). Invariants:
+//! Under the append lock every append takes a turn. A session whose own turn was the last one still knows where
+//! the log ends, and where the streams that it has seen stand (`migrations/0003_append.sql`). Invariants:
 //! - What is known belongs to the connection that told it, and after an error nothing is: then the next append looks.
 //! - Streams are known as long as every turn since was this connection's own.
 

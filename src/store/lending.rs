@@ -6,7 +6,8 @@
 //! Invariants:
 //! - Only a connection with nothing under way is handed on. After an error, and when a client left in the middle of an answer, it
 //!   goes back to the pool, which waits for what is still to come, or closes it.
-//! - One is kept for handing on only while somebody waits, so the pool's rules for idle connections hold.
+//! - One is kept for handing on only while somebody waits, so the pool's rules for idle connections hold. Its rule for old ones
+//!   does not, as long as somebody waits.
 //! - There are as many permits as connections: who has one finds a connection handed on, or one in the pool.
 
 use std::ops::{Deref, DerefMut};

@@ -135,14 +135,15 @@ impl Store {
     /// Where a stream stands; `None` if it has no event.
     pub async fn stream_head(&self, stream: &StreamId) -> Result<Option<StreamHead>, StoreError> {
         let mut connection = self.acquire().await?;
-        let head: Option<(Version, DateTime<Utc>, DateTime<Utc>)> = sqlx::query_as(STREAM_HEAD)
+        // To its end, which who asks for one row does not wait for.
+        let heads: Vec<(Version, DateTime<Utc>, DateTime<Utc>)> = sqlx::query_as(STREAM_HEAD)
             .bind(stream.aggregate_type())
             .bind(stream.aggregate_id())
             .bind(self.catalogue().open_from)
-            .fetch_optional(&mut *connection)
+            .fetch_all(&mut *connection)
             .await?;
         connection.hand_on();
-        Ok(head.map(|(version, first_occurred_at, last_occurred_at)| StreamHead {
+        Ok(heads.first().copied().map(|(version, first_occurred_at, last_occurred_at)| StreamHead {
             version,
             first_occurred_at,
             last_occurred_at,
@@ -193,10 +194,11 @@ impl Store {
                     break;
                 }
             }
+            let read_whole = !gap && !reading.broken_off && matches!(rows.try_next().await, Ok(None));
             drop(rows);
             if read > 0 {
                 pace.learn(read, bytes);
-                if !gap && !reading.broken_off {
+                if read_whole {
                     connection.hand_on();
                 }
                 continue;

@@ -136,6 +136,32 @@ async fn what_is_exported_can_be_imported_elsewhere() {
     assert!(!run(&first, &["export", "--type", "T", "--id", "none"]).await.0);
 }
 
+/// One event alone may be larger than what a commit carries otherwise.
+#[tokio::test]
+async fn large_events_are_imported_wherever_they_stand() {
+    let large = |time: &str| {
+        let mut line = line("large", time);
+        line["event_data"] = json!({"text": "x".repeat(5_000_000)});
+        line
+    };
+    let file = file_with(&[
+        large("2026-01-01T00:00:00Z"),
+        line("a", "2026-01-02T00:00:00Z"),
+        large("2026-01-03T00:00:00Z"),
+        large("2026-01-04T00:00:00Z"),
+    ]);
+    let database = TestDatabase::create_empty().await;
+    let (ok, said, error) = run(&database, &["import", path(&file)]).await;
+    assert!(ok && said == "4 new events, 0 known already\n", "{said}{error}");
+}
+
+#[tokio::test]
+async fn a_file_without_events_is_imported_as_nothing() {
+    let database = TestDatabase::create_empty().await;
+    let (ok, said, error) = run(&database, &["import", path(&file_with(&[]))]).await;
+    assert!(ok && said == "0 new events, 0 known already\n", "{said}{error}");
+}
+
 #[tokio::test]
 async fn lines_that_go_back_in_time_stop_the_import_before_it_writes() {
     let database = TestDatabase::create_empty().await;

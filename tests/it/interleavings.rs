@@ -220,7 +220,13 @@ type Known = Option<(i64, i32)>;
 
 /// An append to the stream `Order/1` of somebody who knows where the log ended, and where the stream stood; the version that it
 /// gave, the stream as it is known now, and where the log ends.
-async fn append_knowing(session: &mut Session, way: Way, event: u32, known: Known, end: &End) -> (i32, Known, End) {
+async fn append_knowing(
+    session: &mut Session,
+    way: Way,
+    event: u32,
+    known: Known,
+    end: &End,
+) -> Result<(i32, Known, End), sqlx::Error> {
     let (id, end) = (id(event), &end.0);
     let (stream_no, head) = match known {
         Some((stream_no, head)) => (stream_no.to_string(), head.to_string()),
@@ -238,12 +244,12 @@ async fn append_knowing(session: &mut Session, way: Way, event: u32, known: Know
             ["NULL"; 8].join(", ")
         ),
     };
-    let row = sqlx::query(AssertSqlSafe(sql)).fetch_one(&mut session.0).await.expect("it is written");
+    let row = sqlx::query(AssertSqlSafe(sql)).fetch_one(&mut session.0).await?;
     let (version, stream_no) = match way {
         Way::Single => (row.get("version"), row.get("stream_no")),
         Way::Batch => (row.get::<Vec<i32>, _>("append_first_versions")[0], row.get::<Vec<i64>, _>("stream_nos")[0]),
     };
-    (version, Some((stream_no, version)), End::of(&row))
+    Ok((version, Some((stream_no, version)), End::of(&row)))
 }
 
 #[tokio::test]
@@ -251,20 +257,35 @@ async fn who_knows_a_stream_goes_by_it_only_while_nobody_else_had_a_turn() {
     for way in [Way::Single, Way::Batch] {
         let database = database(None).await;
         let (mut one, mut other) = (database.session().await, database.session().await);
-        let (version, stream, end) = append_knowing(&mut one, way, 1, None, &End::unknown()).await;
+        let (version, stream, end) =
+            append_knowing(&mut one, way, 1, None, &End::unknown()).await.expect("it is written");
         assert_eq!(version, 1);
-        let (version, stream, end) = append_knowing(&mut one, way, 2, stream, &end).await;
+        let (version, stream, end) = append_knowing(&mut one, way, 2, stream, &end).await.expect("it is written");
         assert_eq!(version, 2);
-        append_knowing(&mut other, way, 3, None, &End::unknown()).await;
-        let (version, stream, end) = append_knowing(&mut one, way, 4, stream, &end).await;
+        append_knowing(&mut other, way, 3, None, &End::unknown()).await.expect("it is written");
+        let (version, stream, end) = append_knowing(&mut one, way, 4, stream, &end).await.expect("it is written");
         assert_eq!(version, 4, "it looked");
         let (stream_no, _) = stream.expect("the answer tells it");
         let numbers =
             one.number("SELECT count(*) FROM event_ids WHERE stream_no = (SELECT stream_no FROM streams)").await;
         assert_eq!(numbers, 4, "the number is the stream's, known or looked for");
         // Nobody looks for what is known: otherwise nothing would be won.
-        let (version, ..) = append_knowing(&mut one, way, 5, Some((stream_no, 7)), &end).await;
+        let (version, ..) = append_knowing(&mut one, way, 5, Some((stream_no, 7)), &end).await.expect("it is written");
         assert_eq!(version, 8);
+    }
+}
+
+#[tokio::test]
+async fn who_believes_a_stream_stands_where_it_stood_gives_a_version_out_twice() {
+    for way in [Way::Single, Way::Batch] {
+        let database = database(Some("streams-believed")).await;
+        let (mut one, mut other) = (database.session().await, database.session().await);
+        let written = append_knowing(&mut one, way, 1, None, &End::unknown()).await;
+        let (_, stream, end) = written.expect("it is written");
+        append_knowing(&mut other, way, 2, None, &End::unknown()).await.expect("it is written");
+        let told = append_knowing(&mut one, way, 3, stream, &end).await;
+        let error = told.map(|told| told.0).expect_err("the unique index is the alarm");
+        assert_eq!(error.as_database_error().and_then(|error| error.code()).as_deref(), Some("23505"), "{error}");
     }
 }
 

@@ -19,17 +19,25 @@ pub struct Mutant {
 
 const LOCK: &str = "PERFORM pg_advisory_xact_lock('events'::regclass::oid::integer, 1);";
 const TURN: &str = "IF v_turn IS DISTINCT FROM turn + 1 THEN";
-const NO_TURN: &str = "IF turn IS NULL THEN";
-/// The first statement of each function that looks at what it decides by.
+const END_BELIEVED: &str = "IF v_turn IS DISTINCT FROM turn + 1 THEN stream_nos := NULL; END IF;
+    IF turn IS NULL THEN";
+const END_BELIEVED_SINGLE: &str = "IF v_turn IS DISTINCT FROM turn + 1 THEN stream_no := NULL; END IF;
+    IF turn IS NULL THEN";
+/// The place in each function after everything was read.
 const DECIDE: &str = "-- 3. Decide.";
 const LOCK_AND_DECIDE: &str = "PERFORM pg_advisory_xact_lock('events'::regclass::oid::integer, 1);
     -- 3. Decide.";
 const FIRST_POSITION: &str = "append_first_positions[a] := log_position + 1;";
 const FIRST_POSITION_OF_SEQUENCE: &str = "append_first_positions[a] := nextval('mutant_positions');
                 PERFORM nextval('mutant_positions') FROM generate_series(2, v_count);";
-const PLAIN_POSITIONS: &str = "array_agg(log_position + h.events_before + 1)";
-const REPEATED_POSITIONS: &str = "array_agg(log_position + a.events_before + 1)";
-const POSITIONS_OF_SEQUENCE: &str = "array_agg(nextval('mutant_positions'))";
+/// Where a plain batch is as good as written.
+const PLAIN: &str = "v_written_times := v_new_times;";
+const PLAIN_POSITIONS_OF_SEQUENCE: &str = "v_written_times := v_new_times;
+        FOR a IN 1 .. v_appends LOOP
+            append_first_positions[a] := nextval('mutant_positions');
+            PERFORM nextval('mutant_positions')
+               FROM generate_series(2, coalesce(p_append_offsets[a + 1], v_events) - p_append_offsets[a]);
+        END LOOP;";
 const SINGLE_POSITION: &str = "log_position := log_position + 1;";
 const SINGLE_POSITION_OF_SEQUENCE: &str = "log_position := nextval('mutant_positions');";
 const SINGLE_DECIDE: &str = "IF v_known";
@@ -115,11 +123,7 @@ pub const MUTANTS: [Mutant; 11] = [
         changes: &[
             (
                 "append_events_locked",
-                &[
-                    (FIRST_POSITION, FIRST_POSITION_OF_SEQUENCE),
-                    (PLAIN_POSITIONS, POSITIONS_OF_SEQUENCE),
-                    (REPEATED_POSITIONS, POSITIONS_OF_SEQUENCE),
-                ],
+                &[(FIRST_POSITION, FIRST_POSITION_OF_SEQUENCE), (PLAIN, PLAIN_POSITIONS_OF_SEQUENCE)],
             ),
             ("append_event_locked", &[(SINGLE_POSITION, SINGLE_POSITION_OF_SEQUENCE)]),
         ],
@@ -132,12 +136,7 @@ pub const MUTANTS: [Mutant; 11] = [
         changes: &[
             (
                 "append_events_locked",
-                &[
-                    (LOCK, ""),
-                    (FIRST_POSITION, FIRST_POSITION_OF_SEQUENCE),
-                    (PLAIN_POSITIONS, POSITIONS_OF_SEQUENCE),
-                    (REPEATED_POSITIONS, POSITIONS_OF_SEQUENCE),
-                ],
+                &[(LOCK, ""), (FIRST_POSITION, FIRST_POSITION_OF_SEQUENCE), (PLAIN, PLAIN_POSITIONS_OF_SEQUENCE)],
             ),
             ("append_event_locked", &[(LOCK, ""), (SINGLE_POSITION, SINGLE_POSITION_OF_SEQUENCE)]),
         ],
@@ -147,7 +146,10 @@ pub const MUTANTS: [Mutant; 11] = [
     Mutant {
         name: "end-believed",
         what: "who has known the end of the log once goes by it, whoever else had a turn since",
-        changes: &[("append_events_locked", &[(TURN, NO_TURN)]), ("append_event_locked", &[(TURN, NO_TURN)])],
+        changes: &[
+            ("append_events_locked", &[(TURN, END_BELIEVED)]),
+            ("append_event_locked", &[(TURN, END_BELIEVED_SINGLE)]),
+        ],
         prepare: "",
         in_program: false,
     },

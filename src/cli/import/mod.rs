@@ -221,10 +221,12 @@ struct Batch {
 }
 
 impl Batch {
+    /// An event that is larger than a batch has one to itself.
     fn fits(&self, event: &ImportEvent) -> bool {
-        self.requests.len() < REQUEST_EVENTS_MAX
-            && self.bytes + event.event.size() <= BATCH_BYTES_MAX
-            && !self.ids.contains(&event.event.event_id)
+        self.requests.is_empty()
+            || (self.requests.len() < REQUEST_EVENTS_MAX
+                && self.bytes + event.event.size() <= BATCH_BYTES_MAX
+                && !self.ids.contains(&event.event.event_id))
     }
 
     fn push(&mut self, number: u64, event: ImportEvent) {
