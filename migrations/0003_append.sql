@@ -12,8 +12,8 @@ $$;
 
 -- Whoever moves the end of the log, or may move it, takes a turn, under the append lock. A session whose own turn was the last
 -- one still knows where the log ends, and where the streams that it has seen stand. It need not look: that would cost more than
--- to write an event. A turn that is taken and rolled back is taken all the same, and who did it does not go by what it knew. CACHE 1: a session that sets turns aside
--- would find its own last one beside the next, whoever had one in between.
+-- to write an event. A turn that is taken and rolled back is taken all the same, and who did it does not go by what it knew.
+-- CACHE 1: a session that sets turns aside would find its own last one beside the next, whoever had one in between.
 CREATE SEQUENCE append_turns AS bigint CACHE 1;
 
 -- Where the log ends: its last position and time, and the start of the oldest month that is not rolled up. The month of the
@@ -211,7 +211,8 @@ BEGIN
                         WHEN exists_version THEN h.head > 0
                         ELSE h.expected = h.head
                     END),
-           NOT p_ids_are_new AND EXISTS (SELECT FROM unnest(p_event_ids) AS i (event_id) JOIN event_ids k ON k.event_id = i.event_id)
+           NOT p_ids_are_new AND EXISTS (
+               SELECT FROM unnest(p_event_ids) AS i (event_id) JOIN event_ids k ON k.event_id = i.event_id)
       INTO stream_nos, v_heads, v_rolled_up, append_current_versions, append_first_versions, append_first_positions,
            v_new_times, v_any_new, v_any_found, v_plain, v_any_known
       FROM (SELECT coalesce(t.stream_no, s.stream_no, nextval('streams_stream_no_seq')) AS stream_no,

@@ -71,6 +71,7 @@ BEGIN
     -- The stream, its head, and whether the id is known.
     IF stream_no IS NOT NULL THEN
         v_head := p_head;
+        -- IF and not AND: an expression that holds a query is a statement, even where it need not be asked.
         IF p_id_is_new THEN
             v_known := false;
         ELSE

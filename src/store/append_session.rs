@@ -8,7 +8,8 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::postgres::{PgArguments, PgConnection, PgRow, Postgres};
+use sqlx::query::Query;
 use sqlx::{Connection, Row};
 
 use crate::domain::event::Position;
@@ -23,6 +24,9 @@ pub(super) struct AppendSession {
     known: Known,
 }
 
+/// A call that appends, with some of its values.
+pub(super) type Call = Query<'static, Postgres, PgArguments>;
+
 /// What the appends over a connection told.
 #[derive(Default)]
 pub(super) struct Known {
@@ -33,11 +37,11 @@ pub(super) struct Known {
 /// Where the log ended after an append, which was this turn.
 #[derive(Debug, Default)]
 pub(super) struct LogEnd {
-    pub(super) turn: Option<i64>,
+    turn: Option<i64>,
     pub(super) position: Option<Position>,
     pub(super) time: Option<DateTime<Utc>>,
     /// Start of the oldest month that is not rolled up.
-    pub(super) open_from: Option<DateTime<Utc>>,
+    open_from: Option<DateTime<Utc>>,
 }
 
 /// A stream that has events.
@@ -100,5 +104,9 @@ impl LogEnd {
             time: row.try_get("log_time")?,
             open_from: row.try_get("open_from")?,
         })
+    }
+
+    pub(super) fn bind_to(&self, call: Call) -> Call {
+        call.bind(self.turn).bind(self.position).bind(self.time).bind(self.open_from)
     }
 }

@@ -4,11 +4,10 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use sqlx::Row;
-use sqlx::postgres::{PgArguments, PgRow, Postgres};
-use sqlx::query::Query;
+use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
-use super::append_session::{AppendSession, Known, KnownStream};
+use super::append_session::{AppendSession, Call, Known, KnownStream};
 use super::document::Document;
 use crate::domain::append::{AppendRequest, Outcome};
 use crate::domain::event::{Position, Recorded};
@@ -16,8 +15,6 @@ use crate::domain::name::StreamId;
 use crate::domain::version::Version;
 
 const APPEND: &str = include_str!("sql/append.sql");
-
-type Call = Query<'static, Postgres, PgArguments>;
 
 /// A batch, ready to be sent.
 ///
@@ -59,6 +56,12 @@ pub(super) struct Circumstances {
     pub(super) now: Option<DateTime<Utc>>,
 }
 
+impl Circumstances {
+    pub(super) fn bind_to(self, call: Call) -> Call {
+        call.bind(self.ids_are_new).bind(self.floor).bind(self.now)
+    }
+}
+
 impl Batch {
     /// `event_times` says when each event occurred, for an import.
     pub(super) fn new<'r>(
@@ -71,8 +74,7 @@ impl Batch {
             arrays.push(request);
         }
         arrays.layout.event_times = event_times;
-        let Circumstances { ids_are_new, floor, now } = circumstances;
-        let call = arrays.bind_to(sqlx::query(APPEND)).bind(ids_are_new).bind(floor).bind(now);
+        let call = circumstances.bind_to(arrays.bind_to(sqlx::query(APPEND)));
         let Arrays { streams, layout, .. } = arrays;
         Self { call, streams: streams.into_iter().cloned().collect(), layout }
     }
@@ -81,18 +83,11 @@ impl Batch {
     pub(super) async fn write(self, session: &mut AppendSession) -> Result<Decided, sqlx::Error> {
         let Self { call, streams, layout } = self;
         let mut known = session.take_known();
-        let known_streams: Vec<_> = streams.iter().map(|stream| known.stream(stream)).collect();
-        let heads = known_streams.iter().map(|stream| stream.map(|stream| stream.head)).collect();
-        let stream_nos = known_streams.iter().map(|stream| stream.map(|stream| stream.stream_no)).collect();
-        let row = call
-            .bind(where_any(&heads))
-            .bind(where_any(&stream_nos))
-            .bind(known.end.turn)
-            .bind(known.end.position)
-            .bind(known.end.time)
-            .bind(known.end.open_from)
-            .fetch_one(&mut session.connection)
-            .await?;
+        let known_streams = streams.iter().map(|stream| known.stream(stream));
+        let (heads, stream_nos) =
+            known_streams.map(|stream| (stream.map(|s| s.head), stream.map(|s| s.stream_no))).unzip();
+        let call = known.end.bind_to(call.bind(where_any(&heads)).bind(where_any(&stream_nos)));
+        let row = call.fetch_one(&mut session.connection).await?;
         known.hear(&row)?;
         let answer = Answer::read(&row)?;
         answer.note_streams(streams, &layout, &mut known);

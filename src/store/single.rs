@@ -39,7 +39,7 @@ impl<'r> Single<'r> {
         let event = self.event;
         let mut known = session.take_known();
         let stream = known.stream(self.stream);
-        let answer = sqlx::query(APPEND_EVENT)
+        let call = sqlx::query(APPEND_EVENT)
             .bind(self.stream.aggregate_type())
             .bind(self.stream.aggregate_id())
             .bind(self.expected.encoded())
@@ -48,18 +48,12 @@ impl<'r> Single<'r> {
             .bind(Document(&event.event_data))
             .bind(event.metadata.as_deref().map(Document))
             .bind(event.correlation_id)
-            .bind(event.causation_id)
-            .bind(circumstances.ids_are_new)
-            .bind(circumstances.floor)
-            .bind(circumstances.now)
+            .bind(event.causation_id);
+        let call = circumstances
+            .bind_to(call)
             .bind(stream.map(|stream| stream.head))
-            .bind(stream.map(|stream| stream.stream_no))
-            .bind(known.end.turn)
-            .bind(known.end.position)
-            .bind(known.end.time)
-            .bind(known.end.open_from)
-            .fetch_one(&mut session.connection)
-            .await?;
+            .bind(stream.map(|stream| stream.stream_no));
+        let answer = known.end.bind_to(call).fetch_one(&mut session.connection).await?;
         known.hear(&answer)?;
         let version: Option<Version> = answer.try_get("version")?;
         let stream_no: Option<i64> = answer.try_get("stream_no")?;

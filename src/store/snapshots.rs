@@ -9,7 +9,7 @@ use futures_util::TryStreamExt;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
-use super::document::document;
+use super::document::{Document, document};
 use super::error::StoreError;
 use super::read::{Direction, Pace, StreamHead, VersionRange};
 use super::{Store, StoredEvent, event_from_row, missing};
@@ -159,7 +159,7 @@ impl Store {
             .bind(stream.aggregate_type())
             .bind(stream.aggregate_id())
             .bind(new.version)
-            .bind(new.state)
+            .bind(Document(new.state))
             .bind(new.revision)
             .bind(new.occurred_at)
             .bind(new.reducer)
@@ -170,12 +170,12 @@ impl Store {
 
     /// The snapshot that is stored, whether it fits or not.
     pub async fn snapshot(&self, stream: &StreamId) -> Result<Option<Snapshot>, StoreError> {
-        let row: Option<(Version, Option<String>, String, DateTime<Utc>)> = sqlx::query_as(SNAPSHOT)
+        let row = sqlx::query(SNAPSHOT)
             .bind(stream.aggregate_type())
             .bind(stream.aggregate_id())
             .fetch_optional(&mut *self.acquire().await?)
             .await?;
-        Ok(row.map(|(version, revision, state, created_at)| Snapshot { version, revision, state, created_at }))
+        Ok(row.map(|row| Snapshot::from_row(&row)).transpose()?)
     }
 
     /// Forgets a snapshot; whether there was one.
@@ -189,6 +189,17 @@ impl Store {
     }
 }
 
+impl Snapshot {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            version: row.try_get("snapshot_version")?,
+            revision: row.try_get("snapshot_revision")?,
+            state: document(row, "snapshot_state")?.ok_or_else(missing)?.to_owned(),
+            created_at: row.try_get("snapshot_created_at")?,
+        })
+    }
+}
+
 impl LoadHead {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
         let stream = StreamHead {
@@ -197,14 +208,7 @@ impl LoadHead {
             last_occurred_at: row.try_get("last_occurred_at")?,
         };
         let version: Option<Version> = row.try_get("snapshot_version")?;
-        let snapshot = version.map(|version| {
-            Ok::<_, sqlx::Error>(Snapshot {
-                version,
-                revision: row.try_get("snapshot_revision")?,
-                state: document(row, "snapshot_state")?.ok_or_else(missing)?.to_owned(),
-                created_at: row.try_get("snapshot_created_at")?,
-            })
-        });
+        let snapshot = version.map(|_| Snapshot::from_row(row));
         Ok(Self { stream, snapshot: snapshot.transpose()?, misfit: row.try_get("snapshot_misfit")? })
     }
 }

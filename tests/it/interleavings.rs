@@ -7,6 +7,7 @@
 mod mutants;
 
 use mutants::Mutant;
+use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Row};
 
 use crate::support::{Session, TestDatabase, id};
@@ -24,43 +25,108 @@ async fn database(mutant: Option<&str>) -> TestDatabase {
     database
 }
 
-/// The arguments of an append of one event, as the writer passes them.
-fn arguments(stream: &str, expected: i32, event: u32) -> String {
-    format!(
-        "ARRAY['Order'], ARRAY['{stream}'], ARRAY[0], ARRAY[1], ARRAY[1], ARRAY[{expected}], ARRAY[0], ARRAY[0], \
-         ARRAY[1], ARRAY[0], ARRAY['{}'::uuid], ARRAY['Happened'], ARRAY['{{}}'::jsonb], NULL, NULL, NULL, NULL, false, 0, \
-         NULL, NULL, NULL, NULL, NULL, NULL, NULL",
-        id(event)
-    )
+const ANY: i32 = -1;
+
+/// The two ways into the log.
+#[derive(Clone, Copy)]
+enum Way {
+    Single,
+    Batch,
 }
 
-const ANY: i32 = -1;
+/// A stream that somebody knows: its number and version.
+type Known = Option<(i64, i32)>;
+
+/// What an append is told of the end of the log, as the next one passes it on.
+#[derive(Clone)]
+struct End(String);
+
+impl End {
+    fn unknown() -> Self {
+        Self("NULL, NULL, NULL, NULL".to_owned())
+    }
+
+    fn of(row: &PgRow) -> Self {
+        let time = |name| row.get::<chrono::DateTime<chrono::Utc>, _>(name).to_rfc3339();
+        let (turn, position): (i64, i64) = (row.get("turn"), row.get("log_position"));
+        Self(format!("{turn}, {position}, '{}', '{}'", time("log_time"), time("open_from")))
+    }
+}
+
+/// An append of one event to a stream of orders, by somebody who knows this much.
+struct Append<'a> {
+    stream: &'a str,
+    expected: i32,
+    event: u32,
+    known: Known,
+    end: End,
+}
+
+impl<'a> Append<'a> {
+    /// By somebody who knows nothing.
+    fn new(stream: &'a str, expected: i32, event: u32) -> Self {
+        Self { stream, expected, event, known: None, end: End::unknown() }
+    }
+
+    /// The arguments of the function for batches, as the writer passes them.
+    fn batch_arguments(&self) -> String {
+        let Self { stream, expected, event, known, end } = self;
+        let known = known.map_or("NULL, NULL".to_owned(), |(stream_no, head)| {
+            format!("ARRAY[{head}], ARRAY[{stream_no}]::bigint[]")
+        });
+        format!(
+            "ARRAY['Order'], ARRAY['{stream}'], ARRAY[0], ARRAY[1], ARRAY[1], ARRAY[{expected}], ARRAY[0], ARRAY[0], \
+             ARRAY[1], ARRAY[0], ARRAY['{}'::uuid], ARRAY['Happened'], ARRAY['{{}}'::jsonb], NULL, NULL, NULL, NULL, false, 0, \
+             NULL, {known}, {}",
+            id(*event),
+            end.0
+        )
+    }
+
+    /// The call of the procedure.
+    fn call(&self, way: Way) -> String {
+        let Self { stream, expected, event, known, end } = self;
+        match way {
+            Way::Single => {
+                let known = known.map_or("NULL, NULL".to_owned(), |(stream_no, head)| format!("{head}, {stream_no}"));
+                format!(
+                    "CALL append_event('Order', '{stream}', {expected}, '{}', 'Happened', '{{}}', NULL, NULL, NULL, false, 0, \
+                     NULL, {known}, {}, NULL)",
+                    id(*event),
+                    end.0
+                )
+            }
+            Way::Batch => {
+                let answers = ["NULL"; 8].join(", ");
+                format!("CALL append_events({}, {answers})", self.batch_arguments())
+            }
+        }
+    }
+}
+
+async fn row(session: &mut Session, sql: String) -> Result<PgRow, sqlx::Error> {
+    sqlx::query(AssertSqlSafe(sql)).fetch_one(&mut session.0).await
+}
 
 /// An append by the function alone: the session may be in a transaction, and then it is not committed.
 async fn append(session: &mut Session, stream: &str, expected: i32, event: u32) -> Result<Told, sqlx::Error> {
-    let arguments = arguments(stream, expected, event);
+    let arguments = Append::new(stream, expected, event).batch_arguments();
     told(session, format!("SELECT * FROM append_events_locked({arguments})")).await
 }
 
 /// As the writer does it: the procedure for a single event, and the one for batches if that leaves it undecided.
 async fn call(session: &mut Session, stream: &str, expected: i32, event: u32) -> Result<Told, sqlx::Error> {
-    let single = format!(
-        "CALL append_event('Order', '{stream}', {expected}, '{}', 'Happened', '{{}}', NULL, NULL, NULL, false, 0, NULL, \
-         NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
-        id(event)
-    );
-    let row = sqlx::query(AssertSqlSafe(single)).fetch_one(&mut session.0).await?;
+    let append = Append::new(stream, expected, event);
+    let row = row(session, append.call(Way::Single)).await?;
     if let Some(version) = row.get("version") {
         return Ok(Some((version, row.get("log_position"))));
     }
-    let arguments = arguments(stream, expected, event);
-    let answers = ["NULL"; 8].join(", ");
-    told(session, format!("CALL append_events({arguments}, {answers})")).await
+    told(session, append.call(Way::Batch)).await
 }
 
 async fn told(session: &mut Session, sql: String) -> Result<Told, sqlx::Error> {
-    let row = sqlx::query(AssertSqlSafe(sql)).fetch_one(&mut session.0).await?;
-    let first = |row: &sqlx::postgres::PgRow| -> (i32, i64) {
+    let row = row(session, sql).await?;
+    let first = |row: &PgRow| -> (i32, i64) {
         let versions: Vec<i32> = row.get("append_first_versions");
         let positions: Vec<i64> = row.get("append_first_positions");
         (versions[0], positions[0])
@@ -151,45 +217,11 @@ async fn without_lock_and_alarm_two_are_told_the_same_version_and_one_is_there()
     assert_eq!(watcher.number("SELECT count(*) FROM events").await, 1, "one of two acknowledged events is lost");
 }
 
-/// What an append is told of the end of the log, as the next one passes it on.
-#[derive(Clone)]
-struct End(String);
-
-impl End {
-    fn unknown() -> Self {
-        Self("NULL, NULL, NULL, NULL".to_owned())
-    }
-
-    fn of(row: &sqlx::postgres::PgRow) -> Self {
-        let time = |name| row.get::<chrono::DateTime<chrono::Utc>, _>(name).to_rfc3339();
-        let (turn, position): (i64, i64) = (row.get("turn"), row.get("log_position"));
-        Self(format!("{turn}, {position}, '{}', '{}'", time("log_time"), time("open_from")))
-    }
-}
-
-/// The two ways into the log.
-#[derive(Clone, Copy)]
-enum Way {
-    Single,
-    Batch,
-}
-
-/// An append of somebody who knows where the log ended; its position, and where the log ends now.
+/// An append to a stream of its own, by somebody who knows where the log ended; its position, and where the log ends now.
 async fn call_knowing(session: &mut Session, way: Way, event: u32, end: &End) -> Result<(i64, End), sqlx::Error> {
-    let (id, end) = (id(event), &end.0);
-    let sql = match way {
-        Way::Single => format!(
-            "CALL append_event('Order', '{event}', 0, '{id}', 'Happened', '{{}}', NULL, NULL, NULL, false, 0, NULL, \
-             NULL, NULL, {end}, NULL)"
-        ),
-        Way::Batch => format!(
-            "CALL append_events(ARRAY['Order'], ARRAY['{event}'], ARRAY[0], ARRAY[1], ARRAY[1], ARRAY[0], ARRAY[0], ARRAY[0], \
-             ARRAY[1], ARRAY[0], ARRAY['{id}'::uuid], ARRAY['Happened'], ARRAY['{{}}'::jsonb], NULL, NULL, NULL, NULL, false, 0, \
-             NULL, NULL, NULL, {end}, {})",
-            ["NULL"; 8].join(", ")
-        ),
-    };
-    let row = sqlx::query(AssertSqlSafe(sql)).fetch_one(&mut session.0).await?;
+    let stream = event.to_string();
+    let append = Append { end: end.clone(), ..Append::new(&stream, 0, event) };
+    let row = row(session, append.call(way)).await?;
     Ok((row.get("log_position"), End::of(&row)))
 }
 
@@ -215,9 +247,6 @@ async fn who_knows_the_end_of_the_log_goes_by_it_only_while_nobody_else_had_a_tu
     }
 }
 
-/// A stream that somebody knows: its number and version.
-type Known = Option<(i64, i32)>;
-
 /// An append to the stream `Order/1` of somebody who knows where the log ended, and where the stream stood; the version that it
 /// gave, the stream as it is known now, and where the log ends.
 async fn append_knowing(
@@ -227,24 +256,8 @@ async fn append_knowing(
     known: Known,
     end: &End,
 ) -> Result<(i32, Known, End), sqlx::Error> {
-    let (id, end) = (id(event), &end.0);
-    let (stream_no, head) = match known {
-        Some((stream_no, head)) => (stream_no.to_string(), head.to_string()),
-        None => ("NULL".to_owned(), "NULL".to_owned()),
-    };
-    let sql = match way {
-        Way::Single => format!(
-            "CALL append_event('Order', '1', -1, '{id}', 'Happened', '{{}}', NULL, NULL, NULL, false, 0, NULL, \
-             {head}, {stream_no}, {end}, NULL)"
-        ),
-        Way::Batch => format!(
-            "CALL append_events(ARRAY['Order'], ARRAY['1'], ARRAY[0], ARRAY[1], ARRAY[1], ARRAY[-1], ARRAY[0], ARRAY[0], ARRAY[1], \
-             ARRAY[0], ARRAY['{id}'::uuid], ARRAY['Happened'], ARRAY['{{}}'::jsonb], NULL, NULL, NULL, NULL, false, 0, NULL, \
-             ARRAY[{head}]::integer[], ARRAY[{stream_no}]::bigint[], {end}, {})",
-            ["NULL"; 8].join(", ")
-        ),
-    };
-    let row = sqlx::query(AssertSqlSafe(sql)).fetch_one(&mut session.0).await?;
+    let append = Append { known, end: end.clone(), ..Append::new("1", ANY, event) };
+    let row = row(session, append.call(way)).await?;
     let (version, stream_no) = match way {
         Way::Single => (row.get("version"), row.get("stream_no")),
         Way::Batch => (row.get::<Vec<i32>, _>("append_first_versions")[0], row.get::<Vec<i64>, _>("stream_nos")[0]),

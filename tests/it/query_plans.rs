@@ -148,8 +148,8 @@ async fn an_append_goes_by_index_and_to_the_open_months_only() {
     };
     let call_single = |stream: &str, id: &str| {
         format!(
-            "CALL append_event('T1', '{stream}', -1, {id}, 'E', '{{}}', NULL, NULL, NULL, false, 0, '2026-12-31T00:00:00Z', NULL, NULL,
-                NULL, NULL, NULL, NULL, NULL)"
+            "CALL append_event('T1', '{stream}', -1, {id}, 'E', '{{}}', NULL, NULL, NULL, false, 0,
+                '2026-12-31T00:00:00Z', NULL, NULL, NULL, NULL, NULL, NULL, NULL)"
         )
     };
     // Scans are counted in the transaction that makes them; the procedure commits, so the counts are read from the function.

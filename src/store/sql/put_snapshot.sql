@@ -4,7 +4,7 @@
 -- Locks: the snapshot's row.
 INSERT INTO snapshots AS s (aggregate_type, aggregate_id, version, state, revision, occurred_at, reducer, checksum)
 SELECT $1, $2, $3, made.state, $5, $6, $7, snapshot_checksum($1, $2, $3, made.state, $6, $7, $5)
-  FROM (SELECT $4::text::jsonb AS state) AS made
+  FROM (SELECT $4::jsonb AS state) AS made
  WHERE (SELECT r.revision FROM reducers r WHERE r.aggregate_type = $1) IS NOT DISTINCT FROM $7
     ON CONFLICT (aggregate_type, aggregate_id) DO UPDATE
    SET version = excluded.version,
