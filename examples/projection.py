@@ -1,20 +1,23 @@
 #!/usr/bin/env python3
-"""A projection: how many packages are in which status, kept up to date from the log of Annals.
+"""A projection that counts packages by status, kept up to date from the log of Annals.
 
-It follows the log (GET /events as server-sent events), and shows what every projection has to get right:
+It follows the log (GET /events as server-sent events) and shows what every projection has to get right:
 
-- Events are delivered at least once. They count exactly once, because the effect (the status of each package) and
-  the cursor (the last event that is in it) are stored in one step: here in one file that is replaced as a whole,
+- Events are delivered at least once. Each counts exactly once, because the effect (the status of each package) and
+  the cursor (the last event that is part of it) are stored in one step: here in one file that is replaced as a whole,
   elsewhere in one transaction. Neither is ever newer than the other, so `kill -9` does no harm.
-- Annals is told the position after the effect is stored, never before, and by compare-and-set. Operators see how
-  far the projection is behind, others can wait for a position, and a second instance is noticed.
-- A lost connection, a restart of the server and 503 pass. It comes back, and goes on after its cursor.
-- 409 `epoch_changed` does not: events that are in the state may no longer be in the log. It begins anew.
+- The position is reported to Annals after the effect is stored, never before, and by compare-and-set. Operators see the
+  lag of the projection, clients can wait for a position, and a second instance is detected.
+- A lost connection, a restart of the server and 503 are temporary. The program reconnects and resumes after its cursor.
+- 409 `epoch_changed` is not temporary: the log may no longer contain events that are part of the state. The program
+  rebuilds the state from the first event.
 
-Try it with the data beside it (Python 3.9 or newer, nothing else):
+Try it with the data beside it (Python 3.9 or newer, no other package):
 
     annals import examples/package-events.ndjson
     python3 examples/projection.py --until-caught-up
+
+docs/tutorial/first-projection.md is a lesson with it.
 """
 from __future__ import annotations
 
@@ -35,17 +38,17 @@ from urllib.error import HTTPError
 from urllib.parse import quote
 from urllib.request import Request, urlopen
 
-BATCH = 200  # Events between two stores while it catches up: each costs an fsync and a request.
-SILENCE = 45.0  # Annals sends a comment every 15 seconds: a connection that is silent for so long is dead.
+BATCH = 200  # Events between two stores while the projection catches up. Each store costs an fsync and a request.
+SILENCE = 45.0  # Annals sends a comment every 15 seconds, so a connection that is silent for 45 seconds is broken.
 BACK_OFF_MAX = 30.0
 
 
 @dataclass
 class State:
-    """All that the projection keeps. The cursor is in it, and that is the point."""
+    """Everything that the projection stores. It includes the cursor, so that both are stored in one step."""
 
-    cursor: str = ""  # The last event that is in it, as `epoch:position`; empty before the first one.
-    events: int = 0  # It would show an event that was missed, or counted twice.
+    cursor: str = ""  # The last event that is part of the state, as `epoch:position`. Empty before the first event.
+    events: int = 0  # Detects events that were missed or counted twice.
     status: dict[str, str] = field(default_factory=dict)  # By aggregate_id.
 
     @property
@@ -54,45 +57,45 @@ class State:
 
     def apply(self, event: dict[str, Any]) -> None:
         self.events += 1
-        if "status" in event["event_data"]:  # What was requested has not happened yet, and has none.
+        if "status" in event["event_data"]:  # Requests (UpgradeRequested, ...) do not change the status.
             self.status[event["aggregate_id"]] = event["event_data"]["status"]
 
     def store(self, file: Path) -> None:
-        """Replaces the file: whoever reads it, even after a crash, finds the old state or this one."""
+        """Replaces the file, so that a reader finds the old state or the new one, even after a crash."""
         try:
-            new = file.with_name(f"{file.name}.{os.getpid()}.new")  # Two instances must not write into one file.
+            new = file.with_name(f"{file.name}.{os.getpid()}.new")  # Two instances must not write to the same file.
             with open(new, "w", encoding="utf-8") as out:
                 json.dump(asdict(self), out, indent=1)
                 out.flush()
-                os.fsync(out.fileno())  # The name must not reach the disk before what it names.
+                os.fsync(out.fileno())  # The content must reach the disk before the new name does.
             os.replace(new, file)
-            if hasattr(os, "O_DIRECTORY"):  # And now the name; Windows has no such call.
+            if hasattr(os, "O_DIRECTORY"):  # Makes the rename durable. Windows has no such call.
                 directory = os.open(file.resolve().parent, os.O_DIRECTORY)
                 os.fsync(directory)
                 os.close(directory)
         except OSError as error:
-            sys.exit(f"cannot store the state: {error}")  # Unlike a lost connection, this does not pass.
+            sys.exit(f"cannot store the state: {error}")  # A retry would not help, unlike with a connection.
 
 
 class Stop(Exception):
-    """SIGTERM or SIGINT came."""
+    """SIGTERM or SIGINT was received."""
 
 
 class Projection:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.path = "/projections/" + quote(options.name, safe="")
-        self.stop_asked = self.may_stop = False
+        self.stop_requested = self.may_stop = False
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self.on_signal)
         self.state = State(**json.loads(options.state.read_text("utf-8"))) if options.state.exists() else State()
         self.stored = self.state.cursor, self.state.events
-        self.told: int | None = None  # The position that Annals has of it; None if it knows no such projection.
+        self.reported: int | None = None  # The position that Annals has; None if it has no such projection.
         self.retry = self.back_off = 2.0
         self.shown: list[tuple[str, int]] = []
 
     def run(self) -> None:
-        """Follows until it is told to stop. What passes is waited for."""
+        """Follows the log until a signal stops it. Temporary errors are retried."""
         rebuild = self.options.rebuild
         try:
             while True:
@@ -103,48 +106,48 @@ class Projection:
                         rebuild = False
                     if self.follow():
                         return
-                    say("the server has ended the stream")  # It does so before it shuts down.
+                    say("the server has closed the event stream")  # The server does so before it shuts down.
                 except HTTPError as answer:
                     problem = problem_of(answer)
                     say(f"{answer.code} {problem['code']}: {problem['detail']}")
                     if problem["code"] == "epoch_changed":
-                        say(f"the state has events up to {self.state.position}, and the log is sure to have them only"
-                            f" up to {problem['rewind_to']}. What the others have overwritten is not kept, so they"
-                            " cannot be undone: the state is built anew from the first event on")
+                        say(f"the state contains events up to {self.state.position}, but the log is only unchanged up"
+                            f" to {problem['rewind_to']}. Previous values are not stored, so later events cannot be"
+                            " undone: rebuilding the state from the first event")
                         rebuild = True
                         continue
                     if problem["code"] and answer.code < 500 and answer.code != 429:
-                        sys.exit(1)  # Repeating it would fail again.
+                        sys.exit(1)  # A retry would fail again.
                     retry_after = answer.headers.get("Retry-After", "")
                     pause = int(retry_after) if retry_after.isdigit() else 0
-                except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: half a JSON.
+                except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: JSON was cut off.
                     say(f"{type(error).__name__}: {error}")
-                # Longer each time, and out of step with the others that have lost the same server.
+                # Exponential backoff, with jitter because other clients have lost the same server.
                 with self.waiting():
                     time.sleep(max(pause, self.back_off * random.uniform(0.75, 1.25)))
                 self.back_off = min(self.back_off * 2, BACK_OFF_MAX)
         except Stop:
             self.state.store(self.options.state)
-            say(f"stopped after {self.state.cursor or 'nothing'}; the next run goes on there")
+            say(f"stopped after {self.state.cursor or 'no event'}; the next run resumes there")
 
     def on_signal(self, *_: object) -> None:
-        self.stop_asked = True
+        self.stop_requested = True
         if self.may_stop:
             raise Stop
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
-        """Where a signal may end it: never halfway through an event."""
+        """Marks the places where a signal may stop the program: never in the middle of an event."""
         self.may_stop = True
         try:
-            if self.stop_asked:
+            if self.stop_requested:
                 raise Stop
             yield
         finally:
             self.may_stop = False
 
     def follow(self) -> bool:
-        """Follows over one connection until it ends; true if it has caught up and nothing else is wanted."""
+        """Follows over one connection until it ends. Returns true if it has caught up and --until-caught-up is set."""
         headers = {"Accept": "text/event-stream"}
         if self.state.cursor:
             headers["Last-Event-ID"] = self.state.cursor
@@ -157,14 +160,14 @@ class Projection:
                 for name, id, data in frames:
                     if name == "message":
                         self.state.apply(json.loads(data))
-                    self.state.cursor = id  # `caught-up` and `heartbeat` move it too, past the events of other types.
+                    self.state.cursor = id  # Also of `caught-up` and `heartbeat`: they skip events of other types.
                     if name == "caught-up":
                         live, self.back_off = True, self.retry
                     if name != "message" or self.state.events - self.stored[1] >= BATCH:
                         self.store()
-                    with self.waiting():  # Also when it does not wait at all: a signal gets its chance.
+                    with self.waiting():  # Even without --slow, so that a signal can stop the program here.
                         time.sleep(self.options.slow)
-                if live:  # What has come together is stored together, and now: the next may be long in coming.
+                if live:  # Events that arrived together are stored together, at once: the next may take long.
                     self.store()
                     self.show()
                     if self.options.until_caught_up:
@@ -172,9 +175,9 @@ class Projection:
         return False
 
     def frames(self, stream: http.client.HTTPResponse) -> Iterator[list[tuple[str, str, str]]]:
-        """What arrives together, as (name, id, data). A frame counts only once the empty line after it is there.
+        """Yields the frames that arrive together, as (name, id, data). A frame is complete with its empty line.
 
-        It reads what Annals writes; to read any event stream, take a library."""
+        This parser handles the frames that Annals sends. Use a library to read arbitrary event streams."""
         rest, name, id, data = b"", "message", "", ""
         while True:
             with self.waiting():
@@ -193,37 +196,37 @@ class Projection:
                     data = value
                 elif key == "retry":
                     self.retry = int(value) / 1000
-                elif not line:  # Other lines begin with a colon: comments, which only show that somebody is there.
+                elif not line:  # All other lines are comments, which keep the connection alive.
                     if data:
                         frames.append((name, id, data))
                     name, data = "message", ""
             yield frames
 
     def claim(self) -> None:
-        """Learns which position Annals has: after a crash that may be behind the state, and is never ahead of it."""
-        self.told = self.asked_position()
-        if self.told is not None and self.told > self.state.position:
-            sys.exit(f"{self.options.name} is at {self.told} already, and {self.options.state} at"
+        """Reads the position that Annals has. After a crash it may be behind the state, but is never ahead of it."""
+        self.reported = self.read_reported_position()
+        if self.reported is not None and self.reported > self.state.position:
+            sys.exit(f"{self.options.name} is at {self.reported} already, and {self.options.state} at"
                      f" {self.state.position}: another instance has moved it, or this is not the latest file."
-                     " --rebuild begins anew, and takes over")
+                     " --rebuild starts over and takes over the position")
         self.store()
 
     def rebuild(self) -> None:
-        self.told = self.asked_position()
-        self.tell(0, "?reset=true")
+        self.reported = self.read_reported_position()
+        self.report(0, "?reset=true")
         self.state, self.stored = State(), ("", 0)
         self.state.store(self.options.state)
 
     def store(self) -> None:
-        """The effect and its cursor in one step, and then the position: who waits for that will find the effect."""
+        """Stores effect and cursor in one step, then reports the position: a waiting client finds the effect."""
         now = self.state.cursor, self.state.events
         if now != self.stored:
             self.state.store(self.options.state)
             self.stored = now
-        if self.state.position != self.told:
-            self.tell(self.state.position)
+        if self.state.position != self.reported:
+            self.report(self.state.position)
 
-    def asked_position(self) -> int | None:
+    def read_reported_position(self) -> int | None:
         try:
             with self.open("GET", self.path, {}) as answer:
                 return json.load(answer)["last_processed_position"]
@@ -232,17 +235,17 @@ class Projection:
                 raise
             return None
 
-    def tell(self, position: int, query: str = "") -> None:
-        expected = {"If-None-Match": "*"} if self.told is None else {"If-Match": f'"{self.told}"'}
+    def report(self, position: int, query: str = "") -> None:
+        expected = {"If-None-Match": "*"} if self.reported is None else {"If-Match": f'"{self.reported}"'}
         body = json.dumps({"last_processed_position": position}).encode()
         try:
             self.open("PUT", self.path + query, {"Content-Type": "application/json", **expected}, body).close()
         except HTTPError as answer:
             if answer.code != 412:
                 raise
-            sys.exit(f"412 {problem_of(answer)['detail']}. Somebody else, another instance say, moves"
-                     f" {self.options.name}: this one stops")
-        self.told = position
+            sys.exit(f"412 {problem_of(answer)['detail']}. Another instance moves the position of"
+                     f" {self.options.name}: stopping")
+        self.reported = position
 
     def open(self, method: str, path: str, headers: dict[str, str], body: bytes | None = None,
              timeout: float = 10.0) -> http.client.HTTPResponse:
@@ -259,7 +262,7 @@ class Projection:
 def problem_of(answer: HTTPError) -> dict[str, Any]:
     try:
         return json.load(answer)
-    except (ValueError, OSError, http.client.HTTPException):  # A proxy has answered, or it breaks off.
+    except (ValueError, OSError, http.client.HTTPException):  # The answer is that of a proxy, or incomplete.
         return {"code": "", "detail": answer.reason}
 
 
@@ -272,9 +275,9 @@ def main() -> None:
     parser.add_argument("--url", default="http://localhost:8080", help="where Annals listens (%(default)s)")
     parser.add_argument("--name", default="package-states", help="of the projection, in Annals (%(default)s)")
     parser.add_argument("--state", type=Path, default=Path("package-states.json"), metavar="FILE",
-                        help="where it keeps its state (%(default)s)")
+                        help="file in which the state is stored (%(default)s)")
     parser.add_argument("--until-caught-up", action="store_true", help="stop at the end of the log")
-    parser.add_argument("--rebuild", action="store_true", help="begin with the first event again")
+    parser.add_argument("--rebuild", action="store_true", help="rebuild the state from the first event")
     parser.add_argument("--slow", type=float, default=0, metavar="SECONDS", help="sleep after each event")
     Projection(parser.parse_args()).run()
 
