@@ -1,44 +1,98 @@
-# The image of Annals: one binary on a base without a shell. Needs BuildKit, which is Docker's default since version 23.
+# The images of Annals. Needs BuildKit, which is the default of Docker since version 23.
 #
-#     docker build -t annals:latest .
+#     docker build -t annals:latest .                                     the service: one program, no shell
+#     docker build -t annals:development --target development .           with a PostgreSQL inside, to try Annals out
+#
+# One container of the development image is a working Annals. Its events are in the volume:
+#
+#     docker run -p 8080:8080 -v annals:/var/lib/postgresql/data annals:development
+#
+# The release workflow builds both from the portable programs instead of the sources: a build context with the name of a
+# stage replaces that stage.
+#
+#     docker buildx build --build-context binaries=FOLDER ...             FOLDER/amd64/annals, FOLDER/arm64/annals
 
-# --- Build ---
+# --- Build from the sources ---
 
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .
 
-# The caches outlive the layer: a change of the source compiles Annals alone, not its dependencies.
-# - Cargo decides by modification times what is stale, and the copied files may be older than what another checkout left
-#   in the cache. The `touch` makes our own sources always newer.
-# - The cache is not part of the image, so the binary is copied out of it.
-# - `locked`: two builds at the same time take turns.
+# The caches outlive the layer, so a change of the sources compiles Annals alone and not its dependencies.
+# - Cargo decides by modification times what to compile again, and a copied file may be older than what another checkout
+#   has left in the cache. `touch` makes every copied file newer: the sources, and the files that they embed.
+# - The cache is not part of the image, so the program is copied out of it.
+# - `sharing=locked` makes two builds at the same time use the cache one after the other.
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,target=/src/target,sharing=locked \
-    find src -name '*.rs' -exec touch {} + \
-    && cargo build --release --locked \
+    find . -path ./target -prune -o -type f -exec touch {} + \
+    && cargo build --release --locked --package annals --bin annals \
     && cp target/release/annals /annals
 
-# --- Run ---
+FROM scratch AS binaries
+ARG TARGETARCH
+COPY --from=build /annals /${TARGETARCH}/annals
 
-# The same Debian as in the build, so that the C library fits. It holds little more than that library and
-# CA certificates.
-FROM gcr.io/distroless/cc-debian12:nonroot
+# --- The root file system of the service image ---
+
+# A Debian with CA certificates. The C library of the image is the one of this Debian.
+FROM buildpack-deps:bookworm-curl AS root
+ARG TARGETARCH
+COPY --from=binaries --chmod=755 /${TARGETARCH}/annals /annals
+COPY scripts/build-image-root /build-image-root
+RUN /build-image-root /annals /image-root
+
+# --- The development image ---
+
+# PostgreSQL and Annals in one container. Annals runs PostgreSQL as it does on any machine without a configured
+# database: with fsync, and reachable through a Unix socket only.
+FROM postgres:16-bookworm AS development
+ARG TARGETARCH
+
+LABEL org.opencontainers.image.title="Annals with PostgreSQL, for development" \
+      org.opencontainers.image.description="An event store for any service, with its database in the same container" \
+      org.opencontainers.image.licenses="MIT"
+
+COPY --from=binaries --chmod=755 /${TARGETARCH}/annals /usr/local/bin/annals
+
+# The user `postgres` of the base image.
+USER 999:999
+
+# The base image declares this folder as a volume, and it belongs to the user `postgres`. With another folder, every
+# container would also get an empty volume here.
+ENV ANNALS_DATA_DIR=/var/lib/postgresql/data \
+    ANNALS_PG_BIN=/usr/lib/postgresql/16/bin \
+    ANNALS_LISTEN=0.0.0.0:8080 \
+    ANNALS_ALLOW_ANONYMOUS=true
+EXPOSE 8080
+
+# The base image asks for SIGINT, the signal of PostgreSQL. Annals stops in order at SIGTERM, and then stops PostgreSQL.
+STOPSIGNAL SIGTERM
+
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
+    CMD ["/usr/local/bin/annals", "healthcheck"]
+
+ENTRYPOINT ["/usr/local/bin/annals"]
+CMD ["serve"]
+
+# --- The service image ---
+
+FROM scratch AS service
 
 LABEL org.opencontainers.image.title="Annals" \
       org.opencontainers.image.description="An event store for any service: plain HTTP and JSON, on PostgreSQL" \
       org.opencontainers.image.licenses="MIT"
 
-COPY --from=build /annals /usr/local/bin/annals
+COPY --from=root /image-root /
 
-# The base image's user `nonroot`, as a number: Kubernetes' runAsNonRoot cannot look up a name.
+# The user `nonroot`, as a number, because Kubernetes' runAsNonRoot cannot look up a name.
 USER 65532:65532
 
-# The default is loopback, which nobody reaches from outside a container.
+# The default is loopback, which cannot be reached from outside the container.
 ENV ANNALS_LISTEN=0.0.0.0:8080
 EXPOSE 8080
 
-# The binary itself asks /readyz, since there is no shell and no curl. The start period leaves room for migrations.
+# The program itself requests /readyz, since the image has no shell and no curl. The start period is for migrations.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
     CMD ["/usr/local/bin/annals", "healthcheck"]
 
