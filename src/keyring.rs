@@ -1,5 +1,5 @@
-//! The API keys that are good at this moment, as a process knows them: read again every few seconds, so that a request asks
-//! the database nothing, and a revoked key ends within a minute, with everything that it holds open.
+//! The valid API keys, cached by this process. They are read again every few seconds. So a request causes no query, and a
+//! revoked key ends within a minute, together with its open event streams.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -15,107 +15,112 @@ use tokio_util::sync::CancellationToken;
 
 use crate::domain::access::{Access, Grant};
 use crate::domain::hex::hex;
-use crate::store::Store;
+use crate::store::admin::keys::{KeySelection, NewKey, StoredKey};
 use crate::store::error::StoreError;
-use crate::store::keys::{NewKey, StoredKey};
+use crate::store::reader::Reader;
 
-/// What every key begins with, so that it is recognised where it does not belong: in a log, in a repository.
+/// The prefix of every key, so that secret scanners recognise a key in a log or a repository.
 const PREFIX: &str = "annals";
-/// Bytes of a key's public part, and of its secret.
+/// The bytes of a key's public id, and of its secret.
 const ID_BYTES: usize = 6;
 const SECRET_BYTES: usize = 32;
-/// Keys that could not be read again for so long are not believed any more: revocation must work within a minute.
-const BELIEVED: Duration = Duration::from_secs(45);
-/// A database that says nothing is one that is away.
+/// The maximum age of cached keys. Older ones are discarded, so that a revocation takes effect within a minute.
+const MAX_CACHE_AGE: Duration = Duration::from_secs(45);
+/// After this time without an answer the database counts as unavailable.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
-/// A key that is not known may be new: the database is asked, but not for every guess.
-const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// An unknown key may be new, so the keys are read again, but at most once in this time.
+const UNKNOWN_KEY_RETRY: Duration = Duration::from_secs(1);
 
-/// A key that is good.
+/// A valid key.
 pub struct Key {
     pub access: Access,
-    /// Cancelled once it is good no more.
+    /// Cancelled when the key expires or is revoked.
     pub ended: CancellationToken,
     stored: StoredKey,
     limiter: Option<DefaultDirectRateLimiter>,
 }
 
-/// Why a request is not let in.
+/// Why a key was not accepted.
 #[derive(Debug, thiserror::Error)]
-pub enum Refused {
-    #[error("the key is not known, or has expired, or was revoked")]
-    NoSuchKey,
-    #[error("the keys cannot be read now: {0}")]
+pub enum AuthenticationError {
+    #[error("the key is unknown, has expired, or was revoked")]
+    UnknownKey,
+    #[error("the API keys cannot be read: {0}")]
     Unavailable(#[from] StoreError),
 }
 
 #[derive(Default)]
-struct Known {
+struct Cache {
     keys: HashMap<String, Arc<Key>>,
     read_at: Option<Instant>,
 }
 
 #[derive(Default)]
-pub struct Keyring(RwLock<Known>);
+pub struct Keyring(RwLock<Cache>);
 
 impl Keyring {
-    /// The key that was presented, if it is good.
-    pub async fn find(&self, presented: &str, now: DateTime<Utc>, store: &Store) -> Result<Arc<Key>, Refused> {
-        let (key_id, secret) = parse(presented).ok_or(Refused::NoSuchKey)?;
-        let (mut key, read_at) = self.known(key_id);
+    /// Returns the presented key if it is valid.
+    pub async fn authenticate(
+        &self,
+        presented: &str,
+        now: DateTime<Utc>,
+        reader: &Reader,
+    ) -> Result<Arc<Key>, AuthenticationError> {
+        let (key_id, secret) = parse(presented).ok_or(AuthenticationError::UnknownKey)?;
+        let (mut key, read_at) = self.cached(key_id);
         let age = read_at.map_or(Duration::MAX, |read_at| read_at.elapsed());
-        if age >= BELIEVED || key.is_none() && age >= ASK_AGAIN {
-            self.refresh(store).await?;
-            key = self.known(key_id).0;
+        if age >= MAX_CACHE_AGE || key.is_none() && age >= UNKNOWN_KEY_RETRY {
+            self.refresh(reader).await?;
+            key = self.cached(key_id).0;
         }
-        let key = key.ok_or(Refused::NoSuchKey)?;
+        let key = key.ok_or(AuthenticationError::UnknownKey)?;
         let digest = Sha256::digest(secret.as_bytes());
-        let is_it: bool = digest.as_slice().ct_eq(&key.stored.secret_sha256).into();
+        let matches: bool = digest.as_slice().ct_eq(&key.stored.secret_sha256).into();
         let expired = key.stored.expires_at.is_some_and(|expires_at| expires_at <= now);
-        if is_it && !expired && !key.ended.is_cancelled() { Ok(key) } else { Err(Refused::NoSuchKey) }
+        if matches && !expired && !key.ended.is_cancelled() { Ok(key) } else { Err(AuthenticationError::UnknownKey) }
     }
 
-    fn known(&self, key_id: &str) -> (Option<Arc<Key>>, Option<Instant>) {
-        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        (known.keys.get(key_id).cloned(), known.read_at)
+    fn cached(&self, key_id: &str) -> (Option<Arc<Key>>, Option<Instant>) {
+        let cache = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        (cache.keys.get(key_id).cloned(), cache.read_at)
     }
 
-    /// Reads the keys again. Those that are gone end, with what they hold open.
-    pub async fn refresh(&self, store: &Store) -> Result<(), StoreError> {
+    /// Reads the keys. Keys that are not valid any more end, together with their open event streams.
+    pub async fn refresh(&self, reader: &Reader) -> Result<(), StoreError> {
         let began = Instant::now();
-        let read = tokio::time::timeout(READ_TIMEOUT, store.keys(true)).await;
-        let read = read.unwrap_or_else(|_| Err(StoreError::timed_out("reading the API keys took too long")));
-        let read = read.inspect_err(|_| self.end_what_is_not_believed())?;
-        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if known.read_at.is_some_and(|read_at| read_at > began) {
-            // Somebody who began later was faster.
+        let read = tokio::time::timeout(READ_TIMEOUT, reader.keys(KeySelection::Valid)).await;
+        let read = read.unwrap_or_else(|_| Err(StoreError::timed_out("reading the API keys")));
+        let read = read.inspect_err(|_| self.discard_old_keys())?;
+        let mut cache = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if cache.read_at.is_some_and(|read_at| read_at > began) {
+            // A refresh that began later has finished already.
             return Ok(());
         }
-        let mut before = std::mem::take(&mut known.keys);
+        let mut before = std::mem::take(&mut cache.keys);
         for stored in read {
             let same = before.remove(&stored.key_id).filter(|key| key.stored == stored);
-            match same.map(Ok).unwrap_or_else(|| Key::of(stored).map(Arc::new)) {
+            match same.map(Ok).unwrap_or_else(|| Key::from_stored(stored).map(Arc::new)) {
                 Ok(key) => {
-                    known.keys.insert(key.stored.key_id.clone(), key);
+                    cache.keys.insert(key.stored.key_id.clone(), key);
                 }
-                Err(why) => tracing::error!(why, "an API key is passed over"),
+                Err(why) => tracing::error!(why, "ignoring an invalid API key"),
             }
         }
         before.values().for_each(|key| key.ended.cancel());
-        known.read_at = Some(began);
+        cache.read_at = Some(began);
         Ok(())
     }
 
-    fn end_what_is_not_believed(&self) {
-        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if known.read_at.is_some_and(|read_at| read_at.elapsed() >= BELIEVED) {
-            known.keys.drain().for_each(|(_, key)| key.ended.cancel());
+    fn discard_old_keys(&self) {
+        let mut cache = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if cache.read_at.is_some_and(|read_at| read_at.elapsed() >= MAX_CACHE_AGE) {
+            cache.keys.drain().for_each(|(_, key)| key.ended.cancel());
         }
     }
 }
 
 impl Key {
-    fn of(stored: StoredKey) -> Result<Self, String> {
+    fn from_stored(stored: StoredKey) -> Result<Self, String> {
         let grants: Result<Vec<Grant>, _> = stored.grants.iter().map(|grant| grant.parse()).collect();
         let access = Access::new(grants.map_err(|error| format!("{}: {error}", stored.key_id))?);
         let per_minute = stored.requests_per_minute.and_then(|requests| NonZeroU32::new(requests.unsigned_abs()));
@@ -127,15 +132,15 @@ impl Key {
         &self.stored.key_id
     }
 
-    /// Counts a request; if it is one too many, how long to wait.
+    /// Counts a request. If it exceeds the quota, returns the time to wait.
     pub fn take_from_quota(&self) -> Result<(), Duration> {
         let Some(limiter) = &self.limiter else { return Ok(()) };
         limiter.check().map_err(|not_yet| not_yet.wait_time_from(DefaultClock::default().now()))
     }
 }
 
-/// Makes a key: what is given to its user, and what is stored.
-pub fn make(
+/// Generates a key. Returns the text for its owner, and the record to store.
+pub fn generate(
     name: String,
     grants: &[Grant],
     requests_per_minute: Option<i32>,

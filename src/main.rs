@@ -1,6 +1,6 @@
 use std::process::ExitCode;
 
-use annals::cli::{Cli, run};
+use annals::cli::command::{Cli, run};
 use clap::Parser;
 
 fn main() -> ExitCode {

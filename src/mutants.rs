@@ -1,17 +1,18 @@
-//! Broken variants of Annals, which `annals-torture --mutants` has to find: a checker that was never seen failing proves
-//! nothing. Without the feature `mutants` there is none, and nothing of them is in the program.
+//! Broken variants of Annals, which `annals-torture --mutants` must detect: a checker that never failed proves nothing.
+//! Without the cargo feature `mutants`, the program contains none of them.
 
-/// The writer answers before the transaction is committed.
+/// The writer returns results before the transaction is committed.
 pub const ACKNOWLEDGED_BEFORE_COMMIT: &str = "acknowledged-before-commit";
-/// A subscriber that is behind the ring goes on where the ring begins, and does not read the table.
+/// A subscription that is behind the ring continues at the ring, and does not read the table.
 pub const SKIP_ON_LAG: &str = "skip-on-lag";
 
-/// Whether this process is to be broken in this way.
+/// Returns whether this process is the given broken variant, which `ANNALS_MUTANT` names.
 #[cfg(feature = "mutants")]
 pub fn is(mutant: &str) -> bool {
     std::env::var("ANNALS_MUTANT").is_ok_and(|chosen| chosen == mutant)
 }
 
+/// Returns false: without the cargo feature, no variant exists.
 #[cfg(not(feature = "mutants"))]
 pub const fn is(_: &str) -> bool {
     false

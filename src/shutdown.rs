@@ -1,7 +1,7 @@
 //! Shutdown in two stages.
 //!
-//! Soft (SIGTERM, Ctrl-C): readiness says no, no connection is accepted and no append taken any more; what is in flight
-//! is answered. Hard (a second signal, or the soft stage taking too long): what is still open is dropped.
+//! Soft (SIGTERM, Ctrl-C): `/readyz` fails, the service accepts no more connections and appends, and requests in
+//! progress get their responses. Hard (a second signal, or a long soft stage): open connections are dropped.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -13,28 +13,31 @@ use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// How long the soft stage may take.
+/// The longest time of the soft stage.
 pub const SOFT_STAGE_MAX: Duration = Duration::from_secs(20);
 
+/// The state of the shutdown. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
     soft: CancellationToken,
     hard: CancellationToken,
     tasks: TaskTracker,
-    /// A task panicked: the end is not orderly, whatever else.
+    /// A task has panicked, so the exit status is 1.
     failed: Arc<AtomicBool>,
 }
 
 impl Shutdown {
+    /// Creates the state of a process that runs.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Cancelled when the soft stage begins.
+    /// Returns a token that is cancelled when the soft stage begins.
     pub fn soft(&self) -> CancellationToken {
         self.soft.clone()
     }
 
+    /// Returns whether the soft stage has begun.
     pub fn has_begun(&self) -> bool {
         self.soft.is_cancelled()
     }
@@ -44,14 +47,14 @@ impl Shutdown {
         self.soft.cancel();
     }
 
-    /// Drops what is still open.
+    /// Begins the hard stage.
     pub fn force(&self) {
         self.soft.cancel();
         self.hard.cancel();
     }
 
-    /// Runs a task that ends by itself after the soft stage began. Without it the process is of no use: a panic in it
-    /// begins the shutdown, and whoever supervises the process starts a new one.
+    /// Runs a task that ends by itself after the soft stage has begun. The process is useless without the task: a panic
+    /// begins the shutdown, and a supervisor then starts a new process.
     pub fn track(&self, task: impl Future<Output = ()> + Send + 'static) {
         let shutdown = self.clone();
         self.tasks.spawn(async move {
@@ -63,8 +66,8 @@ impl Shutdown {
         });
     }
 
-    /// Waits for `serving` and for all tracked tasks, or for the hard stage; whether everything ended by itself,
-    /// and nothing panicked.
+    /// Waits for `serving` and for all tracked tasks, or for the hard stage. Returns whether all ended by themselves,
+    /// without a panic.
     pub async fn finish(&self, serving: impl Future<Output = ()>) -> bool {
         self.tasks.close();
         let all = async {
@@ -94,10 +97,10 @@ impl Shutdown {
                     _ = interrupt.recv() => {}
                 }
                 if shutdown.has_begun() {
-                    tracing::warn!("a second signal: dropping what is still open");
+                    tracing::warn!("received a second signal: dropping open connections");
                     shutdown.force();
                 } else {
-                    tracing::info!("shutting down: finishing what is in flight (a second signal stops at once)");
+                    tracing::info!("shutting down: completing requests in progress (a second signal stops at once)");
                     shutdown.begin();
                 }
             }

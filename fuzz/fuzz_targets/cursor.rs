@@ -1,4 +1,5 @@
-//! Cursors and the expected versions of tags: what is understood is written back the same.
+//! Cursors: a text that is parsed as a cursor is within the limits, and the cursor's own text is parsed as the same
+//! cursor.
 #![no_main]
 
 use annals::domain::cursor::Cursor;

@@ -1,12 +1,15 @@
-//! Preconditions and what a client accepts: one header a line; nothing panics, and a version is read as it is written.
+//! Preconditions and content negotiation, with one header in each line: nothing panics, and an expected version is
+//! parsed again as the same one.
 #![no_main]
 
 use annals::domain::version::ExpectedVersion;
-use annals::http::conditional::{expected_version, no_preconditions, not_modified};
-use annals::http::negotiate::{accepted, require_json_body};
+use annals::http::extract::accepts::accepted;
+use annals::http::extract::conditional::{IfNoneMatch, expected_version, no_preconditions};
+use annals::http::extract::json_request::require_json;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use libfuzzer_sys::fuzz_target;
 
+/// The first byte of a line selects the name of the header.
 const NAMES: [HeaderName; 5] = [
     http::header::IF_MATCH,
     http::header::IF_NONE_MATCH,
@@ -29,8 +32,8 @@ fuzz_target!(|data: &[u8]| {
         assert_eq!(expected_version(&again).ok(), Some(ExpectedVersion::Exact(version)));
     }
     let _ = no_preconditions(&headers);
-    let _ = not_modified(&headers, 41);
-    let _ = require_json_body(&headers);
+    let _ = IfNoneMatch::from_headers(&headers).matches(41);
+    let _ = require_json(&headers);
     let offered = ["application/json", "application/x-ndjson", "text/event-stream"];
     if let Ok(chosen) = accepted(&headers, &offered) {
         assert!(offered.contains(&chosen));

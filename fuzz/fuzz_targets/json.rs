@@ -1,5 +1,5 @@
-//! The validator against another parser: what it accepts is JSON that serde_json reads as well, without U+0000, without
-//! a key twice, and no deeper than it says.
+//! The validator of JSON against another parser: serde_json parses every document that the validator accepts. The
+//! document has no U+0000 and no duplicate key, and is not deeper than the limit.
 #![no_main]
 
 use annals::domain::json::{DEPTH_MAX, inspect};
@@ -7,6 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+/// Returns the depth of a document, and checks that it has no U+0000.
 fn depth(value: &Value) -> usize {
     assert!(value.as_str().is_none_or(|text| !text.contains('\0')), "U+0000 was accepted");
     match value {
@@ -19,7 +20,7 @@ fn depth(value: &Value) -> usize {
     }
 }
 
-/// Members of all objects, as the text has them: two commas less than members would be a key that stands twice.
+/// Returns the number of members of all objects, as serde_json has parsed them: without duplicate keys.
 fn members(value: &Value) -> usize {
     match value {
         Value::Array(items) => items.iter().map(members).sum(),
@@ -28,7 +29,7 @@ fn members(value: &Value) -> usize {
     }
 }
 
-/// Colons outside of strings: one a member.
+/// Returns the number of colons outside of strings, which is the number of members in the text.
 fn colons(text: &str) -> usize {
     let (mut count, mut inside, mut escaped) = (0, false, false);
     for byte in text.bytes() {
@@ -51,10 +52,10 @@ fuzz_target!(|data: &[u8]| {
     }
     let value: Value = match serde_json::from_str(text) {
         Ok(value) => value,
-        // Beyond 1.8 * 10^308 no double follows; PostgreSQL does.
+        // serde_json has no number beyond 1.8 * 10^308; PostgreSQL has.
         Err(error) if error.to_string().contains("number out of range") => return,
         Err(error) => panic!("{text} was accepted: {error}"),
     };
     assert!(depth(&value) <= DEPTH_MAX, "deeper than {DEPTH_MAX}");
-    assert_eq!(members(&value), colons(document.get()), "a key stands twice");
+    assert_eq!(members(&value), colons(document.get()), "a duplicate key was accepted");
 });

@@ -1,5 +1,5 @@
-//! The validator against PostgreSQL: what it accepts is stored, is read again, and prints in the size that was computed;
-//! what it refuses as no JSON, PostgreSQL refuses too.
+//! The validator of JSON against PostgreSQL: PostgreSQL stores every document that the validator accepts, and prints it
+//! in the size that the validator has computed. It rejects every document that the validator rejects as not valid JSON.
 #![no_main]
 
 use std::sync::{LazyLock, Mutex};
@@ -11,12 +11,8 @@ use serde_json::value::RawValue;
 use sqlx::{ConnectOptions, PgConnection};
 
 static SESSION: LazyLock<Mutex<PgConnection>> = LazyLock::new(|| {
-    let session = {
-        let options = annals_fuzz::postgres().options();
-        RUNTIME.block_on(options.connect())
-    }
-    .expect("a connection");
-    Mutex::new(session)
+    let options = annals_fuzz::postgres().options();
+    Mutex::new(RUNTIME.block_on(options.connect()).expect("a connection"))
 });
 
 fuzz_target!(|data: &[u8]| {
@@ -27,14 +23,14 @@ fuzz_target!(|data: &[u8]| {
     let printed = RUNTIME.block_on(async {
         let read = sqlx::query_scalar::<_, String>("SELECT $1::text::jsonb::text").bind(document.get());
         match read.fetch_one(&mut *session).await {
-            Err(error) if error.as_database_error().is_none() => panic!("the database: {error}"),
+            Err(error) if error.as_database_error().is_none() => panic!("the database failed: {error}"),
             printed => printed,
         }
     });
     match (inspected, printed) {
         (Ok(inspected), Ok(printed)) => assert_eq!(inspected.printed_bytes, printed.len(), "{text}"),
         (Ok(_), Err(error)) => panic!("{text} was accepted: {error}"),
-        (Err(fault), Ok(_)) => assert_ne!(fault.reason, Reason::Syntax, "{text} was refused"),
+        (Err(fault), Ok(_)) => assert_ne!(fault.reason, Reason::Syntax, "{text} was rejected"),
         (Err(_), Err(_)) => {}
     }
 });

@@ -1,16 +1,17 @@
-//! Names in paths and parameters: what may be a name comes back through a link as it was, and a query never panics.
+//! Names in paths and parameters: a valid name in a link is parsed as the same name, and the parser of a query never
+//! panics.
 #![no_main]
 
 use annals::domain::name::{NAME_CHARS_MAX, check_name, check_path_name};
-use annals::http::path::{link, segment};
-use annals::http::query::Query;
+use annals::http::extract::query::Query;
+use annals::wire::path::{link, segment};
 use http::Uri;
 use libfuzzer_sys::fuzz_target;
 use percent_encoding::percent_decode_str;
 
 fuzz_target!(|data: &[u8]| {
     if let Ok(uri) = Uri::try_from(data)
-        && let Ok(mut query) = Query::of(&uri)
+        && let Ok(mut query) = Query::parse(&uri)
     {
         let _ = query.take_number::<i64>("limit", 1, 1_000);
         let _ = query.take_time("at");
@@ -23,7 +24,7 @@ fuzz_target!(|data: &[u8]| {
         assert!((1..=NAME_CHARS_MAX).contains(&name.chars().count()));
         let path = link("/events", &[("event_type", name.to_owned())]);
         let uri = Uri::try_from(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
-        let taken = Query::of(&uri).ok().and_then(|mut query| query.take("event_type").ok().flatten());
+        let taken = Query::parse(&uri).ok().and_then(|mut query| query.take("event_type").ok().flatten());
         assert_eq!(taken.as_deref(), Some(name));
     }
     if check_path_name(name).is_ok() {

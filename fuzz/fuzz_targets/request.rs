@@ -1,7 +1,8 @@
-//! Whole requests to a running service: every one has an answer, none is a defect (500), and errors are problems.
+//! Whole requests to a running service: each gets a response, no response has status 500, and errors are problem
+//! documents.
 //!
-//! The first line is a method and a target, the lines up to an empty one are headers, the rest is the body. The length of
-//! the body is added, and the end of the connection after the answer.
+//! The first line of an input is a method and a target. The lines up to an empty line are headers, and the rest is the
+//! body. The target adds the headers `Host`, `Content-Length` and `Connection: close`.
 #![no_main]
 
 use std::io::{Read, Write};
@@ -9,19 +10,20 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use annals::app::{App, ClientLimits, Settings};
+use annals::app::{ClientLimits, Settings};
 use annals::clock::Clock;
-use annals::http;
+use annals::http::server::Server;
 use annals::shutdown::Shutdown;
-use annals::store::database::{ConnectOptions, DatabaseConfig};
-use annals::store::migrate;
-use annals::store::writer::QueueLimits;
-use annals::subscriptions::FeedLimits;
+use annals::startup;
+use annals::store::admin::migrate;
+use annals::store::append::queue::QueueLimits;
+use annals::store::connection::config::{ConnectOptions, DatabaseConfig};
+use annals::subscriptions::feed::FeedLimits;
 use annals_fuzz::RUNTIME;
 use libfuzzer_sys::fuzz_target;
 
 static SERVICE: LazyLock<SocketAddr> = LazyLock::new(|| {
-    // Started outside of the runtime that it is started with.
+    // PostgreSQL is started first: its start uses the same runtime, and `block_on` cannot be nested.
     let options = annals_fuzz::postgres().options();
     RUNTIME.block_on(start(options))
 });
@@ -44,16 +46,17 @@ async fn start(options: ConnectOptions) -> SocketAddr {
         archive_after: None,
         program: "annals".into(),
     };
-    migrate::migrate(&database).await.expect("the schema is made");
+    migrate::migrate(&database).await.expect("the schema is created");
     let shutdown = Shutdown::new();
-    let app = App::start(settings, &database, None, Clock::system(), shutdown.clone()).await.expect("it starts");
-    let serving = http::serve(app, ([127, 0, 0, 1], 0).into()).await.expect("a free port");
-    let address = serving.address;
-    tokio::spawn(async move { shutdown.finish(serving.run()).await });
+    let app = startup::start(settings, &database, None, Clock::system(), shutdown.clone()).await;
+    let app = app.expect("the service starts");
+    let server = Server::bind(app, ([127, 0, 0, 1], 0).into()).await.expect("a free port");
+    let address = server.address;
+    tokio::spawn(async move { shutdown.finish(server.run()).await });
     address
 }
 
-/// How far the answer is read: its head is in there.
+/// The part of a response that is read. It contains the head.
 const HEAD_BYTES: usize = 16 * 1024;
 
 fuzz_target!(|data: &[u8]| {
@@ -69,26 +72,26 @@ fuzz_target!(|data: &[u8]| {
     write!(request, "Content-Length: {}\r\n\r\n", body.len()).expect("writing to memory does not fail");
     request.extend_from_slice(body);
 
-    let mut connection = TcpStream::connect(*SERVICE).expect("it is listened to");
+    let mut connection = TcpStream::connect(*SERVICE).expect("the service accepts connections");
     connection.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout can be set");
-    // What is no request is answered before all of it is sent.
+    // The service may respond to an invalid request, and close the connection, before it has read all of it.
     let _ = connection.write_all(&request);
-    let mut answer = Vec::new();
+    let mut response = Vec::new();
     let mut buffer = vec![0; HEAD_BYTES];
-    while answer.len() < HEAD_BYTES && !answer.windows(4).any(|window| window == b"\r\n\r\n") {
+    while response.len() < HEAD_BYTES && !response.windows(4).any(|window| window == b"\r\n\r\n") {
         match connection.read(&mut buffer) {
             Ok(0) => break,
-            Ok(length) => answer.extend_from_slice(&buffer[..length]),
+            Ok(length) => response.extend_from_slice(&buffer[..length]),
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return,
-            Err(error) => panic!("no answer: {error}"),
+            Err(error) => panic!("no response: {error}"),
         }
     }
-    let text = String::from_utf8_lossy(&answer);
-    // A head that is none may end the connection without a word (RFC 9112, section 2.2).
+    let text = String::from_utf8_lossy(&response);
+    // After an invalid request line, a server may close the connection without a response (RFC 9112, section 2.2).
     let Some(status) = text.strip_prefix("HTTP/1.1 ").and_then(|text| text.get(..3)) else { return };
     assert_ne!(status, "500", "{text}");
     let head = text.split("\r\n\r\n").next().unwrap_or_default().to_ascii_lowercase();
-    // The HTTP library itself answers what is no HTTP, without a body.
+    // If the request is not valid HTTP, the HTTP library responds, without a body and without X-Request-Id.
     if status.starts_with('4') && head.contains("x-request-id") && !data.starts_with(b"HEAD") {
         assert!(head.contains("application/problem+json"), "{text}");
     }

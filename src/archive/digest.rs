@@ -1,15 +1,16 @@
-//! What a month says, as one number.
+//! A digest of events that does not depend on the format in which they are stored.
 
 use sha2::{Digest, Sha256};
 
 use crate::domain::event::StoredEvent;
 use crate::domain::hex::hex;
 
-/// SHA-256 over events, whatever they are stored in: each field with its length, in the order of the columns.
+/// SHA-256 over events: each field with its length, in the order of the columns.
 #[derive(Default)]
 pub struct EventDigest(Sha256);
 
 impl EventDigest {
+    /// Adds the next event.
     pub fn add(&mut self, event: &StoredEvent<'_>) {
         let id = |id: Option<uuid::Uuid>| id.map(|id| id.into_bytes());
         self.field(Some(event.event_id.as_bytes()));
@@ -26,12 +27,13 @@ impl EventDigest {
     }
 
     fn field(&mut self, bytes: Option<&[u8]>) {
-        // No field is that long.
+        // An absent field has a length that no field can have.
         let length = bytes.map_or(u64::MAX, |bytes| bytes.len() as u64);
         self.0.update(length.to_be_bytes());
         self.0.update(bytes.unwrap_or_default());
     }
 
+    /// Returns the digest in hexadecimal.
     pub fn finish(self) -> String {
         hex(&self.0.finalize())
     }

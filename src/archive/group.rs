@@ -1,6 +1,7 @@
-//! A row group: some thousand events, column by column, as Parquet writes and reads them.
+//! A row group: up to some thousand events, column by column.
 //!
-//! Types that every reader of Parquet knows: strings for ids and JSON, 64-bit microseconds for the time.
+//! The columns have types that every reader of Parquet supports: strings for ids and JSON, 64-bit microseconds for the
+//! time.
 
 use std::ops::Range;
 use std::sync::{Arc, LazyLock};
@@ -15,6 +16,7 @@ use parquet::file::writer::SerializedRowGroupWriter;
 use parquet::schema::types::{Type, TypePtr};
 use uuid::Uuid;
 
+use crate::archive::error::ArchiveError;
 use crate::domain::event::{Position, StoredEvent};
 use crate::domain::name::StreamId;
 use crate::domain::version::Version;
@@ -34,11 +36,12 @@ pub(super) const COLUMNS: [&str; 11] = [
     "global_position",
 ];
 
-/// Where a column stands in the schema.
+/// Returns the index of a column in the schema.
 pub(super) fn column(name: &str) -> usize {
     COLUMNS.iter().position(|column| *column == name).expect("a column of this name")
 }
 
+/// The Parquet schema of a file.
 pub(super) static SCHEMA: LazyLock<TypePtr> = LazyLock::new(|| {
     let text = |name| (name, PhysicalType::BYTE_ARRAY, Some(LogicalType::String));
     let time = LogicalType::timestamp(true, TimeUnit::MICROS);
@@ -76,19 +79,22 @@ pub struct EventGroup {
 }
 
 impl EventGroup {
+    /// Returns the number of events.
     pub fn len(&self) -> usize {
         self.version.len()
     }
 
+    /// Returns whether the group has no events.
     pub fn is_empty(&self) -> bool {
         self.version.is_empty()
     }
 
-    /// Bytes of its documents.
+    /// Returns the size of `event_data` and `metadata` of all added events, in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
+    /// Adds an event.
     pub(super) fn push(&mut self, event: &StoredEvent<'_>) {
         let id = |id: Uuid| ByteArray::from(id.to_string().into_bytes());
         let text = |text: &str| ByteArray::from(text.as_bytes().to_vec());
@@ -106,8 +112,12 @@ impl EventGroup {
         self.bytes += event.payload_bytes();
     }
 
-    /// The n-th event.
-    pub fn event(&self, n: usize) -> Result<StoredEvent<'_>> {
+    /// Returns the event at index `n`.
+    pub fn event(&self, n: usize) -> std::result::Result<StoredEvent<'_>, ArchiveError> {
+        self.decode_event(n).map_err(|error| ArchiveError::InvalidEvent(error.to_string()))
+    }
+
+    fn decode_event(&self, n: usize) -> Result<StoredEvent<'_>> {
         let occurred_at = DateTime::<Utc>::from_timestamp_micros(self.occurred_at[n]);
         Ok(StoredEvent {
             event_id: uuid(&self.event_id[n])?,
@@ -118,18 +128,18 @@ impl EventGroup {
             event_type: text(&self.event_type[n])?,
             event_data: text(&self.event_data[n])?,
             metadata: self.metadata[n].as_ref().map(text).transpose()?,
-            occurred_at: occurred_at.ok_or_else(|| ParquetError::General("occurred_at is no time".to_owned()))?,
+            occurred_at: occurred_at.ok_or_else(|| ParquetError::General("occurred_at is out of range".to_owned()))?,
             correlation_id: self.correlation_id[n].as_ref().map(uuid).transpose()?,
             causation_id: self.causation_id[n].as_ref().map(uuid).transpose()?,
         })
     }
 
-    /// Where the first event after a position is, if the group is in the order of the log.
+    /// Returns the index of the first event after a position. The group must be in the order of the log.
     pub fn first_after(&self, position: Position) -> usize {
         self.global_position.partition_point(|known| *known <= position)
     }
 
-    /// The events of a stream, if the group is sorted by aggregate.
+    /// Returns the indexes of the events of a stream. The group must be sorted by aggregate.
     pub fn rows_of(&self, stream: &StreamId) -> Range<usize> {
         let wanted = (stream.aggregate_type().as_bytes(), stream.aggregate_id().as_bytes());
         let is_before = |at: usize, included: bool| {
@@ -147,6 +157,7 @@ impl EventGroup {
         bound(false)..bound(true)
     }
 
+    /// Encodes the events as a row group.
     pub(super) fn write<W: std::io::Write + Send>(&self, mut group: SerializedRowGroupWriter<'_, W>) -> Result<()> {
         let texts = [&self.event_id, &self.aggregate_type, &self.aggregate_id];
         for column in texts {
@@ -164,6 +175,7 @@ impl EventGroup {
         Ok(())
     }
 
+    /// Decodes a row group.
     pub(super) fn read(reader: &dyn RowGroupReader) -> Result<Self> {
         let rows = usize::try_from(reader.metadata().num_rows()).unwrap_or(0);
         let columns = |name| reader.get_column_reader(column(name));

@@ -1,4 +1,4 @@
-//! `annals archive` and `annals restore-archive`: months leave the database for files, and come back.
+//! `annals archive` and `annals restore-archive`: move partitions between the database and the archive.
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -7,25 +7,27 @@ use std::time::Duration;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Database, with_database};
+use crate::cli::database::{Database, with_database};
 use crate::clock::Clock;
-use crate::config::{DatabaseArgs, duration};
-use crate::store::archive::Archiver;
+use crate::config::database::DatabaseArgs;
+use crate::config::parse::duration;
+use crate::store::partitions::archiver::{Archiver, Include};
 
-/// A month's events are read and written in two orders, and read back in both.
+/// Each event of a partition is written in two orders, and read back in both.
 const PASSES: u64 = 4;
 
+/// The arguments of `annals archive`.
 #[derive(Debug, Args)]
 pub struct ArchiveArgs {
-    /// Archive months that have been over for so long
+    /// Archive the events of months that ended this long ago
     #[arg(long, value_name = "TIME", default_value = "365d", value_parser = duration)]
     older_than: Duration,
 
-    /// Do it; without, on a terminal, it is only told what would be done
+    /// Archive without asking; on a terminal, the command otherwise only shows what it would do
     #[arg(long)]
     yes: bool,
 
-    /// Only tell what would be done
+    /// Only show what the command would do
     #[arg(long, conflicts_with = "yes")]
     dry_run: bool,
 
@@ -33,96 +35,102 @@ pub struct ArchiveArgs {
     database: DatabaseArgs,
 }
 
+/// The arguments of `annals restore-archive`.
 #[derive(Debug, Args)]
 pub struct RestoreArchiveArgs {
-    /// Month to bring back, like 2025-01
-    #[arg(value_parser = partition)]
+    /// Month to restore, like 2025-01
+    #[arg(value_parser = partition_name)]
     month: String,
 
     #[command(flatten)]
     database: DatabaseArgs,
 }
 
-/// 2025-01, or the partition's name itself.
-fn partition(month: &str) -> Result<String, String> {
+/// Parses a month like 2025-01, or the name of its partition.
+fn partition_name(month: &str) -> Result<String, String> {
     let digits = month.strip_prefix("events_").unwrap_or(month).replace('_', "-");
     match chrono::NaiveDate::parse_from_str(&format!("{digits}-01"), "%Y-%m-%d") {
         Ok(first) => Ok(first.format("events_%Y_%m").to_string()),
-        Err(_) => Err("a month like 2025-01 is expected".to_owned()),
+        Err(_) => Err("must be a month like 2025-01".to_owned()),
     }
 }
 
+/// Runs `annals archive`.
 pub async fn run(args: ArchiveArgs) -> anyhow::Result<ExitCode> {
     with_database(&args.database, async |database| archive(&args, database).await).await?;
     Ok(ExitCode::SUCCESS)
 }
 
 async fn archive(args: &ArchiveArgs, database: &Database) -> anyhow::Result<()> {
-    let store = database.store().await?;
-    // A month that is not counted may not leave.
-    store.keep_months().await?;
-    store.count_all_events().await?;
-    let mut archiver = store.archiver().await?;
-    // Somebody who looks on is asked first, even through a pipe.
-    let is_watched = std::io::stdout().is_terminal() || std::io::stdin().is_terminal();
-    let dry = args.dry_run || !args.yes && is_watched;
-    let archived = archive_months(&mut archiver, args.older_than, dry).await;
+    let primary = database.primary().await?;
+    // Only a counted partition may be archived.
+    primary.maintain_partitions().await?;
+    primary.count_all_events().await?;
+    let mut archiver = primary.archiver().await?;
+    // At a terminal the command needs a confirmation, even if the output is a pipe.
+    let is_interactive = std::io::stdout().is_terminal() || std::io::stdin().is_terminal();
+    let dry_run = args.dry_run || !args.yes && is_interactive;
+    let archived = archive_partitions(&mut archiver, args.older_than, dry_run).await;
     archiver.close().await?;
-    store.close().await;
+    primary.close().await;
     archived
 }
 
-async fn archive_months(archiver: &mut Archiver, older_than: Duration, dry: bool) -> anyhow::Result<()> {
+async fn archive_partitions(archiver: &mut Archiver, older_than: Duration, dry_run: bool) -> anyhow::Result<()> {
     let before = Clock::system().now() - older_than;
-    let plan = archiver.plan(before, true).await?;
-    if plan.months.is_empty() && plan.leftovers.is_empty() {
-        println!("no month that is in the database was over before {}", before.format("%Y-%m-%d"));
+    let plan = archiver.plan(before, Include::All).await?;
+    if plan.partitions.is_empty() && plan.leftovers.is_empty() {
+        println!("no partition in the database was over before {}", before.format("%Y-%m-%d"));
         return Ok(());
     }
-    for month in &plan.leftovers {
-        println!("{}  archived already; its table is still there", month.name);
-        if !dry {
-            archiver.remove(month).await?;
+    for partition in &plan.leftovers {
+        println!("{}  is archived already, and its table still exists", partition.name);
+        if !dry_run {
+            archiver.drop_table(partition).await?;
         }
     }
-    for month in &plan.months {
-        if dry {
-            let allowed = archiver.check(month).await;
-            let why = allowed.err().map_or_else(|| "may leave".to_owned(), |error| format!("may not leave: {error}"));
-            println!("{}  {} events  {why}", month.name, month.events.unwrap_or(0));
+    for partition in &plan.partitions {
+        if dry_run {
+            let checked = archiver.check(partition).await;
+            let state = checked
+                .err()
+                .map_or_else(|| "can be archived".to_owned(), |error| format!("cannot be archived: {error}"));
+            println!("{}  {} events  {state}", partition.name, partition.events.unwrap_or(0));
             continue;
         }
-        let bar = progress(&month.name, u64::try_from(month.events.unwrap_or(0))? * PASSES);
-        let manifest = archiver.archive(month, &|events| bar.inc(events)).await?;
+        let bar = progress(&partition.name, u64::try_from(partition.events.unwrap_or(0))? * PASSES);
+        let manifest = archiver.archive(partition, &|events| bar.inc(events)).await?;
         bar.finish_and_clear();
         let bytes: u64 = manifest.files.iter().map(|file| file.bytes).sum();
-        println!("{}  {} events archived, {bytes} bytes in two files", month.name, manifest.events);
+        println!("{}  {} events archived, {bytes} bytes in two files", partition.name, manifest.events);
     }
-    if dry {
-        println!("nothing was changed; to archive, run it again with --yes");
+    if dry_run {
+        println!("nothing was changed; to archive, run the command again with --yes");
     }
     Ok(())
 }
 
+/// Runs `annals restore-archive`.
 pub async fn restore(args: RestoreArchiveArgs) -> anyhow::Result<ExitCode> {
-    with_database(&args.database, async |database| restore_month(&args.month, database).await).await?;
+    with_database(&args.database, async |database| restore_partition(&args.month, database).await).await?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn restore_month(name: &str, database: &Database) -> anyhow::Result<()> {
-    let store = database.store().await?;
-    let events = store.months().await?.iter().find(|month| month.name == name).and_then(|month| month.events);
-    let mut archiver = store.archiver().await?;
+async fn restore_partition(name: &str, database: &Database) -> anyhow::Result<()> {
+    let primary = database.primary().await?;
+    let partitions = primary.partitions().await?;
+    let events = partitions.iter().find(|partition| partition.name == name).and_then(|partition| partition.events);
+    let mut archiver = primary.archiver().await?;
     let bar = progress(name, u64::try_from(events.unwrap_or(0))?);
     let restored = archiver.restore(name, &|events| bar.inc(events)).await;
     bar.finish_and_clear();
     archiver.close().await?;
-    store.close().await;
-    println!("{name}  {} events are in the database again; the files stay where they are", restored?);
+    primary.close().await;
+    println!("{name}  {} events are restored to the database; the files stay in the archive", restored?);
     Ok(())
 }
 
-/// A bar on a terminal, nothing elsewhere.
+/// Returns a progress bar, which appears only on a terminal.
 fn progress(what: &str, length: u64) -> ProgressBar {
     let bar = ProgressBar::new(length).with_message(what.to_owned());
     bar.with_style(ProgressStyle::with_template("{msg} {bar:40} {percent} % ({eta})").expect("a template"))

@@ -1,4 +1,4 @@
-//! `annals export`: everything, a type or a stream, as lines that `annals import` takes.
+//! `annals export`: writes all events, those of a type, or those of a stream, as lines that `annals import` reads.
 
 use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
@@ -7,26 +7,30 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Args;
 
-use super::{Database, with_database};
-use crate::config::DatabaseArgs;
+use crate::cli::database::{Database, with_database};
+use crate::config::database::DatabaseArgs;
 use crate::domain::cursor::Cursor;
+use crate::domain::event::StoredEvent;
 use crate::domain::filter::EventFilter;
 use crate::domain::name::{StreamId, check_path_name};
-use crate::http::wire::write_event;
-use crate::store::log::{LogScan, ScanLimits};
-use crate::store::read::{Direction, Pace, VersionRange};
-use crate::store::{Store, StoredEvent};
+use crate::store::fetch_size::FetchSize;
+use crate::store::log::scan::{LogScan, ScanLimits};
+use crate::store::reader::Reader;
+use crate::store::streams::events::StreamRead;
+use crate::store::streams::range::VersionRange;
+use crate::wire::event::write_event;
 
-/// Written in pieces of about this size; no connection is held while standard output is slow.
-const PIECE_BYTES: usize = 1024 * 1024;
+/// Lines are written in chunks of about this size. While a chunk is written, no connection is held.
+const CHUNK_BYTES: usize = 1024 * 1024;
 
+/// The arguments of `annals export`.
 #[derive(Debug, Args)]
 pub struct ExportArgs {
     /// Only the events of this aggregate type
     #[arg(long = "type", value_name = "AGGREGATE_TYPE")]
     aggregate_type: Option<String>,
 
-    /// Only the stream of this aggregate
+    /// Only the events of this aggregate
     #[arg(long = "id", value_name = "AGGREGATE_ID", requires = "aggregate_type")]
     aggregate_id: Option<String>,
 
@@ -34,35 +38,36 @@ pub struct ExportArgs {
     database: DatabaseArgs,
 }
 
+/// Runs `annals export`.
 pub async fn run(args: ExportArgs) -> anyhow::Result<ExitCode> {
     with_database(&args.database, async |database| export(&args, database).await).await?;
     Ok(ExitCode::SUCCESS)
 }
 
 async fn export(args: &ExportArgs, database: &Database) -> anyhow::Result<()> {
-    let store = database.store().await?;
-    let mut lines = Lines { out: BufWriter::new(io::stdout().lock()), piece: Vec::new(), count: 0 };
+    let primary = database.primary().await?;
+    let mut lines = Lines { out: BufWriter::new(io::stdout().lock()), chunk: Vec::new(), count: 0 };
     let end = match (&args.aggregate_type, &args.aggregate_id) {
         (Some(aggregate_type), Some(aggregate_id)) => {
             let stream = StreamId::parse(aggregate_type.clone(), aggregate_id.clone())
                 .map_err(|fault| anyhow::anyhow!("{} {}", fault.field, fault.fault))?;
-            export_stream(&store, &stream, &mut lines).await?
+            export_stream(&primary, &stream, &mut lines).await?
         }
         (aggregate_type, _) => {
             if let Some(aggregate_type) = aggregate_type {
                 check_path_name(aggregate_type).map_err(|fault| anyhow::anyhow!("aggregate_type {fault}"))?;
             }
-            export_log(&store, aggregate_type.as_deref(), &mut lines).await?
+            export_log(&primary, aggregate_type.as_deref(), &mut lines).await?
         }
     };
-    lines.end(&end)?;
-    store.close().await;
+    lines.finish(&end)?;
+    primary.close().await;
     Ok(())
 }
 
-/// The log up to its head as it is now; returns what the end line says besides the count.
-async fn export_log(store: &Store, aggregate_type: Option<&str>, lines: &mut Lines<'_>) -> anyhow::Result<String> {
-    let start = store.log_head().await?;
+/// Exports the log up to its current head. Returns the members of the end line besides the count.
+async fn export_log(reader: &Reader, aggregate_type: Option<&str>, lines: &mut Lines<'_>) -> anyhow::Result<String> {
+    let start = reader.log_head().await?;
     let head = start.global_position;
     let filter = EventFilter {
         aggregate_types: aggregate_type.map(str::to_owned).into_iter().collect(),
@@ -70,47 +75,49 @@ async fn export_log(store: &Store, aggregate_type: Option<&str>, lines: &mut Lin
     };
     let mut scan = LogScan::new(filter, Cursor { epoch: Some(start.epoch), position: 0 }, ScanLimits::default());
     while scan.after() < head {
-        let now = store.read_log(&mut scan, head, usize::MAX, |event| lines.take(event)).await?;
-        anyhow::ensure!(now.global_position >= head, "the log has become shorter: another database answers");
+        let now = reader.read_log(&mut scan, head, usize::MAX, |event| lines.push(event)).await?;
+        let is_shorter = now.global_position < head;
+        anyhow::ensure!(!is_shorter, "the log is shorter than before: the connection now reaches another database");
         lines.flush()?;
     }
     Ok(format!("\"next_after\":{head}"))
 }
 
-async fn export_stream(store: &Store, stream: &StreamId, lines: &mut Lines<'_>) -> anyhow::Result<String> {
-    let head = store.stream_head(stream).await?.with_context(|| format!("the stream {stream} has no event"))?;
-    let mut left = VersionRange { from: 1, to: head.version, direction: Direction::Forward };
-    let mut pace = Pace::default();
+async fn export_stream(reader: &Reader, stream: &StreamId, lines: &mut Lines<'_>) -> anyhow::Result<String> {
+    let head = reader.stream_head(stream).await?.with_context(|| format!("the stream {stream} does not exist"))?;
+    let mut left = VersionRange::forward(1, head.version);
+    let mut fetch_size = FetchSize::default();
     while !left.is_empty() {
-        left = store.read_stream(stream, &head, left, usize::MAX, &mut pace, |event| lines.take(event)).await?;
+        let read = StreamRead { stream, head: &head, range: left, limit: usize::MAX };
+        left = reader.read_stream(read, &mut fetch_size, |event| lines.push(event)).await?;
         lines.flush()?;
     }
     Ok(format!("\"version\":{}", head.version))
 }
 
-/// Lines on their way to standard output.
+/// The lines of standard output.
 struct Lines<'o> {
     out: BufWriter<io::StdoutLock<'o>>,
-    piece: Vec<u8>,
+    chunk: Vec<u8>,
     count: u64,
 }
 
 impl Lines<'_> {
-    fn take(&mut self, event: &StoredEvent<'_>) -> ControlFlow<()> {
-        write_event(&mut self.piece, event);
-        self.piece.push(b'\n');
+    fn push(&mut self, event: &StoredEvent<'_>) -> ControlFlow<()> {
+        write_event(&mut self.chunk, event);
+        self.chunk.push(b'\n');
         self.count += 1;
-        if self.piece.len() < PIECE_BYTES { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        if self.chunk.len() < CHUNK_BYTES { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.out.write_all(&self.piece)?;
-        self.piece.clear();
+        self.out.write_all(&self.chunk)?;
+        self.chunk.clear();
         Ok(())
     }
 
-    /// The line without which nobody knows that everything came.
-    fn end(&mut self, what: &str) -> io::Result<()> {
+    /// Writes the end line, which proves that the export is complete.
+    fn finish(&mut self, what: &str) -> io::Result<()> {
         self.flush()?;
         writeln!(self.out, "{{\"end\":{{\"count\":{},{what}}}}}", self.count)?;
         self.out.flush()

@@ -1,18 +1,21 @@
-//! `annals keys`: makes API keys, lists them, ends them.
+//! `annals keys`: creates, lists and revokes API keys.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::{Database, with_database};
+use crate::cli::database::{Database, with_database};
 use crate::clock::Clock;
-use crate::config::{DatabaseArgs, duration};
+use crate::config::database::DatabaseArgs;
+use crate::config::parse::duration;
 use crate::domain::access::Grant;
 use crate::domain::name::check_name;
-use crate::http::wire::time;
 use crate::keyring;
+use crate::store::admin::keys::KeySelection;
+use crate::wire::time::format_time;
 
+/// The arguments of `annals keys`.
 #[derive(Debug, Args)]
 pub struct KeysArgs {
     #[command(subcommand)]
@@ -21,30 +24,30 @@ pub struct KeysArgs {
 
 #[derive(Debug, Subcommand)]
 enum KeysCommand {
-    /// Make a key, and show it this one time
+    /// Create a key, and show it once
     Create(CreateArgs),
-    /// List all keys that were ever made
+    /// List all keys
     List(DatabaseArgs),
-    /// End a key, within a minute and for ever
+    /// Revoke a key (takes effect within one minute)
     Revoke(RevokeArgs),
 }
 
 #[derive(Debug, Args)]
 struct CreateArgs {
-    /// Who uses it
+    /// Name of the key's owner
     #[arg(long, value_parser = name)]
     name: String,
 
-    /// What it may do: a scope (read, append, admin) and the aggregate types, like read:Order* or append:Cart or admin:*;
+    /// Grant of the key: a scope (read, append, admin) and aggregate types, like read:Order* or append:Cart or admin:*;
     /// may be repeated
     #[arg(long = "grant", value_name = "SCOPE:TYPES", required = true)]
     grants: Vec<Grant>,
 
-    /// Ends by itself after this time, like 90d [default: never]
+    /// Time after which the key expires, like 90d [default: never]
     #[arg(long, value_name = "TIME", value_parser = lifetime)]
     expires_in: Option<Duration>,
 
-    /// Requests a minute that each process lets pass [default: any number]
+    /// Limit of requests a minute, for each process of the service [default: no limit]
     #[arg(long, value_name = "REQUESTS", value_parser = clap::value_parser!(i32).range(1..))]
     requests_per_minute: Option<i32>,
 
@@ -54,7 +57,7 @@ struct CreateArgs {
 
 #[derive(Debug, Args)]
 struct RevokeArgs {
-    /// The second part of the key, which `annals keys list` shows
+    /// Id of the key: its second part, which `annals keys list` shows
     #[arg(value_parser = key_id)]
     key_id: String,
 
@@ -69,14 +72,18 @@ fn name(name: &str) -> Result<String, String> {
 fn lifetime(text: &str) -> Result<Duration, String> {
     const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
     let lifetime = duration(text)?;
-    if lifetime > LONGEST { Err("must be at most 100 years; leave it out for never".to_owned()) } else { Ok(lifetime) }
+    if lifetime > LONGEST {
+        return Err("must be at most 100 years; omit it if the key must not expire".to_owned());
+    }
+    Ok(lifetime)
 }
 
-/// The id of a key; of a whole key, its second part.
+/// Accepts the id of a key, or a whole key, whose second part is its id.
 fn key_id(text: &str) -> Result<String, String> {
     Ok(text.split('_').nth(1).unwrap_or(text).to_owned())
 }
 
+/// Runs `annals keys`.
 pub async fn run(args: KeysArgs) -> anyhow::Result<ExitCode> {
     let database = match &args.command {
         KeysCommand::Create(args) => args.database.clone(),
@@ -88,22 +95,22 @@ pub async fn run(args: KeysArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn keys(command: KeysCommand, database: &Database) -> anyhow::Result<()> {
-    let store = database.store().await?;
+    let primary = database.primary().await?;
     match command {
         KeysCommand::Create(args) => {
-            let (key, new) = keyring::make(args.name, &args.grants, args.requests_per_minute, args.expires_in)?;
-            store.create_key(&new).await?;
-            eprintln!("Keep it now: only its SHA-256 is stored, and it is shown this one time.");
+            let (key, new) = keyring::generate(args.name, &args.grants, args.requests_per_minute, args.expires_in)?;
+            primary.create_key(&new).await?;
+            eprintln!("Store the key now: it is shown once, and Annals stores only its SHA-256.");
             println!("{key}");
         }
         KeysCommand::List(_) => {
             println!("{:<12}  {:<20}  {:<9}  {:<27}  grants", "key id", "name", "state", "until");
-            for key in store.keys(false).await? {
+            for key in primary.keys(KeySelection::All).await? {
                 let now = Clock::system().now();
                 let (state, until) = match (key.revoked_at, key.expires_at) {
-                    (Some(at), _) => ("revoked", time(at)),
-                    (None, Some(at)) if at <= now => ("expired", time(at)),
-                    (None, at) => ("good", at.map_or("-".to_owned(), time)),
+                    (Some(at), _) => ("revoked", format_time(at)),
+                    (None, Some(at)) if at <= now => ("expired", format_time(at)),
+                    (None, at) => ("valid", at.map_or("-".to_owned(), format_time)),
                 };
                 let quota = key.requests_per_minute.map_or(String::new(), |most| format!("  {most} requests a minute"));
                 println!(
@@ -114,11 +121,14 @@ async fn keys(command: KeysCommand, database: &Database) -> anyhow::Result<()> {
                 );
             }
         }
-        KeysCommand::Revoke(args) => match store.revoke_key(&args.key_id).await? {
-            Some(at) => println!("{} is revoked since {}; no process takes it a minute later", args.key_id, time(at)),
+        KeysCommand::Revoke(args) => match primary.revoke_key(&args.key_id).await? {
+            Some(at) => {
+                let at = format_time(at);
+                println!("{} was revoked at {at}; every process refuses it within a minute", args.key_id);
+            }
             None => anyhow::bail!("no key has the id {}; `annals keys list` shows them", args.key_id),
         },
     }
-    store.close().await;
+    primary.close().await;
     Ok(())
 }

@@ -1,11 +1,12 @@
-//! `annals migrate`: the schema alone.
+//! `annals migrate`: brings the schema up to date.
 
 use std::process::ExitCode;
 
-use super::Database;
-use crate::config::DatabaseArgs;
-use crate::store::migrate;
+use crate::cli::database::Database;
+use crate::config::database::DatabaseArgs;
+use crate::store::admin::migrate;
 
+/// Runs `annals migrate`.
 pub async fn run(args: DatabaseArgs) -> anyhow::Result<ExitCode> {
     let database = Database::open(&args).await?;
     let applied = migrate::migrate(&database.config).await;

@@ -1,16 +1,18 @@
-//! `annals serve`: the database, the schema, the service, and an orderly end.
+//! `annals serve`: the database, the schema, the service, and the shutdown.
 
 use std::process::ExitCode;
 
-use super::Database;
-use crate::app::App;
+use crate::app::Settings;
+use crate::cli::database::Database;
 use crate::clock::Clock;
-use crate::config::ServeArgs;
-use crate::http;
+use crate::config::serve::ServeArgs;
+use crate::http::server::Server;
 use crate::shutdown::Shutdown;
-use crate::store::database::place;
-use crate::store::migrate;
+use crate::startup;
+use crate::store::admin::migrate;
+use crate::store::connection::config::place;
 
+/// Runs `annals serve` until shutdown.
 pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let settings = args.settings()?;
     let shutdown = Shutdown::new();
@@ -24,46 +26,41 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     Ok(if orderly { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Serves until shutdown; whether everything in flight was answered.
-async fn serve(
-    args: &ServeArgs,
-    settings: crate::app::Settings,
-    database: &Database,
-    shutdown: &Shutdown,
-) -> anyhow::Result<bool> {
+/// Serves until shutdown. Returns whether all requests in progress got a response.
+async fn serve(args: &ServeArgs, settings: Settings, database: &Database, shutdown: &Shutdown) -> anyhow::Result<bool> {
     if args.annals_migrate {
-        for migration in migrate::migrate(&database.config).await? {
-            tracing::info!(migration, "applied a migration");
+        for applied in migrate::migrate(&database.config).await? {
+            tracing::info!(applied, "updated the schema");
         }
     } else {
         migrate::check(&database.config).await?;
     }
     let replica = args.replica(&database.config)?;
-    let app = App::start(settings, &database.config, replica.as_ref(), Clock::system(), shutdown.clone()).await?;
-    let serving = http::serve(app.clone(), args.annals_listen).await.map_err(|error| {
-        anyhow::anyhow!("ANNALS_LISTEN={}: the address cannot be listened on: {error}", args.annals_listen)
+    let app = startup::start(settings, &database.config, replica.as_ref(), Clock::system(), shutdown.clone()).await?;
+    let server = Server::bind(app.clone(), args.annals_listen).await.map_err(|error| {
+        anyhow::anyhow!("ANNALS_LISTEN={}: the server cannot listen on the address: {error}", args.annals_listen)
     })?;
-    announce(database, &serving);
-    let orderly = shutdown.finish(serving.run()).await;
+    announce(database, &server);
+    let orderly = shutdown.finish(server.run()).await;
     if orderly {
-        app.reads.close().await;
-        app.store.close().await;
+        app.reader.close().await;
+        app.primary.close().await;
     }
     Ok(orderly)
 }
 
-/// Says in plain words what runs where, and what to try first. The last line has the address.
-fn announce(database: &Database, serving: &http::Serving) {
-    let address = serving.address;
+/// Logs the place of the data, a first request to try, and the address, which is the last line.
+fn announce(database: &Database, server: &Server) {
+    let address = server.address;
     match &database.own {
         Some(own) => tracing::info!(
-            "the data lies in {}, in a PostgreSQL {} of Annals' own (for development; set DATABASE_URL for production)",
+            "the data is in {}, in Annals' own PostgreSQL {} (for development; set DATABASE_URL for production)",
             own.data_dir().display(),
             own.major(),
         ),
         None => tracing::info!(
-            "the data lies in the database {} {}",
-            database.config.options.get_database().unwrap_or("of the user's name"),
+            "the data is in the database {} {}",
+            database.config.options.get_database().unwrap_or("named like the user"),
             place(&database.config.options),
         ),
     }

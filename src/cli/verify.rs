@@ -1,4 +1,4 @@
-//! `annals verify`: proves that the store is what it promises to be, or says where it is not.
+//! `annals verify`: checks the integrity of the store.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -6,28 +6,31 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::json;
 
-use super::Database;
-use crate::config::{DatabaseArgs, this_program};
+use crate::cli::database::{Database, until_interrupted};
+use crate::config::database::DatabaseArgs;
+use crate::config::program::this_program;
 use crate::domain::name::StreamId;
-use crate::http::wire::write_event;
-use crate::reducers::javascript::Workers;
-use crate::reducers::{FoldError, Until, replay};
-use crate::store::Store;
+use crate::reducers::error::FoldError;
+use crate::reducers::fold::{AsOf, replay};
+use crate::reducers::javascript::workers::Workers;
+use crate::store::admin::verify::check::Check;
+use crate::store::admin::verify::verifier::{SampledSnapshot, Verifier, VerifyFrom};
 use crate::store::error::StoreError;
-use crate::store::verify::{Check, SampledSnapshot, Verifier};
+use crate::store::primary::Primary;
 
-/// Something is not as it has to be.
+/// The exit status after findings.
 const WRONG: u8 = 1;
-/// The verification could not be finished.
-const UNFINISHED: u8 = 2;
+/// The exit status when the verification could not be completed.
+const INCOMPLETE: u8 = 2;
 
+/// The arguments of `annals verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// Look only at what came since the last verification that found nothing wrong
+    /// Verify only events after the last verification without findings
     #[arg(long)]
     since_last: bool,
 
-    /// Snapshots to compare with a replay, taken by chance
+    /// Number of random snapshots to compare with a fold of their events
     #[arg(long, value_name = "SNAPSHOTS", default_value_t = 100)]
     sample: u32,
 
@@ -39,36 +42,38 @@ pub struct VerifyArgs {
     database: DatabaseArgs,
 }
 
+/// Runs `annals verify`.
 pub async fn run(args: VerifyArgs) -> anyhow::Result<ExitCode> {
     let database = Database::open(&args.database).await?;
-    let verified = super::until_interrupted(verify(&args, &database)).await;
+    let verified = until_interrupted(verify(&args, &database)).await;
     database.close().await?;
     match verified {
         Ok(true) => Ok(ExitCode::SUCCESS),
         Ok(false) => Ok(ExitCode::from(WRONG)),
         Err(error) => {
-            tracing::error!("the verification could not be finished: {error:#}");
-            Ok(ExitCode::from(UNFINISHED))
+            tracing::error!("the verification could not be completed: {error:#}");
+            Ok(ExitCode::from(INCOMPLETE))
         }
     }
 }
 
-/// Looks at everything and prints the report; whether all is well.
+/// Runs all checks and prints the report. Returns whether no check has findings.
 async fn verify(args: &VerifyArgs, database: &Database) -> anyhow::Result<bool> {
-    let store = database.store().await?;
-    let mut verifier = store.verifier(args.since_last).await?;
+    let primary = database.primary().await?;
+    let from = if args.since_last { VerifyFrom::TheLastVerification } else { VerifyFrom::TheBeginning };
+    let mut verifier = primary.verifier(from).await?;
     let (since, head) = (verifier.since, verifier.head);
     let archive = verifier.archive_files().await?;
     let checks = vec![
         verifier.order().await?,
         verifier.versions().await?,
         verifier.ids().await?,
-        snapshots(&mut verifier, &store, args.sample, archive.findings.is_empty()).await?,
+        snapshots(&mut verifier, &primary, args.sample, archive.findings.is_empty()).await?,
         archive,
     ];
-    let all_is_well = checks.iter().all(|check| check.findings.is_empty());
-    verifier.close(all_is_well).await?;
-    store.close().await;
+    let is_ok = checks.iter().all(|check| check.findings.is_empty());
+    verifier.close(!is_ok).await?;
+    primary.close().await;
 
     if args.json {
         let checks: Vec<_> = checks
@@ -76,55 +81,58 @@ async fn verify(args: &VerifyArgs, database: &Database) -> anyhow::Result<bool> 
             .map(|check| json!({"name": check.name, "checked": check.checked, "findings": check.findings}))
             .collect();
         let report = json!({
-            "ok": all_is_well, "epoch": head.epoch, "after_position": since, "to_position": head.global_position,
+            "ok": is_ok, "epoch": head.epoch, "after_position": since, "to_position": head.global_position,
             "checks": checks,
         });
         println!("{report:#}");
     } else {
         println!("positions {} to {} of epoch {}", since + 1, head.global_position, head.epoch);
         for check in &checks {
-            let (what, unit) = described(check.name);
+            let (what, unit) = describe(check.name);
             println!("{:<6}  {what}: {} {unit}", if check.findings.is_empty() { "ok" } else { "WRONG" }, check.checked);
             check.findings.iter().for_each(|finding| println!("        {finding}"));
         }
     }
-    Ok(all_is_well)
+    Ok(is_ok)
 }
 
-fn described(name: &str) -> (&'static str, &'static str) {
+/// Returns what a check verifies, and what it counts.
+fn describe(name: &str) -> (&'static str, &'static str) {
     match name {
-        "order" => ("positions without a gap, times in order, months as the catalogue says", "events"),
-        "versions" => ("versions without a hole, heads equal to the events", "streams"),
-        "ids" => ("ids, places and content in both tables", "events"),
-        "snapshots" => ("snapshots equal to a replay", "snapshots"),
-        _ => ("archived files equal to what was written", "months"),
+        "order" => ("positions without gaps, times in order, partitions as in the catalogue", "events"),
+        "versions" => ("versions without gaps, heads as the events", "streams"),
+        "ids" => ("ids, places and content equal in both tables", "events"),
+        "snapshots" => ("snapshots equal to a fold of their events", "snapshots"),
+        _ => ("archived files as written", "partitions"),
     }
 }
 
-/// Snapshots against a replay from the first event, where Annals itself knows how to fold; against the stream, where a
-/// client made them.
+/// Compares snapshots of reducers with a fold from the first event, and snapshots of clients with their streams.
 async fn snapshots(
     verifier: &mut Verifier,
-    store: &Store,
+    primary: &Primary,
     sample: u32,
-    archive_is_whole: bool,
+    archive_is_intact: bool,
 ) -> anyhow::Result<Check> {
     let mut check = Check::new("snapshots");
-    let workers = Workers::new(this_program()?, write_event);
+    let workers = Workers::new(this_program()?);
     for snapshot in verifier.sample_snapshots(sample).await? {
         check.checked += 1;
-        let compared = match compare(&snapshot, store, &workers).await {
-            // An event that is missing is told with whatever else it spoils.
-            Err(error @ (StoreError::Internal(_) | StoreError::ArchiveDamaged(_))) => {
-                Some(format!("its stream cannot be read: {error}"))
-            }
-            Err(StoreError::ArchiveUnavailable(_)) if !archive_is_whole => {
-                Some("not looked at: its stream is archived, and the archive is not whole".to_owned())
+        let compared = match compare(&snapshot, primary, &workers).await {
+            // A missing event is a finding, not a failure of the verification.
+            Err(
+                error @ (StoreError::EventMissing(_)
+                | StoreError::Unreadable(_)
+                | StoreError::Internal(_)
+                | StoreError::ArchiveDamaged(_)),
+            ) => Some(format!("its stream cannot be read: {error}")),
+            Err(StoreError::ArchiveUnavailable(_)) if !archive_is_intact => {
+                Some("not verified: its stream is archived, and the archive is damaged".to_owned())
             }
             compared => compared?,
         };
         if let Some(wrong) = compared {
-            check.find(format!(
+            check.add_finding(format!(
                 "snapshot of {}/{} at version {}: {wrong}",
                 snapshot.aggregate_type, snapshot.aggregate_id, snapshot.version
             ));
@@ -133,32 +141,32 @@ async fn snapshots(
     Ok(check)
 }
 
-/// What is wrong with a snapshot.
+/// Returns what is wrong with a snapshot.
 async fn compare(
     snapshot: &SampledSnapshot,
-    store: &Store,
+    primary: &Primary,
     workers: &Arc<Workers>,
 ) -> Result<Option<String>, StoreError> {
     let wrong = |what: &str| Ok(Some(what.to_owned()));
-    if !snapshot.is_whole {
-        return wrong("its checksum does not fit");
+    if !snapshot.is_intact {
+        return wrong("it does not match its checksum");
     }
     let Ok(stream) = StreamId::parse(snapshot.aggregate_type.clone(), snapshot.aggregate_id.clone()) else {
-        return wrong("its stream has no name that a stream can have");
+        return wrong("the name of its stream is not valid");
     };
-    let Some(head) = store.stream_head(&stream).await? else { return wrong("there is no such stream") };
+    let Some(head) = primary.stream_head(&stream).await? else { return wrong("its stream does not exist") };
     if snapshot.version > head.version {
-        return wrong("the stream has no such version");
+        return wrong("its stream does not have this version");
     }
-    if store.event_time(&stream, &head, snapshot.version).await? != snapshot.occurred_at {
-        return wrong("it names another time than its event");
+    if primary.event_time(&stream, &head, snapshot.version).await? != snapshot.occurred_at {
+        return wrong("its time is not the time of its event");
     }
-    let reducer = store.reducer(stream.aggregate_type()).await?;
+    let reducer = primary.reducer(stream.aggregate_type()).await?;
     let Some(reducer) = reducer.filter(|reducer| Some(reducer.revision) == snapshot.reducer) else { return Ok(None) };
-    match replay(store, workers, &reducer, &stream, Until::Version(snapshot.version)).await {
-        Ok(replayed) if store.is_same_json(&replayed.state, &snapshot.state).await? => Ok(None),
-        Ok(_) => wrong("a replay comes to another state"),
+    match replay(primary, workers, &reducer, &stream, AsOf::Version(snapshot.version)).await {
+        Ok(replayed) if primary.is_same_json(&replayed.state, &snapshot.state).await? => Ok(None),
+        Ok(_) => wrong("a fold of its events returns another state"),
         Err(FoldError::Store(error)) => Err(error),
-        Err(error) => Ok(Some(format!("a replay fails: {error}"))),
+        Err(error) => Ok(Some(format!("a fold of its events fails: {error}"))),
     }
 }

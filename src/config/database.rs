@@ -1,18 +1,20 @@
-//! Which database, and how many connections to it.
+//! Settings of the database, for every command that uses it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 
-use super::{ConfigError, DevDbArgs};
-use crate::archive::Archive;
-use crate::store::database::{ConnectOptions, DatabaseConfig, parse_url};
+use crate::archive::place::Archive;
+use crate::config::error::ConfigError;
+use crate::config::own_postgres::OwnPostgresArgs;
+use crate::config::parse::{duration, non_empty};
+use crate::store::connection::config::{ConnectOptions, DatabaseConfig, parse_url};
 
 /// Settings of every command that needs the database.
 #[derive(Debug, Clone, Args)]
 pub struct DatabaseArgs {
-    /// postgres://user:password@host:port/name; instead of the five that follow
+    /// postgres://user:password@host:port/name, instead of the five variables that follow
     #[arg(long, env = "DATABASE_URL", value_name = "DATABASE_URL", hide_env_values = true)]
     pub database_url: Option<String>,
 
@@ -20,7 +22,7 @@ pub struct DatabaseArgs {
     #[arg(long, env = "DATABASE_HOST", value_name = "DATABASE_HOST")]
     pub database_host: Option<String>,
 
-    /// Its port [default: 5432]
+    /// Port of PostgreSQL [default: 5432]
     #[arg(long, env = "DATABASE_PORT", value_name = "DATABASE_PORT")]
     pub database_port: Option<String>,
 
@@ -32,16 +34,16 @@ pub struct DatabaseArgs {
     #[arg(long, env = "DATABASE_USER", value_name = "DATABASE_USER")]
     pub database_user: Option<String>,
 
-    /// Password of that user
+    /// Password of the user
     #[arg(long, env = "DATABASE_PASSWORD", value_name = "DATABASE_PASSWORD", hide_env_values = true)]
     pub database_password: Option<String>,
 
-    /// Connections to PostgreSQL, all of them: one appends, one follows the log, one is for maintenance, the rest read
+    /// Limit of all connections to PostgreSQL: one appends, one follows the log, one is for maintenance, the rest read
     #[arg(long, env = "DATABASE_MAX_CONNECTIONS", value_name = "DATABASE_MAX_CONNECTIONS", default_value = "10",
           value_parser = clap::value_parser!(u32).range(4..=1_000))]
     pub database_max_connections: u32,
 
-    /// After this time of rest a connection is closed
+    /// An idle connection is closed after this time
     #[arg(long, env = "DATABASE_IDLE_TIMEOUT", value_name = "DATABASE_IDLE_TIMEOUT", default_value = "30s",
           value_parser = duration)]
     pub database_idle_timeout: Duration,
@@ -51,26 +53,26 @@ pub struct DatabaseArgs {
           value_parser = duration)]
     pub database_connect_timeout: Duration,
 
-    /// Where archived months are: a folder, or s3://bucket/prefix, gs://… or az://… [default: none, nothing is archived]
+    /// Place of the archive: a folder, or s3://bucket/prefix, gs://… or az://… [default: none, nothing is archived]
     #[arg(long, env = "ARCHIVE_URL", value_name = "ARCHIVE_URL")]
     pub archive_url: Option<String>,
 
     #[command(flatten)]
-    pub devdb: DevDbArgs,
+    pub own_postgres: OwnPostgresArgs,
 }
 
-/// Where the database comes from.
+/// The database of a command.
 pub enum DatabaseSource {
-    /// It is configured.
+    /// The configured one.
     Configured(Box<DatabaseConfig>),
-    /// Nothing is: Annals runs one of its own.
+    /// No database is configured, so Annals runs a PostgreSQL of its own.
     Own,
 }
 
 impl DatabaseArgs {
-    /// Reads the settings together; an empty variable counts as not set.
+    /// Checks the settings together. An empty variable counts as not set.
     pub fn source(&self) -> Result<DatabaseSource, ConfigError> {
-        let set = |value: &Option<String>| given(value).map(str::to_owned);
+        let set = |value: &Option<String>| non_empty(value).map(str::to_owned);
         let url = set(&self.database_url);
         let parts = [
             ("DATABASE_HOST", set(&self.database_host)),
@@ -84,18 +86,19 @@ impl DatabaseArgs {
             (Some(_), Some(name)) => {
                 return Err(ConfigError(format!("DATABASE_URL and {name} are both set: unset one of them")));
             }
-            (Some(url), None) => from_url("DATABASE_URL", &url)?,
-            (None, Some(_)) => from_parts(&parts)?,
+            (Some(url), None) => options_from_url("DATABASE_URL", &url)?,
+            (None, Some(_)) => options_from_parts(&parts)?,
             (None, None) => return Ok(DatabaseSource::Own),
         };
         Ok(DatabaseSource::Configured(Box::new(self.with_options(options, self.archive()?))))
     }
 
-    /// Where archived months are, if that is configured.
+    /// Opens the archive, if one is configured.
     pub fn archive(&self) -> Result<Option<Arc<Archive>>, ConfigError> {
-        given(&self.archive_url).map(Archive::open).transpose().map_err(|error| ConfigError(error.to_string()))
+        non_empty(&self.archive_url).map(Archive::open).transpose().map_err(|error| ConfigError(error.to_string()))
     }
 
+    /// Returns the configuration of a database with these connection options.
     pub fn with_options(&self, options: ConnectOptions, archive: Option<Arc<Archive>>) -> DatabaseConfig {
         DatabaseConfig {
             options,
@@ -107,36 +110,30 @@ impl DatabaseArgs {
     }
 }
 
-/// A setting, if it is given: an empty variable counts as not set.
-pub fn given(value: &Option<String>) -> Option<&str> {
-    value.as_deref().filter(|value| !value.is_empty())
-}
-
-/// Reads the URL that a variable has; an error does not repeat it, since it has a password.
-pub fn from_url(variable: &str, url: &str) -> Result<ConnectOptions, ConfigError> {
-    let expected = "is not understood: postgres://user:password@host:port/name is what it should look like";
+/// Parses the URL in a variable. The error does not contain the URL, which has a password.
+pub fn options_from_url(variable: &str, url: &str) -> Result<ConnectOptions, ConfigError> {
+    let expected = "is not a valid URL: write it like postgres://user:password@host:port/name";
     parse_url(url).ok_or_else(|| ConfigError(format!("{variable} {expected}")))
 }
 
-fn from_parts(parts: &[(&'static str, Option<String>); 5]) -> Result<ConnectOptions, ConfigError> {
+fn options_from_parts(parts: &[(&'static str, Option<String>); 5]) -> Result<ConnectOptions, ConfigError> {
     let [host, name, user, port, password] = parts;
     let given: Vec<_> = parts.iter().filter(|(_, value)| value.is_some()).map(|(name, _)| *name).collect();
     let required = |(variable, value): &(&str, Option<String>)| {
         value.clone().ok_or_else(|| {
             ConfigError(format!(
-                "{} is set, and {variable} is not: DATABASE_HOST, DATABASE_NAME and DATABASE_USER go together",
+                "{} is set, and {variable} is not: set DATABASE_HOST, DATABASE_NAME and DATABASE_USER together",
                 given.join(", ")
             ))
         })
     };
-    let port = match &port.1 {
-        None => 5432,
-        Some(port) => port
-            .parse()
-            .ok()
-            .filter(|port: &u16| *port > 0)
-            .ok_or_else(|| ConfigError(format!("DATABASE_PORT={port} is not a port: 1 to 65535 is expected")))?,
-    };
+    let port =
+        match &port.1 {
+            None => 5432,
+            Some(port) => port.parse().ok().filter(|port: &u16| *port > 0).ok_or_else(|| {
+                ConfigError(format!("DATABASE_PORT={port} is not a port: use a number from 1 to 65535"))
+            })?,
+        };
     let options = ConnectOptions::new_without_pgpass()
         .host(&required(host)?)
         .database(&required(name)?)
@@ -146,13 +143,4 @@ fn from_parts(parts: &[(&'static str, Option<String>); 5]) -> Result<ConnectOpti
         Some(password) => options.password(password),
         None => options,
     })
-}
-
-/// Reads a length of time, longer than nothing.
-pub fn duration(value: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(value) {
-        Ok(duration) if duration.is_zero() => Err("must be longer than 0s".to_owned()),
-        Ok(duration) => Ok(duration),
-        Err(error) => Err(format!("{error}; write it like 30s, 500ms or 2m")),
-    }
 }

@@ -1,17 +1,17 @@
-//! Appends: what is asked for in one atomic step, and how it was decided.
+//! Append requests, each committed as a whole or not at all, and their outcomes.
 
 use uuid::Uuid;
 
-use super::event::{NewEvent, Recorded};
-use super::name::StreamId;
-use super::version::{ExpectedVersion, Version};
+use crate::domain::event::{NewEvent, Recorded};
+use crate::domain::name::StreamId;
+use crate::domain::version::{ExpectedVersion, Version};
 
-/// Events in one request, over all its streams.
+/// The largest number of events in one request, summed over all of its streams.
 pub const REQUEST_EVENTS_MAX: usize = 1_000;
-/// Streams in one request.
+/// The largest number of streams in one request.
 pub const REQUEST_STREAMS_MAX: usize = 100;
 
-/// Events for one stream.
+/// New events for one stream, with the version that the client expects.
 #[derive(Debug, Clone)]
 pub struct Append {
     pub stream: StreamId,
@@ -19,40 +19,43 @@ pub struct Append {
     pub events: Vec<NewEvent>,
 }
 
-/// One or more appends, all or nothing. No stream and no event id stands in it twice, and no append is empty.
+/// One or more appends that are committed together or not at all.
+///
+/// No stream and no event id occurs twice, and no append is empty.
 #[derive(Debug, Clone)]
 pub struct AppendRequest {
     pub appends: Vec<Append>,
-    /// Every event id was made for this request, at random: the log has none of them, unless the request was submitted before.
-    pub ids_are_new: bool,
 }
 
 impl AppendRequest {
+    /// Returns the events of all appends, in order.
     pub fn events(&self) -> impl Iterator<Item = &NewEvent> {
         self.appends.iter().flat_map(|append| &append.events)
     }
 
+    /// Returns the number of events of all appends.
     pub fn event_count(&self) -> usize {
         self.appends.iter().map(|append| append.events.len()).sum()
     }
 
-    /// Bytes that the request takes up in the queue and in a batch, roughly.
+    /// Returns the approximate size of the request in the queue and in a batch, in bytes.
     pub fn size(&self) -> usize {
         self.events().map(NewEvent::size).sum()
     }
 }
 
-/// How a request was decided; each list has one element an append, in order.
+/// The outcome of a request. The lists of `Written`, `Replayed` and `VersionConflict` have one element for each append,
+/// in the order of the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// Written and durable.
+    /// The events are committed and durable.
     Written(Vec<Vec<Recorded>>),
-    /// All of it was written before, by the same event ids with equal content.
+    /// An earlier request wrote all events, with the same ids and equal content.
     Replayed(Vec<Vec<Recorded>>),
-    /// A precondition failed; the streams were at these versions.
+    /// An expected version does not match. The versions are those of the streams when the request was checked.
     VersionConflict(Vec<Version>),
-    /// A known event id came with other content, or for another stream. These ids are known.
+    /// The log contains these event ids with different content, or in another stream.
     EventIdReused(Vec<Uuid>),
-    /// Some event ids are known and some are new, or they stand elsewhere than in this order. These ids are known.
+    /// The log contains these event ids, but the other ones of the request are new, or the order differs.
     EventPartlyKnown(Vec<Uuid>),
 }

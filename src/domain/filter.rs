@@ -1,28 +1,28 @@
-//! Which events of the log a reader wants.
+//! Filters of the log.
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::access::Pattern;
-use super::event::StoredEvent;
+use crate::domain::access::Pattern;
+use crate::domain::event::StoredEvent;
 
-/// Conditions that an event has to fulfil, all of them; an empty list is no condition.
+/// The conditions that an event must meet. An empty list, or `None`, is no condition.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EventFilter {
     pub aggregate_types: Vec<String>,
-    /// Only beside exactly one aggregate type.
+    /// Allowed only with exactly one aggregate type.
     pub aggregate_ids: Vec<String>,
     pub event_types: Vec<String>,
     pub correlation_ids: Vec<Uuid>,
-    /// Included.
+    /// Inclusive.
     pub occurred_from: Option<DateTime<Utc>>,
-    /// Excluded.
+    /// Exclusive.
     pub occurred_to: Option<DateTime<Utc>>,
-    /// Types that whoever reads may see; `None`: all.
+    /// The aggregate types that the reader may see; `None`: all.
     pub readable: Option<Vec<Pattern>>,
 }
 
-/// What a filter asks of an event.
+/// The properties of an event that a filter compares.
 #[derive(Debug, Clone, Copy)]
 pub struct EventFacts<'e> {
     pub aggregate_type: &'e str,
@@ -33,7 +33,8 @@ pub struct EventFacts<'e> {
 }
 
 impl EventFilter {
-    /// Whether nothing but the time is asked for: times are ordered along the log, so such events lie side by side.
+    /// Returns whether the time is the only condition. Times never decrease along the log, so the matching events are
+    /// adjacent.
     pub fn is_by_time_alone(&self) -> bool {
         self.aggregate_types.is_empty()
             && self.aggregate_ids.is_empty()
@@ -41,11 +42,12 @@ impl EventFilter {
             && self.correlation_ids.is_empty()
     }
 
-    /// Whether whoever reads may see an event of this type.
+    /// Returns whether the reader may see the events of an aggregate type.
     pub fn may_see(&self, aggregate_type: &str) -> bool {
         self.readable.as_ref().is_none_or(|types| types.iter().any(|pattern| pattern.matches(aggregate_type)))
     }
 
+    /// Returns whether an event meets all conditions.
     pub fn matches(&self, event: &EventFacts<'_>) -> bool {
         let one_of = |wanted: &[String], name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
         self.may_see(event.aggregate_type)
@@ -60,6 +62,7 @@ impl EventFilter {
 }
 
 impl StoredEvent<'_> {
+    /// Returns the properties that a filter compares.
     pub fn facts(&self) -> EventFacts<'_> {
         EventFacts {
             aggregate_type: self.aggregate_type,

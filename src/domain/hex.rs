@@ -1,6 +1,6 @@
-//! Bytes as people compare them.
+//! Hexadecimal text.
 
-/// Two lower-case digits a byte.
+/// Encodes bytes in hexadecimal, with two lower-case digits for each byte.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,58 +1,62 @@
-//! What JSON may enter: only documents that PostgreSQL keeps, and that every reader can get back.
+//! Validates JSON documents: Annals accepts those that PostgreSQL stores and that every client can read.
 //!
-//! JSONB accepts documents that nobody can ever read again (81 kB of `1e131071` prints as a gigabyte), silently drops
-//! duplicate keys, and refuses others deep inside a batch. [`inspect`] finds all of these at the door: depth, duplicate
-//! keys, U+0000, lone surrogates, numbers, and the size of the document as PostgreSQL will print it.
+//! JSONB accepts documents that no client can read (81 kB of `1e131071` print as a gigabyte). It silently drops
+//! duplicate keys, and it rejects other documents only when a whole batch is executed. [`inspect`] finds all of these
+//! when a request arrives. It checks the depth, duplicate keys, U+0000, lone surrogates and numbers, and computes the
+//! size of the document as PostgreSQL prints it.
 //!
-//! Invariant: what `inspect` accepts, `jsonb` accepts, and prints in exactly [`Inspected::printed_bytes`] bytes.
+//! Invariant: `jsonb` accepts every document that `inspect` accepts, and prints it in exactly
+//! [`Inspected::printed_bytes`] bytes.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
 
 use serde_json::value::RawValue;
 
-/// Deepest nesting of arrays and objects; a scalar has depth 0.
+/// The deepest nesting of arrays and objects; a scalar has depth 0.
 pub const DEPTH_MAX: usize = 64;
-/// Largest whole number that every reader of JSON keeps exactly: versions and positions are numbers up to this one.
+/// The largest integer that every JSON parser represents exactly (2^53 - 1). Versions and positions do not exceed it.
 pub const EXACT_INTEGER_MAX: i64 = (1 << 53) - 1;
-/// Digits of a number, from its first that is not zero.
+/// The largest number of digits of a number, counted from its first nonzero digit.
 pub const NUMBER_DIGITS_MAX: usize = 40;
-/// Largest power of ten of a number's first digit, and of a written exponent, up and down.
+/// The largest absolute value of the power of ten of a number's first nonzero digit, and of a written exponent.
 pub const NUMBER_EXPONENT_MAX: i64 = 308;
 
-/// What the inspection measured.
+/// The result of [`inspect`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Inspected {
-    /// Length of the document as JSONB prints it.
+    /// The size of the document as JSONB prints it, in bytes of UTF-8.
     pub printed_bytes: usize,
 }
 
-/// Why a document cannot be kept, and where: an RFC 6901 pointer from the document's root.
+/// Why a document is rejected, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
+    /// The RFC 6901 pointer from the root of the document to the fault.
     pub pointer: String,
     pub reason: Reason,
 }
 
+/// Why a document is rejected. The texts are part of the error that the client receives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
     #[error("nested deeper than {DEPTH_MAX} levels")]
     TooDeep,
-    #[error("the key stands twice in one object")]
+    #[error("the key occurs twice in one object")]
     DuplicateKey,
-    #[error("contains U+0000, which PostgreSQL cannot keep: remove it, or encode the bytes, for example in base64")]
+    #[error("contains U+0000, which PostgreSQL cannot store: remove it, or encode the bytes, for example in base64")]
     Nul,
-    #[error("contains a lone surrogate, which is no character: send a pair, or the character itself")]
+    #[error("contains a lone surrogate, which is not a character: send a pair, or the character itself")]
     LoneSurrogate,
     #[error("a number with more than {NUMBER_DIGITS_MAX} digits: send it as a string")]
     TooManyDigits,
     #[error("a number beyond 10^{NUMBER_EXPONENT_MAX} or below 10^-{NUMBER_EXPONENT_MAX}: send it as a string")]
     ExponentOutOfRange,
-    #[error("not JSON")]
+    #[error("not valid JSON")]
     Syntax,
 }
 
-/// Inspects one document. `document` is well-formed already, as every [`RawValue`] is.
+/// Validates one document. A [`RawValue`] is well-formed JSON, so [`Reason::Syntax`] is not expected.
 pub fn inspect(document: &RawValue) -> Result<Inspected, Fault> {
     let mut scanner = Scanner { rest: document.get().as_bytes(), printed: 0, path: Vec::new() };
     match scanner.value(0) {
@@ -78,7 +82,7 @@ fn pointer(path: &[Step<'_>]) -> String {
 struct Scanner<'d> {
     rest: &'d [u8],
     printed: usize,
-    /// Where the scan is; left as it stands when a fault is found.
+    /// The path to the value that is being scanned. When a fault is found, it is the path to the fault.
     path: Vec<Step<'d>>,
 }
 
@@ -94,7 +98,7 @@ impl<'d> Scanner<'d> {
         }
     }
 
-    /// `{"a": 1, "b": 2}`: JSONB prints a space after each colon and comma.
+    /// Scans an object. JSONB prints a space after each colon and comma: `{"a": 1, "b": 2}`.
     fn object(&mut self, depth: usize) -> Result<(), Reason> {
         self.open(depth)?;
         let mut keys = KeySet::default();
@@ -146,7 +150,7 @@ impl<'d> Scanner<'d> {
         Ok(())
     }
 
-    /// Reads a string and returns it decoded; borrowed where nothing was escaped.
+    /// Scans a string and returns it decoded. It is borrowed if it contains no escape.
     fn string(&mut self) -> Result<Cow<'d, str>, Reason> {
         self.expect(b'"')?;
         self.printed += 2;
@@ -249,7 +253,7 @@ impl<'d> Scanner<'d> {
     }
 }
 
-/// Bytes of a character that was escaped, as JSONB prints it.
+/// Returns the number of bytes in which JSONB prints a character that was escaped in the request.
 fn printed_bytes(character: char) -> usize {
     match character {
         '"' | '\\' | '\u{8}' | '\u{c}' | '\n' | '\r' | '\t' => 2,
@@ -258,11 +262,11 @@ fn printed_bytes(character: char) -> usize {
     }
 }
 
-/// Checks a number and returns how long PostgreSQL prints it: without an exponent, all its digits written out.
+/// Checks a number and returns its length as PostgreSQL prints it: all digits, without an exponent.
 fn printed_number_bytes(text: &str) -> Result<usize, Reason> {
     let unsigned = text.strip_prefix('-').unwrap_or(text);
     let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
-        // An exponent that does not fit is as much out of range as one that is too large.
+        // An exponent that does not fit into an i64 is out of range as well.
         Some((mantissa, exponent)) => (mantissa, exponent.parse::<i64>().map_err(|_| Reason::ExponentOutOfRange)?),
         None => (unsigned, 0),
     };
@@ -276,7 +280,7 @@ fn printed_number_bytes(text: &str) -> Result<usize, Reason> {
     if digits > NUMBER_DIGITS_MAX {
         return Err(Reason::TooManyDigits);
     }
-    // Power of ten of the first digit that is not zero; of the last one in a zero.
+    // The power of ten of the first nonzero digit. If the number is zero, that of its last digit.
     let magnitude = integer.len() as i64 - leading_zeros as i64 - 1 + exponent + i64::from(digits == 0);
     if magnitude.abs() > NUMBER_EXPONENT_MAX && (digits > 0 || magnitude < 0) {
         return Err(Reason::ExponentOutOfRange);
@@ -288,7 +292,7 @@ fn printed_number_bytes(text: &str) -> Result<usize, Reason> {
     Ok(sign + integer_digits + if scale > 0 { 1 + scale } else { 0 })
 }
 
-/// The keys of one object: a list while it is short, which it nearly always is.
+/// The keys of one object: the first 16 in a list, the others in a hash set. Most objects need only the list.
 #[derive(Default)]
 struct KeySet<'d> {
     few: Vec<Cow<'d, str>>,
@@ -296,12 +300,14 @@ struct KeySet<'d> {
 }
 
 impl<'d> KeySet<'d> {
+    /// The capacity of the list.
     const FEW: usize = 16;
 
     fn is_empty(&self) -> bool {
         self.few.is_empty()
     }
 
+    /// Adds a key. Returns whether it is new.
     fn insert(&mut self, key: Cow<'d, str>) -> bool {
         if self.few.contains(&key) {
             return false;
@@ -324,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn the_printed_size_is_that_of_jsonb() {
+    fn the_printed_size_equals_that_of_jsonb() {
         for (document, printed) in [
             ("{}", "{}"),
             ("[]", "[]"),
@@ -350,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn depth_is_counted_from_the_document_itself() {
+    fn depth_is_counted_from_the_root_of_the_document() {
         let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
         assert_eq!(inspected(&nested(64)), Ok(128));
         assert_eq!(inspected(&nested(65)), Err(("/0".repeat(64), Reason::TooDeep)));
@@ -358,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_are_found_wherever_they_stand_and_pointed_at() {
+    fn a_fault_is_found_at_any_place_and_reported_with_its_pointer() {
         let many = format!("{{{}\"k3\":1}}", (0..40).map(|n| format!("\"k{n}\":{n},")).collect::<String>());
         for (document, pointer, reason) in [
             (r#"{"a":1,"a":2}"#, "/a", Reason::DuplicateKey),
@@ -381,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_have_at_most_forty_digits_and_no_endless_fraction() {
+    fn numbers_have_at_most_forty_digits_and_a_bounded_exponent() {
         assert_eq!(inspected(&"1".repeat(40)), Ok(40));
         assert_eq!(inspected(&"1".repeat(41)), Err((String::new(), Reason::TooManyDigits)));
         assert_eq!(inspected(&format!("0.{}", "1".repeat(40))), Ok(42));

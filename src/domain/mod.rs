@@ -1,8 +1,8 @@
-//! The vocabulary, in reading order: names and streams, versions, JSON documents, events, appends, cursors, filters,
-//! reducers.
+//! The vocabulary of the domain. In reading order: names and streams, versions, JSON documents, events, appends,
+//! cursors, filters, reducers, access rights.
 //!
-//! Pure: nothing here knows HTTP, SQL, a clock or a random number. What exists as one of these types is valid; the only
-//! way to it is a constructor that checks.
+//! The modules are pure: they use no I/O, no wire format, no SQL, no clock and no random numbers. A [`name::StreamId`]
+//! or an [`access::Pattern`] has private fields, so that only its parser, which validates it, can create one.
 
 pub mod access;
 pub mod append;

@@ -1,15 +1,15 @@
 //! Names: aggregate types, aggregate ids, event types.
 //!
-//! A name is 1 to 255 characters of any script, compared byte by byte, without control characters and without white
-//! space at its ends. One that stands in a path is not `.` or `..` and has no `/`, because clients, proxies and
-//! browsers rewrite such paths.
+//! A name has 1 to 255 characters of any script, no control characters, and no white space at its ends. Names are
+//! compared byte by byte. A name that is a segment of a path is not `.` or `..` and contains no `/`, because clients,
+//! proxies and browsers rewrite such paths.
 
 use std::fmt;
 
-/// Longest name, in characters: the width of the columns.
+/// The largest length of a name, in characters (Unicode scalar values). The columns of the tables have this width.
 pub const NAME_CHARS_MAX: usize = 255;
 
-/// Why a string is no name.
+/// Why a string is not a valid name. The texts are part of the error that the client receives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NameFault {
     #[error("must not be empty")]
@@ -20,11 +20,11 @@ pub enum NameFault {
     Control,
     #[error("must not begin or end with white space")]
     WhiteSpace,
-    #[error("must not be \".\" or \"..\" and must not contain \"/\": it is part of a path")]
+    #[error("must not be \".\" or \"..\" and must not contain \"/\", because it is part of a path")]
     NotAPathSegment,
 }
 
-/// Checks a name that stands in no path (an event type).
+/// Checks a name that is not part of a path (an event type).
 pub fn check_name(name: &str) -> Result<(), NameFault> {
     if name.is_empty() {
         return Err(NameFault::Empty);
@@ -50,32 +50,36 @@ pub fn check_path_name(name: &str) -> Result<(), NameFault> {
     Ok(())
 }
 
-/// What identifies a stream: the history of one aggregate.
+/// The identity of a stream, which contains the events of one aggregate.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamId {
     aggregate_type: String,
     aggregate_id: String,
 }
 
-/// Which part of a stream's identity is wrong, and why.
+/// Which part of a stream's identity is invalid, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamIdFault {
+    /// `aggregate_type` or `aggregate_id`.
     pub field: &'static str,
     pub fault: NameFault,
 }
 
 impl StreamId {
+    /// Validates both names.
     pub fn parse(aggregate_type: String, aggregate_id: String) -> Result<Self, StreamIdFault> {
-        let named = |field| move |fault| StreamIdFault { field, fault };
-        check_path_name(&aggregate_type).map_err(named("aggregate_type"))?;
-        check_path_name(&aggregate_id).map_err(named("aggregate_id"))?;
+        let in_field = |field| move |fault| StreamIdFault { field, fault };
+        check_path_name(&aggregate_type).map_err(in_field("aggregate_type"))?;
+        check_path_name(&aggregate_id).map_err(in_field("aggregate_id"))?;
         Ok(Self { aggregate_type, aggregate_id })
     }
 
+    /// Returns the aggregate type.
     pub fn aggregate_type(&self) -> &str {
         &self.aggregate_type
     }
 
+    /// Returns the aggregate id.
     pub fn aggregate_id(&self) -> &str {
         &self.aggregate_id
     }
@@ -92,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_any_script_are_taken_up_to_255_characters() {
+    fn names_of_any_script_are_accepted_up_to_255_characters() {
         for name in ["Order", "ord-123", "libc-bin:amd64", "a b", "日本語", "é", "x.y", "...", &"ü".repeat(255)] {
             assert_eq!(check_path_name(name), Ok(()), "{name:?}");
         }
@@ -100,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_paths_or_people_would_mangle_are_refused() {
+    fn names_that_are_unsafe_in_paths_or_have_invisible_characters_are_rejected() {
         use NameFault::*;
         for (name, fault) in [
             ("", Empty),

@@ -1,12 +1,12 @@
-//! Versions of a stream: 1, 2, 3 … without a hole; 0 stands for a stream that does not exist.
+//! Versions of a stream: 1, 2, 3 …, without gaps. Version 0 means that the stream does not exist.
 
-/// A stream's version or an event's within it.
+/// The version of a stream, or of an event in its stream.
 pub type Version = i32;
 
-/// The largest number that a client may ask for as a version; no stream gets there.
-pub const VERSION_MAX: u64 = super::json::EXACT_INTEGER_MAX.unsigned_abs();
+/// The largest version that a client may send (2^53 - 1). It is larger than every [`Version`].
+pub const VERSION_MAX: u64 = crate::domain::json::EXACT_INTEGER_MAX.unsigned_abs();
 
-/// What the writer of an append knows of the stream, and wants to hold when it is written.
+/// The version that a client expects a stream to have when its append is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExpectedVersion {
     /// No precondition.
@@ -15,23 +15,12 @@ pub enum ExpectedVersion {
     None,
     /// The stream has at least one event.
     Exists,
-    /// The stream is at exactly this version; 0 is the same as [`ExpectedVersion::None`], said in other words.
+    /// The stream has exactly this version; 0 has the meaning of [`ExpectedVersion::None`].
     Exact(u64),
 }
 
 impl ExpectedVersion {
-    /// The same as `append_events` reads it: a version, -1 for any, -2 for "it exists".
-    pub fn encoded(self) -> i32 {
-        match self {
-            Self::Any => -1,
-            Self::Exists => -2,
-            Self::None => 0,
-            // No stream gets there: a number beyond the column's range fails as any other wrong one does.
-            Self::Exact(version) => i32::try_from(version).unwrap_or(i32::MAX),
-        }
-    }
-
-    /// Whether a stream that is at `current` fulfils it.
+    /// Returns whether a stream with version `current` meets the expectation. Version 0: the stream does not exist.
     pub fn holds(self, current: Version) -> bool {
         match self {
             Self::Any => true,
@@ -41,7 +30,8 @@ impl ExpectedVersion {
         }
     }
 
-    /// The version after which the events that the writer missed begin.
+    /// Returns the version that the client has read; 0 if it named none. After a conflict, the client has missed the
+    /// events after this version.
     pub fn missed_after(self) -> u64 {
         match self {
             Self::Exact(version) => version,

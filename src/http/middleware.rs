@@ -1,8 +1,9 @@
-//! Around every request, from the outside in: its id and its time, compression for those who ask, panics, the limit of
-//! connections. Here is the one place where problems become bodies, and where a request becomes a line of the log: at
-//! `debug`, and a refused or failed one at `info`, `warn` or `error`.
+//! Around every request, from the outside in: its id and its duration, compression, panics, the limit of connections.
 //!
-//! All of it is one layer: the router keeps each of its layers in a box, and clones the boxes for every request.
+//! Here problems become bodies, and each request becomes a line of the log: at `debug`, and at `info`, `warn` or
+//! `error` if it was refused or failed.
+//!
+//! It is one layer, because the router keeps each of its layers in a box, and clones the boxes for every request.
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -15,7 +16,7 @@ use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use tower::{Layer, Service, ServiceExt, service_fn};
@@ -23,26 +24,20 @@ use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 
-use super::problem::{Code, Problem};
 use crate::app::App;
+use crate::http::cache::NO_STORE;
+use crate::http::caller::AuthenticatedKeyId;
+use crate::http::media_type::PROBLEM_JSON;
+use crate::http::missing_events::report_missing_event;
+use crate::http::problem::code::Code;
+use crate::http::problem::error::{ApiError, Problem};
+use crate::http::request_id::{REQUEST_ID, RequestId};
 
-/// The id of the request at hand: the client's, or one that was made for it.
-#[derive(Debug, Clone)]
-pub struct RequestId(HeaderValue);
-
-/// Says which key a request was answered to, for the log.
-#[derive(Debug, Clone)]
-pub struct AnsweredTo(pub String);
-
-/// Said of a request whose connection is one too many.
+/// Marks the requests of a connection that is above the limit of connections.
 #[derive(Debug, Clone, Copy)]
-pub struct BeyondLimit;
+pub struct OverConnectionLimit;
 
-const REQUEST_ID: &str = "x-request-id";
-const REQUEST_ID_CHARS_MAX: usize = 128;
-pub const PROBLEM_JSON: &str = "application/problem+json";
-
-/// A route, observed.
+/// A route with everything that is done around its requests.
 #[derive(Clone)]
 pub struct Observe<S> {
     app: Arc<App>,
@@ -69,39 +64,39 @@ where
     }
 
     fn call(&mut self, mut request: Request) -> Self::Future {
-        let observed = Observed::of(&self.app, &request);
-        let codings = Codings::of(&request);
+        let observed = ObservedRequest::new(&self.app, &request);
+        let codings = AcceptedCodings::from_request(&request);
         request.extensions_mut().insert(observed.id.clone());
-        let answering = if is_turned_away(&request) { None } else { Some(self.inner.call(request)) };
+        let handled = if is_refused(&request) { None } else { Some(self.inner.call(request)) };
         Box::pin(async move {
-            let response = match answering {
-                Some(answering) => AssertUnwindSafe(answering).catch_unwind().await.unwrap_or_else(|panic| {
-                    Ok(Problem::new(Code::Internal, UNEXPECTED).because(told(&*panic)).into_response())
-                })?,
-                None => Problem::new(Code::Overloaded, TOO_MANY_CONNECTIONS).into_response(),
+            let response = match handled {
+                Some(handled) => AssertUnwindSafe(handled)
+                    .catch_unwind()
+                    .await
+                    .unwrap_or_else(|panic| Ok(ApiError::internal(panic_message(&*panic)).into_response()))?,
+                None => {
+                    let detail = "the number of open connections is at its limit; nothing was written";
+                    ApiError::new(Code::Overloaded, detail).into_response()
+                }
             };
             Ok(observed.finish(codings.compress(response).await))
         })
     }
 }
 
-const UNEXPECTED: &str = "an unexpected error; the log has it under this request's id";
-const TOO_MANY_CONNECTIONS: &str = "as many connections are open as there may be; nothing was written";
-
-/// What a panic said.
-fn told(panic: &(dyn Any + Send)) -> String {
+fn panic_message(panic: &(dyn Any + Send)) -> String {
     let message = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     format!("a handler panicked: {}", message.unwrap_or("no message"))
 }
 
-/// On a connection beyond the limit who watches over the service gets an answer, and everybody else is to come back.
-fn is_turned_away(request: &Request) -> bool {
-    let watches = || matches!(request.uri().path(), "/livez" | "/readyz" | "/metrics");
-    request.extensions().get::<BeyondLimit>().is_some() && !watches()
+/// Above the limit of connections, only probes and metrics are answered.
+fn is_refused(request: &Request) -> bool {
+    let is_monitoring = || matches!(request.uri().path(), "/livez" | "/readyz" | "/metrics");
+    request.extensions().get::<OverConnectionLimit>().is_some() && !is_monitoring()
 }
 
-/// A request, as it is remembered until it is answered.
-struct Observed {
+/// What is needed of a request when its response is complete.
+struct ObservedRequest {
     app: Arc<App>,
     started: Instant,
     id: RequestId,
@@ -111,12 +106,12 @@ struct Observed {
     traceparent: Option<HeaderValue>,
 }
 
-impl Observed {
-    fn of(app: &Arc<App>, request: &Request) -> Self {
+impl ObservedRequest {
+    fn new(app: &Arc<App>, request: &Request) -> Self {
         Self {
             app: app.clone(),
             started: Instant::now(),
-            id: RequestId::of(app, request.headers()),
+            id: RequestId::from_headers(request.headers(), || app.new_event_id()),
             method: request.method().clone(),
             uri: request.uri().clone(),
             route: request.extensions().get().cloned(),
@@ -124,10 +119,13 @@ impl Observed {
         }
     }
 
-    /// Counts the request, logs it, and completes its answer.
+    /// Counts the request, logs it, and completes the response.
     fn finish(self, mut response: Response) -> Response {
         let problem = take_problem(&mut response);
         if let Some(problem) = &problem {
+            if problem.is_missing_event {
+                report_missing_event(&self.app.metrics, problem.cause().unwrap_or_default());
+            }
             write_problem(&mut response, problem, self.id.as_str());
         }
         let elapsed = self.started.elapsed();
@@ -138,7 +136,7 @@ impl Observed {
             .with_label_values(&[method_label(&self.method), route, response.status().as_str()])
             .observe(elapsed.as_secs_f64());
 
-        let answered_to = response.extensions_mut().remove::<AnsweredTo>();
+        let key_id = response.extensions_mut().remove::<AuthenticatedKeyId>();
         macro_rules! log {
             ($level:ident) => {
                 tracing::$level!(
@@ -150,7 +148,7 @@ impl Observed {
                     elapsed_ms = elapsed.as_micros() as f64 / 1_000.0,
                     request_id = self.id.as_str(),
                     trace_id = trace_id(self.traceparent.as_ref()),
-                    key_id = answered_to.as_ref().map(|key| key.0.as_str()),
+                    key_id = key_id.as_ref().map(|key_id| key_id.0.as_str()),
                     "request"
                 )
             };
@@ -161,101 +159,79 @@ impl Observed {
             status if status.is_client_error() => log!(info),
             _ => log!(debug),
         }
-        response.headers_mut().insert(REQUEST_ID, self.id.0);
+        response.headers_mut().insert(REQUEST_ID, self.id.into_header());
         response
     }
 }
 
-impl RequestId {
-    /// The client's id, where it is fit to be logged and echoed; else a new one.
-    fn of(app: &App, headers: &HeaderMap) -> Self {
-        let fit = |id: &&HeaderValue| {
-            (1..=REQUEST_ID_CHARS_MAX).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
-        };
-        let made = || {
-            let mut buffer = uuid::Uuid::encode_buffer();
-            let id = app.new_event_id().hyphenated().encode_lower(&mut buffer);
-            HeaderValue::from_str(id).expect("a UUID is a header value")
-        };
-        Self(headers.get(REQUEST_ID).filter(fit).cloned().unwrap_or_else(made))
-    }
-
-    pub fn as_str(&self) -> &str {
-        self.0.to_str().expect("it is made of visible ASCII")
-    }
-}
-
-/// The trace that a caller says this request belongs to (W3C Trace Context): logged, and not stored.
+/// Returns the trace id of a request (W3C Trace Context). It is logged, and not stored.
 fn trace_id(traceparent: Option<&HeaderValue>) -> Option<&str> {
     let trace_id = traceparent?.to_str().ok()?.split('-').nth(1)?;
     let hexadecimal = trace_id.len() == 32 && trace_id.bytes().all(|byte| byte.is_ascii_hexdigit());
     hexadecimal.then_some(trace_id)
 }
 
-/// The problem that a response is, or one for an error that has no body of ours: no route, or no such method.
-fn take_problem(response: &mut Response) -> Option<Box<Problem>> {
-    match response.extensions_mut().remove::<Problem>() {
-        Some(problem) => Some(Box::new(problem)),
-        None if response.status() == StatusCode::METHOD_NOT_ALLOWED => {
-            Some(Problem::new(Code::MethodNotAllowed, "the header Allow lists the methods of this path"))
-        }
-        None if response.status() == StatusCode::NOT_FOUND => {
-            Some(Problem::new(Code::RouteNotFound, "no route has this path; /docs lists them"))
-        }
-        // Said by the compression, of an answer to GET or HEAD.
-        None if response.status() == StatusCode::NOT_ACCEPTABLE => {
-            Some(Problem::new(Code::NotAcceptable, "Accept-Encoding forbids every coding, and identity too"))
-        }
-        None => None,
+/// Takes the problem out of a response. An error without one is of the router or of the compression, and gets one here.
+fn take_problem(response: &mut Response) -> Option<Problem> {
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        return Some(problem);
     }
+    let (code, detail) = match response.status() {
+        StatusCode::METHOD_NOT_ALLOWED => (Code::MethodNotAllowed, "the header Allow lists the methods of this path"),
+        StatusCode::NOT_FOUND => (Code::RouteNotFound, "no route has this path; /docs lists them"),
+        // The compression returns it for GET and HEAD.
+        StatusCode::NOT_ACCEPTABLE => (Code::NotAcceptable, "Accept-Encoding excludes every coding, and identity too"),
+        _ => return None,
+    };
+    Some(ApiError::new(code, detail).into_problem())
 }
 
-fn write_problem(response: &mut Response, problem: &Problem, id: &str) {
+fn write_problem(response: &mut Response, problem: &Problem, request_id: &str) {
     *response.status_mut() = problem.status;
-    let body = problem.body(id);
+    let body = problem.to_json(request_id);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::CACHE_CONTROL, NO_STORE);
     *response.body_mut() = Body::from(body);
 }
 
-/// What a request says of the codings of its answer.
-enum Codings {
-    /// It writes. The compression refuses a coding only when the answer is there: nothing may have been written then.
-    NotAsked,
+/// The codings that a client accepts for the response.
+enum AcceptedCodings {
+    /// The request writes, and its response is not compressed: the compression could refuse it (406) after the write.
+    Ignored,
     Accepted(Vec<HeaderValue>),
 }
 
-impl Codings {
-    fn of(request: &Request) -> Self {
+impl AcceptedCodings {
+    fn from_request(request: &Request) -> Self {
         match *request.method() {
             Method::GET | Method::HEAD => {
                 Self::Accepted(request.headers().get_all(header::ACCEPT_ENCODING).iter().cloned().collect())
             }
-            _ => Self::NotAsked,
+            _ => Self::Ignored,
         }
     }
 
-    /// Compresses what is worth it. Not event streams, which must arrive at once. Tags stay as they are: they name a version
-    /// of a stream, in whatever coding it is sent.
+    /// Compresses a response that is large enough. Event streams are not compressed, because each event must be sent at
+    /// once. Entity tags stay the same: they name a version of a stream, in every coding.
     async fn compress(self, response: Response) -> Response {
-        const WORTH_IT_BYTES: u64 = 1_024;
+        const MIN_BYTES: u64 = 1_024;
         let Self::Accepted(codings) = self else { return response };
         let mut request = Request::new(Body::empty());
         for coding in codings {
             request.headers_mut().append(header::ACCEPT_ENCODING, coding);
         }
-        let worth_it = SizeAbove::new(WORTH_IT_BYTES).and(NotForContentType::SSE);
+        let predicate = SizeAbove::new(MIN_BYTES).and(NotForContentType::SSE);
         let mut response = Some(response);
-        let answer = move |_: Request| ready(Ok::<_, Infallible>(response.take().expect("it is asked for once")));
-        let compression = CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(worth_it);
-        let Ok(compressed) = compression.layer(service_fn(answer)).oneshot(request).await;
+        let respond = move |_: Request| ready(Ok::<_, Infallible>(response.take().expect("it is called once")));
+        let compression = CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(predicate);
+        let Ok(compressed) = compression.layer(service_fn(respond)).oneshot(request).await;
         compressed.map(Body::new)
     }
 }
 
-/// Methods that anybody may invent do not become label values.
+/// Returns the label of a method. A client may invent methods, so unknown ones share a label.
 fn method_label(method: &Method) -> &str {
     match *method {
         Method::GET | Method::HEAD | Method::POST | Method::PUT | Method::DELETE | Method::OPTIONS | Method::PATCH => {

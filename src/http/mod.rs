@@ -1,89 +1,37 @@
-//! HTTP: the only module that names axum and the wire format.
+//! HTTP: the only module that names axum.
 //!
-//! The router on one page. Around every route stands [`middleware`] (id, log line, metrics, problems, compression), and, where
-//! keys are asked for, [`access::guard`]. No global timeout and no global body limit: each route knows its own.
+//! ```text
+//! server ── router ── middleware ── authorize ── routes/
+//!                                                 ├ extract/          reads the request
+//!                                                 ├ representation/   writes events and other JSON
+//!                                                 ├ event_stream      writes server-sent events
+//!                                                 └ problem/          errors
+//! openapi/: the document, beside what utoipa derives from the handlers
+//! ```
+//!
+//! A handler has its extractors in the order in which errors take precedence: `Accept` (406), `Content-Type` (415), the
+//! size of the body (413), then everything else that is wrong with the request (400).
+//!
+//! Invariants:
+//! - Every error response is a problem document, except the 503 of `/readyz`, which lists its checks. Handlers return
+//!   [`problem::error::ApiError`], and the middleware writes the body.
+//! - There is no global timeout and no global limit of the body: each route has its own.
 
-pub mod access;
-mod body;
-pub mod conditional;
-pub mod event_in;
-mod headers;
+pub mod authorize;
+pub mod backoff;
+pub mod cache;
+pub mod caller;
+pub mod event_stream;
+pub mod extract;
+pub mod html;
+pub mod markdown;
+pub mod media_type;
 pub mod middleware;
-mod min_position;
-pub mod negotiate;
+pub mod missing_events;
 pub mod openapi;
-pub mod path;
 pub mod problem;
-pub mod query;
 pub mod representation;
+pub mod request_id;
+pub mod router;
 pub mod routes;
-mod server;
-mod sse;
-pub mod wire;
-
-pub use server::{Serving, serve};
-
-use std::sync::Arc;
-
-use axum::middleware::from_fn_with_state;
-use axum::{Extension, Router};
-use tower::layer::layer_fn;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
-use utoipa_swagger_ui::SwaggerUi;
-
-use crate::app::App;
-use routes::{
-    aggregates, append, health, log, metrics, pages, projections, read, reducers, snapshots, state, stats, stream,
-};
-
-/// The routes that the OpenAPI document describes.
-fn documented() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::with_openapi(openapi::info())
-        .routes(routes!(append::append_to_stream, stream::read_stream))
-        .routes(routes!(append::append_to_streams))
-        .routes(routes!(read::list_streams))
-        .routes(routes!(read::read_version))
-        .routes(routes!(read::read_event))
-        .routes(routes!(log::read_log))
-        .routes(routes!(aggregates::load))
-        .routes(routes!(state::read_state))
-        .routes(routes!(reducers::list_reducers))
-        .routes(routes!(reducers::read_reducer, reducers::put_reducer, reducers::delete_reducer))
-        .routes(routes!(reducers::test_reducer))
-        .routes(routes!(snapshots::read_snapshot, snapshots::put_snapshot, snapshots::delete_snapshot))
-        .routes(routes!(projections::list_projections))
-        .routes(routes!(projections::read_projection, projections::set_projection, projections::delete_projection))
-        .routes(routes!(health::live))
-        .routes(routes!(health::ready))
-        .routes(routes!(stats::overview))
-        .routes(routes!(stats::aggregate_types))
-        .routes(routes!(stats::largest_aggregates))
-        .routes(routes!(stats::snapshot_coverage))
-        .routes(routes!(stats::tables))
-        .routes(routes!(stats::aggregate))
-        .routes(routes!(metrics::render))
-        .routes(routes!(pages::problem_page))
-}
-
-/// The OpenAPI document, as `openapi/openapi.json` holds it.
-pub fn openapi_document() -> utoipa::openapi::OpenApi {
-    let mut document = documented().into_openapi();
-    openapi::refine(&mut document);
-    document
-}
-
-pub fn router(app: Arc<App>) -> Router {
-    let (routes, mut document) = documented().split_for_parts();
-    openapi::refine(&mut document);
-    let document: Arc<str> = document.to_pretty_json().expect("the document is plain data").into();
-    let mut routes = routes
-        .route("/", axum::routing::get(pages::index))
-        .route("/openapi.json", axum::routing::get(pages::openapi_document).layer(Extension(document)))
-        .merge(SwaggerUi::new("/docs").config(utoipa_swagger_ui::Config::from("/openapi.json")));
-    if app.settings.needs_keys {
-        routes = routes.layer(from_fn_with_state(app.clone(), access::guard));
-    }
-    let observed = app.clone();
-    routes.layer(layer_fn(move |route| middleware::Observe::new(observed.clone(), route))).with_state(app)
-}
+pub mod server;

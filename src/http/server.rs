@@ -1,8 +1,8 @@
-//! The listener: accepts until the soft stage of a shutdown, and answers what is in flight.
+//! The listener: accepts connections until the soft stage of a shutdown, and then completes the requests in progress.
 //!
-//! A client has so long for the head of a request, for its body, and to take its answer; and there are so many connections
-//! at the most. Who is slower, or comes too late, holds up nobody else: when all seats are taken, a few more are there for
-//! one request each, which probes and Prometheus get answered, and everybody else is told to come back.
+//! Each client has a limited time to send the head of a request, to send its body, and to receive the response. The
+//! number of connections is limited, too. Above the limit, [`SPARE_CONNECTIONS`] more are accepted for one request
+//! each: probes and metrics are answered, and every other request gets 503. So a slow client delays no other one.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,49 +16,50 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-use super::middleware;
 use crate::app::{App, ClientLimits};
+use crate::http::middleware::OverConnectionLimit;
+use crate::http::router::router;
 
-/// Bytes of a request's head, and of an answer that the connection keeps until the client takes it.
+/// The largest head of a request, and the part of a response that is buffered for a connection.
 const BUFFER_BYTES: usize = 64 * 1024;
-/// What the system keeps of an answer that its client does not take (it doubles this number).
-const SEND_BYTES: usize = 128 * 1024;
-/// Connections beyond the limit that get an answer.
+/// The send buffer of a socket, which the system doubles.
+const SEND_BUFFER_BYTES: usize = 128 * 1024;
+/// The number of connections that are accepted above the limit.
 const SPARE_CONNECTIONS: usize = 100;
-/// After an error of accept: most often there are too many open files, and some must be closed first.
+/// The pause after an error of accept. The most common one is that too many files are open: some must be closed first.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-/// A server that listens already.
-pub struct Serving {
+/// A server whose address is bound.
+pub struct Server {
     pub address: SocketAddr,
     listener: TcpListener,
     app: Arc<App>,
 }
 
-/// Binds the address; port 0 takes any.
-pub async fn serve(app: Arc<App>, address: SocketAddr) -> std::io::Result<Serving> {
-    let listener = TcpListener::bind(address).await?;
-    Ok(Serving { address: listener.local_addr()?, listener, app })
-}
+impl Server {
+    /// Binds an address. Port 0 binds any free port.
+    pub async fn bind(app: Arc<App>, address: SocketAddr) -> std::io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        Ok(Self { address: listener.local_addr()?, listener, app })
+    }
 
-impl Serving {
-    /// Serves until the soft stage, then until every request is answered.
+    /// Serves until the soft stage, and then until every request is answered.
     pub async fn run(self) {
         let soft = self.app.shutdown.soft();
         let limits = self.app.settings.clients;
-        let router = super::router(self.app);
-        let seats = Arc::new(Semaphore::new(limits.connections));
-        let spare = Arc::new(Semaphore::new(SPARE_CONNECTIONS));
+        let router = router(self.app);
+        let connection_permits = Arc::new(Semaphore::new(limits.connections));
+        let spare_permits = Arc::new(Semaphore::new(SPARE_CONNECTIONS));
         let graceful = GracefulShutdown::new();
         let accepting = async {
             loop {
                 let connection = accept(&self.listener, &limits).await;
-                let (seat, builder, router) = if let Ok(seat) = seats.clone().try_acquire_owned() {
-                    (seat, builder(&limits), router.clone())
-                } else if let Ok(seat) = spare.clone().try_acquire_owned() {
+                let (permit, builder, router) = if let Ok(permit) = connection_permits.clone().try_acquire_owned() {
+                    (permit, builder(&limits), router.clone())
+                } else if let Ok(permit) = spare_permits.clone().try_acquire_owned() {
                     let mut builder = builder(&limits);
                     builder.keep_alive(false);
-                    (seat, builder, router.clone().layer(Extension(middleware::BeyondLimit)))
+                    (permit, builder, router.clone().layer(Extension(OverConnectionLimit)))
                 } else {
                     continue;
                 };
@@ -66,9 +67,9 @@ impl Serving {
                 tokio::spawn(async move {
                     let serving = builder.serve_connection(TokioIo::new(connection), service);
                     if let Err(error) = watcher.watch(serving).await {
-                        tracing::debug!(%error, "a connection broke off");
+                        tracing::debug!(%error, "a connection ended with an error");
                     }
-                    drop(seat);
+                    drop(permit);
                 });
             }
         };
@@ -78,52 +79,53 @@ impl Serving {
     }
 }
 
-/// HTTP/1.1 alone: whether a client of HTTP/2 takes its answers, nobody below sees. Proxies speak it here anyway.
+/// Configures a connection. It is HTTP/1.1 only: with HTTP/2, the system does not see whether a client receives its
+/// responses. Proxies use HTTP/1.1 to a service in any case.
 fn builder(limits: &ClientLimits) -> Builder {
     let mut builder = Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(limits.head).max_buf_size(BUFFER_BYTES);
     builder
 }
 
-/// The next connection; errors of accept are those of one client, or pass.
+/// Accepts the next connection. An error of accept concerns one client, or passes, so it is logged only.
 async fn accept(listener: &TcpListener, limits: &ClientLimits) -> TcpStream {
     loop {
         match listener.accept().await {
             Ok((connection, _)) => {
-                // Answers are small and written at once: waiting for more to send would only delay them.
+                // Responses are small and written at once: to wait for more data would only delay them.
                 if let Err(error) = connection.set_nodelay(true) {
-                    tracing::debug!(%error, "TCP_NODELAY could not be set");
+                    tracing::debug!(%error, "failed to set TCP_NODELAY");
                 }
-                keep_little(&connection);
-                give_up_after(&connection, limits.stalled);
+                limit_send_buffer(&connection);
+                set_tcp_user_timeout(&connection, limits.stalled);
                 return connection;
             }
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
+                tracing::warn!(%error, "failed to accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
 }
 
-/// By itself the system would keep megabytes for a client that reads slowly.
-fn keep_little(connection: &TcpStream) {
+/// Limits the send buffer. Without a limit, the system buffers megabytes for a client that reads slowly.
+fn limit_send_buffer(connection: &TcpStream) {
     use nix::sys::socket::{setsockopt, sockopt::SndBuf};
-    if let Err(error) = setsockopt(connection, SndBuf, &SEND_BYTES) {
-        tracing::debug!(%error, "SO_SNDBUF could not be set");
+    if let Err(error) = setsockopt(connection, SndBuf, &SEND_BUFFER_BYTES) {
+        tracing::debug!(%error, "failed to set SO_SNDBUF");
     }
 }
 
-/// Has the system close a connection whose peer takes nothing for so long: an event stream that nobody reads would keep its
-/// place, and hold up a shutdown.
+/// Makes the system close a connection whose peer has received nothing for this time. Otherwise an event stream that no
+/// client reads would keep its permit, and would delay a shutdown.
 #[cfg(target_os = "linux")]
-fn give_up_after(connection: &TcpStream, stalled: Duration) {
+fn set_tcp_user_timeout(connection: &TcpStream, stalled: Duration) {
     use nix::sys::socket::{setsockopt, sockopt::TcpUserTimeout};
     let millis = u32::try_from(stalled.as_millis()).unwrap_or(u32::MAX);
     if let Err(error) = setsockopt(connection, TcpUserTimeout, &millis) {
-        tracing::debug!(%error, "TCP_USER_TIMEOUT could not be set");
+        tracing::debug!(%error, "failed to set TCP_USER_TIMEOUT");
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn give_up_after(_: &TcpStream, _: Duration) {}
+fn set_tcp_user_timeout(_: &TcpStream, _: Duration) {}

@@ -1,83 +1,98 @@
-//! The maintenance task: keeps months ahead, rolls up those that are over, refreshes what is known of the log, and archives
-//! what is old, if that is wanted.
+//! Maintenance: creates partitions ahead of the log, seals those whose month is over, and archives old ones if
+//! configured.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use tokio_util::sync::CancellationToken;
 
-use super::repeat;
-use crate::app::App;
-use crate::store::archive::{Archiver, ArchivingError};
+use crate::clock::Clock;
+use crate::jobs::repeat::repeat;
+use crate::metrics::Metrics;
 use crate::store::error::StoreError;
+use crate::store::partitions::archiver::{Archiver, ArchivingError, Include};
+use crate::store::primary::Primary;
 
-/// How often it looks. An append that finds no month makes it itself, so nothing depends on this.
+/// The pause between two passes. An append that needs a missing partition creates it, so its length is not critical.
 const PAUSE: Duration = Duration::from_secs(60);
 
+/// The parts of the service that the job uses.
+pub struct Maintenance {
+    pub primary: Arc<Primary>,
+    pub metrics: Arc<Metrics>,
+    pub clock: Clock,
+    /// A partition is archived when its month ended at least this time ago; `None`: never.
+    pub archive_after: Option<Duration>,
+    pub closing: CancellationToken,
+}
+
 /// Runs until shutdown.
-pub async fn run(app: Arc<App>) {
+pub async fn run(maintenance: Maintenance) {
     let pass = |number| {
-        let app = &app;
+        let maintenance = &maintenance;
         async move {
-            if let Err(error) = pass(app, number).await {
-                tracing::warn!(%error, "maintenance could not finish; it tries again later");
+            if let Err(error) = maintenance.pass(number).await {
+                tracing::warn!(%error, "maintenance failed; retrying later");
             }
         }
     };
-    repeat(&app, PAUSE, pass).await;
+    repeat(maintenance.closing.clone(), PAUSE, pass).await;
 }
 
-async fn pass(app: &App, number: u32) -> Result<(), StoreError> {
-    // The first time it was done before anything was served.
-    if number > 0 {
-        app.store.keep_months().await?;
+impl Maintenance {
+    async fn pass(&self, number: u32) -> Result<(), StoreError> {
+        // The first pass was part of the start.
+        if number > 0 {
+            self.primary.maintain_partitions().await?;
+        }
+        self.metrics.maintenance_last_success_timestamp_seconds.set(self.clock.now().timestamp());
+        if let Some(after) = self.archive_after {
+            self.archive_old_partitions(after).await;
+        }
+        let partitions = self.primary.partitions().await?;
+        let last = self.primary.log_head().await?.occurred_at.unwrap_or_default().max(self.clock.now());
+        let ahead = partitions.iter().filter(|partition| partition.starts_at > last).count();
+        self.metrics.partitions_ahead.set(i64::try_from(ahead).unwrap_or(i64::MAX));
+        let archived = partitions.iter().filter(|partition| partition.archived_at.is_some()).count();
+        self.metrics.partitions_archived.set(i64::try_from(archived).unwrap_or(i64::MAX));
+        Ok(())
     }
-    app.metrics.maintenance_last_success_timestamp_seconds.set(app.clock.now().timestamp());
-    if let Some(after) = app.settings.archive_after {
-        archive_what_is_old(app, after).await;
-    }
-    let months = app.store.months().await?;
-    let last = app.store.log_head().await?.occurred_at.unwrap_or_default().max(app.clock.now());
-    let ahead = months.iter().filter(|month| month.starts_at > last).count();
-    app.metrics.months_ahead.set(i64::try_from(ahead).unwrap_or(i64::MAX));
-    let archived = months.iter().filter(|month| month.archived_at.is_some()).count();
-    app.metrics.archived_months.set(i64::try_from(archived).unwrap_or(i64::MAX));
-    Ok(())
-}
 
-async fn archive_what_is_old(app: &App, after: Duration) {
-    match archive(app, after).await {
-        Ok(()) => {}
-        // It is not this process's turn, or not yet the month's.
-        Err(
-            waiting @ (ArchivingError::Busy
-            | ArchivingError::ProjectionsBehind(_)
-            | ArchivingError::NotCounted(_)
-            | ArchivingError::StillUsed(_)),
-        ) => tracing::info!(%waiting, "a month that is old enough is not archived yet"),
-        Err(error) => {
-            app.metrics.archive_failures.inc();
-            tracing::warn!(%error, "a month that is old enough was not archived; it is tried again later");
+    async fn archive_old_partitions(&self, after: Duration) {
+        match self.archive(after).await {
+            Ok(()) => {}
+            // Another process archives, or a condition is not met yet.
+            Err(
+                waiting @ (ArchivingError::Busy
+                | ArchivingError::ProjectionsBehind(_)
+                | ArchivingError::NotCounted(_)
+                | ArchivingError::StillUsed(_)),
+            ) => tracing::info!(%waiting, "an old partition is not archived yet"),
+            Err(error) => {
+                self.metrics.archive_failures.inc();
+                tracing::warn!(%error, "failed to archive an old partition; retrying later");
+            }
         }
     }
-}
 
-/// Archives the months that have been over for so long.
-async fn archive(app: &App, after: Duration) -> Result<(), ArchivingError> {
-    let mut archiver = app.store.archiver().await?;
-    let archived = archive_with(&mut archiver, app.clock.now() - after).await;
-    archiver.close().await?;
-    archived
-}
-
-async fn archive_with(archiver: &mut Archiver, before: DateTime<Utc>) -> Result<(), ArchivingError> {
-    let plan = archiver.plan(before, false).await?;
-    for month in &plan.leftovers {
-        archiver.remove(month).await?;
+    /// Archives the partitions whose month ended at least `after` ago.
+    async fn archive(&self, after: Duration) -> Result<(), ArchivingError> {
+        let mut archiver = self.primary.archiver().await?;
+        let archived = archive_before(&mut archiver, self.clock.now() - after).await;
+        archiver.close().await?;
+        archived
     }
-    for month in &plan.months {
-        let manifest = archiver.archive(month, &|_| {}).await?;
-        tracing::info!(month = month.name, events = manifest.events, "archived a month");
+}
+
+async fn archive_before(archiver: &mut Archiver, before: DateTime<Utc>) -> Result<(), ArchivingError> {
+    let plan = archiver.plan(before, Include::NeverRestored).await?;
+    for partition in &plan.leftovers {
+        archiver.drop_table(partition).await?;
+    }
+    for partition in &plan.partitions {
+        let manifest = archiver.archive(partition, &|_| {}).await?;
+        tracing::info!(partition = partition.name, events = manifest.events, "archived a partition");
     }
     Ok(())
 }

@@ -1,11 +1,13 @@
-//! A document with its keys in the order in which JSONB keeps them.
+//! The order of keys in JSONB.
 //!
-//! JavaScript walks through an object in the order in which its keys were added. A state that comes back from the database
-//! has them in JSONB's order; one that never left must have the same, or a reducer could tell the two apart.
+//! JavaScript iterates over an object in the order in which its keys were added. The keys of a state that was read from
+//! the database are in JSONB's order. A state that was not stored must have the same order: otherwise a reducer could
+//! distinguish the two.
 
 use serde_json::value::RawValue;
 
-/// Writes a document, with the keys of every object in JSONB's order: the shorter first, then byte by byte.
+/// Writes a document, with the keys of every object in JSONB's order: shorter keys first, and keys of equal length byte
+/// by byte.
 pub fn canonical(document: &RawValue, out: &mut String) -> Result<(), serde_json::Error> {
     let text = document.get();
     match text.as_bytes().first() {
@@ -45,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_stand_in_the_order_of_jsonb() {
+    fn keys_are_in_the_order_of_jsonb() {
         let document: &RawValue =
             serde_json::from_str(r#"{"bb":1,"a":{"é":1,"z":2,"aaa":[{"b":1,"a":1}]},"A":null}"#).expect("JSON");
         let mut text = String::new();

@@ -1,62 +1,107 @@
-//! The two engines behind one fold: merge-patch, in place; JavaScript, in a worker.
+//! The engine of a fold: merge-patch in this process, or JavaScript in a worker process.
 
 use std::sync::Arc;
 
-use super::fold::{FoldError, not_json};
-use super::javascript::{JavaScriptFold, Workers};
-use super::merge_patch::MergePatchFold;
-use crate::domain::reducer::{Language, Reducer};
-use crate::store::StoredEvent;
+use crate::domain::event::StoredEvent;
+use crate::domain::reducer::{Language, ReducerSource};
+use crate::reducers::error::{FoldError, not_json};
+use crate::reducers::javascript::fold::JavaScriptFold;
+use crate::reducers::javascript::message::Output;
+use crate::reducers::javascript::workers::Workers;
+use crate::reducers::merge_patch::MergePatchFold;
 
-/// A worker is handed events in pieces of about this size.
-const PIECE_BYTES: usize = 256 * 1024;
+/// A worker receives events in chunks of about this size.
+const CHUNK_BYTES: usize = 256 * 1024;
 
+/// The engine of one fold.
 pub(super) enum Engine {
-    MergePatch(MergePatchFold),
+    MergePatch {
+        fold: MergePatchFold,
+        output: Output,
+        /// The state after each event, for [`Output::EveryState`].
+        states: Vec<String>,
+        bytes: usize,
+    },
     JavaScript(Box<JavaScriptFold>),
 }
 
 impl Engine {
-    pub(super) async fn begin(workers: &Arc<Workers>, reducer: &Reducer) -> Result<Self, FoldError> {
-        let Reducer { aggregate_type, source, .. } = reducer;
+    /// Prepares a fold. [`Engine::begin`] must be called before the first event.
+    pub(super) async fn prepare(
+        workers: &Arc<Workers>,
+        aggregate_type: &str,
+        source: &ReducerSource,
+        output: Output,
+    ) -> Result<Self, FoldError> {
         Ok(match source.language {
-            Language::MergePatch => Self::MergePatch(MergePatchFold::begin(None).map_err(not_json)?),
-            Language::JavaScript => Self::JavaScript(Box::new(workers.begin(aggregate_type, source, false).await?)),
+            Language::MergePatch => {
+                let fold = MergePatchFold::from_state(None).map_err(not_json)?;
+                Self::MergePatch { fold, output, states: Vec::new(), bytes: 0 }
+            }
+            Language::JavaScript => {
+                let fold = JavaScriptFold::prepare(workers, aggregate_type, source, output).await?;
+                Self::JavaScript(Box::new(fold))
+            }
         })
     }
 
-    /// Begins with a snapshot's state, or before the first event.
-    pub(super) fn start(&mut self, state: Option<&str>) -> Result<(), FoldError> {
+    /// Begins with the state of a snapshot, or before the first event.
+    pub(super) fn begin(&mut self, state: Option<&str>) -> Result<(), FoldError> {
         match self {
-            Self::MergePatch(fold) => *fold = MergePatchFold::begin(state).map_err(not_json)?,
-            Self::JavaScript(fold) => fold.start(state).map_err(not_json)?,
+            Self::MergePatch { fold, .. } => *fold = MergePatchFold::from_state(state).map_err(not_json)?,
+            Self::JavaScript(fold) => fold.begin(state).map_err(not_json)?,
         }
         Ok(())
     }
 
-    /// Takes the next event; whether it is time for [`Engine::flush`].
-    pub(super) fn take(&mut self, event: &StoredEvent<'_>) -> Result<bool, FoldError> {
+    /// Adds the next event. Returns whether [`Engine::flush`] should be called.
+    pub(super) fn push(&mut self, event: &StoredEvent<'_>) -> Result<bool, FoldError> {
         match self {
-            Self::MergePatch(fold) => fold.apply(event).map(|()| false).map_err(FoldError::from),
+            Self::MergePatch { fold, output, states, bytes } => {
+                fold.apply(event)?;
+                if *output == Output::EveryState {
+                    let state = fold.state();
+                    *bytes += state.len();
+                    states.push(state);
+                }
+                Ok(false)
+            }
             Self::JavaScript(fold) => {
-                fold.take(event);
-                Ok(fold.pending() >= PIECE_BYTES)
+                fold.push(event);
+                Ok(fold.pending_bytes() >= CHUNK_BYTES)
             }
         }
     }
 
+    /// Returns the number of bytes that the engine holds in memory: states to return, or events to send.
+    pub(super) fn held_bytes(&self) -> usize {
+        match self {
+            Self::MergePatch { bytes, .. } => *bytes,
+            Self::JavaScript(fold) => fold.pending_bytes(),
+        }
+    }
+
+    /// Sends the events to a worker.
     pub(super) async fn flush(&mut self) -> Result<(), FoldError> {
         match self {
-            Self::MergePatch(_) => Ok(()),
+            Self::MergePatch { .. } => Ok(()),
             Self::JavaScript(fold) => fold.flush().await,
         }
     }
 
-    /// The state after the last event, as JSON.
+    /// Returns the state after the last event, as JSON.
     pub(super) async fn finish(self) -> Result<String, FoldError> {
         match self {
-            Self::MergePatch(fold) => Ok(fold.state()),
+            Self::MergePatch { fold, .. } => Ok(fold.state()),
             Self::JavaScript(fold) => fold.finish().await,
+        }
+    }
+
+    /// Returns the state after each event, as JSON, for [`Output::EveryState`].
+    pub(super) async fn finish_with_every_state(self) -> Result<Vec<String>, FoldError> {
+        match self {
+            Self::MergePatch { states, .. } => Ok(states),
+            Self::JavaScript(fold) => fold.finish_with_every_state().await,
         }
     }
 }

@@ -1,137 +1,108 @@
-//! One fold: a reducer, a snapshot to begin with, and events in order.
+//! A fold: a reducer, a snapshot to begin with, and events in order.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use super::engine::Engine;
-use super::javascript::Workers;
-use super::javascript::message::Invalid;
-use crate::domain::event::Position;
+use crate::domain::event::StoredEvent;
 use crate::domain::name::StreamId;
 use crate::domain::reducer::Reducer;
 use crate::domain::version::Version;
-use crate::store::error::StoreError;
-use crate::store::read::Pace;
-use crate::store::snapshots::{LoadRow, SnapshotUse};
-use crate::store::{Store, StoredEvent};
+use crate::reducers::engine::Engine;
+use crate::reducers::error::FoldError;
+use crate::reducers::javascript::message::Output;
+use crate::reducers::javascript::workers::Workers;
+use crate::store::fetch_size::FetchSize;
+use crate::store::reader::Reader;
+use crate::store::streams::events::StreamRead;
+use crate::store::streams::load::{LoadRow, SnapshotUse};
 
-/// A state larger than this, in bytes, is a failure of its reducer.
-pub const STATE_BYTES_MAX: usize = 1024 * 1024;
-
-/// Which state is wanted.
+/// Which state of an aggregate is requested.
 #[derive(Debug, Clone, Copy)]
-pub enum Until {
+pub enum AsOf {
+    /// The current state.
     Now,
+    /// The state at a version.
     Version(Version),
-    /// The last event that had occurred then.
+    /// The state after the last event that had occurred at this time.
     Time(DateTime<Utc>),
 }
 
-/// A state, and how it came about.
+/// A state, and how it was computed.
 #[derive(Debug, Clone)]
 pub struct Folded {
     pub version: Version,
-    /// When the event of this version occurred.
+    /// The time of the event with this version.
     pub occurred_at: DateTime<Utc>,
-    /// JSON.
+    /// The state as JSON.
     pub state: String,
-    /// The snapshot that the fold began with.
+    /// The version of the snapshot that the fold began with.
     pub snapshot_version: Option<Version>,
+    /// The number of events that were folded.
     pub events: usize,
-    /// A snapshot is stored that did not fit.
-    pub misfit: bool,
+    /// A snapshot is stored that was not usable.
+    pub unusable_snapshot: bool,
 }
 
-#[derive(Debug, thiserror::Error)]
-pub enum FoldError {
-    #[error("the stream {0} does not exist")]
-    StreamNotFound(StreamId),
-    /// The stream is at this version, and did not have the one that is asked for, or none at that time.
-    #[error("the stream {0}, at version {1}, had no such version")]
-    NoSuchVersion(StreamId, Version),
-    #[error("{0}")]
-    Failed(#[from] Failed),
-    /// The source cannot be used.
-    #[error("{}", .0.message)]
-    Invalid(Invalid),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-/// A state or an answer that must be JSON, and is not.
-pub(super) fn not_json(error: serde_json::Error) -> FoldError {
-    FoldError::Store(StoreError::unreadable(error))
-}
-
-/// The reducer failed for an event.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("version {version}: {reason}")]
-pub struct Failed {
-    pub version: Version,
-    pub global_position: Position,
-    pub reason: String,
-}
-
-/// Folds a stream up to a version, from the snapshot of this reducer if one fits.
+/// Folds a stream, beginning with the snapshot of this reducer if a usable one is stored.
 pub async fn fold(
-    store: &Store,
+    reader: &Reader,
     workers: &Arc<Workers>,
     reducer: &Reducer,
     stream: &StreamId,
-    until: Until,
+    as_of: AsOf,
 ) -> Result<Folded, FoldError> {
     let revision = reducer.revision.to_string();
-    fold_from(store, workers, reducer, stream, until, SnapshotUse::Revision(&revision)).await
+    fold_from(reader, workers, reducer, stream, as_of, SnapshotUse::Revision(&revision)).await
 }
 
-/// The same from the first event, whatever snapshot there is.
+/// Folds a stream from its first event, without a snapshot.
 pub async fn replay(
-    store: &Store,
+    reader: &Reader,
     workers: &Arc<Workers>,
     reducer: &Reducer,
     stream: &StreamId,
-    until: Until,
+    as_of: AsOf,
 ) -> Result<Folded, FoldError> {
-    fold_from(store, workers, reducer, stream, until, SnapshotUse::None).await
+    fold_from(reader, workers, reducer, stream, as_of, SnapshotUse::None).await
 }
 
 async fn fold_from(
-    store: &Store,
+    reader: &Reader,
     workers: &Arc<Workers>,
     reducer: &Reducer,
     stream: &StreamId,
-    until: Until,
-    begin: SnapshotUse<'_>,
+    as_of: AsOf,
+    snapshot_use: SnapshotUse<'_>,
 ) -> Result<Folded, FoldError> {
-    // First, so that no worker is asked for what is not there.
+    // The head is read first, so that no worker is acquired for a stream that does not exist.
     let not_found = || FoldError::StreamNotFound(stream.clone());
-    let stands = store.stream_head(stream).await?.ok_or_else(not_found)?;
-    let to = match until {
-        Until::Now => Some(Version::MAX),
-        Until::Version(version) => Some(version).filter(|version| *version <= stands.version),
-        Until::Time(time) => store.version_at(stream, &stands, time).await?,
+    let head = reader.stream_head(stream).await?.ok_or_else(not_found)?;
+    let to = match as_of {
+        AsOf::Now => Some(Version::MAX),
+        AsOf::Version(version) => Some(version).filter(|version| *version <= head.version),
+        AsOf::Time(time) => reader.version_at(stream, &head, time).await?,
     };
-    let to = to.ok_or_else(|| FoldError::NoSuchVersion(stream.clone(), stands.version))?;
-    let engine = Engine::begin(workers, reducer).await?;
+    let to = to.ok_or_else(|| FoldError::NoSuchVersion(stream.clone(), head.version))?;
+    let engine = Engine::prepare(workers, &reducer.aggregate_type, &reducer.source, Output::LastState).await?;
     let mut folding = Folding { engine, events: 0, occurred_at: None, failed: None };
-    let loaded = store.load_aggregate(stream, begin, to, |row| match row {
-        LoadRow::Head(head) => folding.start(head.snapshot.as_ref().map(|snapshot| snapshot.state.as_str())),
-        LoadRow::Event(event) => folding.take(event),
+    let loaded = reader.load_aggregate(stream, snapshot_use, to, |row| match row {
+        LoadRow::Head(head) => folding.begin(head.snapshot.as_ref().map(|snapshot| snapshot.state.as_str())),
+        LoadRow::Event(event) => folding.push(event),
     });
     let (head, mut left) = loaded.await?.ok_or_else(not_found)?;
     let version = to.min(head.stream.version);
-    let mut pace = Pace::default();
+    let mut fetch_size = FetchSize::default();
     folding.catch_up().await?;
     while !left.is_empty() {
-        left =
-            store.read_stream(stream, &head.stream, left, usize::MAX, &mut pace, |event| folding.take(event)).await?;
+        let read = StreamRead { stream, head: &head.stream, range: left, limit: usize::MAX };
+        left = reader.read_stream(read, &mut fetch_size, |event| folding.push(event)).await?;
         folding.catch_up().await?;
     }
     let occurred_at = match folding.occurred_at {
         Some(occurred_at) => occurred_at,
-        None => store.event_time(stream, &head.stream, version).await?,
+        None => reader.event_time(stream, &head.stream, version).await?,
     };
     Ok(Folded {
         version,
@@ -139,11 +110,11 @@ async fn fold_from(
         state: folding.engine.finish().await?,
         snapshot_version: head.snapshot.map(|snapshot| snapshot.version),
         events: folding.events,
-        misfit: head.misfit,
+        unusable_snapshot: head.unusable_snapshot,
     })
 }
 
-/// A fold that takes what a load hands over.
+/// A fold that receives the rows of a load.
 struct Folding {
     engine: Engine,
     events: usize,
@@ -152,20 +123,21 @@ struct Folding {
 }
 
 impl Folding {
-    fn start(&mut self, state: Option<&str>) -> ControlFlow<()> {
-        let started = self.engine.start(state);
-        self.go_on(started.map(|()| false))
+    fn begin(&mut self, state: Option<&str>) -> ControlFlow<()> {
+        let begun = self.engine.begin(state);
+        self.stop_if_full(begun.map(|()| false))
     }
 
-    fn take(&mut self, event: &StoredEvent<'_>) -> ControlFlow<()> {
-        let taken = self.engine.take(event);
+    fn push(&mut self, event: &StoredEvent<'_>) -> ControlFlow<()> {
+        let pushed = self.engine.push(event);
         self.events += 1;
         self.occurred_at = Some(event.occurred_at);
-        self.go_on(taken)
+        self.stop_if_full(pushed)
     }
 
-    fn go_on(&mut self, taken: Result<bool, FoldError>) -> ControlFlow<()> {
-        match taken {
+    /// Stops the read when the engine must be flushed, or has failed.
+    fn stop_if_full(&mut self, pushed: Result<bool, FoldError>) -> ControlFlow<()> {
+        match pushed {
             Ok(false) => ControlFlow::Continue(()),
             Ok(true) => ControlFlow::Break(()),
             Err(error) => {
@@ -175,7 +147,7 @@ impl Folding {
         }
     }
 
-    /// Has the engine work through what was taken.
+    /// Flushes the engine, or returns the error with which it failed.
     async fn catch_up(&mut self) -> Result<(), FoldError> {
         match self.failed.take() {
             Some(failed) => Err(failed),

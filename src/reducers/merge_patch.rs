@@ -1,21 +1,21 @@
-//! The reducer `merge-patch` (RFC 7396): the state is what all events' data, merged in order, make.
+//! The reducer `merge-patch` (RFC 7396): the state is the data of all events, merged in order.
 //!
-//! Everything but objects stays the text that it was, so that a number keeps all of its digits. What a merge makes does
-//! not depend on the order of keys; that is why a fold may go on from a stored state.
+//! Every value except an object stays the text that was sent, so no digit of a number is lost. The result of a merge
+//! does not depend on the order of keys, so a fold may continue from a stored state.
 
 use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
-use super::Failed;
-use super::fold::STATE_BYTES_MAX;
-use crate::store::StoredEvent;
+use crate::domain::event::StoredEvent;
+use crate::reducers::error::ReducerFailure;
+use crate::reducers::limits::STATE_BYTES_MAX;
 
-/// A JSON document, open where a merge can reach: in its objects.
+/// A JSON document, parsed where a merge can change it: in its objects.
 #[derive(Debug, Clone)]
 enum Document {
     Object(BTreeMap<String, Document>),
-    /// Anything else, as it was written.
+    /// Any other value, as text.
     Other(Box<RawValue>),
 }
 
@@ -25,48 +25,49 @@ impl Document {
     }
 
     fn parse(text: &str) -> Result<Self, serde_json::Error> {
-        Self::open(serde_json::from_str(text)?)
+        Self::from_raw(serde_json::from_str(text)?)
     }
 
-    fn open(raw: &RawValue) -> Result<Self, serde_json::Error> {
+    fn from_raw(raw: &RawValue) -> Result<Self, serde_json::Error> {
         if !raw.get().starts_with('{') {
             return Ok(Self::Other(raw.to_owned()));
         }
         let members: BTreeMap<String, &RawValue> = serde_json::from_str(raw.get())?;
-        let opened = members.into_iter().map(|(name, value)| Ok((name, Self::open(value)?)));
+        let opened = members.into_iter().map(|(name, value)| Ok((name, Self::from_raw(value)?)));
         Ok(Self::Object(opened.collect::<Result<_, serde_json::Error>>()?))
     }
 
-    /// `MergePatch` of RFC 7396, section 2; how many bytes longer the document is now.
+    /// Merges a patch (`MergePatch` of RFC 7396, section 2). Returns the number of bytes by which the document has
+    /// grown.
     fn merge(&mut self, patch: Self) -> isize {
         let Self::Object(patch) = patch else {
-            let longer = patch.bytes() - self.bytes();
+            let growth = patch.bytes() - self.bytes();
             *self = patch;
-            return longer;
+            return growth;
         };
-        let mut longer = 0;
+        let mut growth = 0;
         if !matches!(self, Self::Object(_)) {
-            longer = Self::empty().bytes() - self.bytes();
+            growth = Self::empty().bytes() - self.bytes();
             *self = Self::empty();
         }
-        let Self::Object(members) = self else { unreachable!("it was just made one") };
-        longer -= commas(members.len());
+        let Self::Object(members) = self else { unreachable!("it was replaced by an object above") };
+        growth -= commas(members.len());
         for (name, value) in patch {
             if value.is_null() {
-                longer -= members.remove(&name).map_or(0, |removed| member_bytes(&name, &removed));
+                growth -= members.remove(&name).map_or(0, |removed| member_bytes(&name, &removed));
             } else if let Some(member) = members.get_mut(&name) {
-                longer += member.merge(value);
+                growth += member.merge(value);
             } else {
                 let mut member = Self::empty();
                 member.merge(value);
-                longer += member_bytes(&name, &member);
+                growth += member_bytes(&name, &member);
                 members.insert(name, member);
             }
         }
-        longer + commas(members.len())
+        growth + commas(members.len())
     }
 
-    /// Bytes of what [`Document::write`] writes.
+    /// Returns the number of bytes that [`Document::write`] writes.
     fn bytes(&self) -> isize {
         match self {
             Self::Other(raw) => raw.get().len() as isize,
@@ -107,23 +108,25 @@ fn member_bytes(name: &str, value: &Document) -> isize {
     serde_json::to_string(name).expect("a string is JSON").len() as isize + 1 + value.bytes()
 }
 
-/// A state on its way from version to version.
+/// A state that is being folded.
 pub struct MergePatchFold {
     state: Document,
-    /// What the state takes up when it is written, kept up to date: to write it at every event would cost more than to
-    /// merge.
+    /// The size of the state as JSON, in bytes. Each merge updates it, because writing the state after every event
+    /// would cost more than the merge.
     bytes: isize,
 }
 
 impl MergePatchFold {
-    /// From a state that a snapshot holds, or before the first event.
-    pub fn begin(state: Option<&str>) -> Result<Self, serde_json::Error> {
+    /// Begins with the state of a snapshot, or before the first event.
+    pub fn from_state(state: Option<&str>) -> Result<Self, serde_json::Error> {
         let state = Document::parse(state.unwrap_or("{}"))?;
         Ok(Self { bytes: state.bytes(), state })
     }
 
-    pub fn apply(&mut self, event: &StoredEvent<'_>) -> Result<(), Failed> {
-        let failed = |reason: String| Failed { version: event.version, global_position: event.global_position, reason };
+    /// Merges `event_data` of the next event into the state. Fails if the state becomes larger than the limit.
+    pub fn apply(&mut self, event: &StoredEvent<'_>) -> Result<(), ReducerFailure> {
+        let failed =
+            |reason: String| ReducerFailure { version: event.version, global_position: event.global_position, reason };
         let patch = Document::parse(event.event_data).map_err(|error| failed(error.to_string()))?;
         self.bytes += self.state.merge(patch);
         if self.bytes > STATE_BYTES_MAX as isize {
@@ -132,7 +135,7 @@ impl MergePatchFold {
         Ok(())
     }
 
-    /// The state as JSON.
+    /// Returns the state as JSON.
     pub fn state(&self) -> String {
         let mut text = String::new();
         self.state.write(&mut text);
@@ -147,16 +150,16 @@ mod tests {
     fn merged(target: &str, patch: &str) -> String {
         let mut document = Document::parse(target).expect("JSON");
         let before = document.bytes();
-        let longer = document.merge(Document::parse(patch).expect("JSON"));
+        let growth = document.merge(Document::parse(patch).expect("JSON"));
         let mut text = String::new();
         document.write(&mut text);
-        assert_eq!((document.bytes(), before + longer), (text.len() as isize, text.len() as isize), "{target} {patch}");
+        assert_eq!((document.bytes(), before + growth), (text.len() as isize, text.len() as isize), "{target} {patch}");
         text
     }
 
     /// The examples of RFC 7396, appendix A.
     #[test]
-    fn it_merges_as_the_rfc_says() {
+    fn a_merge_follows_rfc_7396() {
         for (target, patch, result) in [
             (r#"{"a":"b"}"#, r#"{"a":"c"}"#, r#"{"a":"c"}"#),
             (r#"{"a":"b"}"#, r#"{"b":"c"}"#, r#"{"a":"b","b":"c"}"#),
@@ -184,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn digits_are_kept() {
+    fn numbers_keep_all_digits() {
         let exact = r#"{"a":12345678901234567890123456789012345678,"b":1.10,"c":[0.1234567890123456789012345]}"#;
         assert_eq!(merged("{}", exact), exact);
         assert_eq!(merged(exact, r#"{"b":{"d":9007199254740993}}"#).len(), exact.len() + 20 - 2);

@@ -1,22 +1,20 @@
-//! Folding: the state of an aggregate, from a snapshot and the events after it.
+//! Reducers: the state of an aggregate, from a snapshot and the events after it.
 //!
-//! Invariant: the state at a version is the same from whichever snapshot a fold began, or from none. A reducer fails for
-//! one event, which is told; nothing is stored then, and appends do not know of it.
+//! ```text
+//! fold ── engine ─┬─ merge_patch          in this process
+//!  │              └─ javascript ── worker in processes of their own
+//!  └── snapshotter: the same in the background, when a snapshot is due
+//! ```
+//!
+//! Invariant: the state at a version does not depend on the snapshot with which a fold begins, or on whether there is
+//! one. If a reducer fails, the error names the event. Nothing is stored then, and appends are not affected.
 
-mod canonical;
+pub mod canonical;
 mod engine;
-mod fold;
+pub mod error;
+pub mod fold;
 pub mod javascript;
-mod merge_patch;
+pub mod limits;
+pub mod merge_patch;
 pub mod snapshotter;
-mod trial;
-
-pub use canonical::canonical;
-pub use fold::{Failed, FoldError, Folded, Until, fold, replay};
-pub use merge_patch::MergePatchFold;
-pub use trial::Trial;
-
-use crate::store::StoredEvent;
-
-/// Writes an event as reducers in JavaScript see it; the wire format is not known here.
-pub type Encode = fn(&mut Vec<u8>, &StoredEvent<'_>);
+pub mod trial;

@@ -1,7 +1,8 @@
-//! Snapshots that make themselves: in the background, one aggregate at a time, when a multiple of the interval was crossed.
+//! Automatic snapshots: written in the background, one aggregate at a time, when a stream crosses a multiple of the
+//! snapshot interval.
 //!
-//! It is all a hint: one that is lost, or not made in time, makes a load slower and nothing else. Several replicas may make
-//! the same snapshot; the later version wins.
+//! Snapshots are an optimization: a missing or late one only makes a load slower. Several processes may write
+//! the same snapshot; the later version remains.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -9,50 +10,51 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::fold::{FoldError, Until, fold};
-use super::javascript::Workers;
 use crate::domain::name::StreamId;
 use crate::domain::reducer::Reducer;
 use crate::domain::version::Version;
-use crate::store::Store;
+use crate::metrics::Metrics;
+use crate::reducers::error::FoldError;
+use crate::reducers::fold::{AsOf, fold};
+use crate::reducers::javascript::workers::Workers;
 use crate::store::error::StoreError;
-use crate::store::snapshots::NewSnapshot;
-use crate::telemetry::metrics::Metrics;
+use crate::store::primary::Primary;
+use crate::store::streams::snapshots::NewSnapshot;
 
-/// Aggregates that wait for their snapshot; what does not fit is left to the next time.
-const QUEUE: usize = 1_024;
-/// Aggregates that are remembered as hopeless; beyond it all are tried again.
-const HOPELESS_MAX: usize = 10_000;
+/// The number of aggregates that may wait for a snapshot. Further ones wait until they cross the next multiple.
+const QUEUE_LENGTH: usize = 1_024;
+/// The number of recorded failures. When it is reached, all are cleared and tried again.
+const FAILURES_MAX: usize = 10_000;
 
-/// What this process knows of the reducers, and the aggregates whose snapshots are due.
+/// The cached reducers, and the aggregates whose snapshots are due.
 pub struct Snapshotter {
-    store: Arc<Store>,
+    primary: Arc<Primary>,
     workers: Arc<Workers>,
     metrics: Arc<Metrics>,
     queue: mpsc::Sender<StreamId>,
     waiting: Mutex<HashSet<StreamId>>,
-    /// Aggregates for which a reducer has failed, by its revision: it will fail again.
-    hopeless: Mutex<HashMap<StreamId, i64>>,
-    /// By type. It may lag behind, since another replica can replace a reducer: only hints depend on it.
+    /// The revision of the reducer that failed for an aggregate, because it would fail again.
+    failures: Mutex<HashMap<StreamId, i64>>,
+    /// By aggregate type. It may be outdated, because another process can replace a reducer. Only hints depend on it.
     reducers: RwLock<HashMap<String, Arc<Reducer>>>,
 }
 
 impl Snapshotter {
-    /// Starts it; its work ends when `closing` is cancelled.
+    /// Creates the snapshotter. The returned future does its work until `closing` is cancelled.
     pub async fn start(
-        store: Arc<Store>,
+        primary: Arc<Primary>,
         workers: Arc<Workers>,
         metrics: Arc<Metrics>,
         closing: CancellationToken,
     ) -> Result<(Arc<Self>, impl Future<Output = ()> + Send + 'static), StoreError> {
-        let (queue, due) = mpsc::channel(QUEUE);
+        let (queue, due) = mpsc::channel(QUEUE_LENGTH);
         let snapshotter = Arc::new(Self {
-            store,
+            primary,
             workers,
             metrics,
             queue,
             waiting: Mutex::default(),
-            hopeless: Mutex::default(),
+            failures: Mutex::default(),
             reducers: RwLock::default(),
         });
         snapshotter.refresh().await?;
@@ -60,70 +62,71 @@ impl Snapshotter {
         Ok((snapshotter, run))
     }
 
-    /// Reads the reducers anew.
+    /// Reads the reducers from the database.
     pub async fn refresh(&self) -> Result<(), StoreError> {
-        let reducers = self.store.reducers().await?;
+        let reducers = self.primary.reducers().await?;
         let by_type = reducers.into_iter().map(|reducer| (reducer.aggregate_type.clone(), Arc::new(reducer)));
         *self.reducers.write().unwrap_or_else(PoisonError::into_inner) = by_type.collect();
         Ok(())
     }
 
-    /// The reducer of a type, as far as this process knows.
+    /// Returns the cached reducer of a type.
     pub fn reducer(&self, aggregate_type: &str) -> Option<Arc<Reducer>> {
         self.reducers.read().unwrap_or_else(PoisonError::into_inner).get(aggregate_type).cloned()
     }
 
-    /// A stream has grown from one version to another.
-    pub fn grown(&self, stream: &StreamId, before: Version, after: Version) {
-        if self.reducer(stream.aggregate_type()).is_some_and(|reducer| reducer.is_crossed(before, after)) {
-            self.offer(stream);
+    /// Enqueues the aggregate if an append that moved its stream from one version to another makes a snapshot due.
+    pub fn on_append(&self, stream: &StreamId, before: Version, after: Version) {
+        if self.reducer(stream.aggregate_type()).is_some_and(|reducer| reducer.is_snapshot_due(before, after)) {
+            self.enqueue(stream);
         }
     }
 
-    /// A load or a fold found so many events after the snapshot that it used, or one that did not fit.
-    pub fn loaded(&self, stream: &StreamId, events: usize, misfit: bool) {
+    /// Enqueues the aggregate if a load or a fold has read more events after its snapshot than the interval, or has
+    /// found an unusable snapshot.
+    pub fn on_load(&self, stream: &StreamId, events: usize, unusable_snapshot: bool) {
         let Some(reducer) = self.reducer(stream.aggregate_type()) else { return };
-        if misfit || events > reducer.source.snapshot_every as usize {
-            self.offer(stream);
+        if unusable_snapshot || events > reducer.source.snapshot_every as usize {
+            self.enqueue(stream);
         }
     }
 
-    fn offer(&self, stream: &StreamId) {
+    fn enqueue(&self, stream: &StreamId) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if waiting.insert(stream.clone()) && self.queue.try_send(stream.clone()).is_err() {
             waiting.remove(stream);
         }
     }
 
-    fn is_hopeless(&self, stream: &StreamId, revision: i64) -> bool {
-        let hopeless = self.hopeless.lock().unwrap_or_else(PoisonError::into_inner);
-        hopeless.get(stream) == Some(&revision)
+    fn has_failed_before(&self, stream: &StreamId, revision: i64) -> bool {
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.get(stream) == Some(&revision)
     }
 
-    fn give_up(&self, stream: &StreamId, revision: i64) {
-        let mut hopeless = self.hopeless.lock().unwrap_or_else(PoisonError::into_inner);
-        if hopeless.len() >= HOPELESS_MAX {
-            hopeless.clear();
+    fn record_failure(&self, stream: &StreamId, revision: i64) {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if failures.len() >= FAILURES_MAX {
+            failures.clear();
         }
-        hopeless.insert(stream.clone(), revision);
+        failures.insert(stream.clone(), revision);
     }
 
-    /// Makes the snapshot that is due, if it is not there.
-    async fn make(&self, stream: &StreamId) -> Result<(), FoldError> {
-        let Some(reducer) = self.store.reducer(stream.aggregate_type()).await? else { return Ok(()) };
-        let Some(head) = self.store.stream_head(stream).await? else { return Ok(()) };
+    /// Makes the due snapshot of an aggregate, if it is not stored.
+    async fn make_snapshot(&self, stream: &StreamId) -> Result<(), FoldError> {
+        let Some(reducer) = self.primary.reducer(stream.aggregate_type()).await? else { return Ok(()) };
+        let Some(head) = self.primary.stream_head(stream).await? else { return Ok(()) };
         let version = reducer.snapshot_version(head.version);
-        if version == 0 || self.is_hopeless(stream, reducer.revision) {
+        if version == 0 || self.has_failed_before(stream, reducer.revision) {
             return Ok(());
         }
-        let folded = fold(&self.store, &self.workers, &reducer, stream, Until::Version(version)).await;
+        let folded = fold(&self.primary, &self.workers, &reducer, stream, AsOf::Version(version)).await;
         if matches!(folded, Err(FoldError::Failed(_))) {
-            self.give_up(stream, reducer.revision);
+            self.record_failure(stream, reducer.revision);
         }
         let folded = folded?;
-        if folded.misfit {
-            // Whatever it says of its version, it is in the way.
-            self.store.delete_snapshot(stream).await?;
+        if folded.unusable_snapshot {
+            // An unusable snapshot may claim a later version, and would then prevent the new one.
+            self.primary.delete_snapshot(stream).await?;
         } else if folded.snapshot_version == Some(version) {
             return Ok(());
         }
@@ -134,7 +137,7 @@ impl Snapshotter {
             occurred_at: folded.occurred_at,
             reducer: Some(reducer.revision),
         };
-        if self.store.put_snapshot(stream, new).await?.is_some() {
+        if self.primary.put_snapshot(stream, new).await?.is_some() {
             self.metrics.snapshots_written.inc();
         }
         Ok(())
@@ -143,15 +146,15 @@ impl Snapshotter {
 
 async fn run(snapshotter: Arc<Snapshotter>, mut due: mpsc::Receiver<StreamId>, closing: CancellationToken) {
     while let Some(Some(stream)) = closing.run_until_cancelled(due.recv()).await {
-        // What comes from here on asks again: this one may have looked already.
+        // A later append must enqueue the aggregate again, because this pass may already have read its head.
         snapshotter.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&stream);
-        match snapshotter.make(&stream).await {
+        match snapshotter.make_snapshot(&stream).await {
             Ok(()) => {}
             Err(failed @ (FoldError::Failed(_) | FoldError::Invalid(_))) => {
                 snapshotter.metrics.reducer_failures.inc();
-                tracing::debug!(%stream, %failed, "no snapshot: the reducer failed");
+                tracing::debug!(%stream, %failed, "no snapshot was made: the reducer failed");
             }
-            Err(error) => tracing::debug!(%stream, %error, "no snapshot this time"),
+            Err(error) => tracing::debug!(%stream, %error, "no snapshot was made"),
         }
     }
 }

@@ -1,75 +1,47 @@
-//! Trying a reducer out: the state after each event, and nothing stored.
+//! A trial of a reducer, which returns the state after each event and stores nothing.
 
 use std::sync::Arc;
 
-use super::fold::{FoldError, not_json};
-use super::javascript::{JavaScriptFold, Workers};
-use super::merge_patch::MergePatchFold;
-use crate::domain::reducer::{Language, ReducerSource};
-use crate::store::StoredEvent;
+use crate::domain::event::StoredEvent;
+use crate::domain::reducer::ReducerSource;
+use crate::reducers::engine::Engine;
+use crate::reducers::error::FoldError;
+use crate::reducers::javascript::message::Output;
+use crate::reducers::javascript::workers::Workers;
+use crate::reducers::limits::{TRIAL_BYTES_MAX, TRIAL_EVENTS_MAX};
 
-/// Events that a reducer is tried out on, and bytes of what is handed to it or comes of it.
-const EVENTS_MAX: usize = 1_000;
-pub(super) const BYTES_MAX: usize = 8 * 1024 * 1024;
-
+/// A trial of a reducer.
 pub struct Trial {
     engine: Engine,
     events: usize,
 }
 
-enum Engine {
-    MergePatch { fold: MergePatchFold, states: Vec<String>, bytes: usize },
-    JavaScript(Box<JavaScriptFold>),
-}
-
 impl Trial {
-    pub async fn begin(
+    /// Prepares the reducer. Fails if its source cannot be used.
+    pub async fn start(
         workers: &Arc<Workers>,
         aggregate_type: &str,
         source: &ReducerSource,
     ) -> Result<Self, FoldError> {
-        let engine = match source.language {
-            Language::MergePatch => {
-                let fold = MergePatchFold::begin(None).map_err(not_json)?;
-                Engine::MergePatch { fold, states: Vec::new(), bytes: 0 }
-            }
-            Language::JavaScript => {
-                let mut fold = workers.begin(aggregate_type, source, true).await?;
-                fold.start(None).map_err(not_json)?;
-                Engine::JavaScript(Box::new(fold))
-            }
-        };
+        let mut engine = Engine::prepare(workers, aggregate_type, source, Output::EveryState).await?;
+        engine.begin(None)?;
         Ok(Self { engine, events: 0 })
     }
 
-    /// Events that may still be taken; the rest is not tried.
+    /// Returns the number of events that may still be added. Further events are not tried.
     pub fn room(&self) -> usize {
-        let full = match &self.engine {
-            Engine::MergePatch { bytes, .. } => *bytes >= BYTES_MAX,
-            Engine::JavaScript(fold) => fold.pending() >= BYTES_MAX,
-        };
-        if full { 0 } else { EVENTS_MAX - self.events }
+        if self.engine.held_bytes() >= TRIAL_BYTES_MAX { 0 } else { TRIAL_EVENTS_MAX - self.events }
     }
 
-    pub fn take(&mut self, event: &StoredEvent<'_>) -> Result<(), FoldError> {
+    /// Adds the next event.
+    pub fn push(&mut self, event: &StoredEvent<'_>) -> Result<(), FoldError> {
         self.events += 1;
-        match &mut self.engine {
-            Engine::MergePatch { fold, states, bytes } => {
-                fold.apply(event)?;
-                let state = fold.state();
-                *bytes += state.len();
-                states.push(state);
-            }
-            Engine::JavaScript(fold) => fold.take(event),
-        }
-        Ok(())
+        // All events are sent together at the end, because their number and bytes are limited.
+        self.engine.push(event).map(|_should_flush| ())
     }
 
-    /// The state after each event that was taken, as JSON.
+    /// Returns the state after each event, as JSON.
     pub async fn finish(self) -> Result<Vec<String>, FoldError> {
-        match self.engine {
-            Engine::MergePatch { states, .. } => Ok(states),
-            Engine::JavaScript(fold) => fold.finish_each().await,
-        }
+        self.engine.finish_with_every_state().await
     }
 }

@@ -1,88 +1,145 @@
-//! What can go wrong below: SQLSTATE and driver errors become a few cases that callers can act on.
+//! Errors of the store. SQLSTATEs and errors of the driver become a few cases that a caller can act on.
 
 use std::sync::Arc;
 
-use sqlx::error::DatabaseError;
-
+use crate::archive::error::ArchiveError;
 use crate::domain::cursor::Epoch;
 use crate::domain::event::Position;
+use crate::domain::version::Version;
 
-/// Why the store could not do what it was asked.
+/// Why a statement or a connection failed.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// An error of the driver, or one that PostgreSQL reported.
+    #[error(transparent)]
+    Driver(#[from] sqlx::Error),
+    /// PostgreSQL did not respond in time. The field says what took too long.
+    #[error("{0} took too long")]
+    TimedOut(&'static str),
+    /// PostgreSQL accepts no writes.
+    #[error("the database is read-only: it is a standby, or default_transaction_read_only is on")]
+    ReadOnly,
+    /// A statement returned something that it never returns.
+    #[error("PostgreSQL returned an unexpected result: {0}")]
+    UnexpectedResult(String),
+}
+
+/// Why a read or an administrative write failed. Appends have [`super::append::error::AppendError`].
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
-    /// The append queue is full, or the append lock could not be had in time. Nothing was written.
-    #[error("too many appends wait, or the append lock was held too long")]
-    Overloaded,
-    /// The service takes no more appends. Nothing was written.
+    /// PostgreSQL cannot be reached, or cannot execute statements at this time.
+    #[error("the database is not available: {0}")]
+    Unavailable(Arc<DatabaseError>),
+    /// The process is shutting down.
     #[error("the service is shutting down")]
     ShuttingDown,
-    /// PostgreSQL cannot be reached, or cannot answer now. Nothing was written.
-    #[error("the database is not available: {0}")]
-    Unavailable(Arc<sqlx::Error>),
-    /// No worker could fold this in time; nothing is wrong with the reducer.
-    #[error("no worker could fold this in time")]
-    NotFolded,
-    /// The log has changed behind where the reader stands: up to `kept` it is the same.
-    #[error("the log is in epoch {epoch}: it is the same up to position {kept} only")]
-    EpochChanged { epoch: Epoch, kept: Position },
-    /// The log is shorter than it was: it is another database that answers.
+    /// The reader's cursor is no longer part of the log. The log of its epoch and the current one are equal up to
+    /// `last_common_position` only.
+    #[error("the log is in epoch {epoch}: it is unchanged up to position {last_common_position} only")]
+    EpochChanged { epoch: Epoch, last_common_position: Position },
+    /// The read replica that was read does not have the reader's position or epoch yet. Its head is the field.
     #[error("the database that answers is at position {0} only")]
     Behind(Position),
-    /// What is asked for lies in the archive, and that does not answer.
+    /// An event that must exist was not found, so the log is damaged.
+    #[error("an event is missing: {0}")]
+    EventMissing(MissingEvent),
+    /// The requested events are archived, and the archive does not respond or is not configured.
     #[error("the archive is not available: {0}")]
     ArchiveUnavailable(String),
-    /// What lies in the archive is not what was written there.
+    /// The files of the archive differ from what was written.
     #[error("{0}")]
     ArchiveDamaged(String),
-    /// The append was sent and its answer never came: it is written, or it is not.
-    #[error("the connection broke before the answer came")]
-    OutcomeUnknown,
-    /// A defect: of Annals, or of a database that somebody changed by hand.
-    #[error("unexpected answer of the database: {0}")]
-    Internal(Arc<sqlx::Error>),
+    /// A stored value is not one that Annals writes.
+    #[error("stored data cannot be read: {0}")]
+    Unreadable(String),
+    /// A defect of Annals, or of a database that was changed by hand.
+    #[error("unexpected error of the database: {0}")]
+    Internal(Arc<DatabaseError>),
+}
+
+/// The place at which an event must exist.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MissingEvent {
+    /// After a position below the head.
+    #[error("the log has no event after position {0}, and its head is higher")]
+    AfterPosition(Position),
+    /// At a position that `event_ids` names.
+    #[error("no event is at position {0}, which event_ids names")]
+    AtPosition(Position),
+    /// In a stream, at a version up to its head.
+    #[error("stream {stream} has no event with version {version}, and its head is at least that")]
+    Version { stream: String, version: Version },
 }
 
 impl StoreError {
-    /// The database does not answer.
+    /// Returns the error for a statement that took too long. `what` says what it was doing.
     pub fn timed_out(what: &'static str) -> Self {
-        super::connect::timed_out(what).into()
+        DatabaseError::TimedOut(what).into()
     }
 
-    /// What was stored is not what Annals stores.
-    pub fn unreadable(error: impl std::error::Error + Send + Sync + 'static) -> Self {
-        Self::Internal(Arc::new(sqlx::Error::Decode(Box::new(error))))
+    /// Returns the error for a stored value that cannot be read.
+    pub fn unreadable(error: impl std::fmt::Display) -> Self {
+        Self::Unreadable(error.to_string())
+    }
+}
+
+impl From<DatabaseError> for StoreError {
+    fn from(error: DatabaseError) -> Self {
+        match Failure::classify(&error) {
+            Failure::ConnectionLost | Failure::Transient | Failure::LockTimeout => Self::Unavailable(Arc::new(error)),
+            Failure::PartitionMissing | Failure::DataRejected | Failure::Unexpected => Self::Internal(Arc::new(error)),
+        }
     }
 }
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        match Failure::of(&error) {
-            Failure::ConnectionLost | Failure::NotNow | Failure::LockTimeout => Self::Unavailable(Arc::new(error)),
-            Failure::MonthMissing | Failure::Refused | Failure::Unexpected => Self::Internal(Arc::new(error)),
+        DatabaseError::from(error).into()
+    }
+}
+
+impl From<ArchiveError> for StoreError {
+    fn from(error: ArchiveError) -> Self {
+        match error {
+            ArchiveError::Damaged { .. } => Self::ArchiveDamaged(error.to_string()),
+            _ => Self::ArchiveUnavailable(error.to_string()),
         }
     }
 }
 
-/// Errors of the driver by what to do about them.
+/// The kinds of database errors, by how a caller reacts to them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// The connection is gone; whether the statement took effect is not known.
+    /// The connection is lost. Whether the statement took effect is unknown.
     ConnectionLost,
-    /// PostgreSQL answered that it cannot do this now: out of resources, read-only, cancelled, a conflict to retry.
-    NotNow,
+    /// PostgreSQL refused at this time: out of resources, read-only, cancelled, or a serialization failure.
+    Transient,
     /// `lock_timeout` passed.
     LockTimeout,
-    /// No partition of events takes the row.
-    MonthMissing,
-    /// A value was refused (SQLSTATE class 22 or 23).
-    Refused,
+    /// No partition of events accepts the row.
+    PartitionMissing,
+    /// PostgreSQL rejected a value (SQLSTATE class 22 or 23).
+    DataRejected,
+    /// Any other error.
     Unexpected,
 }
 
 impl Failure {
-    pub(super) fn of(error: &sqlx::Error) -> Self {
+    /// Returns the kind of an error.
+    pub(super) fn classify(error: &DatabaseError) -> Self {
         match error {
-            sqlx::Error::Database(error) => Self::of_sqlstate(error.as_ref()),
+            DatabaseError::Driver(error) => Self::classify_driver_error(error),
+            DatabaseError::TimedOut(_) => Self::ConnectionLost,
+            DatabaseError::ReadOnly => Self::Transient,
+            DatabaseError::UnexpectedResult(_) => Self::Unexpected,
+        }
+    }
+
+    fn classify_driver_error(error: &sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::Database(error) => {
+                Self::classify_sqlstate(&error.code().unwrap_or_default(), error.constraint().is_some())
+            }
             sqlx::Error::Io(_)
             | sqlx::Error::Tls(_)
             | sqlx::Error::Protocol(_)
@@ -93,24 +150,33 @@ impl Failure {
         }
     }
 
-    /// SQLSTATE classes of appendix A of the PostgreSQL manual.
-    fn of_sqlstate(error: &dyn DatabaseError) -> Self {
-        let code = error.code().unwrap_or_default();
-        match code.as_ref() {
-            // Terminated by an administrator, a crash or an idle timeout: the connection goes with the error.
-            // A cancelled statement keeps its connection, but a CALL may have been cancelled after the commit in it.
+    /// Classifies by appendix A of the PostgreSQL manual.
+    fn classify_sqlstate(code: &str, names_constraint: bool) -> Self {
+        match code {
+            // Terminated by an administrator, a crash or an idle timeout: the connection is lost, too. A cancelled
+            // statement (57014) does not lose its connection, but a CALL may be cancelled after the commit in it.
             "57P01" | "57P02" | "57P05" | "25P03" | "57014" => Self::ConnectionLost,
             "55P03" => Self::LockTimeout,
-            // The same code as a CHECK constraint's, which has a name.
-            "23514" if error.constraint().is_none() => Self::MonthMissing,
-            // Read-only: a standby, or a primary that was demoted under us.
-            "25006" => Self::NotNow,
+            // A CHECK constraint has the same code, and a name.
+            "23514" if !names_constraint => Self::PartitionMissing,
+            // Read-only: a standby, or a primary that was demoted in the meantime.
+            "25006" => Self::Transient,
             code => match code.get(..2) {
                 Some("08") => Self::ConnectionLost,
-                Some("28" | "3D" | "40" | "53" | "57") => Self::NotNow,
-                Some("22" | "23") => Self::Refused,
+                Some("28" | "3D" | "40" | "53" | "57") => Self::Transient,
+                Some("22" | "23") => Self::DataRejected,
                 _ => Self::Unexpected,
             },
         }
     }
+}
+
+/// Returns whether PostgreSQL itself reported the error.
+pub(super) fn is_from_server(error: &DatabaseError) -> bool {
+    matches!(error, DatabaseError::Driver(error) if error.as_database_error().is_some())
+}
+
+/// Returns whether PostgreSQL reported this SQLSTATE.
+pub(super) fn has_sqlstate(error: &DatabaseError, code: &str) -> bool {
+    matches!(error, DatabaseError::Driver(sqlx::Error::Database(error)) if error.code().as_deref() == Some(code))
 }

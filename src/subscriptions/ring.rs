@@ -1,4 +1,4 @@
-//! The last events of the log, serialised once for everybody; bounded in events and bytes.
+//! The ring: the last events of the log, encoded once for all subscribers; bounded in events and in bytes.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,12 +8,12 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::domain::cursor::{Cursor, Epoch};
-use crate::domain::event::Position;
+use crate::domain::event::{Position, StoredEvent};
 use crate::domain::filter::EventFacts;
 use crate::domain::version::Version;
-use crate::store::StoredEvent;
+use crate::wire::event::write_event;
 
-/// An event as subscribers get it, with what their filters ask for.
+/// An event as subscribers receive it, with the fields that filters compare.
 #[derive(Debug)]
 pub struct LiveEvent {
     pub global_position: Position,
@@ -27,11 +27,12 @@ pub struct LiveEvent {
 }
 
 impl LiveEvent {
-    pub(super) fn new(event: &StoredEvent<'_>, json: Vec<u8>) -> Self {
+    /// Encodes an event.
+    pub(super) fn new(event: &StoredEvent<'_>) -> Self {
         Self {
             global_position: event.global_position,
             version: event.version,
-            json: json.into(),
+            json: encode(event).into(),
             aggregate_type: event.aggregate_type.into(),
             aggregate_id: event.aggregate_id.into(),
             event_type: event.event_type.into(),
@@ -40,6 +41,7 @@ impl LiveEvent {
         }
     }
 
+    /// Returns the fields that filters compare.
     pub(super) fn facts(&self) -> EventFacts<'_> {
         EventFacts {
             aggregate_type: &self.aggregate_type,
@@ -51,9 +53,16 @@ impl LiveEvent {
     }
 }
 
-/// A contiguous stretch of the log: all events after `from`, up to `to`.
+/// Encodes an event as subscribers receive it.
+pub(super) fn encode(event: &StoredEvent<'_>) -> Vec<u8> {
+    let mut json = Vec::with_capacity(256 + event.event_data.len());
+    write_event(&mut json, event);
+    json
+}
+
+/// A contiguous part of the log: all events after `from` and up to `to`.
 pub(super) struct Ring {
-    /// 0 until the tailer has seen the log.
+    /// 0 until the tailer has read the log.
     epoch: Epoch,
     from: Position,
     to: Position,
@@ -63,38 +72,40 @@ pub(super) struct Ring {
     bytes_max: usize,
 }
 
-/// What a reader finds in the ring.
+/// The result of reading the ring.
 pub(super) enum Found {
-    /// The next events, and how far they reach. None of them means: nothing new.
+    /// The next events. They are all events up to the position `to`.
     Events { epoch: Epoch, events: Vec<Arc<LiveEvent>>, to: Position },
-    /// What the reader needs has left the ring, or never was in it.
+    /// The next event is not in the ring.
     Behind,
-    /// The tailer has not seen the log yet.
-    NotBegun,
+    /// The tailer has not read the log yet.
+    NotStarted,
 }
 
 impl Ring {
+    /// Creates an empty ring with these limits.
     pub(super) fn new(events_max: usize, bytes_max: usize) -> Self {
         Self { epoch: 0, from: 0, to: 0, events: VecDeque::new(), bytes: 0, events_max, bytes_max }
     }
 
-    pub(super) fn has_begun(&self) -> bool {
+    /// Returns whether the tailer has read the log.
+    pub(super) fn has_started(&self) -> bool {
         self.epoch > 0
     }
 
-    /// Where it ends.
+    /// Returns the cursor of the end of the ring.
     pub(super) fn cursor(&self) -> Cursor {
         Cursor { epoch: Some(self.epoch), position: self.to }
     }
 
-    /// Begins anew, empty, after a position.
+    /// Clears the ring, which then begins after a position.
     pub(super) fn restart(&mut self, epoch: Epoch, position: Position) {
         self.events.clear();
         self.bytes = 0;
         (self.epoch, self.from, self.to) = (epoch, position, position);
     }
 
-    /// Adds the events that follow, all of them up to `to`; the oldest make room.
+    /// Adds the next events, which are all events up to `to`. The oldest events are removed when a limit is exceeded.
     pub(super) fn extend(&mut self, epoch: Epoch, events: Vec<LiveEvent>, to: Position) {
         self.epoch = epoch;
         for event in events {
@@ -111,10 +122,10 @@ impl Ring {
         }
     }
 
-    /// The events after `position`, at most about `bytes` of them.
+    /// Returns the events after `position`, with about `bytes` bytes at most.
     pub(super) fn read(&self, position: Position, bytes: usize) -> Found {
         if self.epoch == 0 {
-            return Found::NotBegun;
+            return Found::NotStarted;
         }
         if position < self.from {
             return Found::Behind;
@@ -154,18 +165,18 @@ mod tests {
             correlation_id: None,
             causation_id: None,
         };
-        LiveEvent::new(&stored, vec![b'x'; 10])
+        LiveEvent { json: vec![b'x'; 10].into(), ..LiveEvent::new(&stored) }
     }
 
     fn positions(ring: &Ring, after: Position, bytes: usize) -> Option<(Vec<Position>, Position)> {
         match ring.read(after, bytes) {
-            Found::Behind | Found::NotBegun => None,
+            Found::Behind | Found::NotStarted => None,
             Found::Events { events, to, .. } => Some((events.iter().map(|event| event.global_position).collect(), to)),
         }
     }
 
     #[test]
-    fn it_holds_a_contiguous_stretch_and_says_so_to_whoever_is_behind() {
+    fn the_ring_is_contiguous_and_reports_readers_that_are_behind() {
         let mut ring = Ring::new(3, 1_000);
         ring.restart(1, 10);
         assert_eq!(positions(&ring, 9, 100), None);
@@ -173,12 +184,12 @@ mod tests {
         ring.extend(1, vec![event(11), event(12)], 12);
         assert_eq!(positions(&ring, 10, 100), Some((vec![11, 12], 12)));
         assert_eq!(positions(&ring, 11, 100), Some((vec![12], 12)));
-        // A reader that has heard of more than the tailer.
+        // A reader that is ahead of the tailer.
         assert_eq!(positions(&ring, 20, 100), Some((vec![], 20)));
         ring.extend(1, vec![event(13), event(14)], 15);
         assert_eq!(positions(&ring, 10, 100), None);
         assert_eq!(positions(&ring, 11, 100), Some((vec![12, 13, 14], 15)));
-        // A part of it: the reader stands where the part ends.
+        // A part of the ring: the reader continues after the part.
         assert_eq!(positions(&ring, 11, 10), Some((vec![12], 12)));
         assert_eq!(positions(&ring, 11, 11), Some((vec![12, 13], 13)));
         assert_eq!(positions(&ring, 13, 1), Some((vec![14], 15)));
@@ -187,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_bounded_in_bytes() {
+    fn the_ring_is_bounded_in_bytes() {
         let mut ring = Ring::new(100, 25);
         ring.extend(1, (1..=5).map(event).collect(), 5);
         assert_eq!(positions(&ring, 2, 100), None);

@@ -1,263 +1,271 @@
-//! One subscriber's way along the log: from the table while it is behind, from the ring once it has caught up.
+//! One subscription: it reads the table while it is behind the ring, and the ring once it has caught up.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::ring::Found;
-use super::{Feed, Seat, TooManySubscribers};
 use crate::domain::cursor::{Cursor, Epoch};
-use crate::domain::event::Position;
+use crate::domain::event::{Position, StoredEvent};
 use crate::domain::filter::EventFilter;
 use crate::domain::name::StreamId;
 use crate::domain::version::Version;
 use crate::mutants;
-use crate::store::StoredEvent;
 use crate::store::error::StoreError;
-use crate::store::log::{LogHead, LogScan};
-use crate::store::read::{Direction, Pace, VersionRange};
+use crate::store::fetch_size::FetchSize;
+use crate::store::log::head::LogHead;
+use crate::store::log::scan::LogScan;
+use crate::store::streams::events::StreamRead;
+use crate::store::streams::range::VersionRange;
+use crate::subscriptions::feed::{Feed, SubscriberKind, SubscriberSlot, TooManySubscribers};
+use crate::subscriptions::ring::{Found, encode};
 
-/// What a batch holds at most, about; a slow subscriber holds one.
+/// The approximate size of a batch. A slow subscriber holds one batch.
 const BATCH_BYTES: usize = 64 * 1024;
-/// Between two tries while the database is away.
+/// The pause between two attempts while the database is unavailable.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
 
-/// Where a subscription begins.
+/// The start of a subscription.
 #[derive(Debug, Clone)]
-pub enum Origin {
+pub enum StartFrom {
     /// After a position of the log.
     Log { filter: EventFilter, after: Position },
     /// At a version of a stream.
     Stream { stream: StreamId, from: Version },
 }
 
-/// The next events of a subscription, in order.
+/// The next events of a subscription, in order. They are in the log of this epoch.
 #[derive(Debug)]
 pub struct Batch {
     pub epoch: Epoch,
-    pub events: Vec<Delivered>,
-    /// Everything up to here was looked at.
+    pub events: Vec<EncodedEvent>,
+    /// Everything up to this position is delivered; 0 while a stream is read for the first time.
     pub position: Position,
 }
 
-/// An event on its way to a subscriber.
+/// An event as subscribers receive it.
 #[derive(Debug)]
-pub struct Delivered {
+pub struct EncodedEvent {
     pub global_position: Position,
     pub version: Version,
     pub json: Bytes,
 }
 
-/// What became of waiting for the next events.
+/// The result of waiting for the next events.
 #[derive(Debug)]
 pub enum Delivery {
     Batch(Batch),
-    /// The time is up.
+    /// The deadline has passed.
     Nothing,
-    /// Nothing will follow: the process shuts down, or the log is no longer the one that was followed.
+    /// No event will follow: the process shuts down, or the log was rewound behind the subscription.
     Ended,
 }
 
+/// One subscription to the log or to a stream.
 pub struct Subscription {
     feed: Arc<Feed>,
     source: Source,
     filter: EventFilter,
     epoch: Epoch,
-    /// Everything up to here was handed out.
-    position: Position,
-    /// The highest position that was handed out: beyond `position` while a stream is being caught up with.
+    /// Everything up to this position is delivered; `None` while a stream is read for the first time.
+    position: Option<Position>,
+    /// The highest position that is delivered: above `position` while a stream is read from the table.
     highest: Position,
-    told: Arc<AtomicI64>,
+    /// `position`, for the lag of the feed.
+    tracked: Arc<AtomicI64>,
     tail: watch::Receiver<Position>,
-    _seat: Seat,
+    _slot: SubscriberSlot,
 }
 
-/// Where events come from that are not in the ring.
+/// The source of events that are not in the ring.
 #[derive(Clone)]
 enum Source {
     Log(LogScan),
     Stream { stream: StreamId, next: Version },
 }
 
-impl Feed {
-    /// Begins to follow. `head` is where the log stands: the epoch in which the origin is meant.
-    pub fn subscribe(self: &Arc<Self>, origin: Origin, head: &LogHead) -> Result<Subscription, TooManySubscribers> {
-        let seat = Seat::take(self, |feed| &feed.streams)?;
-        let (source, filter, position) = match origin {
-            Origin::Log { filter, after } => {
+/// The result of one read of the ring or of the table.
+enum Step {
+    Delivered(Delivery),
+    /// There is no new event.
+    UpToDate,
+    /// The state has changed: read again at once.
+    ReadAgain,
+    /// Read again after a pause.
+    ReadAgainLater,
+}
+
+impl Subscription {
+    /// Starts a subscription. `head` is the head of the log, whose epoch is the epoch of the start position.
+    pub fn start(feed: &Arc<Feed>, from: StartFrom, head: &LogHead) -> Result<Self, TooManySubscribers> {
+        let slot = SubscriberSlot::acquire(feed, SubscriberKind::EventStream)?;
+        let (source, filter, position) = match from {
+            StartFrom::Log { filter, after } => {
                 let cursor = Cursor { epoch: Some(head.epoch), position: after };
-                (Source::Log(LogScan::new(filter.clone(), cursor, self.limits.scan)), filter, after)
+                (Source::Log(LogScan::new(filter.clone(), cursor, feed.limits().scan)), filter, Some(after))
             }
-            Origin::Stream { stream, from } => {
+            StartFrom::Stream { stream, from } => {
                 let filter = EventFilter {
                     aggregate_types: vec![stream.aggregate_type().to_owned()],
                     aggregate_ids: vec![stream.aggregate_id().to_owned()],
                     ..EventFilter::default()
                 };
-                // Before everything: the versions are read from the table first.
-                (Source::Stream { stream, next: from }, filter, -1)
+                (Source::Stream { stream, next: from }, filter, None)
             }
         };
-        // How far a stream is behind is not known before it has caught up.
-        let told = Arc::new(AtomicI64::new(if position < 0 { head.global_position } else { position }));
-        let mut positions = self.positions.lock().unwrap_or_else(PoisonError::into_inner);
-        positions.retain(|position| position.strong_count() > 0);
-        positions.push(Arc::downgrade(&told));
-        drop(positions);
-        let (epoch, tail) = (head.epoch, self.tail.subscribe());
-        let highest = position;
-        Ok(Subscription { feed: self.clone(), source, filter, epoch, position, highest, told, tail, _seat: seat })
+        // The lag of a stream is unknown until it has caught up.
+        let tracked = feed.track_position(position.unwrap_or(head.global_position));
+        Ok(Self {
+            feed: feed.clone(),
+            source,
+            filter,
+            epoch: head.epoch,
+            position,
+            highest: position.unwrap_or(0),
+            tracked,
+            tail: feed.tail.subscribe(),
+            _slot: slot,
+        })
     }
-}
 
-/// What one look at the ring, or one read of the table, came to.
-enum Step {
-    Delivered(Delivery),
-    /// There is nothing new.
-    UpToDate,
-    /// Something has changed that makes another look worth while, now.
-    Again,
-    /// The same, after a pause.
-    Rest,
-}
-
-impl Subscription {
-    /// The next batch, which may be without events if only the position has moved; waits for it at most until then.
+    /// Returns the next batch, or waits for it until the deadline. A batch without events reports a new position.
     ///
-    /// While the database is away it waits, too: who follows goes on where it stands when the database is back.
-    pub async fn next(&mut self, until: Instant) -> Result<Delivery, StoreError> {
+    /// If the database is unavailable, waits and resumes from the same position.
+    pub async fn next(&mut self, deadline: Instant) -> Result<Delivery, StoreError> {
         let closing = self.feed.closing.clone();
         loop {
             self.tail.mark_unchanged();
-            // A step may be dropped at any await: nothing is noted before it is complete.
+            // A step may be dropped at any await: it changes nothing before it is complete.
             let step = tokio::select! {
                 biased;
                 () = closing.cancelled() => return Ok(Delivery::Ended),
                 step = self.step() => step,
-                () = tokio::time::sleep_until(until) => return Ok(Delivery::Nothing),
+                () = tokio::time::sleep_until(deadline) => return Ok(Delivery::Nothing),
             };
-            let wait_at_most = match step {
+            let wake_at = match step {
                 Ok(Step::Delivered(delivery)) => return Ok(delivery),
-                Ok(Step::Again) => continue,
-                Ok(Step::UpToDate) => until,
-                // Those who were beyond the point of change: their next request is told where to go on.
+                Ok(Step::ReadAgain) => continue,
+                Ok(Step::UpToDate) => deadline,
+                // The client's next request gets `epoch_changed` with the position to resume from.
                 Err(StoreError::EpochChanged { .. }) => return Ok(Delivery::Ended),
-                Ok(Step::Rest) | Err(StoreError::Unavailable(_) | StoreError::ArchiveUnavailable(_)) => {
-                    until.min(Instant::now() + RETRY_PAUSE)
+                Ok(Step::ReadAgainLater) | Err(StoreError::Unavailable(_) | StoreError::ArchiveUnavailable(_)) => {
+                    deadline.min(Instant::now() + RETRY_PAUSE)
                 }
                 Err(error) => return Err(error),
             };
             tokio::select! {
                 changed = self.tail.changed() => changed.map_err(|_| StoreError::ShuttingDown)?,
-                () = tokio::time::sleep_until(wait_at_most) => {}
+                () = tokio::time::sleep_until(wake_at) => {}
                 () = closing.cancelled() => return Ok(Delivery::Ended),
             }
-            if Instant::now() >= until {
+            if Instant::now() >= deadline {
                 return Ok(Delivery::Nothing);
             }
         }
     }
 
     async fn step(&mut self) -> Result<Step, StoreError> {
-        let found = self.feed.ring().read(self.position, BATCH_BYTES);
+        // A stream that was not read yet is read from the table first, in the order of its versions.
+        let Some(position) = self.position else { return self.read_table().await };
+        let found = self.feed.ring().read(position, BATCH_BYTES);
         match found {
-            Found::NotBegun => Ok(Step::UpToDate),
-            // The tailer has not noticed yet what this subscriber was told at its beginning.
+            Found::NotStarted => Ok(Step::UpToDate),
+            // The tailer has not reached the epoch in which this subscription began.
             Found::Events { epoch, .. } if epoch < self.epoch => Ok(Step::UpToDate),
             Found::Events { epoch, .. } if epoch > self.epoch => {
-                let known = self.epoch;
-                self.epoch = self.feed.store.log_head_for(self.cursor()).await?.epoch;
-                Ok(if self.epoch > known { Step::Again } else { Step::Rest })
+                let before = self.epoch;
+                self.epoch = self.feed.primary.log_head_for(self.cursor()).await?.epoch;
+                Ok(if self.epoch > before { Step::ReadAgain } else { Step::ReadAgainLater })
             }
-            Found::Events { to, .. } if to == self.position => Ok(Step::UpToDate),
+            Found::Events { to, .. } if to == position => Ok(Step::UpToDate),
             Found::Events { epoch, events, to } => {
                 let first = if let Source::Stream { next, .. } = self.source { next } else { 1 };
-                let wanted =
+                let matching =
                     events.iter().filter(|event| event.version >= first && self.filter.matches(&event.facts()));
-                let events = wanted
-                    .map(|event| Delivered {
+                let events = matching
+                    .map(|event| EncodedEvent {
                         global_position: event.global_position,
                         version: event.version,
                         json: event.json.clone(),
                     })
                     .collect();
-                Ok(Step::Delivered(self.hand_out(epoch, events, to)))
+                Ok(Step::Delivered(self.deliver(epoch, events, Some(to))))
             }
             Found::Behind if mutants::is(mutants::SKIP_ON_LAG) => {
-                self.position = self.feed.ring().cursor().position;
-                Ok(Step::Again)
+                self.position = Some(self.feed.ring().cursor().position);
+                Ok(Step::ReadAgain)
             }
             Found::Behind => self.read_table().await,
         }
     }
 
-    /// The next events from the table. Nothing is noted before all of it is read: it may be dropped in between.
+    /// Reads the next events from the table. The subscription changes only after the whole read, which may be dropped.
     async fn read_table(&mut self) -> Result<Step, StoreError> {
         let feed = self.feed.clone();
-        let _few = match self.source {
-            Source::Log(_) => feed.reads.bulk().await,
-            Source::Stream { .. } => feed.store.bulk().await,
+        let _permit = match self.source {
+            Source::Log(_) => feed.reader.bulk_read_permit().await,
+            Source::Stream { .. } => feed.primary.bulk_read_permit().await,
         };
         let mut events = Vec::new();
         let mut bytes = 0;
-        let take = |event: &StoredEvent<'_>| {
-            let json = feed.json(event);
+        let deliver = |event: &StoredEvent<'_>| {
+            let json = encode(event);
             bytes += json.len();
             let (global_position, version) = (event.global_position, event.version);
-            events.push(Delivered { global_position, version, json: json.into() });
+            events.push(EncodedEvent { global_position, version, json: json.into() });
             if bytes < BATCH_BYTES { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         };
-        let store = self.feed.store.clone();
         let mut source = self.source.clone();
         let (head, position) = match &mut source {
             Source::Log(scan) => {
-                scan.moved_to(self.cursor());
-                let head = self.feed.reads.read_log(scan, Position::MAX, usize::MAX, take).await?;
-                (head, scan.after())
+                scan.advance_to(self.cursor());
+                let head = feed.reader.read_log(scan, Position::MAX, usize::MAX, deliver).await?;
+                (head, Some(scan.after()))
             }
             Source::Stream { stream, next } => {
-                // The head of the log first: up to it, the stream's head knows every version.
-                let log_head = store.log_head_for(self.cursor()).await?;
-                let left = match store.stream_head(stream).await? {
+                // The head of the log is read first: the head of the stream then includes every version up to it.
+                let log_head = feed.primary.log_head_for(self.cursor()).await?;
+                let left = match feed.primary.stream_head(stream).await? {
                     None => None,
                     Some(head) => {
-                        let range = VersionRange { from: *next, to: head.version, direction: Direction::Forward };
-                        let pace = &mut Pace::default();
-                        Some(store.read_stream(stream, &head, range, usize::MAX, pace, take).await?)
+                        let range = VersionRange::forward(*next, head.version);
+                        let read = StreamRead { stream, head: &head, range, limit: usize::MAX };
+                        Some(feed.primary.read_stream(read, &mut FetchSize::default(), deliver).await?)
                     }
                 };
-                let complete = left.is_none_or(VersionRange::is_empty);
-                (log_head, if complete { log_head.global_position } else { self.position })
+                let is_complete = left.is_none_or(VersionRange::is_empty);
+                (log_head, if is_complete { Some(log_head.global_position) } else { self.position })
             }
         };
-        let nothing_new = events.is_empty() && position == self.position;
-        if head.epoch < self.epoch || nothing_new {
-            // The database that was asked is behind the one that the tailer follows.
-            return Ok(Step::Rest);
+        let is_unchanged = events.is_empty() && position == self.position;
+        if head.epoch < self.epoch || is_unchanged {
+            // The database that was read is behind the one that the tailer follows.
+            return Ok(Step::ReadAgainLater);
         }
         self.source = source;
-        Ok(Step::Delivered(self.hand_out(head.epoch, events, position)))
+        Ok(Step::Delivered(self.deliver(head.epoch, events, position)))
     }
 
-    fn hand_out(&mut self, epoch: Epoch, events: Vec<Delivered>, position: Position) -> Delivery {
+    /// Moves the subscription forward.
+    fn deliver(&mut self, epoch: Epoch, events: Vec<EncodedEvent>, position: Option<Position>) -> Delivery {
         if let (Source::Stream { next, .. }, Some(last)) = (&mut self.source, events.last()) {
             *next = last.version + 1;
         }
-        self.highest = events.last().map_or(position, |last| last.global_position.max(position)).max(self.highest);
+        let last = events.last().map(|event| event.global_position);
+        self.highest = self.highest.max(last.unwrap_or(0)).max(position.unwrap_or(0));
         (self.epoch, self.position) = (epoch, position);
-        if position >= 0 {
-            self.told.store(position, Ordering::Relaxed);
+        if let Some(position) = position {
+            self.tracked.store(position, Ordering::Relaxed);
         }
-        Delivery::Batch(Batch { epoch, events, position: position.max(0) })
+        Delivery::Batch(Batch { epoch, events, position: position.unwrap_or(0) })
     }
 
-    /// What was handed out, for the question whether it is still part of the log.
+    /// Returns the cursor of everything that is delivered, to check whether it is still part of the log.
     fn cursor(&self) -> Cursor {
-        Cursor { epoch: Some(self.epoch), position: self.highest.max(0) }
+        Cursor { epoch: Some(self.epoch), position: self.highest }
     }
 }

@@ -1,43 +1,43 @@
 //! The tailer: reads the log as it grows, over a connection of its own.
 //!
-//! It looks at once when this process has committed an append, and otherwise polls, the less often the longer nothing has
-//! happened: other replicas append too, and nothing that they could send would be safer than looking.
+//! It reads at once when this process has committed an append. Otherwise it polls, because other processes append, too,
+//! and a notification from them could be lost. The pause between two polls grows while there are no new events.
 
 use std::ops::ControlFlow;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::Feed;
-use super::ring::LiveEvent;
 use crate::domain::cursor::Cursor;
 use crate::domain::filter::EventFilter;
 use crate::store::error::StoreError;
-use crate::store::follow::Follower;
-use crate::store::log::LogScan;
+use crate::store::log::follow::Follower;
+use crate::store::log::scan::LogScan;
+use crate::subscriptions::feed::Feed;
+use crate::subscriptions::ring::LiveEvent;
 
-/// The pause after something has happened, doubled each time that nothing has, up to the second one.
+/// The pause after new events, doubled after each poll without events, up to the maximum.
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_millis(250);
-/// The same between two tries to connect.
+/// The pause between two attempts to reconnect, doubled each time up to the maximum.
 const RECONNECT_PAUSE_MIN: Duration = Duration::from_millis(50);
 const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(1);
-/// What one look reads at most, about.
-const LOOK_BYTES: usize = 1024 * 1024;
+/// The approximate number of bytes that one poll reads.
+const POLL_BYTES: usize = 1024 * 1024;
 
 /// Follows the log until shutdown.
 pub async fn run(feed: Arc<Feed>) {
     let mut pause = RECONNECT_PAUSE_MIN;
-    let mut away = false;
+    let mut is_disconnected = false;
     while !feed.closing.is_cancelled() {
-        match follow(&feed, &mut away).await {
+        match follow(&feed, &mut is_disconnected).await {
             Ok(()) => return,
             Err(error) => {
-                // One line an outage.
-                if !away {
-                    tracing::warn!(%error, "the tailer lost the database; it connects again");
+                // One line for each outage.
+                if !is_disconnected {
+                    tracing::warn!(%error, "the tailer lost its connection to the database; reconnecting");
                     pause = RECONNECT_PAUSE_MIN;
                 }
-                away = true;
+                is_disconnected = true;
             }
         }
         if feed.closing.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
@@ -47,78 +47,79 @@ pub async fn run(feed: Arc<Feed>) {
     }
 }
 
-/// Follows over one connection until it breaks, or until shutdown.
-async fn follow(feed: &Feed, away: &mut bool) -> Result<(), StoreError> {
-    let mut follower = Follower::connect(feed.store.clone()).await?;
+/// Follows over one connection until it fails, or until shutdown.
+async fn follow(feed: &Feed, is_disconnected: &mut bool) -> Result<(), StoreError> {
+    let mut follower = Follower::connect(feed.primary.reader()).await?;
     let mut pause = PAUSE_MIN;
     loop {
-        let (streams, long_polls) = feed.subscribers();
-        let begun = feed.ring().has_begun();
-        let moved =
-            if begun && streams > 0 { look(feed, &mut follower).await? } else { skip(feed, &mut follower).await? };
-        if std::mem::take(away) {
-            tracing::info!("the tailer follows the log again");
+        let (event_streams, long_polls) = feed.subscribers();
+        let has_started = feed.ring().has_started();
+        let has_moved = if has_started && event_streams > 0 {
+            read_events(feed, &mut follower).await?
+        } else {
+            read_head(feed, &mut follower).await?
+        };
+        if std::mem::take(is_disconnected) {
+            tracing::info!("the tailer has reconnected to the database");
         }
-        pause = if moved { PAUSE_MIN } else { (pause * 2).min(PAUSE_MAX) };
-        let hurry = streams + long_polls > 0;
+        pause = if has_moved { PAUSE_MIN } else { (pause * 2).min(PAUSE_MAX) };
+        let has_subscribers = event_streams + long_polls > 0;
         tokio::select! {
             () = feed.closing.cancelled() => return Ok(()),
-            () = tokio::time::sleep(if hurry { pause } else { PAUSE_MAX }) => {}
-            () = feed.store.committed(), if hurry => {}
-            () = feed.wanted.notified() => pause = PAUSE_MIN,
+            () = tokio::time::sleep(if has_subscribers { pause } else { PAUSE_MAX }) => {}
+            () = feed.primary.wait_for_commit(), if has_subscribers => {}
+            () = feed.subscriber_started.notified() => pause = PAUSE_MIN,
         }
     }
 }
 
-/// Reads what is new into the ring; whether there was anything.
-async fn look(feed: &Feed, follower: &mut Follower) -> Result<bool, StoreError> {
+/// Reads new events into the ring. Returns whether the log has moved.
+async fn read_events(feed: &Feed, follower: &mut Follower) -> Result<bool, StoreError> {
     let from = feed.ring().cursor();
-    let mut scan = LogScan::new(EventFilter::default(), from, feed.limits.scan);
-    let mut moved = false;
+    let mut scan = LogScan::new(EventFilter::default(), from, feed.limits().scan);
+    let mut has_moved = false;
     loop {
         let mut events = Vec::new();
         let mut bytes = 0;
         let before = scan.after();
         let read = follower.read(&mut scan, |event| {
-            let json = feed.json(event);
-            bytes += json.len();
-            events.push(LiveEvent::new(event, json));
-            if bytes < LOOK_BYTES { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            let live = LiveEvent::new(event);
+            bytes += live.json.len();
+            events.push(live);
+            if bytes < POLL_BYTES { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
         let head = match read.await {
             Ok(head) => head,
-            // Those who were beyond are told when they ask where to go on.
-            Err(StoreError::EpochChanged { epoch, kept }) => {
-                tracing::warn!(epoch, kept, "the log is in a new epoch, and the end of the last one is gone");
-                feed.stand_at(epoch, kept);
+            // A subscriber beyond the last common position gets `epoch_changed` with its next request.
+            Err(StoreError::EpochChanged { epoch, last_common_position }) => {
+                tracing::warn!(epoch, last_common_position, "the log is in a new epoch, and its last events were lost");
+                feed.reset_to(epoch, last_common_position);
                 return Ok(true);
             }
             Err(error) => return Err(error),
         };
         if head.global_position < before {
-            tracing::error!(position = before, head = head.global_position, "the log is shorter than it was");
-            feed.stand_at(head.epoch, head.global_position);
+            tracing::error!(position = before, head = head.global_position, "the log is shorter than before");
+            feed.reset_to(head.epoch, head.global_position);
             return Ok(true);
         }
         if scan.after() == before {
-            return Ok(moved);
+            return Ok(has_moved);
         }
-        moved = true;
-        feed.ring.write().unwrap_or_else(PoisonError::into_inner).extend(head.epoch, events, scan.after());
-        feed.tail.send_replace(scan.after());
+        has_moved = true;
+        feed.extend(head.epoch, events, scan.after());
         if scan.after() >= head.global_position {
             return Ok(true);
         }
     }
 }
 
-/// Notes where the log stands, without reading it: nobody wants the events. Whether it has moved.
-async fn skip(feed: &Feed, follower: &mut Follower) -> Result<bool, StoreError> {
+/// Reads only the head of the log, because no event stream needs the events. Returns whether the log has moved.
+async fn read_head(feed: &Feed, follower: &mut Follower) -> Result<bool, StoreError> {
     let head = follower.head().await?;
-    let stands = feed.ring().cursor();
-    let moved = stands != Cursor { epoch: Some(head.epoch), position: head.global_position };
-    if moved {
-        feed.stand_at(head.epoch, head.global_position);
+    let has_moved = feed.ring().cursor() != Cursor { epoch: Some(head.epoch), position: head.global_position };
+    if has_moved {
+        feed.reset_to(head.epoch, head.global_position);
     }
-    Ok(moved)
+    Ok(has_moved)
 }

@@ -1,4 +1,5 @@
-//! `POST /appends`: several streams, all or nothing.
+//! Promise P2, P4: `POST /appends` writes to several streams in one atomic step. One failed precondition writes
+//! nothing, and a retry returns the first response.
 
 use serde_json::{Value, json};
 
@@ -10,7 +11,7 @@ fn append(aggregate_id: &str, expected: Value, ids: &[u32]) -> Value {
 }
 
 #[tokio::test]
-async fn several_streams_are_written_in_one_step() {
+async fn several_streams_are_written_in_one_atomic_step() {
     let app = TestApp::start().await;
     app.append("/streams/Account/a", &["Opened"]).await;
     let body = json!({"appends": [
@@ -96,7 +97,7 @@ async fn a_replay_is_all_or_nothing() {
 }
 
 #[tokio::test]
-async fn keys_and_defaults_work_for_each_stream() {
+async fn idempotency_keys_and_default_ids_apply_to_each_stream() {
     let app = TestApp::start().await;
     let one =
         |id: &str| json!({"aggregate_type": "A", "aggregate_id": id, "events": [{"event_type": "E", "event_data": 1}]});
@@ -105,14 +106,14 @@ async fn keys_and_defaults_work_for_each_stream() {
     let first = call().send().await.expect_status(201).json();
     assert_ne!(first["appends"][0]["events"][0]["event_id"], first["appends"][1]["events"][0]["event_id"]);
     assert_eq!(call().send().await.expect_status(200).json(), first);
-    // The key speaks of the stream, not of the route.
+    // The key belongs to the stream, whichever route appends to it.
     let single = app.post("/streams/A/1", &events(&["E"])).header("idempotency-key", "k");
     single.send().await.expect_problem(409, "event_id_reused");
     assert_eq!(app.get("/streams/A/2/1").send().await.json()["correlation_id"], id(4));
 }
 
 #[tokio::test]
-async fn what_is_not_understood_is_pointed_at() {
+async fn an_invalid_request_is_refused_with_a_pointer_to_the_fault() {
     let app = TestApp::start().await;
     let many = |count: usize| -> Value {
         json!({"appends": (0..count).map(|n| append(&format!("s{n}"), json!(0), &[n as u32])).collect::<Vec<_>>()})

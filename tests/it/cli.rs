@@ -1,16 +1,16 @@
-//! The commands, as processes: exit codes, what they print, and what they refuse.
+//! Promise P1, P4, P9: the commands as processes. An import stores every event once, with its original time, and
+//! refuses times that decrease. Every command refuses invalid input with a message.
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
-use sqlx::{Connection, PgConnection};
 
-use crate::support::{TestApp, TestDatabase, Wanted, events, id};
+use crate::support::{TestApp, TestDatabase, TestOptions, events, id};
 
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/package-events.ndjson");
 
-/// The binary, with nothing of our environment but the database.
+/// The program, with no environment variable of this process but the database.
 pub fn annals(database: Option<&TestDatabase>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_annals"));
     command.env_clear().env("PATH", "/usr/bin:/bin").env("ANNALS_LOG", "json").env("ANNALS_LOG_LEVEL", "warn");
@@ -55,7 +55,7 @@ fn path(file: &tempfile::NamedTempFile) -> &str {
 }
 
 #[tokio::test]
-async fn real_events_go_in_once_and_come_out_as_they_were() {
+async fn real_events_are_imported_once_and_exported_unchanged() {
     let database = TestDatabase::create_empty().await;
     let (ok, said, error) = run(&database, &["import", DATA]).await;
     assert!(ok && said == "5286 new events, 0 known already\n", "{said}{error}");
@@ -83,12 +83,12 @@ async fn real_events_go_in_once_and_come_out_as_they_were() {
                    FROM events GROUP BY 1, 2) e USING (aggregate_type, aggregate_id)
                   WHERE e.version <> e.count OR s.version > e.version";
     assert_eq!(session.number(heads).await, 0);
-    // Months with events were made, and all of them rolled up but the last one.
+    // Each month with events has a partition, and all of them are sealed except the last one.
     let months = "SELECT count(DISTINCT date_trunc('month', occurred_at AT TIME ZONE 'UTC')) FROM events";
-    let rolled_up = "SELECT count(*) FROM partitions WHERE rolled_up_at IS NOT NULL AND events > 0";
-    assert_eq!(session.number(rolled_up).await, session.number(months).await - 1);
+    let sealed = "SELECT count(*) FROM partitions WHERE sealed_at IS NOT NULL AND events > 0";
+    assert_eq!(session.number(sealed).await, session.number(months).await - 1);
 
-    // The service reads and goes on where the import ended.
+    // A service reads the imported events and appends after them.
     let app = TestApp::start_on(database.clone(), Default::default()).await;
     let versions = app.get("/streams/Package/libc-bin:amd64?limit=1000").send().await.versions();
     assert_eq!(versions, (1..=70).collect::<Vec<_>>());
@@ -101,7 +101,7 @@ async fn real_events_go_in_once_and_come_out_as_they_were() {
 }
 
 #[tokio::test]
-async fn what_is_exported_can_be_imported_elsewhere() {
+async fn an_export_can_be_imported_into_another_database() {
     let (first, second) = (TestDatabase::create_empty().await, TestDatabase::create_empty().await);
     let sent = file_with(&[
         line("a", "2026-01-01T00:00:00.000001Z"),
@@ -136,9 +136,9 @@ async fn what_is_exported_can_be_imported_elsewhere() {
     assert!(!run(&first, &["export", "--type", "T", "--id", "none"]).await.0);
 }
 
-/// One event alone may be larger than what a commit carries otherwise.
+/// A single event may have more bytes than a batch of several may have.
 #[tokio::test]
-async fn large_events_are_imported_wherever_they_stand() {
+async fn large_events_are_imported_at_any_line() {
     let large = |time: &str| {
         let mut line = line("large", time);
         line["event_data"] = json!({"text": "x".repeat(5_000_000)});
@@ -156,18 +156,18 @@ async fn large_events_are_imported_wherever_they_stand() {
 }
 
 #[tokio::test]
-async fn a_file_without_events_is_imported_as_nothing() {
+async fn importing_an_empty_file_writes_nothing() {
     let database = TestDatabase::create_empty().await;
     let (ok, said, error) = run(&database, &["import", path(&file_with(&[]))]).await;
     assert!(ok && said == "0 new events, 0 known already\n", "{said}{error}");
 }
 
 #[tokio::test]
-async fn lines_that_go_back_in_time_stop_the_import_before_it_writes() {
+async fn an_import_with_decreasing_times_is_refused_before_it_writes() {
     let database = TestDatabase::create_empty().await;
     let back = file_with(&[line("a", "2026-01-02T00:00:00Z"), line("b", "2026-01-01T00:00:00Z")]);
     let (ok, _, error) = run(&database, &["import", path(&back)]).await;
-    assert!(!ok && error.contains("line 2 goes back in time") && error.contains("--time=now"), "{error}");
+    assert!(!ok && error.contains("line 2 goes backwards in time") && error.contains("--time=now"), "{error}");
     let mut session = database.session().await;
     assert_eq!(session.number("SELECT count(*) FROM events").await, 0);
 
@@ -185,15 +185,15 @@ async fn lines_that_go_back_in_time_stop_the_import_before_it_writes() {
         let (ok, said, error) = run(&database, &["import", "--time=now", path(&before)]).await;
         assert!(ok && said == round, "{said}{error}");
     }
-    let kept =
+    let original =
         session.texts("SELECT metadata->>'occurred_at' FROM events WHERE aggregate_id = 'b' ORDER BY version").await;
-    assert_eq!(kept, ["2026-01-01T00:00:00.000000Z", "2026-01-03T00:00:00.000000Z"]);
+    assert_eq!(original, ["2026-01-01T00:00:00.000000Z", "2026-01-03T00:00:00.000000Z"]);
 }
 
 #[tokio::test]
-async fn a_service_that_runs_on_an_empty_store_reads_what_is_imported_beside_it() {
+async fn a_running_service_reads_events_that_are_imported_meanwhile() {
     let database = TestDatabase::create_empty().await;
-    crate::support::migrated(&database.config()).await;
+    crate::support::migrate_schema(&database.config()).await;
     let app = TestApp::start_on(database.clone(), Default::default()).await;
     let history = file_with(&[
         line("a", "2026-07-01T00:00:00Z"),
@@ -206,20 +206,20 @@ async fn a_service_that_runs_on_an_empty_store_reads_what_is_imported_beside_it(
     let list = app.get("/streams/T").send().await.expect_status(200).json();
     assert_eq!(list["streams"].as_array().map(Vec::len), Some(2));
     app.post("/streams/T/a", &events(&["X"])).if_match(2).send().await.expect_status(201);
-    app.app.store.keep_months().await.expect("maintenance runs");
+    app.app.primary.maintain_partitions().await.expect("maintenance runs");
     assert_eq!(app.get("/streams/T/a").send().await.versions(), [1, 2, 3]);
 }
 
 #[tokio::test]
-async fn another_file_about_the_same_streams_is_not_taken_for_the_first_one() {
+async fn a_different_file_of_the_same_streams_is_not_taken_for_a_retry() {
     let database = TestDatabase::create_empty().await;
     let first = file_with(&[line("a", "2026-07-01T00:00:00Z"), line("a", "2026-07-02T00:00:00Z")]);
     assert!(run(&database, &["import", path(&first)]).await.0);
-    // The same ordinals, equal content, other times: before the log's end, and after it.
+    // The same ordinals and equal content, but another time: before the end of the log, and after it.
     for time in ["2026-07-01T12:00:00Z", "2026-08-01T00:00:00Z"] {
         let second = file_with(&[line("a", time)]);
         let (ok, said, error) = run(&database, &["import", path(&second)]).await;
-        assert!(!ok && error.contains("another event under this id") && error.contains("event ids"), "{said}{error}");
+        assert!(!ok && error.contains("another event with this id") && error.contains("event ids"), "{said}{error}");
     }
     let mut named = line("a", "2026-08-01T00:00:00Z");
     named["event_id"] = json!(id(3));
@@ -228,7 +228,7 @@ async fn another_file_about_the_same_streams_is_not_taken_for_the_first_one() {
 }
 
 #[tokio::test]
-async fn files_may_have_a_mark_of_their_encoding_and_several_exports() {
+async fn a_file_may_have_a_byte_order_mark_and_several_exports() {
     let database = TestDatabase::create_empty().await;
     let end = |count: u64| json!({"end": {"count": count, "next_after": count}});
     let both = [line("a", "2026-07-01T00:00:00Z"), end(1), line("b", "2026-07-02T00:00:00Z"), end(1)];
@@ -240,7 +240,7 @@ async fn files_may_have_a_mark_of_their_encoding_and_several_exports() {
 }
 
 #[tokio::test]
-async fn faults_in_a_file_are_told_by_line_and_nothing_is_written() {
+async fn a_fault_in_a_file_is_reported_with_its_line_and_nothing_is_written() {
     let database = TestDatabase::create_empty().await;
     let fine = line("a", "2026-01-01T00:00:00Z");
     let mut unknown = fine.clone();
@@ -254,8 +254,8 @@ async fn faults_in_a_file_are_told_by_line_and_nothing_is_written() {
         (json!("text"), "line 2"),
         (unknown, "nonsense"),
         (timeless, "no occurred_at"),
-        (json!({"end": {"count": 7, "next_after": 7}}), "7 events come before it, and there are 1"),
-        (json!({"error": {"code": "internal"}}), "broke off"),
+        (json!({"end": {"count": 7, "next_after": 7}}), "says that 7 events precede it, and 1 do"),
+        (json!({"error": {"code": "internal"}}), "the export failed here"),
     ] {
         let file = file_with(&[fine.clone(), bad]);
         let (ok, _, error) = run(&database, &["import", path(&file)]).await;
@@ -271,7 +271,7 @@ async fn faults_in_a_file_are_told_by_line_and_nothing_is_written() {
     let mut numbered = fine.clone();
     numbered["version"] = json!(5);
     let (ok, _, error) = run(&database, &["import", path(&file_with(&[numbered]))]).await;
-    assert!(!ok && error.contains("is at version 0, so the event cannot become version 5"), "{error}");
+    assert!(!ok && error.contains("is at version 0, so the event cannot get version 5"), "{error}");
     let mut other = fine.clone();
     (other["event_id"], other["event_data"]) = (json!(id(1)), json!(1));
     assert!(run(&database, &["import", path(&file_with(&[other.clone()]))]).await.0);
@@ -281,7 +281,7 @@ async fn faults_in_a_file_are_told_by_line_and_nothing_is_written() {
 }
 
 #[tokio::test]
-async fn wrong_values_stop_the_start_and_name_the_variable() {
+async fn an_invalid_setting_stops_the_start_with_the_name_of_the_variable() {
     for (variable, value) in [
         ("ANNALS_LISTEN", "8080"),
         ("ANNALS_LISTEN", "0.0.0.0:0"),
@@ -336,20 +336,21 @@ async fn wrong_values_stop_the_start_and_name_the_variable() {
 }
 
 #[tokio::test]
-async fn migrate_says_what_it_did() {
+async fn migrate_prints_what_it_applied() {
     let database = TestDatabase::create_empty().await;
     let (ok, said, _) = run(&database, &["migrate"]).await;
-    assert!(ok && said.starts_with("applied 0001 tables\n"), "{said}");
+    assert!(ok && said.starts_with("applied 0001 schema\n"), "{said}");
+    assert!(said.contains("applied function append_events\n"), "{said}");
     let (ok, said, _) = run(&database, &["migrate"]).await;
     assert!(ok && said.starts_with("the schema is up to date"), "{said}");
     let foreign = TestDatabase::create_empty().await;
     foreign.session().await.run("CREATE TABLE events (id int)").await;
     let (ok, _, error) = run(&foreign, &["serve"]).await;
-    assert!(!ok && error.contains("tables that Annals did not make: events"), "{error}");
+    assert!(!ok && error.contains("tables that Annals did not create: events"), "{error}");
 }
 
 #[tokio::test]
-async fn serving_without_migrating_wants_the_schema_to_be_there() {
+async fn serving_without_migrating_requires_the_schema() {
     let database = TestDatabase::create_empty().await;
     let mut command = annals(Some(&database));
     command.env("ANNALS_MIGRATE", "false");
@@ -358,22 +359,22 @@ async fn serving_without_migrating_wants_the_schema_to_be_there() {
 }
 
 #[tokio::test]
-async fn healthcheck_asks_a_running_server() {
+async fn healthcheck_requests_the_readiness_of_a_running_service() {
     let app = TestApp::start().await;
-    let ask = |address: String| {
+    let check = |address: String| {
         let mut command = annals(None);
         command.env("ANNALS_LISTEN", address).arg("healthcheck");
         output(command)
     };
     let address = app.base.strip_prefix("http://").expect("a URL").to_owned();
-    let healthy = ask(address.clone()).await;
+    let healthy = check(address.clone()).await;
     assert!(healthy.status.success() && String::from_utf8_lossy(&healthy.stdout).contains("\"status\":\"ok\""));
     let port = address.rsplit(':').next().expect("a port");
-    assert!(ask(format!("0.0.0.0:{port}")).await.status.success());
-    app.database.session().await.run("DELETE FROM annals_migrations WHERE version >= 4").await;
-    assert!(!ask(address.clone()).await.status.success());
+    assert!(check(format!("0.0.0.0:{port}")).await.status.success());
+    app.database.session().await.run("DELETE FROM annals_migrations").await;
+    assert!(!check(address.clone()).await.status.success());
     assert!(app.stop().await);
-    assert!(!ask(address).await.status.success());
+    assert!(!check(address).await.status.success());
 }
 
 #[tokio::test]
@@ -385,65 +386,17 @@ async fn the_openapi_command_prints_the_document() {
 }
 
 #[tokio::test]
-async fn epoch_shows_the_epochs_and_begins_one() {
+async fn the_epoch_command_lists_the_epochs_and_begins_one() {
     let database = TestDatabase::create().await;
-    let app = TestApp::start_on(database.clone(), Wanted::default()).await;
+    let app = TestApp::start_on(database.clone(), TestOptions::default()).await;
     app.append("/streams/Order/1", &["A", "B"]).await;
     let (ok, shown, error) = run(&database, &["epoch"]).await;
     assert!(ok && shown.lines().count() == 2 && shown.contains("a new log"), "{shown}{error}");
     let (ok, begun, error) = run(&database, &["epoch", "--begin", "the volume was put back"]).await;
     assert!(ok && begun.starts_with("epoch ") && begun.contains("the volume was put back"), "{begun}{error}");
     let page = app.get("/events?after=1:2").send().await.expect_status(200).json();
-    assert!(begun.starts_with(&format!("epoch {} begins", page["epoch"])), "{begun}");
+    assert!(begun.starts_with(&format!("epoch {} has begun", page["epoch"])), "{begun}");
     app.get("/events?after=1:3").send().await.expect_problem(409, "epoch_changed");
     let (ok, _, error) = run(&database, &["epoch", "--begin", ""]).await;
     assert!(!ok && error.contains("--begin"), "{error}");
-}
-
-/// What it measures is nobody's business here; that it measures both sides of everything, and cleans up, is.
-#[tokio::test]
-async fn the_benchmark_measures_both_sides_and_leaves_nothing_behind() {
-    let database = TestDatabase::create_empty().await;
-    let report = tempfile::NamedTempFile::new().expect("a file");
-    let mut command = annals(Some(&database));
-    // Without pgbench.
-    command.env("PATH", "/nonexistent").args([
-        "bench",
-        "direct",
-        "delivery",
-        "import",
-        "--rounds",
-        "1",
-        "--seconds",
-        "1",
-    ]);
-    command.args(["--clients", "2", "--subscribers", "3", "--rate", "40", "--json", path(&report)]);
-    let output = output(command).await;
-    let (said, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{said}{error}");
-
-    let report: Value = serde_json::from_reader(report.as_file()).expect("JSON");
-    let rows = report["rows"].as_array().expect("rows");
-    let beside: Vec<_> = rows.iter().map(|row| row["beside"].as_str().expect("a name")).collect();
-    let by_hand = "the same statements, without pgbench";
-    assert_eq!(beside, [by_hand, by_hand, by_hand, "COPY into the same three tables"]);
-    for row in rows {
-        let (annals, other) = (row["annals"]["median"].as_f64(), row["rate_beside"]["median"].as_f64());
-        assert!(annals > Some(0.0) && other > Some(0.0), "{row}");
-        assert!(said.contains(row["what"].as_str().expect("a name")), "{said}");
-    }
-    for delivery in report["deliveries"].as_array().expect("deliveries") {
-        assert_eq!((&delivery["subscribers"], &delivery["out_of_order"]), (&json!(3), &json!(0)), "{delivery}");
-    }
-    let left = "SELECT count(*) FROM pg_database WHERE datname LIKE 'annals_bench%'";
-    let mut connection = PgConnection::connect_with(&database.options()).await.expect("a connection");
-    let left: i64 = sqlx::query_scalar(left).fetch_one(&mut connection).await.expect("a count");
-    assert_eq!(left, 0);
-}
-
-#[tokio::test]
-async fn a_server_that_runs_elsewhere_is_not_asked_for_what_needs_its_own() {
-    let database = TestDatabase::create_empty().await;
-    let (ok, _, error) = run(&database, &["bench", "import", "--server", "127.0.0.1:1"]).await;
-    assert!(!ok && error.contains("--server goes with direct and delivery alone"), "{error}");
 }

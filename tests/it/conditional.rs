@@ -1,11 +1,12 @@
-//! Preconditions of an append: who may write, and what the one who may not is told.
+//! Promise P2: preconditions of an append. For one expected version one append succeeds, and every other one gets the
+//! current version and, on request, the events that it missed.
 
 use serde_json::json;
 
 use crate::support::{TestApp, events};
 
 #[tokio::test]
-async fn an_exact_version_is_written_once() {
+async fn an_expected_version_is_accepted_once() {
     let app = TestApp::start().await;
     app.post("/streams/Order/1", &events(&["A"])).if_match(0).send().await.expect_status(201);
     let reply = app.post("/streams/Order/1", &events(&["B"])).if_match(1).send().await.expect_status(201);
@@ -41,7 +42,7 @@ async fn a_stream_can_be_expected_to_exist_or_not() {
 }
 
 #[tokio::test]
-async fn headers_that_are_not_understood_are_refused() {
+async fn malformed_preconditions_are_refused() {
     let app = TestApp::start().await;
     for value in ["1", "\"x\"", "\"1\", \"2\"", "\"1\"x", "\"\"", "\"-1\""] {
         let reply = app.post("/streams/Order/1", &events(&["A"])).header("if-match", value).send().await;
@@ -54,7 +55,7 @@ async fn headers_that_are_not_understood_are_refused() {
 }
 
 #[tokio::test]
-async fn who_prefers_it_gets_the_missed_events() {
+async fn a_client_that_prefers_representation_gets_the_missed_events() {
     let app = TestApp::start().await;
     app.append("/streams/Order/1", &["A", "B", "C"]).await;
     let conflict = |version: u64| {

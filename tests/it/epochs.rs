@@ -1,8 +1,9 @@
-//! Epochs: a log that may have lost its end says so to every cursor that leads beyond.
+//! Promise P3, P6: epochs. If the log may have lost its end, every cursor beyond the loss gets an error, and no
+//! position is reused within an epoch.
 
 use serde_json::{Value, json};
 
-use crate::support::{TestApp, Wanted, at, within_a_minute};
+use crate::support::{TestApp, TestOptions, at, within_a_minute};
 
 async fn with_events(count: usize) -> TestApp {
     let app = TestApp::start().await;
@@ -10,24 +11,23 @@ async fn with_events(count: usize) -> TestApp {
     app
 }
 
-/// Begins an epoch after the last event; its number.
+/// Begins an epoch after the last event. Returns its number.
 async fn begin(app: &TestApp) -> i32 {
-    app.app.store.begin_epoch("a test").await.expect("it begins")
+    app.app.primary.begin_epoch("a test").await.expect("it begins")
 }
 
-/// Cuts the log, as a failover to a standby that had not got its end does: the events after a position are gone, and a new
-/// epoch begins there.
-async fn cut(app: &TestApp, last: i64) -> i64 {
+/// Truncates the log, as a failover to a standby without the end of the log does. Returns the epoch that begins there.
+async fn lose_events_after(app: &TestApp, last: i64) -> i64 {
     let mut session = app.database.session().await;
-    let months = session.texts("SELECT name FROM partitions ORDER BY starts_at").await;
+    let partitions = session.texts("SELECT name FROM partitions ORDER BY starts_at").await;
     session.run("BEGIN").await;
-    for table in months.iter().map(String::as_str).chain(["event_ids"]) {
+    for table in partitions.iter().map(String::as_str).chain(["event_ids"]) {
         session.run(&format!("ALTER TABLE {table} DISABLE TRIGGER USER")).await;
         session.run(&format!("DELETE FROM {table} WHERE global_position > {last}")).await;
         session.run(&format!("ALTER TABLE {table} ENABLE TRIGGER USER")).await;
     }
     session
-        .run(&format!("UPDATE partitions SET rolled_up_at = NULL, last_position = NULL WHERE last_position >= {last}"))
+        .run(&format!("UPDATE partitions SET sealed_at = NULL, last_position = NULL WHERE last_position >= {last}"))
         .await;
     session.run("UPDATE streams SET version = 0, last_occurred_at = NULL").await;
     let epoch = session.number("SELECT begin_epoch('the end was lost')::bigint").await;
@@ -36,10 +36,10 @@ async fn cut(app: &TestApp, last: i64) -> i64 {
 }
 
 #[tokio::test]
-async fn a_cursor_of_an_older_epoch_is_good_up_to_the_point_of_change() {
+async fn a_cursor_of_an_older_epoch_is_valid_up_to_the_start_of_the_next_one() {
     let app = with_events(10).await;
     let second = begin(&app).await;
-    assert!(second > 100_000_000, "a number that no other copy of the log gives out: {second}");
+    assert!(second > 100_000_000, "an epoch number that no other copy of the log uses: {second}");
     app.append("/streams/Order/1", &["After"]).await;
     let page = app.get("/events?after=1:10").send().await.expect_status(200).json();
     assert_eq!((&page["epoch"], &page["events"][0]["global_position"]), (&json!(second), &json!(11)));
@@ -51,11 +51,11 @@ async fn a_cursor_of_an_older_epoch_is_good_up_to_the_point_of_change() {
         let refused = refused.expect_problem(409, "epoch_changed");
         assert_eq!((&refused["rewind_to"], &refused["epoch"]), (&json!(10), &json!(second)));
     }
-    // Who does not say an epoch takes the risk; nothing is known of one that is of another history.
+    // A bare position is not checked. A cursor of an unknown epoch belongs to another history.
     app.get("/events?after=11").send().await.expect_status(200);
     let unknown = app.get("/events?after=2000000000:5").send().await.expect_problem(409, "epoch_changed");
     assert_eq!(unknown["rewind_to"], 0);
-    // What counts is the earliest change since.
+    // A cursor is valid up to the earliest epoch that began after its own.
     let third = begin(&app).await;
     assert!(third > second);
     app.get("/events?after=1:11").send().await.expect_problem(409, "epoch_changed");
@@ -64,34 +64,34 @@ async fn a_cursor_of_an_older_epoch_is_good_up_to_the_point_of_change() {
 }
 
 #[tokio::test]
-async fn another_timeline_cluster_or_table_begins_an_epoch_before_anything_is_served() {
+async fn another_timeline_cluster_or_table_begins_an_epoch_before_requests_are_served() {
     let app = with_events(5).await;
     let mut session = app.database.session().await;
-    // As a standby that was promoted, or a restored dump, finds the table: the last epoch is of another origin.
+    // As after a promotion or after loading a dump: the last epoch has another origin.
     session.run("UPDATE epochs SET origin = '1/00000001/1'").await;
-    let second = TestApp::start_on(app.database.clone(), Wanted::default()).await;
+    let second = TestApp::start_on(app.database.clone(), TestOptions::default()).await;
     second.get("/events?after=1:6").send().await.expect_problem(409, "epoch_changed");
     second.append("/streams/Order/1", &["OnTheNewTimeline"]).await;
     let page = second.get("/events?after=1:5").send().await.expect_status(200).json();
     assert_eq!(page["events"][0]["global_position"], 6);
     let reason = session.texts("SELECT reason FROM epochs ORDER BY epoch DESC LIMIT 1").await;
     assert!(reason[0].starts_with("the log has moved from 1/00000001/1 to "), "{reason:?}");
-    // The next process finds nothing to do.
-    let third = TestApp::start_on(app.database.clone(), Wanted::default()).await;
+    // The next process begins no epoch.
+    let third = TestApp::start_on(app.database.clone(), TestOptions::default()).await;
     third.append("/streams/Order/1", &["E"]).await;
     assert_eq!(session.number("SELECT count(*) FROM epochs").await, 2);
 }
 
 #[tokio::test]
-async fn who_follows_is_taken_into_a_new_epoch_or_sent_away_from_a_lost_end() {
+async fn an_event_stream_continues_in_a_new_epoch_and_ends_if_its_events_were_lost() {
     let app = with_events(5).await;
-    let mut stream = app.follow("/events?after=0").await;
+    let mut stream = app.subscribe("/events?after=0").await;
     let (events, _) = stream.until("caught-up").await;
     assert_eq!(events.last().map(|event| event.id.clone()), Some("1:5".to_owned()));
     let second = begin(&app).await;
     app.append("/streams/Order/1", &["E"]).await;
     assert_eq!(stream.event().await.id, format!("{second}:6"));
-    let third = cut(&app, 5).await;
+    let third = lose_events_after(&app, 5).await;
     app.append("/streams/Order/2", &["Other"]).await;
     while let Some(frame) = stream.frame().await {
         assert!(!frame.event.is_empty() || frame.data.is_empty(), "{frame:?}");
@@ -99,16 +99,16 @@ async fn who_follows_is_taken_into_a_new_epoch_or_sent_away_from_a_lost_end() {
     let last = format!("{second}:6");
     let again = app.get("/events").header("accept", "text/event-stream").header("last-event-id", &last).send().await;
     assert_eq!(again.expect_problem(409, "epoch_changed")["rewind_to"], 5);
-    let mut rewound = app.follow(&format!("/events?after={third}:5")).await;
+    let mut rewound = app.subscribe(&format!("/events?after={third}:5")).await;
     assert_eq!(rewound.event().await.json()["event_type"], "Other");
 }
 
 #[tokio::test]
-async fn one_stream_that_has_lost_its_end_is_told_too() {
+async fn an_event_stream_of_one_stream_ends_if_its_events_were_lost() {
     let app = with_events(20).await;
-    let mut stream = app.follow("/streams/Order/1").await;
+    let mut stream = app.subscribe("/streams/Order/1").await;
     stream.until("caught-up").await;
-    cut(&app, 15).await;
+    lose_events_after(&app, 15).await;
     app.append("/streams/Order/2", &["E"]).await;
     while stream.frame().await.is_some() {}
     let again = app.get("/streams/Order/1").header("accept", "text/event-stream").header("last-event-id", "20");
@@ -116,38 +116,33 @@ async fn one_stream_that_has_lost_its_end_is_told_too() {
 }
 
 #[tokio::test]
-async fn a_cursor_is_asked_again_when_the_epoch_changes_while_it_is_in_use() {
+async fn a_cursor_is_checked_again_if_the_epoch_changes_during_a_long_poll() {
     let app = with_events(20).await;
-    // A long poll waits at a position that is lost in the meantime.
+    // A long poll waits after a position that is lost in the meantime.
     let poll = app.get("/events?after=1:20&wait=60").send();
     let lost = async {
-        within_a_minute("it waits", async {
-            while app.app.feed.subscribers() != (0, 1) {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
-        cut(&app, 10).await;
-        // The process keeps what it has served as a floor: the next position is beyond.
+        app.wait_for_subscribers(0, 1).await;
+        lose_events_after(&app, 10).await;
+        // The process never assigns a position that it has served: the next position is beyond it.
         app.append("/streams/Order/2", &["E"]).await;
     };
-    let (answer, ()) = tokio::join!(poll, lost);
-    assert_eq!(answer.expect_problem(409, "epoch_changed")["rewind_to"], 10);
+    let (reply, ()) = tokio::join!(poll, lost);
+    assert_eq!(reply.expect_problem(409, "epoch_changed")["rewind_to"], 10);
 }
 
 #[tokio::test]
-async fn lines_that_are_cut_break_off_and_say_so() {
+async fn ndjson_of_lost_events_ends_with_an_error_line() {
     let app = TestApp::start().await;
     let filler = "x".repeat(8_000);
     let many: Vec<Value> = (0..100).map(|_| json!({"event_type": "E", "event_data": filler})).collect();
     for _ in 0..120 {
         app.post("/streams/Order/1", &json!({ "events": many })).send().await.expect_status(201);
     }
-    // More than sockets and buffers take on the way: the server stands in the middle of it.
-    let mut answer = app.get("/events").header("accept", "application/x-ndjson").open().await;
-    let mut text = answer.chunk().await.expect("a chunk").expect("the beginning").to_vec();
-    cut(&app, 50).await;
-    while let Some(chunk) = within_a_minute("the rest", answer.chunk()).await.expect("a chunk") {
+    // The response is larger than all buffers on its way, so the server has not sent all of it yet.
+    let mut response = app.get("/events").header("accept", "application/x-ndjson").open().await;
+    let mut text = response.chunk().await.expect("a chunk").expect("the beginning").to_vec();
+    lose_events_after(&app, 50).await;
+    while let Some(chunk) = within_a_minute("the rest", response.chunk()).await.expect("a chunk") {
         text.extend_from_slice(&chunk);
     }
     let last = String::from_utf8(text).expect("UTF-8").lines().last().expect("a line").to_owned();
@@ -155,18 +150,19 @@ async fn lines_that_are_cut_break_off_and_say_so() {
 }
 
 #[tokio::test]
-async fn what_was_known_of_the_months_is_void_in_another_epoch() {
+async fn a_cached_catalogue_is_discarded_in_another_epoch() {
     let (app, clock) = TestApp::start_at("2026-03-10T00:00:00Z").await;
     for month in 3..=6 {
         clock.set(at(&format!("2026-{month:02}-10T00:00:00Z")));
         app.append("/streams/Order/1", &["E"; 10]).await;
     }
-    app.app.store.keep_months().await.expect("maintenance runs");
+    app.app.primary.maintain_partitions().await.expect("maintenance runs");
     assert_eq!(app.get("/events?after=5&limit=100").send().await.json()["events"].as_array().map(Vec::len), Some(35));
-    // The log goes back behind closed months, and another process goes on, at other times.
-    cut(&app, 5).await;
+    // The log is rewound behind sealed partitions, and another process appends at other times.
+    lose_events_after(&app, 5).await;
     let other_clock = annals::clock::Clock::fixed(at("2026-03-11T00:00:00Z"));
-    let other = TestApp::start_on(app.database.clone(), Wanted { clock: other_clock, ..Wanted::default() }).await;
+    let other =
+        TestApp::start_on(app.database.clone(), TestOptions { clock: other_clock, ..TestOptions::default() }).await;
     other.append("/streams/Order/2", &["New"; 12]).await;
     let page = app.get("/events?after=5&limit=100").send().await.expect_status(200).json();
     let types: Vec<&Value> =

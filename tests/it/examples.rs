@@ -1,4 +1,5 @@
-//! The worked examples do what they show: killed at any moment, they go on without a miss. They need python3 and curl.
+//! Promise P6: the worked examples of docs/tutorial/first-projection.md resume after a SIGKILL, without missing an
+//! event and without counting one twice. These tests run `python3`, `sh` and `curl`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,11 +8,11 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{TestApp, TestDatabase, Wanted, within_a_minute};
+use crate::support::{TestApp, TestDatabase, TestOptions, within_a_minute};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// A service on the real data, and how many packages are in which status, counted from the file.
+/// Starts a service with the example data. Returns it with the number of packages by status, counted from the file.
 async fn with_real_data() -> (TestApp, BTreeMap<String, usize>) {
     let data = format!("{ROOT}/examples/package-events.ndjson");
     let database = TestDatabase::create().await;
@@ -32,18 +33,18 @@ async fn with_real_data() -> (TestApp, BTreeMap<String, usize>) {
     }
     let mut counts = BTreeMap::new();
     last.into_values().for_each(|status| *counts.entry(status).or_default() += 1);
-    (TestApp::start_on(database, Wanted::default()).await, counts)
+    (TestApp::start_on(database, TestOptions::default()).await, counts)
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(work).await.expect("it ends")
 }
 
-/// Runs an example, kills it without a warning once it has stored something, and runs it again, to its end.
-async fn killed_and_run_again(app: &TestApp, name: &str, slow: Command, to_the_end: Command) {
+/// Runs an example, kills it with SIGKILL once it has reported a position, and runs it again until it has caught up.
+async fn kill_and_run_again(app: &TestApp, name: &str, slow: Command, to_the_end: Command) {
     let (mut slow, mut to_the_end) = (slow, to_the_end);
     let mut running = slow.stdout(Stdio::null()).spawn().expect("the example starts");
-    within_a_minute("it has come some way", async {
+    within_a_minute("it has reported a position", async {
         let path = format!("/projections/{name}");
         while app.get(&path).send().await.status != 200 {
             tokio::task::yield_now().await;
@@ -51,7 +52,7 @@ async fn killed_and_run_again(app: &TestApp, name: &str, slow: Command, to_the_e
     })
     .await;
     running.kill().expect("it is killed");
-    running.wait().expect("it is gone");
+    running.wait().expect("it has ended");
     let ended = blocking(move || to_the_end.output().expect("the example runs")).await;
     assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
     let projection = app.get(&format!("/projections/{name}")).send().await.expect_status(200).json();
@@ -69,7 +70,7 @@ fn text(folder: &TempDir, file: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_projection_in_python_is_killed_and_goes_on_without_a_miss() {
+async fn the_projection_in_python_resumes_after_a_kill_without_missing_an_event() {
     let (app, expected) = with_real_data().await;
     let folder = tempfile::tempdir().expect("a folder");
     let python = |arguments: &[&str]| {
@@ -79,7 +80,7 @@ async fn the_projection_in_python_is_killed_and_goes_on_without_a_miss() {
         python
     };
     let (slow, to_the_end) = (python(&["--slow", "0.002"]), python(&["--until-caught-up"]));
-    killed_and_run_again(&app, "states", slow, to_the_end).await;
+    kill_and_run_again(&app, "states", slow, to_the_end).await;
     let state: Value = serde_json::from_str(&text(&folder, "states.json")).expect("the state is JSON");
     assert_eq!((&state["events"], &state["cursor"]), (&json!(5286), &json!("1:5286")));
     let states = state["status"].as_object().expect("an object").values();
@@ -87,7 +88,7 @@ async fn the_projection_in_python_is_killed_and_goes_on_without_a_miss() {
 }
 
 #[tokio::test]
-async fn the_projection_in_shell_is_killed_and_goes_on_without_a_miss() {
+async fn the_projection_in_shell_resumes_after_a_kill_without_missing_an_event() {
     let (app, expected) = with_real_data().await;
     let folder = tempfile::tempdir().expect("a folder");
     let shell = || {
@@ -96,7 +97,7 @@ async fn the_projection_in_shell_is_killed_and_goes_on_without_a_miss() {
         shell.arg(folder.path().join("states.tsv")).env("ANNALS_PROJECTION", "states-sh");
         shell
     };
-    killed_and_run_again(&app, "states-sh", shell(), shell()).await;
+    kill_and_run_again(&app, "states-sh", shell(), shell()).await;
     let state = text(&folder, "states.tsv");
     let (cursor, states) = state.split_once('\n').expect("lines");
     assert_eq!(cursor, "#\t1:5286\t5286");

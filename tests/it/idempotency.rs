@@ -1,4 +1,5 @@
-//! Retries: what was written before is answered again, and never written twice.
+//! Promise P4: a retried append returns the first response and writes nothing. An event id with other content is
+//! refused.
 
 use serde_json::{Value, json};
 
@@ -12,7 +13,7 @@ fn two(first: u32) -> Value {
 }
 
 #[tokio::test]
-async fn a_replay_answers_what_the_first_request_answered() {
+async fn a_replay_returns_the_response_of_the_first_request() {
     let app = TestApp::start().await;
     app.append("/streams/Order/1", &["Before"]).await;
     let first = app.post("/streams/Order/1", &two(1)).if_match(1).send().await.expect_status(201);
@@ -31,7 +32,7 @@ async fn a_replay_answers_what_the_first_request_answered() {
 }
 
 #[tokio::test]
-async fn equal_means_equal_as_jsonb() {
+async fn events_are_compared_as_jsonb() {
     let app = TestApp::start().await;
     app.post("/streams/Order/1", &two(1)).send().await.expect_status(201);
     let other_text = format!(
@@ -60,7 +61,7 @@ async fn equal_means_equal_as_jsonb() {
 }
 
 #[tokio::test]
-async fn defaults_of_headers_belong_to_the_content() {
+async fn default_ids_from_headers_are_part_of_the_content() {
     let app = TestApp::start().await;
     let call = || app.post("/streams/Order/1", &event_with_id(&id(1)));
     call().header("x-correlation-id", &id(5)).send().await.expect_status(201);
@@ -69,7 +70,7 @@ async fn defaults_of_headers_belong_to_the_content() {
 }
 
 #[tokio::test]
-async fn known_ids_that_are_no_replay_are_refused() {
+async fn known_event_ids_that_are_not_a_replay_are_refused() {
     let app = TestApp::start().await;
     app.post("/streams/Order/1", &two(1)).send().await.expect_status(201);
     app.append("/streams/Order/1", &["Between"]).await;
@@ -85,7 +86,7 @@ async fn known_ids_that_are_no_replay_are_refused() {
     };
     // Another stream.
     app.post("/streams/Order/2", &of(&[1, 2])).send().await.expect_problem(409, "event_id_reused");
-    // A part; in the wrong order; with a hole; with something new.
+    // The last event alone is a replay. Another order, a gap or a new event is not.
     app.post("/streams/Order/1", &of(&[2])).send().await.expect_status(200);
     for ids in [&[2, 1][..], &[2, 3], &[1, 3], &[1, 2, 7], &[7, 1]] {
         let problem =
@@ -99,7 +100,7 @@ async fn known_ids_that_are_no_replay_are_refused() {
 }
 
 #[tokio::test]
-async fn an_id_whose_request_was_refused_can_be_used_again() {
+async fn the_event_id_of_a_refused_request_can_be_used_again() {
     let app = TestApp::start().await;
     app.post("/streams/Order/1", &event_with_id(&id(1)))
         .if_match(4)
@@ -110,7 +111,7 @@ async fn an_id_whose_request_was_refused_can_be_used_again() {
 }
 
 #[tokio::test]
-async fn an_idempotency_key_makes_the_ids() {
+async fn an_idempotency_key_determines_the_event_ids() {
     let app = TestApp::start().await;
     let call = |stream: &str, key: &str| {
         app.post(&format!("/streams/Order/{stream}"), &events(&["A", "B"])).header("idempotency-key", key)

@@ -1,4 +1,5 @@
-//! Reducers in JavaScript: what they can do, what they cannot, and that nothing of it harms anybody else.
+//! Promise P5, P7: reducers in JavaScript. A state does not depend on where the fold began, and a reducer that fails or
+//! loops affects no other request.
 
 use serde_json::{Value, json};
 
@@ -16,7 +17,7 @@ async fn states(app: &TestApp, source: &str, data: &[Value]) -> Vec<Value> {
     reply["states"].as_array().expect("states").iter().map(|state| state["state"].clone()).collect()
 }
 
-/// A reducer with one handler for everything.
+/// A reducer with one handler for all event types.
 fn any(body: &str) -> String {
     format!("({{ init: () => ({{ n: 0 }}), $any(state, event) {{ {body} }} }})")
 }
@@ -37,7 +38,7 @@ async fn handlers_fold_by_event_type() {
     let appended = app.post("/streams/Order/1", &events).send().await.expect_status(201).json();
     let state = app.get("/aggregates/Order/1/state").send().await.expect_status(200).json();
     let paid = &appended["events"][3]["occurred_at"];
-    // An event type that every object inherits is no handler.
+    // A property that every object inherits is not a handler.
     let expected = json!({"items": 2, "total": 12.5, "other": "constructor", "paid": paid, "by": "ann", "v": 4});
     assert_eq!(state["state"], expected);
     within_a_minute("the snapshot is made", async {
@@ -56,7 +57,7 @@ async fn handlers_fold_by_event_type() {
 #[tokio::test]
 async fn a_state_does_not_depend_on_where_the_fold_began() {
     let app = TestApp::start().await;
-    // It hides a counter, and looks at the order of keys.
+    // The reducer has a hidden counter, and depends on the order of keys.
     let source = "let hidden = 0;
         ({ init: () => ({ zz: 1, a: 1 }), $any(state, event) {
             hidden++; state['k' + event.version] = hidden; state.first = Object.keys(state)[0]; return state } })";
@@ -85,7 +86,7 @@ async fn a_state_does_not_depend_on_where_the_fold_began() {
 }
 
 #[tokio::test]
-async fn a_source_that_cannot_be_used_is_refused_with_its_place() {
+async fn an_invalid_source_is_refused_with_its_line() {
     let app = TestApp::start().await;
     for (source, line) in [
         ("({ E(state) { return state }", 1),
@@ -114,14 +115,14 @@ async fn a_source_that_cannot_be_used_is_refused_with_its_place() {
 }
 
 #[tokio::test]
-async fn numbers_that_would_lose_digits_come_as_strings() {
+async fn numbers_that_would_lose_digits_are_passed_as_strings() {
     let app = TestApp::start().await;
     let body = r#"{"language": "javascript", "source": "({ E: (state, event) => event.event_data })", "events": [
         {"event_type": "E", "event_data": [9007199254740993, 0.1, 12345678901234567890.5, 1e3, 9007199254740991]}]}"#;
     let reply =
         app.call("POST", "/reducers/Order/test").header("content-type", "application/json").body(body).send().await;
     let text = reply.expect_status(200).text();
-    // However it was written.
+    // White space between the members does not matter.
     let body = "{\"language\": \"javascript\", \"source\": \"({ E: (state, event) => Object.keys(event.event_data) })\", \"events\":
         [{\"event_type\": \"E\", \"event_data\": {\n \"bb\": 1,\r\n \"a\": [\n] } }]}";
     let spread =
@@ -131,12 +132,12 @@ async fn numbers_that_would_lose_digits_come_as_strings() {
 }
 
 #[tokio::test]
-async fn the_sandbox_has_no_clock_no_randomness_and_no_way_out() {
+async fn the_sandbox_has_no_clock_no_randomness_and_no_io() {
     let app = TestApp::start().await;
     let names = "['Date', 'performance', 'require', 'process', 'fetch', 'setTimeout', 'WebAssembly', 'std', 'os', 'WeakRef', 'Intl', 'console', 'print']";
     let body = format!("return {{ there: {names}.filter(name => name in globalThis), random: typeof Math.random }}");
     assert_eq!(states(&app, &any(&body), &[json!(1)]).await[0], json!({"there": [], "random": "undefined"}));
-    // What one fold does to its world is not there for the next.
+    // A fold cannot change the globals of the next one.
     let poison = any("Object.prototype.poison = 1; Array.prototype.push = null; globalThis.left = 1; return state");
     states(&app, &poison, &[json!(1)]).await;
     let clean = any("return { poison: typeof ({}).poison, push: typeof [].push, left: typeof globalThis.left }");
@@ -145,30 +146,30 @@ async fn the_sandbox_has_no_clock_no_randomness_and_no_way_out() {
 }
 
 #[tokio::test]
-async fn whatever_a_reducer_does_it_fails_alone() {
+async fn a_reducer_that_fails_affects_no_other_request() {
     let app = TestApp::start().await;
     for (what, body) in [
         ("an endless loop", "for (;;) {}"),
         ("one that catches everything", "for (;;) { try { for (;;) {} } catch (e) {} }"),
-        ("a loop that never asks", "return Array.prototype.indexOf.call({ length: 2 ** 53 - 1 }, 1)"),
+        ("a loop inside a built-in function", "return Array.prototype.indexOf.call({ length: 2 ** 53 - 1 }, 1)"),
         ("a memory bomb", "const all = []; for (;;) all.push(new Array(1000).fill(state))"),
         ("a string bomb", "let s = 'x'; for (;;) s += s"),
         ("a deep recursion", "const f = () => f() + 1; return f()"),
         ("a regular expression that backtracks", "return /^(a+)+$/.test('a'.repeat(40) + 'b')"),
         (
-            "a loop that never asks, in the state",
+            "a loop inside a built-in function, in the state",
             "return { toJSON: () => Array.prototype.indexOf.call({ length: 2 ** 53 - 1 }, 1) }",
         ),
         ("a loop in the state", "return { get n() { for (;;) {} } }"),
-        ("a long story", "throw new Error('x'.repeat(1000000))"),
+        ("a long error message", "throw new Error('x'.repeat(1000000))"),
         ("a map", "return new Map([[1, 2]])"),
         ("a throw", "throw new Error('no')"),
-        ("a throw of no error", "throw 42"),
+        ("a throw of a number", "throw 42"),
         ("nothing returned", "state.n++"),
         ("a function as state", "return () => 1"),
         ("a function in the state", "return { f() {} }"),
-        ("a state that is in itself", "state.self = state; return state"),
-        ("no number", "return { n: 0 / 0 }"),
+        ("a cyclic state", "state.self = state; return state"),
+        ("not a number", "return { n: 0 / 0 }"),
         ("infinity", "return { n: 1 / 0 }"),
         ("a bigint", "return { n: 1n }"),
         ("a promise", "return Promise.resolve(1)"),
@@ -181,14 +182,14 @@ async fn whatever_a_reducer_does_it_fails_alone() {
             format!("({{ E: (state, event) => {{ if (event.event_data === 2) {{ {body} }} else return state }} }})");
         let failed = test(&app, &source, &[json!(1), json!(2), json!(3)]).await.expect_problem(422, "reducer_failed");
         assert_eq!((&failed["version"], &failed["global_position"]), (&json!(2), &json!(2)), "{what}: {failed}");
-        assert!(failed.to_string().len() < 2_000, "{what}: a reason for people");
-        // The next one is served as if nothing had been.
+        assert!(failed.to_string().len() < 2_000, "{what}: the reason is short");
+        // The next request is served.
         assert_eq!(states(&app, &any("state.n++; return state"), &[json!(1)]).await, [json!({"n": 1})], "{what}");
     }
 }
 
 #[tokio::test]
-async fn a_trial_ends_at_eight_mebibytes_of_states() {
+async fn a_trial_returns_at_most_eight_mebibytes_of_states() {
     let app = TestApp::start().await;
     let data: Vec<Value> = (0..200).map(|n| json!(n)).collect();
     let tried = states(&app, &any("return 'x'.repeat(500000)"), &data).await;
@@ -196,7 +197,7 @@ async fn a_trial_ends_at_eight_mebibytes_of_states() {
 }
 
 #[tokio::test]
-async fn a_trial_shows_what_an_interval_does_to_hidden_variables() {
+async fn a_trial_shows_that_a_snapshot_interval_resets_hidden_variables() {
     let app = TestApp::start().await;
     let source = "let n = 0; ({ $any: (state) => ({ n: ++n }) })";
     let events: Vec<_> = (0..3).map(|_| json!({"event_type": "E", "event_data": 1})).collect();
@@ -211,7 +212,7 @@ async fn a_trial_shows_what_an_interval_does_to_hidden_variables() {
 }
 
 #[tokio::test]
-async fn a_slow_reducer_does_not_keep_the_other_types_waiting() {
+async fn a_slow_reducer_does_not_delay_other_types() {
     let app = TestApp::start().await;
     let slow = "({ $any(state) { let n = 0; while (n < 1e6) n++; return state } })";
     for (aggregate_type, source) in [("Slow", slow), ("Quick", "({ $any: (state) => state })")] {
@@ -219,12 +220,12 @@ async fn a_slow_reducer_does_not_keep_the_other_types_waiting() {
         app.call("PUT", &format!("/reducers/{aggregate_type}")).json(&put).send().await.expect_status(201);
         app.append(&format!("/streams/{aggregate_type}/1"), &["E"; 90]).await;
     }
-    // More folds of the one than there are workers; the other is served before they are through.
+    // There are more folds of the slow reducer than workers. The quick one is served before they are complete.
     let folds = (0..24).map(|_| app.get("/aggregates/Slow/1/state").send());
     let all = futures_util::future::join_all(folds);
     let quick = app.get("/aggregates/Quick/1/state").send();
     match futures_util::future::select(Box::pin(all), Box::pin(quick)).await {
-        futures_util::future::Either::Left(_) => panic!("the other type waited for all of them"),
+        futures_util::future::Either::Left(_) => panic!("the other type waited for all folds of the slow one"),
         futures_util::future::Either::Right((quick, _)) => quick.expect_status(200),
     };
     app.get("/aggregates/Slow/none/state").send().await.expect_problem(404, "stream_not_found");

@@ -1,4 +1,5 @@
-//! The validator against PostgreSQL: what it accepts, JSONB accepts, and prints in exactly the size that it computed.
+//! Promise P1: the validator against PostgreSQL. JSONB accepts every document that the validator accepts, and prints it
+//! in exactly the size that the validator computed.
 
 use annals::domain::json::inspect;
 use proptest::prelude::*;
@@ -8,7 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::support::TestDatabase;
 
-/// JSON texts of any shape, those that cannot be kept included.
+/// JSON texts of any shape, including those that cannot be stored.
 fn documents() -> impl Strategy<Value = String> {
     let number = prop_oneof![
         any::<i64>().prop_map(|n| n.to_string()),
@@ -37,7 +38,7 @@ fn documents() -> impl Strategy<Value = String> {
 }
 
 #[tokio::test]
-async fn what_is_accepted_can_be_kept_and_printed_in_the_size_computed() {
+async fn accepted_documents_are_stored_and_printed_in_the_computed_size() {
     let database = TestDatabase::create_empty().await;
     let mut session = database.session().await;
     let mut runner = TestRunner::deterministic();

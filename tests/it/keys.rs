@@ -1,4 +1,5 @@
-//! API keys: a matrix of keys, routes and types against an oracle of its own; and what is known only later than the path.
+//! No promise: API keys. A matrix of keys, routes and types is compared with an independent oracle, and requests whose
+//! types are known only after the path are tried one by one.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -7,20 +8,20 @@ use annals::domain::access::Grant;
 use annals::keyring;
 use serde_json::json;
 
-use crate::support::{Reply, TestApp, Wanted, events, id};
+use crate::support::{Reply, TestApp, TestOptions, events, id};
 
 async fn start() -> TestApp {
-    let mut wanted = Wanted::default();
-    wanted.settings.needs_keys = true;
-    TestApp::start_as(wanted).await
+    let mut options = TestOptions::default();
+    options.settings.needs_keys = true;
+    TestApp::start_with(options).await
 }
 
 impl TestApp {
     async fn key_with(&self, grants: &[&str], per_minute: Option<i32>, expires_in: Option<Duration>) -> String {
         let grants: Vec<Grant> = grants.iter().map(|grant| grant.parse().expect("a grant")).collect();
-        let (key, new) = keyring::make("a test".to_owned(), &grants, per_minute, expires_in).expect("randomness");
-        self.app.store.create_key(&new).await.expect("the key is stored");
-        self.app.keyring.refresh(&self.app.store).await.expect("the keys are read");
+        let (key, new) = keyring::generate("a test".to_owned(), &grants, per_minute, expires_in).expect("randomness");
+        self.app.primary.create_key(&new).await.expect("the key is stored");
+        self.app.keyring.refresh(&self.app.primary).await.expect("the keys are read");
         key
     }
 
@@ -30,8 +31,8 @@ impl TestApp {
 
     async fn revoke(&self, key: &str) {
         let key_id = key.split('_').nth(1).expect("a key id");
-        self.app.store.revoke_key(key_id).await.expect("it is revoked").expect("there is such a key");
-        self.app.keyring.refresh(&self.app.store).await.expect("the keys are read");
+        self.app.primary.revoke_key(key_id).await.expect("it is revoked").expect("the key exists");
+        self.app.keyring.refresh(&self.app.primary).await.expect("the keys are read");
     }
 
     async fn get_as(&self, key: &str, path: &str) -> Reply {
@@ -39,10 +40,10 @@ impl TestApp {
     }
 }
 
-/// Who asks: a name, and what the key may do, told for the oracle: (scope, type, whether it is a beginning).
-type Asker = (&'static str, &'static [(&'static str, &'static str, bool)]);
+/// A client: its name, and the grants of its key as the oracle reads them: (scope, type, whether it is a prefix).
+type Client = (&'static str, &'static [(&'static str, &'static str, bool)]);
 
-const ASKERS: &[Asker] = &[
+const CLIENTS: &[Client] = &[
     ("reads all", &[("read", "", true)]),
     ("appends all", &[("append", "", true)]),
     ("administers all", &[("admin", "", true)]),
@@ -56,7 +57,8 @@ const ASKERS: &[Asker] = &[
     ("reads 日本*", &[("read", "日本", true)]),
 ];
 
-/// A route, its method, and what it needs: a scope, on the type (T), on some type (S), or on all (A); nothing (-).
+/// A method and a route with the scope that it requires, and the types for which the key must have it: the type in the
+/// path (T), any type (S), all types (A), or no key at all (-).
 const ROUTES: &[(&str, &str, &str, char)] = &[
     ("GET", "/", "", '-'),
     ("GET", "/livez", "", '-'),
@@ -100,26 +102,26 @@ const ROUTES: &[(&str, &str, &str, char)] = &[
 
 const TYPES: &[&str] = &["Order", "OrderLine", "Cart", "日本語", "Nobody"];
 
-/// What has to be let in, worked out anew.
-fn allowed(asker: &Asker, scope: &str, kind: char, aggregate_type: &str) -> bool {
-    let of_scope = asker.1.iter().filter(|(granted, ..)| *granted == scope || *granted == "admin");
-    let mut on = of_scope.map(|(_, name, beginning)| match kind {
+/// Whether a request must be allowed, by an independent implementation of the rules.
+fn is_allowed(client: &Client, scope: &str, kind: char, aggregate_type: &str) -> bool {
+    let of_scope = client.1.iter().filter(|(granted, ..)| *granted == scope || *granted == "admin");
+    let mut on = of_scope.map(|(_, name, is_prefix)| match kind {
         '-' | 'S' => true,
-        'A' => *beginning && name.is_empty(),
-        _ if *beginning => aggregate_type.starts_with(name),
+        'A' => *is_prefix && name.is_empty(),
+        _ if *is_prefix => aggregate_type.starts_with(name),
         _ => aggregate_type == *name,
     });
     kind == '-' || on.any(|granted| granted)
 }
 
 #[tokio::test]
-async fn the_matrix_of_keys_routes_and_types() {
+async fn each_key_may_use_exactly_the_routes_and_types_of_its_grants() {
     let app = start().await;
     let mut keys = Vec::new();
-    for (_, grants) in ASKERS {
+    for (_, grants) in CLIENTS {
         let grants: Vec<_> = grants
             .iter()
-            .map(|(scope, name, beginning)| format!("{scope}:{name}{}", if *beginning { "*" } else { "" }))
+            .map(|(scope, name, is_prefix)| format!("{scope}:{name}{}", if *is_prefix { "*" } else { "" }))
             .collect();
         keys.push(app.key(&grants.iter().map(String::as_str).collect::<Vec<_>>()).await);
     }
@@ -127,9 +129,9 @@ async fn the_matrix_of_keys_routes_and_types() {
     app.revoke(&revoked).await;
     let mut forged = keys[2].clone();
     forged.replace_range(forged.len() - 1.., if forged.ends_with('0') { "1" } else { "0" });
-    let strangers = [None, Some(revoked), Some(forged), Some("annals_x_y".to_owned())];
+    let invalid_keys = [None, Some(revoked), Some(forged), Some("annals_x_y".to_owned())];
 
-    let (mut cases, mut let_in) = (0, 0);
+    let (mut cases, mut allowed) = (0, 0);
     for (method, template, scope, kind) in ROUTES {
         for aggregate_type in if template.contains("{aggregate_type}") { TYPES } else { &TYPES[..1] } {
             let path = template
@@ -141,35 +143,35 @@ async fn the_matrix_of_keys_routes_and_types() {
                 .replace("{code}", "internal");
             let call = || {
                 let call = app.call(method, &path);
-                // Enough to get past the media type; whatever else is wrong is found after the key.
+                // The media type is valid. Every other fault is reported after those of the key.
                 if matches!(*method, "POST" | "PUT") { call.json(&json!({"last_processed_position": 0})) } else { call }
             };
-            for (asker, key) in ASKERS.iter().zip(&keys) {
+            for (client, key) in CLIENTS.iter().zip(&keys) {
                 let reply = call().header("authorization", &format!("Bearer {key}")).send().await;
-                let expected = allowed(asker, scope, *kind, aggregate_type);
-                let what = format!("{method} {path} by whoever {}: {}", asker.0, reply.status);
+                let expected = is_allowed(client, scope, *kind, aggregate_type);
+                let what = format!("{method} {path} by a client that {}: {}", client.0, reply.status);
                 assert_eq!(reply.status != 403, expected, "{what}");
                 assert!(reply.status != 401 && reply.status < 500, "{what}");
                 cases += 1;
-                let_in += usize::from(expected);
+                allowed += usize::from(expected);
             }
-            for stranger in &strangers {
-                let call = match stranger {
+            for invalid_key in &invalid_keys {
+                let call = match invalid_key {
                     Some(key) => call().header("authorization", &format!("Bearer {key}")),
                     None => call(),
                 };
                 let reply = call.send().await;
-                assert_eq!(reply.status == 401, *kind != '-', "{method} {path} without a good key: {}", reply.status);
+                assert_eq!(reply.status == 401, *kind != '-', "{method} {path} without a valid key: {}", reply.status);
                 cases += 1;
             }
         }
     }
-    assert!(cases >= 500 && let_in >= 100 && let_in <= cases - 100, "{cases} cases, {let_in} let in");
+    assert!(cases >= 500 && allowed >= 100 && allowed <= cases - 100, "{cases} cases, {allowed} allowed");
 }
 
 #[test]
 fn the_matrix_has_every_route() {
-    let document = serde_json::to_value(annals::http::openapi_document()).expect("a document");
+    let document = serde_json::to_value(annals::http::router::openapi_document()).expect("a document");
     let known: BTreeSet<_> =
         ROUTES.iter().map(|(method, path, ..)| (*method, path.split('?').next().expect("a path"))).collect();
     for (path, methods) in document["paths"].as_object().expect("paths") {
@@ -181,7 +183,7 @@ fn the_matrix_has_every_route() {
 }
 
 #[tokio::test]
-async fn whoever_has_no_key_is_told_how_to_send_one() {
+async fn a_request_without_a_valid_key_gets_401_with_the_scheme() {
     let app = start().await;
     let reply = app.get("/streams/Order/1").send().await;
     assert_eq!(reply.header("www-authenticate"), Some("Bearer realm=\"annals\""));
@@ -201,8 +203,8 @@ async fn whoever_has_no_key_is_told_how_to_send_one() {
     assert_eq!(app.metric("annals_keys_refused_total{code=\"unauthenticated\"}").await, 7.0);
 }
 
-/// Orders 1 and 3, an order line at 2, a cart at 4; the events of a feed for a key.
-async fn mixed(app: &TestApp) -> String {
+/// Appends orders at positions 1 and 3, an order line at 2 and a cart at 4. Returns a key for all of them.
+async fn append_mixed_types(app: &TestApp) -> String {
     let all = app.key(&["admin:*"]).await;
     for (n, stream) in ["Order/1", "OrderLine/1", "Order/2", "Cart/1"].iter().enumerate() {
         let body = json!({"events": [{"event_id": id(n as u32 + 1), "event_type": "E", "event_data": 1}]});
@@ -213,9 +215,9 @@ async fn mixed(app: &TestApp) -> String {
 }
 
 #[tokio::test]
-async fn a_feed_shows_what_its_key_may_read() {
+async fn the_log_contains_only_types_that_the_key_may_read() {
     let app = start().await;
-    let all = mixed(&app).await;
+    let all = append_mixed_types(&app).await;
     let positions = |page: &Reply| {
         let page = page.json();
         let events = page["events"].as_array().expect("events").clone();
@@ -233,7 +235,7 @@ async fn a_feed_shows_what_its_key_may_read() {
         for path in ["/events", "/events?event_type=E", "/events?occurred_from=2020-01-01T00:00:00Z"] {
             let page = app.get_as(&key, path).await.expect_status(200);
             assert_eq!(positions(&page), seen, "{grants:?} {path}");
-            assert_eq!(page.json()["next_after"], 4, "the position moves over what is not shown");
+            assert_eq!(page.json()["next_after"], 4, "the cursor passes events that are not shown");
         }
         if let Some(first) = seen.first() {
             assert_eq!(positions(&app.get_as(&key, "/events?limit=1").await.expect_status(200)), [*first]);
@@ -249,23 +251,23 @@ async fn a_feed_shows_what_its_key_may_read() {
     app.get_as(&orders, &format!("/events/{}", id(4))).await.expect_problem(404, "event_not_found");
     app.get_as(&orders, &format!("/events/{}", id(9))).await.expect_problem(404, "event_not_found");
 
-    // Live, too: what is appended while the stream is open.
+    // The same holds for live events.
     let open = app.call("GET", "/events?after=0").header("authorization", &format!("Bearer {orders}"));
-    let mut follower = crate::support::EventStream::open(open).await;
+    let mut subscriber = crate::support::EventStream::open(open).await;
     for stream in ["Cart/1", "OrderLine/9"] {
         let call =
             app.post(&format!("/streams/{stream}"), &events(&["E"])).header("authorization", &format!("Bearer {all}"));
         call.send().await.expect_status(201);
     }
     for position in [1, 2, 3, 6] {
-        assert_eq!(follower.event().await.position(), position);
+        assert_eq!(subscriber.event().await.position(), position);
     }
 }
 
 #[tokio::test]
-async fn lists_and_appends_look_at_each_type() {
+async fn lists_and_appends_check_each_type() {
     let app = start().await;
-    let all = mixed(&app).await;
+    let all = append_mixed_types(&app).await;
     for aggregate_type in ["Order", "Cart"] {
         let reducer = json!({"language": "merge-patch", "source": ""});
         let call = app.call("PUT", &format!("/reducers/{aggregate_type}")).json(&reducer);
@@ -290,43 +292,38 @@ async fn lists_and_appends_look_at_each_type() {
     };
     append(&["Cart"]).await.expect_status(201);
     append(&["Cart", "Order"]).await.expect_problem(403, "forbidden");
-    // A conflict brings the missed events only to those who may read them.
+    // A conflict has the missed events only if the key may read them.
     let conflict = async |key: &str, stream: &str| {
         let call = app.post(stream, &events(&["E"])).if_match(0).header("prefer", "return=representation");
         call.header("authorization", &format!("Bearer {key}")).send().await.expect_problem(412, "version_conflict")
     };
-    let told = conflict(&key, "/streams/Cart/1").await;
-    assert_eq!((&told["current_version"], &told["missed_events"]), (&json!(1), &json!(null)));
+    let problem = conflict(&key, "/streams/Cart/1").await;
+    assert_eq!((&problem["current_version"], &problem["missed_events"]), (&json!(1), &json!(null)));
     assert!(conflict(&all, "/streams/Cart/1").await["missed_events"].is_array());
     let stream = app.get_as(&all, "/streams/Cart/x").await;
-    assert_eq!(stream.versions(), [1], "nothing of a refused request is written");
+    assert_eq!(stream.versions(), [1], "no event of the refused request is written");
 }
 
 #[tokio::test]
-async fn a_key_that_ends_takes_its_open_streams_with_it() {
+async fn revoking_a_key_ends_its_event_streams_and_long_polls() {
     let app = start().await;
-    mixed(&app).await;
+    append_mixed_types(&app).await;
     let (one, other) = (app.key(&["read:*"]).await, app.key(&["read:*"]).await);
     let open = |key: &str| {
         crate::support::EventStream::open(
             app.call("GET", "/events?after=0").header("authorization", &format!("Bearer {key}")),
         )
     };
-    let (mut ending, mut staying) = (open(&one).await, open(&other).await);
+    let (mut revoked, mut valid) = (open(&one).await, open(&other).await);
     let poll = app.get("/events?after=head&wait=60").header("authorization", &format!("Bearer {one}")).send();
     let poll = tokio::spawn(poll);
-    crate::support::within_a_minute("the poll waits", async {
-        while app.app.feed.subscribers().1 == 0 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-    assert_eq!((ending.event().await.position(), staying.event().await.position()), (1, 1));
+    app.wait_for_subscribers(2, 1).await;
+    assert_eq!((revoked.event().await.position(), valid.event().await.position()), (1, 1));
     app.revoke(&one).await;
-    crate::support::within_a_minute("the stream ends", async { while ending.frame().await.is_some() {} }).await;
+    crate::support::within_a_minute("the stream ends", async { while revoked.frame().await.is_some() {} }).await;
     poll.await.expect("it ends").expect_problem(401, "unauthenticated");
     app.get_as(&one, "/events").await.expect_problem(401, "unauthenticated");
-    assert_eq!(staying.event().await.position(), 2);
+    assert_eq!(valid.event().await.position(), 2);
 
     let brief = app.key_with(&["read:*"], None, Some(Duration::from_secs(1))).await;
     crate::support::within_a_minute("the key expires", async {
@@ -335,12 +332,12 @@ async fn a_key_that_ends_takes_its_open_streams_with_it() {
         }
     })
     .await;
-    // A key that is new to this process is asked for, not waited for.
+    // A key that another process has created is read on its first use.
     let grants = ["read:*".parse().expect("a grant")];
-    let (unheard_of, new) = keyring::make("new".to_owned(), &grants, None, None).expect("randomness");
-    app.app.store.create_key(&new).await.expect("it is stored");
+    let (unknown, new) = keyring::generate("new".to_owned(), &grants, None, None).expect("randomness");
+    app.app.primary.create_key(&new).await.expect("it is stored");
     crate::support::within_a_minute("the key is known", async {
-        while app.get_as(&unheard_of, "/events").await.status != 200 {
+        while app.get_as(&unknown, "/events").await.status != 200 {
             tokio::task::yield_now().await;
         }
     })
@@ -348,7 +345,7 @@ async fn a_key_that_ends_takes_its_open_streams_with_it() {
 }
 
 #[tokio::test]
-async fn a_quota_is_a_keys_own() {
+async fn each_key_has_a_quota_of_its_own() {
     let app = start().await;
     let (few, many) = (app.key_with(&["read:*"], Some(3), None).await, app.key(&["read:*"]).await);
     for _ in 0..3 {
@@ -359,20 +356,20 @@ async fn a_quota_is_a_keys_own() {
     assert!((1..=21).contains(&seconds), "{seconds}");
     refused.expect_problem(429, "quota_exceeded");
     app.get_as(&many, "/events").await.expect_status(200);
-    // Reading the keys again gives nobody a new quota.
-    app.app.keyring.refresh(&app.app.store).await.expect("the keys are read");
+    // Reading the keys again does not reset a quota.
+    app.app.keyring.refresh(&app.app.primary).await.expect("the keys are read");
     app.get_as(&few, "/events").await.expect_problem(429, "quota_exceeded");
     app.get("/livez").send().await.expect_status(200);
 }
 
 #[tokio::test]
-async fn without_the_database_no_key_is_believed_for_long_and_none_is_guessed() {
+async fn secrets_are_stored_as_hashes_and_an_invalid_grant_disables_only_its_key() {
     let app = start().await;
     let mut session = app.database.session().await;
     let key = app.key(&["read:*"]).await;
     let stored = session.texts("SELECT encode(secret_sha256, 'hex') || grants::text FROM api_keys").await;
-    assert!(!stored[0].contains(key.rsplit('_').next().expect("a secret")), "the secret is nowhere");
-    // A grant that nobody understands makes a key that is passed over, and harms no other.
+    assert!(!stored[0].contains(key.rsplit('_').next().expect("a secret")), "the secret is not stored");
+    // A key with an invalid grant is ignored, and other keys stay valid.
     session.run("UPDATE api_keys SET grants = ARRAY['everything']").await;
     let other = app.key(&["read:*"]).await;
     app.get_as(&key, "/events").await.expect_problem(401, "unauthenticated");

@@ -1,4 +1,5 @@
-//! The log: pages, lines and CloudEvents of everything, filters against a simple model, long polls, min_position.
+//! Promise P3, P6: reads of the log as pages, NDJSON, CloudEvents and long polls miss no event. Filters are compared
+//! with a simple model.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -6,12 +7,12 @@ use std::time::Duration;
 
 use annals::domain::cursor::Cursor;
 use annals::domain::filter::EventFilter;
-use annals::store::log::{LogScan, ScanLimits};
-use annals::subscriptions::FeedLimits;
+use annals::store::log::scan::{LogScan, ScanLimits};
+use annals::subscriptions::feed::FeedLimits;
 use proptest::strategy::{Strategy, ValueTree};
 use serde_json::{Value, json};
 
-use crate::support::{TestApp, Wanted, at, events, id, within_a_minute};
+use crate::support::{TestApp, TestOptions, at, events, id};
 
 fn positions(page: &Value) -> Vec<u64> {
     let events = page["events"].as_array().expect("events");
@@ -19,7 +20,7 @@ fn positions(page: &Value) -> Vec<u64> {
 }
 
 #[tokio::test]
-async fn pages_follow_one_another_through_the_whole_log() {
+async fn pages_lead_through_the_whole_log() {
     let app = TestApp::start().await;
     let empty = app.get("/events").send().await.expect_status(200);
     assert_eq!(
@@ -51,16 +52,16 @@ async fn pages_follow_one_another_through_the_whole_log() {
     assert_eq!(seen, (1..=25).collect::<Vec<_>>());
     let at_head = app.get(&path).send().await.json();
     assert_eq!((positions(&at_head), &at_head["next_after"], &at_head["at_head"]), (vec![], &json!(25), &json!(true)));
-    // An event is the same wherever it is read.
+    // An event is the same on every route.
     let page = app.get("/events?after=7&limit=1").send().await.json();
     assert_eq!(page["events"][0], app.get("/streams/Order/1/3").send().await.json());
     assert_eq!(app.get("/events?after=head").send().await.json()["next_after"], 25);
-    // Nothing is there yet; a position that was never given out is no reason to fail.
+    // A position beyond the head is not an error.
     assert_eq!(app.get("/events?after=99").send().await.json()["next_after"], 99);
 }
 
 #[tokio::test]
-async fn what_is_not_understood_is_refused() {
+async fn invalid_parameters_are_refused() {
     let app = TestApp::start().await;
     for (query, name) in [
         ("after=x", "after"),
@@ -98,7 +99,7 @@ async fn what_is_not_understood_is_refused() {
     }
     app.get("/events").header("accept", "text/html").send().await.expect_problem(406, "not_acceptable");
     app.call("DELETE", "/events").send().await.expect_problem(405, "method_not_allowed");
-    // The head alone, of any representation; nobody is subscribed by it.
+    // HEAD returns the headers of each representation, and opens no subscription.
     for accept in
         ["application/json", "application/x-ndjson", "text/event-stream", "application/cloudevents-batch+json"]
     {
@@ -109,7 +110,7 @@ async fn what_is_not_understood_is_refused() {
 }
 
 #[tokio::test]
-async fn lines_end_with_a_line_that_says_so() {
+async fn ndjson_ends_with_an_end_line() {
     let app = TestApp::start().await;
     app.append("/streams/Order/1", &vec!["E"; 600]).await;
     app.append("/streams/Invoice/1", &vec!["E"; 600]).await;
@@ -134,7 +135,7 @@ async fn lines_end_with_a_line_that_says_so() {
 }
 
 #[tokio::test]
-async fn cloud_events_tell_the_same() {
+async fn cloud_events_have_the_same_content() {
     let app = TestApp::start().await;
     let body = json!({"events": [
         {"event_id": id(1), "event_type": "OrderPlaced", "event_data": {"total": 4.50}, "correlation_id": id(2), "causation_id": id(3)},
@@ -157,7 +158,7 @@ async fn cloud_events_tell_the_same() {
         })
     );
     assert_eq!((&events[1]["data"], &events[1]["type"]), (&json!([1, "x"]), &json!("Größe \"M\"")));
-    // An attribute that has no value is not there.
+    // An attribute without a value is omitted.
     assert!(events[1].get("correlationid").is_none() && events[1].get("causationid").is_none());
     let stream = batch("/streams/Order/%C3%A4%20%221%22?limit=1").await.expect_status(200);
     assert_eq!(stream.header("etag"), Some("\"2\""));
@@ -168,22 +169,22 @@ async fn cloud_events_tell_the_same() {
 }
 
 #[tokio::test]
-async fn answers_are_compressed_for_those_who_ask_and_are_worth_it() {
+async fn large_responses_are_compressed_on_request() {
     let app = TestApp::start().await;
     app.append("/streams/Order/1", &vec!["E"; 100]).await;
     let plain = app.get("/events").send().await;
     assert_eq!(plain.header("content-encoding"), None);
     assert_eq!(plain.headers.get_all("vary").iter().collect::<Vec<_>>(), ["accept", "accept-encoding"]);
     for coding in ["gzip", "zstd"] {
-        let asked = |path: &str| app.get(path).header("accept-encoding", coding).send();
-        let squeezed = asked("/events").await.expect_status(200);
-        assert_eq!(squeezed.header("content-encoding"), Some(coding));
-        assert!(squeezed.body.len() * 3 < plain.body.len());
-        // A tag is a version, whatever it comes in.
-        let stream = asked("/streams/Order/1").await;
+        let get = |path: &str| app.get(path).header("accept-encoding", coding).send();
+        let compressed = get("/events").await.expect_status(200);
+        assert_eq!(compressed.header("content-encoding"), Some(coding));
+        assert!(compressed.body.len() * 3 < plain.body.len());
+        // The ETag is the version in every coding.
+        let stream = get("/streams/Order/1").await;
         assert_eq!((stream.header("etag"), stream.header("content-encoding")), (Some("\"100\""), Some(coding)));
-        assert_eq!(asked("/events?limit=1").await.header("content-encoding"), None, "too small");
-        // Lines are complete too: the client would notice an answer that breaks off.
+        assert_eq!(get("/events?limit=1").await.header("content-encoding"), None, "too small");
+        // NDJSON is complete: the client fails on a truncated response.
         for path in ["/events", "/streams/Order/1", "/events?limit=1"] {
             let lines = app.get(path).header("accept", "application/x-ndjson").header("accept-encoding", coding);
             let lines = lines.send().await.expect_status(200);
@@ -191,26 +192,26 @@ async fn answers_are_compressed_for_those_who_ask_and_are_worth_it() {
             assert!(lines.body.len() > 50, "{path}");
         }
     }
-    let following =
+    let event_stream =
         app.get("/events").header("accept", "text/event-stream").header("accept-encoding", "gzip").open().await;
-    assert_eq!(following.headers().get("content-encoding"), None);
+    assert_eq!(event_stream.headers().get("content-encoding"), None);
     let none = app.get("/events").header("accept-encoding", "identity;q=0, *;q=0").send().await;
     none.expect_problem(406, "not_acceptable");
-    // What is written is not refused for the coding of its answer.
+    // An append is not refused because of the coding of its response.
     let written = app.post("/streams/Order/1", &events(&["E"])).header("accept-encoding", "identity;q=0, *;q=0");
     written.send().await.expect_status(201);
 }
 
 #[tokio::test]
-async fn a_long_poll_is_answered_when_there_is_something_new() {
+async fn a_long_poll_returns_when_a_matching_event_is_appended() {
     let app = TestApp::start().await;
     app.append("/streams/Order/1", &["A"]).await;
-    // There is something already.
+    // The event exists already.
     assert_eq!(positions(&app.get("/events?wait=60").send().await.json()), [1]);
-    // Nothing comes.
+    // No event is appended within the time.
     let nothing = app.get("/events?after=1&wait=1").send().await.expect_status(200).json();
     assert_eq!((positions(&nothing), &nothing["at_head"]), (vec![], &json!(true)));
-    // Something comes.
+    // Events are appended while three requests wait.
     let polls = async {
         tokio::join!(
             app.get("/events?after=1&wait=60").send(),
@@ -219,12 +220,7 @@ async fn a_long_poll_is_answered_when_there_is_something_new() {
         )
     };
     let appends = async {
-        within_a_minute("three wait", async {
-            while app.app.feed.subscribers() != (0, 3) {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
+        app.wait_for_subscribers(0, 3).await;
         app.append("/streams/Invoice/1", &["B"]).await;
         app.append("/streams/Order/1", &["C"]).await;
     };
@@ -232,22 +228,17 @@ async fn a_long_poll_is_answered_when_there_is_something_new() {
     assert_eq!(positions(&any.json())[0], 2);
     assert_eq!((positions(&typed.json()), positions(&of_orders.json())), (vec![3], vec![3]));
 
-    // A shutdown ends the waiting.
+    // A shutdown ends a long poll.
     let waiting = app.get("/events?after=3&wait=60").send();
-    let (answer, ()) = tokio::join!(waiting, async {
-        within_a_minute("it waits", async {
-            while app.app.feed.subscribers() != (0, 1) {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
+    let (reply, ()) = tokio::join!(waiting, async {
+        app.wait_for_subscribers(0, 1).await;
         app.app.shutdown.begin();
     });
-    assert_eq!(positions(&answer.expect_status(200).json()), Vec::<u64>::new());
+    assert_eq!(positions(&reply.expect_status(200).json()), Vec::<u64>::new());
 }
 
 #[tokio::test]
-async fn min_position_is_waited_for_and_refused_if_it_does_not_come() {
+async fn a_min_position_that_is_not_reached_in_time_is_refused() {
     let app = TestApp::start().await;
     app.append("/streams/Order/1", &["A", "B"]).await;
     for path in ["/events?min_position=2", "/streams/Order/1?min_position=2", "/events?min_position=0"] {
@@ -259,11 +250,11 @@ async fn min_position_is_waited_for_and_refused_if_it_does_not_come() {
 }
 
 #[tokio::test]
-async fn a_filtered_page_ends_after_a_bounded_look_and_says_where() {
+async fn a_filtered_page_ends_after_a_bounded_scan_with_its_position() {
     let limits = FeedLimits { scan: ScanLimits { first_window: 10, time: Duration::ZERO }, ..FeedLimits::default() };
-    let mut wanted = Wanted::default();
-    wanted.settings.feed = limits;
-    let app = TestApp::start_as(wanted).await;
+    let mut options = TestOptions::default();
+    options.settings.feed = limits;
+    let app = TestApp::start_with(options).await;
     app.append("/streams/Order/1", &vec!["E"; 95]).await;
     app.append("/streams/Order/1", &["Rare"]).await;
     let mut path = "/events?event_type=Rare".to_owned();
@@ -279,14 +270,14 @@ async fn a_filtered_page_ends_after_a_bounded_look_and_says_where() {
     let mut expected: Vec<_> = (1..10).map(|n| (n * 10, vec![])).collect();
     expected.push((96, vec![96]));
     assert_eq!(pages, expected);
-    // Lines and event streams go on by themselves.
+    // NDJSON and event streams continue with the next scan.
     let lines = app.get("/events?event_type=Rare").header("accept", "application/x-ndjson").send().await.lines();
     assert_eq!(lines[1], json!({"end": {"count": 1, "next_after": 96}}));
-    let mut stream = app.follow("/events?event_type=Rare").await;
+    let mut stream = app.subscribe("/events?event_type=Rare").await;
     assert_eq!(stream.event().await.position(), 96);
 }
 
-/// What a filter should let through, the slow way.
+/// The positions of the events that match a query, by comparing every event.
 fn expected(log: &[Value], query: &[(&'static str, String)]) -> Vec<i64> {
     let wanted = |name: &str| -> Vec<&str> {
         query.iter().filter(|(given, _)| *given == name).map(|(_, value)| value.as_str()).collect()
@@ -306,7 +297,7 @@ fn expected(log: &[Value], query: &[(&'static str, String)]) -> Vec<i64> {
         .collect()
 }
 
-/// 1,500 events in 40 streams of 3 types, over ten months, most of them rolled up.
+/// Appends 1,500 events to 40 streams of 3 types, over ten months. Most of the partitions are sealed then.
 async fn random_log(seed: u64) -> (TestApp, Vec<Value>) {
     let (app, clock) = TestApp::start_at("2026-01-05T00:00:00Z").await;
     let mut state = seed;
@@ -317,7 +308,8 @@ async fn random_log(seed: u64) -> (TestApp, Vec<Value>) {
     let mut now = at("2026-01-05T00:00:00Z");
     let mut written = 0;
     while written < 1_500 {
-        // Often nothing, sometimes a day: many events have the same time, and some months none.
+        // The clock often stands still and sometimes moves by days: many events have the same time, and some months
+        // none.
         now += chrono::TimeDelta::seconds([0, 0, 1, 3_600, 86_400 * 2][random(5) as usize]);
         clock.set(now);
         let many: Vec<Value> = (0..1 + random(9))
@@ -331,7 +323,7 @@ async fn random_log(seed: u64) -> (TestApp, Vec<Value>) {
         let path = format!("/streams/T{aggregate_type}/a{aggregate}");
         app.post(&path, &json!({ "events": many })).send().await.expect_status(201);
     }
-    app.app.store.keep_months().await.expect("maintenance runs");
+    app.app.primary.maintain_partitions().await.expect("maintenance runs");
     let log = app.get("/events").header("accept", "application/x-ndjson").send().await.lines();
     let (end, log) = log.split_last().expect("an end");
     assert_eq!(end["end"]["count"], written);
@@ -363,7 +355,7 @@ fn random_query(log: Vec<Value>) -> impl Strategy<Value = Query> {
 }
 
 #[tokio::test]
-async fn every_filter_lets_through_what_a_simple_model_lets_through() {
+async fn every_filter_returns_what_a_simple_model_returns() {
     let (app, log) = random_log(7).await;
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let queries = random_query(log.clone());
@@ -391,13 +383,13 @@ async fn every_filter_lets_through_what_a_simple_model_lets_through() {
         }
         assert_eq!(found, expected, "pages of {parameters}");
 
-        // As lines, in tiny windows, and live: each its own way.
+        // NDJSON, an event stream, and a scan in tiny windows.
         let lines =
             app.get(&format!("/events?after=0{parameters}")).header("accept", "application/x-ndjson").send().await;
         let lines = lines.expect_status(200).lines();
         assert_eq!(lines.len() - 1, expected.len(), "lines of {parameters}");
         assert_eq!(lines.last().expect("an end")["end"]["next_after"], log.len());
-        let mut stream = app.follow(&format!("/events?after=0{parameters}")).await;
+        let mut stream = app.subscribe(&format!("/events?after=0{parameters}")).await;
         let (events, caught_up) = stream.until("caught-up").await;
         let streamed: Vec<i64> = events.iter().map(|event| event.position()).collect();
         assert_eq!(
@@ -410,7 +402,7 @@ async fn every_filter_lets_through_what_a_simple_model_lets_through() {
     assert!(matched > 5_000, "the filters match something: {matched}");
 }
 
-/// The same through the store, with a step that looks at three positions and then ends.
+/// Reads through the store, with pages that end after a window of three positions.
 async fn scanned(app: &TestApp, query: &Query) -> Vec<i64> {
     let all = |name: &str| query.iter().filter(|(given, _)| *given == name).map(|(_, value)| value.clone()).collect();
     let one = |name: &str| query.iter().find(|(given, _)| *given == name).map(|(_, value)| at(value));
@@ -432,7 +424,7 @@ async fn scanned(app: &TestApp, query: &Query) -> Vec<i64> {
     let mut found = Vec::new();
     loop {
         let before = scan.after();
-        let head = app.app.store.read_log(&mut scan, i64::MAX, 50, |event| {
+        let head = app.app.primary.read_log(&mut scan, i64::MAX, 50, |event| {
             found.push(event.global_position);
             ControlFlow::Continue(())
         });

@@ -1,4 +1,5 @@
-//! All integration tests, in one binary: one file an operation, each test against a database of its own.
+//! No promise: all integration tests in one binary, with one file for each subject. Each test has a database of its
+//! own.
 
 mod support;
 
@@ -6,10 +7,11 @@ mod append;
 mod appends;
 mod architecture;
 mod archive;
+mod archiver;
 mod cancellation;
 mod cli;
-mod clients;
 mod conditional;
+mod documents;
 mod epochs;
 mod examples;
 mod failover;
@@ -22,14 +24,15 @@ mod log;
 mod logging;
 mod migrations;
 mod model;
-mod months;
 mod openapi;
 mod operations;
-mod operators;
+mod operator_commands;
 mod ordering;
 mod own_postgres;
+mod partitions;
 mod problems;
 mod projections;
+mod promises;
 mod query_plans;
 mod read;
 mod read_replica;
@@ -37,6 +40,7 @@ mod reducers;
 mod replicas;
 mod restore;
 mod shutdown;
+mod slow_clients;
 mod snapshots;
 mod statistics;
 mod subscriptions;

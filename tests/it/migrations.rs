@@ -1,36 +1,41 @@
-//! The schema: made once, by whoever comes first, in a database that is ours; and who may do what in it.
+//! Promise P1: the schema is created once, by whichever process starts first. The role of the service cannot change
+//! stored events: it appends through the procedure, and the procedure commits.
 
-use annals::store::migrate::{self, SchemaError};
+use annals::store::admin::migrate::{self, SchemaError};
+use sqlx::AssertSqlSafe;
 
-use crate::support::{TestApp, TestDatabase, events};
+use crate::support::{AppendCall, Procedure, TestApp, TestDatabase, events, sqlstate};
 
 #[tokio::test]
-async fn migrating_twice_and_at_once_is_the_same_as_once() {
+async fn concurrent_and_repeated_migrations_apply_each_file_once() {
     let database = TestDatabase::create_empty().await;
     let config = database.config();
     let runs = futures_util::future::join_all((0..4).map(|_| migrate::migrate(&config))).await;
     let applied: usize = runs.into_iter().map(|run| run.expect("it migrates").len()).sum();
-    assert!(applied >= 4);
+    let known = usize::try_from(migrate::known_version()).expect("a version");
+    assert_eq!(applied, known + migrate::FUNCTION_FILES.len());
     assert!(migrate::migrate(&config).await.expect("it migrates").is_empty());
-    migrate::check(&config).await.expect("the schema is right");
+    migrate::check(&config).await.expect("the schema is the one that this program needs");
     let mut session = database.session().await;
     assert_eq!(session.number("SELECT count(*) FROM annals_migrations").await, migrate::known_version());
+    let functions = session.number("SELECT count(*) FROM annals_functions").await;
+    assert_eq!(usize::try_from(functions), Ok(migrate::FUNCTION_FILES.len()));
 }
 
 #[tokio::test]
-async fn tables_that_somebody_else_made_stop_the_start() {
+async fn foreign_tables_of_the_same_names_stop_the_migration() {
     let database = TestDatabase::create_empty().await;
     database.session().await.run("CREATE TABLE events (id int); CREATE TABLE snapshots (id int)").await;
-    let error = migrate::migrate(&database.config()).await.expect_err("it is not ours");
+    let error = migrate::migrate(&database.config()).await.expect_err("the tables are foreign");
     assert!(matches!(&error, SchemaError::ForeignTables(names) if names == "events, snapshots"), "{error}");
     assert!(error.to_string().contains("DATABASE_NAME"), "{error}");
     assert_eq!(database.session().await.number("SELECT count(*) FROM events").await, 0);
 }
 
 #[tokio::test]
-async fn a_schema_of_another_version_is_refused_with_the_remedy() {
+async fn a_schema_of_another_version_is_refused_with_a_remedy() {
     let database = TestDatabase::create_empty().await;
-    let error = migrate::check(&database.config()).await.expect_err("nothing is there");
+    let error = migrate::check(&database.config()).await.expect_err("the database is empty");
     assert!(matches!(error, SchemaError::TooOld { found: 0, .. }), "{error}");
     assert!(error.to_string().contains("annals migrate"), "{error}");
     migrate::migrate(&database.config()).await.expect("it migrates");
@@ -38,13 +43,13 @@ async fn a_schema_of_another_version_is_refused_with_the_remedy() {
                  VALUES (9999, 'from the future', true, '', 0)";
     database.session().await.run(newer).await;
     for error in [migrate::check(&database.config()).await, migrate::migrate(&database.config()).await.map(drop)] {
-        let error = error.expect_err("it is newer");
+        let error = error.expect_err("the schema is newer");
         assert!(matches!(error, SchemaError::TooNew { found: 9999, .. }), "{error}");
     }
 }
 
 #[tokio::test]
-async fn the_tables_live_in_the_schema_that_the_login_works_in() {
+async fn the_tables_are_created_in_the_schema_of_the_search_path() {
     let database = TestDatabase::create_empty().await;
     let mut session = database.session().await;
     session.run("CREATE SCHEMA history").await;
@@ -58,7 +63,7 @@ async fn the_tables_live_in_the_schema_that_the_login_works_in() {
 }
 
 #[tokio::test]
-async fn the_role_that_serves_cannot_write_history_but_through_the_procedure() {
+async fn the_role_of_the_service_writes_events_only_through_the_procedure() {
     let app = TestApp::start().await;
     app.append("/streams/Order/1", &["A"]).await;
     let roles =
@@ -80,52 +85,41 @@ async fn the_role_that_serves_cannot_write_history_but_through_the_procedure() {
         "DROP TABLE events",
     ] {
         let refused = sqlx::query(sql).execute(&mut session.0).await.expect_err(sql);
-        let code = refused.as_database_error().and_then(|error| error.code().map(|code| code.into_owned()));
-        assert_eq!(code.as_deref(), Some("42501"), "{sql}: {refused}");
+        assert_eq!(sqlstate(&refused).as_deref(), Some("42501"), "{sql}: {refused}");
     }
     session.run("RESET ROLE; SET ROLE annals_reader").await;
     assert_eq!(session.number("SELECT count(*) FROM events").await, 1);
-    sqlx::query("DELETE FROM projection_positions").execute(&mut session.0).await.expect_err("a reader reads");
+    sqlx::query("DELETE FROM projection_positions").execute(&mut session.0).await.expect_err("the role may only read");
     session.run("RESET ROLE").await;
 }
 
 #[tokio::test]
-async fn an_append_inside_an_open_transaction_is_refused_by_postgresql() {
+async fn an_append_inside_an_open_transaction_or_with_an_old_snapshot_is_refused() {
     let database = TestDatabase::create().await;
     let mut session = database.session().await;
-    session.run("SELECT create_event_month(now())").await;
+    session.run("SELECT create_partition(now())").await;
     session.run("BEGIN").await;
-    let batch = "CALL append_events(ARRAY['T'], ARRAY['1'], ARRAY[0], ARRAY[1], ARRAY[1], ARRAY[0], ARRAY[0], ARRAY[0],
-                 ARRAY[1], ARRAY[0], ARRAY[gen_random_uuid()], ARRAY['E'], ARRAY['1']::jsonb[], NULL, NULL, NULL, NULL, false, 0,
-                 NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)";
-    let single = "CALL append_event('T', '1', 0, gen_random_uuid(), 'E', '1', NULL, NULL, NULL, false, 0,
-                  NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)";
-    for call in [batch, single] {
-        let refused = sqlx::raw_sql(call).execute(&mut session.0).await.expect_err("it commits");
-        let code = refused.as_database_error().and_then(|error| error.code().map(|code| code.into_owned()));
-        assert_eq!(code.as_deref(), Some("2D000"));
-        session.run("ROLLBACK; BEGIN").await;
-    }
-    session.end().await;
+    let call = AppendCall::new(Procedure::Batch, "1", 0, 1).to_procedure();
+    let refused = sqlx::raw_sql(AssertSqlSafe(call.clone())).execute(&mut session.0).await.expect_err("it commits");
+    assert_eq!(sqlstate(&refused).as_deref(), Some("2D000"), "{refused}");
+    session.rollback().await;
     session.run("SET default_transaction_isolation = 'repeatable read'").await;
-    for call in [batch, single] {
-        let refused = sqlx::raw_sql(call).execute(&mut session.0).await.expect_err("the snapshot would be old");
-        assert!(refused.to_string().contains("READ COMMITTED"), "{refused}");
-    }
+    let refused = sqlx::raw_sql(AssertSqlSafe(call)).execute(&mut session.0).await.expect_err("an old snapshot");
+    assert!(refused.to_string().contains("READ COMMITTED"), "{refused}");
 }
 
 #[tokio::test]
-async fn a_database_that_cannot_hold_every_script_is_refused() {
-    let beside = TestDatabase::create_empty().await;
-    let name = format!("latin_{}", beside.name);
+async fn a_database_with_another_encoding_than_utf8_is_refused() {
+    let database = TestDatabase::create_empty().await;
+    let name = format!("latin_{}", database.name);
     let create = format!("CREATE DATABASE {name} ENCODING 'LATIN1' TEMPLATE template0");
-    beside.session().await.run(&create).await;
-    let error = migrate::migrate(&beside.beside(&name).config()).await.expect_err("it is LATIN1");
+    database.session().await.run(&create).await;
+    let error = migrate::migrate(&database.sibling(&name).config()).await.expect_err("it is LATIN1");
     assert!(matches!(&error, SchemaError::NotUtf8(encoding) if encoding == "LATIN1"), "{error}");
 }
 
 #[tokio::test]
-async fn a_role_that_was_given_nothing_is_not_taken() {
+async fn a_role_without_rights_is_not_used() {
     let database = TestDatabase::create().await;
     // As after a restore without privileges.
     let revoke = "REVOKE ALL ON ALL TABLES IN SCHEMA public FROM annals_app";
@@ -136,7 +130,7 @@ async fn a_role_that_was_given_nothing_is_not_taken() {
 }
 
 #[tokio::test]
-async fn a_login_that_may_create_no_role_works_all_the_same() {
+async fn a_login_that_may_not_create_roles_does_everything_itself() {
     let database = TestDatabase::create_empty().await;
     let login = format!("plain_{}", database.name);
     let mut session = database.session().await;
@@ -144,8 +138,26 @@ async fn a_login_that_may_create_no_role_works_all_the_same() {
     let mut config = database.config();
     config.options = config.options.username(&login);
     migrate::migrate(&config).await.expect("it migrates");
-    let app = TestApp::start_with(config, database.clone(), Default::default()).await;
+    let app = TestApp::start_with_config(config, database.clone(), Default::default()).await;
     app.post("/streams/Order/1", &events(&["A"])).if_match(0).send().await.expect_status(201);
     assert_eq!(app.get("/streams/Order/1").send().await.versions(), [1]);
-    app.app.store.keep_months().await.expect("it keeps months");
+    app.app.primary.maintain_partitions().await.expect("maintenance runs");
+}
+
+#[tokio::test]
+async fn a_changed_function_is_replaced_unless_a_newer_program_has_applied_it() {
+    let database = TestDatabase::create().await;
+    let config = database.config();
+    let mut session = database.session().await;
+    let changed = "UPDATE annals_functions SET sha256 = 'another' WHERE name = 'stream_head'";
+    session.run(changed).await;
+    let error = migrate::check(&config).await.expect_err("a function is outdated");
+    assert!(matches!(&error, SchemaError::FunctionsOutdated(names) if names == "stream_head"), "{error}");
+    assert_eq!(migrate::migrate(&config).await.expect("it migrates"), ["function stream_head"]);
+    migrate::check(&config).await.expect("the function is replaced");
+
+    session.run(changed).await;
+    session.run("UPDATE annals_functions SET program_version = '999.0.0' WHERE name = 'stream_head'").await;
+    migrate::check(&config).await.expect("the function of a newer program is accepted");
+    assert!(migrate::migrate(&config).await.expect("it migrates").is_empty());
 }

@@ -1,5 +1,5 @@
-//! Random sequences of requests against a model of the whole API in memory: both have to answer the same, request by
-//! request, and the log has to be the same in the end. A sequence that fails is shortened before it is shown.
+//! Promise P1, P2, P4, P7: random sequences of requests against a model of the whole API in memory. Every response must
+//! be the same, and at the end the log must be the same. A sequence that fails is shortened before it is shown.
 //!
 //!     ANNALS_TEST_SEQUENCES=5000 cargo test model -- --nocapture
 
@@ -15,12 +15,12 @@ use serde_json::{Value, json};
 use crate::support::{Call, Reply, TestApp, id};
 use memory::{Append, Expected, Model, STREAMS, stream};
 
-/// One request. Numbers are small, so that requests meet each other.
+/// One request. The numbers are small, so that requests conflict with each other.
 #[derive(Debug, Clone)]
 pub enum Command {
     Append(Append),
     AppendMany(Vec<Append>),
-    /// An earlier append again, as a client does that got no answer.
+    /// Repeats an earlier append, as a client without a response does.
     Repeat(usize),
     ReadStream {
         stream: u8,
@@ -82,10 +82,10 @@ fn appends() -> impl Strategy<Value = Append> {
         2 => Just(Expected::None),
         1 => Just(Expected::Exists),
         4 => (0..8i64).prop_map(Expected::Exactly),
-        // What a client expects that has just read the stream.
+        // The version that a client expects after it has read the stream.
         6 => Just(Expected::Current),
     ];
-    // Few ids and two contents: some are new, some known, some known with another content.
+    // With few ids and two contents, some events are new, some known, and some known with another content.
     let event = (0..100u8, 0..8u8).prop_map(|(event, content)| (event, content == 0));
     (0..STREAMS, expected, prop::collection::vec(event, 1..4)).prop_map(|(stream, expected, events)| Append {
         stream,
@@ -154,7 +154,7 @@ fn call(app: &TestApp, model: &Model, command: &Command) -> Call {
     match command {
         Command::Append(append) => append_call(app, model, append),
         Command::AppendMany(appends) => append_many_call(app, model, appends),
-        Command::Repeat(_) => unreachable!("it is another command again"),
+        Command::Repeat(_) => unreachable!("it was replaced by the command that it repeats"),
         Command::ReadStream { stream: of, from, to, limit, backward } => {
             let direction = if *backward { "backward" } else { "forward" };
             let to = optional("to_version", to.map(|to| to.to_string()));
@@ -199,28 +199,28 @@ fn call(app: &TestApp, model: &Model, command: &Command) -> Call {
     }
 }
 
-/// Whether the answer has all that the model says; it may have more.
-fn has(answer: &Value, expected: &Value) -> bool {
-    match (answer, expected) {
-        (Value::Object(answer), Value::Object(expected)) => {
-            expected.iter().all(|(name, value)| answer.get(name).is_some_and(|answer| has(answer, value)))
+/// Whether a response contains everything that the model returns. It may contain more.
+fn contains(response: &Value, expected: &Value) -> bool {
+    match (response, expected) {
+        (Value::Object(response), Value::Object(expected)) => {
+            expected.iter().all(|(name, value)| response.get(name).is_some_and(|response| contains(response, value)))
         }
-        (Value::Array(answer), Value::Array(expected)) => {
-            answer.len() == expected.len()
-                && answer.iter().zip(expected).all(|(answer, expected)| has(answer, expected))
+        (Value::Array(response), Value::Array(expected)) => {
+            response.len() == expected.len()
+                && response.iter().zip(expected).all(|(response, expected)| contains(response, expected))
         }
-        (answer, expected) => answer == expected,
+        (response, expected) => response == expected,
     }
 }
 
-fn agrees(reply: &Reply, (status, body): (u16, Value), command: &Command) -> Result<(), TestCaseError> {
-    let answer = if reply.body.is_empty() { Value::Null } else { reply.json() };
-    let same = reply.status == status && has(&answer, &body);
-    prop_assert!(same, "{command:?}\nmodel: {status} {body}\nanswer: {} {answer}", reply.status);
+fn compare(reply: &Reply, (status, body): (u16, Value), command: &Command) -> Result<(), TestCaseError> {
+    let response = if reply.body.is_empty() { Value::Null } else { reply.json() };
+    let same = reply.status == status && contains(&response, &body);
+    prop_assert!(same, "{command:?}\nmodel: {status} {body}\nservice: {} {response}", reply.status);
     Ok(())
 }
 
-/// Runs one sequence; `met` collects which answers came.
+/// Runs one sequence. `met` collects the kinds of responses.
 async fn run(commands: Vec<Command>, met: &Mutex<BTreeSet<String>>) -> Result<(), TestCaseError> {
     let app = TestApp::start().await;
     let mut model = Model::default();
@@ -231,12 +231,12 @@ async fn run(commands: Vec<Command>, met: &Mutex<BTreeSet<String>>) -> Result<()
             Command::Repeat(back) => &appends[back % appends.len()].clone(),
             command => command,
         };
-        // What a client expects is fixed when it sends a request first; repeated, it is the same request.
+        // The expected version is fixed when the request is sent first, so a repetition is the same request.
         let command = &model.fixed(command);
         let reply = call(&app, &model, command).send().await;
-        let (status, body) = model.answer(command);
+        let (status, body) = model.respond(command);
         met.lock().expect("the lock").insert(format!("{status} {}", body["code"].as_str().unwrap_or("")));
-        agrees(&reply, (status, body), command)?;
+        compare(&reply, (status, body), command)?;
         if matches!(command, Command::Append(_) | Command::AppendMany(_)) {
             appends.push(command.clone());
         }
@@ -245,14 +245,14 @@ async fn run(commands: Vec<Command>, met: &Mutex<BTreeSet<String>>) -> Result<()
     let (end, lines) = lines.split_last().expect("an end");
     prop_assert_eq!(&end["end"]["count"], lines.len());
     let log = Value::Array(lines.to_vec());
-    prop_assert!(has(&log, &model.log()), "model: {}\nlog: {log}", model.log());
+    prop_assert!(contains(&log, &model.log()), "model: {}\nlog: {log}", model.log());
     Ok(())
 }
 
 #[test]
-fn the_service_answers_as_the_model_does() {
+fn the_service_returns_what_the_model_returns() {
     let cases = std::env::var("ANNALS_TEST_SEQUENCES").map_or(40, |value| value.parse().expect("a number"));
-    // The same sequences each time, so that a run can be repeated; a longer one has others, too.
+    // The sequences are the same in every run, so that a failure can be repeated. A longer run adds others.
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 400, ..Config::default() };
     let rng = proptest::test_runner::TestRng::deterministic_rng(config.rng_algorithm);
     let mut runner = TestRunner::new_with_rng(config, rng);
@@ -261,8 +261,8 @@ fn the_service_answers_as_the_model_does() {
     let met = Mutex::default();
     let ran = runner.run(&sequences, |commands| runtime.block_on(run(commands, &met)));
     ran.unwrap_or_else(|error| panic!("{error}"));
-    // The sequences come everywhere: a kind of answer that never comes would be one that is never compared.
-    for answer in [
+    // A kind of response that no sequence has met was never compared.
+    for kind in [
         "200 ",
         "201 ",
         "204 ",
@@ -281,6 +281,6 @@ fn the_service_answers_as_the_model_does() {
         "422 position_beyond_head",
         "422 version_beyond_head",
     ] {
-        assert!(met.lock().expect("the lock").contains(answer), "no request was answered {answer}");
+        assert!(met.lock().expect("the lock").contains(kind), "no request got the response {kind}");
     }
 }

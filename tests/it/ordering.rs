@@ -1,19 +1,20 @@
-//! The ordering observer: whatever runs beside the appends, a position that was passed is never filled later.
+//! Promise P3, P6: the ordering observer. Whatever runs beside the appends, no position appears after a reader has
+//! passed it, and none is missing.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crate::support::{Session, TestApp, TestDatabase, Wanted, within_a_minute};
+use crate::support::{Session, TestApp, TestDatabase, TestOptions, within_a_minute};
 
 const WRITERS: usize = 32;
 
-/// Appends of each writer: `ANNALS_TEST_APPENDS=20000 cargo test …` for a long run.
+/// The number of appends of each writer. For a long run: `ANNALS_TEST_APPENDS=20000 cargo test …`.
 fn appends() -> usize {
-    std::env::var("ANNALS_TEST_APPENDS").map_or(40, |value| value.parse().expect("a number"))
+    std::env::var("ANNALS_TEST_APPENDS").map_or(40, |value| value.parse::<usize>().expect("a number").max(2))
 }
 
-/// A transaction that has written, in another database of the cluster: it holds back every horizon that looks at
-/// transactions, and no lock of ours.
-async fn idle_writer_elsewhere() -> (TestDatabase, Session) {
+/// Opens a transaction that has written to another database of the cluster. It holds back everything that waits for the
+/// oldest transaction, and no lock of Annals.
+async fn open_transaction_elsewhere() -> (TestDatabase, Session) {
     let database = TestDatabase::create_empty().await;
     let mut session = database.session().await;
     session.run("CREATE TABLE elsewhere (n integer)").await;
@@ -22,24 +23,30 @@ async fn idle_writer_elsewhere() -> (TestDatabase, Session) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_position_is_late_and_none_is_missing_whatever_runs_beside() {
+async fn no_position_is_late_or_missing_beside_other_transactions_and_vacuum() {
     let database = TestDatabase::create().await;
     let replicas = [
-        TestApp::start_on(database.clone(), Wanted::default()).await,
-        TestApp::start_on(database.clone(), Wanted::default()).await,
+        TestApp::start_on(database.clone(), TestOptions::default()).await,
+        TestApp::start_on(database.clone(), TestOptions::default()).await,
     ];
-    let elsewhere = idle_writer_elsewhere().await;
+    let elsewhere = open_transaction_elsewhere().await;
     let mut report = database.session().await;
     report.run("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM events").await;
 
     let total = (WRITERS * appends() * 2) as i64;
     let done = AtomicBool::new(false);
+    // The pollers that have read between two commits: a part of the log that is neither empty nor complete.
+    let between = AtomicUsize::new(0);
     let writing = async {
         let writer = |n: usize| {
-            let replica = &replicas[n % 2];
+            let (replica, replicas, between) = (&replicas[n % 2], &replicas, &between);
             async move {
                 for round in 0..appends() {
-                    // Some of them to the same streams, so that they meet.
+                    // The second half is appended after both pollers have read a part of the first one.
+                    while round == appends() / 2 && between.load(Ordering::SeqCst) < replicas.len() {
+                        tokio::task::yield_now().await;
+                    }
+                    // The writers share streams, so that their appends conflict.
                     replica.append(&format!("/streams/Order/{}", (n + round) % 8), &["A", "B"]).await;
                 }
             }
@@ -54,11 +61,11 @@ async fn no_position_is_late_and_none_is_missing_whatever_runs_beside() {
             session.run("VACUUM (ANALYZE) event_ids, streams").await;
         }
     };
-    // Pollers that look without a pause, each through another replica, and one that follows.
+    // Two pollers read without a pause, each through another replica, and a subscriber follows the log.
     let polling = |n: usize| {
-        let replica = &replicas[n];
+        let (replica, between) = (&replicas[n], &between);
         async move {
-            let (mut next, mut looks) = (0, 0u64);
+            let (mut next, mut reads_between) = (0, 0u64);
             while next < total {
                 let page =
                     replica.get(&format!("/events?after={next}&limit=1000")).send().await.expect_status(200).json();
@@ -67,21 +74,26 @@ async fn no_position_is_late_and_none_is_missing_whatever_runs_beside() {
                     assert_eq!(event["global_position"], next, "a position is missing or late");
                 }
                 assert_eq!(page["next_after"], next);
-                looks += 1;
+                if 0 < next && next < total {
+                    reads_between += 1;
+                    if reads_between == 1 {
+                        between.fetch_add(1, Ordering::SeqCst);
+                    }
+                }
             }
-            looks
+            reads_between
         }
     };
-    let following = async {
-        let mut stream = replicas[1].follow("/events?after=0").await;
+    let subscribing = async {
+        let mut stream = replicas[1].subscribe("/events?after=0").await;
         for position in 1..=total {
             assert_eq!(stream.event().await.position(), position, "a position is missing or late");
         }
     };
-    let observing = async { tokio::join!(polling(0), polling(1), following) };
-    let (_, (), (looks, more_looks, ())) = tokio::join!(writing, vacuuming, observing);
-    assert!(looks + more_looks > 10, "they have looked in between");
-    // Positions and versions, as the tables have them; the report still sees none of it.
+    let observing = async { tokio::join!(polling(0), polling(1), subscribing) };
+    let (_, (), (first_poller, second_poller, ())) = tokio::join!(writing, vacuuming, observing);
+    assert!(first_poller > 0 && second_poller > 0, "each poller has read between two commits");
+    // Positions and versions in the tables. The snapshot of the report still has no event.
     let mut session = database.session().await;
     assert_eq!(session.number("SELECT count(*) FROM events").await, total);
     assert_eq!(session.number("SELECT max(global_position) FROM events").await, total);
@@ -90,9 +102,9 @@ async fn no_position_is_late_and_none_is_missing_whatever_runs_beside() {
                   WHERE missing <> 0";
     assert_eq!(session.number(holes).await, 0);
     assert_eq!(report.number("SELECT count(*) FROM events").await, 0);
-    report.end().await;
+    report.rollback().await;
     drop(elsewhere);
-    within_a_minute("both are at the head", async {
+    within_a_minute("both replicas return the head", async {
         for replica in &replicas {
             while replica.get("/events?after=head").send().await.json()["head"] != total {}
         }

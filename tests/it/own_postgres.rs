@@ -1,4 +1,5 @@
-//! The PostgreSQL of Annals' own, by the binary: made, kept between runs, shared, taken over after a kill, stopped.
+//! Promise P1: the PostgreSQL that `annals serve` starts itself. Its data survives restarts and kills, commands share
+//! it, and the last process stops it.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -28,7 +29,7 @@ impl Served {
                 return served;
             }
         }
-        panic!("it does not listen: {:#?}", served.said);
+        panic!("the service does not listen: {:#?}", served.said);
     }
 
     fn request(&self, request: &str) -> String {
@@ -58,7 +59,7 @@ impl Served {
     }
 }
 
-/// A test that fails leaves nothing running.
+/// A failed test leaves no process behind.
 impl Drop for Served {
     fn drop(&mut self) {
         drop(self.child.kill());
@@ -92,11 +93,11 @@ fn folder() -> tempfile::TempDir {
 }
 
 #[test]
-fn data_stay_between_runs_and_the_server_stops_with_us() {
+fn data_survives_a_restart_and_the_server_stops_with_the_service() {
     let folder = folder();
     for version in 1..=2 {
         let served = Served::start(folder.path());
-        assert!(served.said.iter().any(|line| line.contains("the data lies in")), "{:#?}", served.said);
+        assert!(served.said.iter().any(|line| line.contains("the data is in")), "{:#?}", served.said);
         assert!(served.said.iter().any(|line| line.contains("curl -i http://")), "{:#?}", served.said);
         let answer = served.append();
         assert!(answer.contains("201 Created") && answer.contains(&format!("etag: \"{version}\"")), "{answer}");
@@ -107,7 +108,7 @@ fn data_stay_between_runs_and_the_server_stops_with_us() {
 }
 
 #[test]
-fn after_a_kill_the_next_run_takes_the_server_over() {
+fn after_a_kill_of_the_service_the_next_one_uses_the_running_server() {
     let folder = folder();
     let served = Served::start(folder.path());
     assert!(served.append().contains("201 Created"));
@@ -122,7 +123,7 @@ fn after_a_kill_the_next_run_takes_the_server_over() {
 }
 
 #[test]
-fn a_server_that_was_killed_recovers() {
+fn a_killed_server_recovers() {
     let folder = folder();
     let served = Served::start(folder.path());
     assert!(served.append().contains("201 Created"));
@@ -134,7 +135,7 @@ fn a_server_that_was_killed_recovers() {
 }
 
 #[test]
-fn commands_share_it_and_the_last_one_stops_it() {
+fn commands_share_the_server_and_the_last_one_stops_it() {
     let folder = folder();
     let served = Served::start(folder.path());
     assert!(served.append().contains("201 Created"));
@@ -144,14 +145,14 @@ fn commands_share_it_and_the_last_one_stops_it() {
         String::from_utf8(output.stdout).expect("UTF-8")
     };
     assert_eq!(export().lines().count(), 2);
-    assert!(served.append().contains("etag: \"2\""), "it goes on after the export");
+    assert!(served.append().contains("etag: \"2\""), "the server runs after the export");
     assert!(served.terminate().success());
     assert_eq!(export().lines().count(), 3);
     assert_eq!(postmaster(folder.path()), None);
 }
 
 #[test]
-fn data_of_another_version_are_refused_with_the_remedy() {
+fn data_of_another_major_version_is_refused_with_a_remedy() {
     let folder = folder();
     std::fs::create_dir(folder.path().join("pg")).expect("a folder");
     std::fs::write(folder.path().join("pg/PG_VERSION"), "9\n").expect("a file");

@@ -1,4 +1,5 @@
-//! Projection positions: compare-and-set, never backwards, never beyond the head, and waiting for one.
+//! No promise: positions of projections. They move by compare-and-set, never backwards and never beyond the head, and a
+//! client can wait for one.
 
 use serde_json::{Value, json};
 
@@ -15,7 +16,7 @@ fn put(app: &TestApp, name: &str, position: u64) -> Call {
 }
 
 #[tokio::test]
-async fn a_projection_is_made_moved_and_forgotten() {
+async fn a_projection_is_created_moved_and_deleted() {
     let app = with_events(10).await;
     let made = put(&app, "orders", 4).send().await.expect_status(201);
     assert_eq!(made.header("etag"), Some("\"4\""));
@@ -53,7 +54,7 @@ async fn a_position_is_moved_by_compare_and_set() {
     put(&app, "p", 6).header("if-match", "*").send().await.expect_status(200);
     put(&app, "p", 7).header("if-match", "seven").send().await.expect_invalid("header", "If-Match");
 
-    // Of many that expect the same, one moves it.
+    // Of many requests with one expected position, one succeeds.
     let movers = (0..16).map(|_| put(&app, "p", 9).if_match(6).send());
     let replies = futures_util::future::join_all(movers).await;
     assert_eq!(replies.iter().filter(|reply| reply.status == 200).count(), 1);
@@ -61,7 +62,7 @@ async fn a_position_is_moved_by_compare_and_set() {
 }
 
 #[tokio::test]
-async fn never_backwards_without_a_reset_and_never_beyond_the_head() {
+async fn a_position_moves_backwards_only_by_reset_and_never_beyond_the_head() {
     let app = with_events(10).await;
     put(&app, "p", 8).send().await.expect_status(201);
     let back = put(&app, "p", 3).send().await.expect_problem(409, "position_regressed");
@@ -89,7 +90,7 @@ async fn never_backwards_without_a_reset_and_never_beyond_the_head() {
 }
 
 #[tokio::test]
-async fn who_waits_for_a_projection_is_answered_when_it_has_come_that_far() {
+async fn a_client_can_wait_until_a_projection_reaches_a_position() {
     let app = with_events(10).await;
     put(&app, "p", 2).send().await.expect_status(201);
     app.get("/projections/p?wait_for=2").send().await.expect_status(200);
@@ -98,33 +99,33 @@ async fn who_waits_for_a_projection_is_answered_when_it_has_come_that_far() {
         put(&app, "p", 6).send().await.expect_status(200);
         put(&app, "p", 7).send().await.expect_status(200);
     };
-    let (answer, ()) = tokio::join!(waiting, moving);
-    assert_eq!(answer.expect_status(200).json()["last_processed_position"], 7);
+    let (reply, ()) = tokio::join!(waiting, moving);
+    assert_eq!(reply.expect_status(200).json()["last_processed_position"], 7);
     let behind = app.get("/projections/p?wait_for=9&timeout=1").send().await.expect_problem(504, "projection_behind");
     assert_eq!((&behind["last_processed_position"], &behind["lag"]), (&json!(7), &json!(3)));
     app.get("/projections/q?wait_for=1").send().await.expect_problem(404, "projection_not_found");
     app.get("/projections/p?timeout=61").send().await.expect_invalid("parameter", "timeout");
     app.get("/projections/p?wait_for=x").send().await.expect_invalid("parameter", "wait_for");
 
-    // A shutdown ends the waiting.
+    // A shutdown ends the wait.
     let waiting = app.get("/projections/p?wait_for=9&timeout=60").send();
-    let looks = "annals_db_pool_acquire_seconds_count";
-    let before = app.metric(looks).await;
-    let (answer, ()) = tokio::join!(waiting, async {
-        let looked = async { while app.metric(looks).await <= before {} };
-        within_a_minute("the waiting begins", looked).await;
+    let reads = "annals_db_pool_acquire_seconds_count";
+    let before = app.metric(reads).await;
+    let (reply, ()) = tokio::join!(waiting, async {
+        let has_read = async { while app.metric(reads).await <= before {} };
+        within_a_minute("the service reads the projection", has_read).await;
         app.app.shutdown.begin();
     });
-    answer.expect_problem(503, "shutting_down");
+    reply.expect_problem(503, "shutting_down");
 }
 
 #[tokio::test]
-async fn the_lag_is_told_across_months_that_are_rolled_up() {
+async fn the_lag_is_computed_across_sealed_partitions() {
     let (app, clock) = TestApp::start_at("2026-10-10T00:00:00Z").await;
     app.post("/streams/Order/1", &events(&["A", "B"])).send().await.expect_status(201);
     clock.set(crate::support::at("2026-11-20T00:00:00Z"));
     app.post("/streams/Order/1", &events(&["C"])).send().await.expect_status(201);
-    app.app.store.keep_months().await.expect("maintenance runs");
+    app.app.primary.maintain_partitions().await.expect("maintenance runs");
     put(&app, "old", 1).send().await.expect_status(201);
     put(&app, "new", 2).send().await.expect_status(201);
     let list = app.get("/projections").send().await.json();
@@ -132,7 +133,7 @@ async fn the_lag_is_told_across_months_that_are_rolled_up() {
         |index: usize| (list["projections"][index]["lag"].clone(), list["projections"][index]["lag_seconds"].as_f64());
     let ((new_lag, new_seconds), (old_lag, old_seconds)) = (of(0), of(1));
     assert_eq!((new_lag, old_lag), (json!(1), json!(2)));
-    // The first unprocessed event is of October for one, and of November for the other: 41 days lie between.
+    // The first unprocessed event is of 10 October for one, and of 20 November for the other: 41 days apart.
     let days = (old_seconds.expect("seconds") - new_seconds.expect("seconds")) / 86_400.0;
     assert!((40.9..41.1).contains(&days) || new_seconds == Some(0.0), "{days}");
 }
@@ -141,15 +142,15 @@ async fn the_lag_is_told_across_months_that_are_rolled_up() {
 async fn the_lag_is_a_metric() {
     let app = with_events(10).await;
     put(&app, "p", 4).send().await.expect_status(201);
-    let shows = async |wanted: Option<&str>| loop {
+    let shows = async |expected: Option<&str>| loop {
         let text = app.get("/metrics").send().await.text();
-        if text.lines().find(|line| line.starts_with("annals_projection_lag_events{")) == wanted {
+        if text.lines().find(|line| line.starts_with("annals_projection_lag_events{")) == expected {
             return;
         }
         tokio::task::yield_now().await;
     };
     let series = "annals_projection_lag_events{projection=\"p\"} 6";
-    within_a_minute("the series is there", shows(Some(series))).await;
+    within_a_minute("the series exists", shows(Some(series))).await;
     app.call("DELETE", "/projections/p").send().await.expect_status(204);
     within_a_minute("the series is gone", shows(None)).await;
 }

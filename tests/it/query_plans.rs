@@ -1,22 +1,26 @@
-//! The plans of the statements that requests run, on 36 months: indexes only, and no month that the bounds exclude.
+//! No promise: the plans of the statements that requests run, on 36 partitions. They use indexes only, and read no
+//! partition that the bounds exclude.
 
 use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, Row};
 
-use crate::support::{Session, TestDatabase, migrated};
+use crate::support::{AppendCall, Procedure, Session, TestDatabase, migrate_schema};
 
-/// What the pool for reads is set to; see src/store/connect.rs.
-const READ_SETTINGS: &str = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off;
-    SET enable_bitmapscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off";
+/// The settings of the connections for reads, taken from the source.
+fn read_settings() -> &'static str {
+    const SOURCE: &str = include_str!("../../src/store/connection/connector.rs");
+    let (_, rest) = SOURCE.split_once("const READ_SETTINGS: &str = \"").expect("the settings");
+    rest.split_once("\";").expect("the end of the settings").0
+}
 
 const SQL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/store/sql");
 
-/// 36 months of 500 events each, in 60 streams, all but the last two months rolled up.
+/// Fills 36 partitions with 500 events each, in 60 streams. All but the last two are sealed.
 async fn seeded() -> Session {
     let database = TestDatabase::create_empty().await;
-    migrated(&database.config()).await;
+    migrate_schema(&database.config()).await;
     let mut session = database.session().await;
-    session.run("SELECT create_event_month(make_timestamptz(2024, 1, 1, 0, 0, 0, 'UTC') + n * interval '1 month') FROM generate_series(0, 38) n").await;
+    session.run("SELECT create_partition(make_timestamptz(2024, 1, 1, 0, 0, 0, 'UTC') + n * interval '1 month') FROM generate_series(0, 38) n").await;
     session
         .run(
             "INSERT INTO events (event_id, aggregate_type, aggregate_id, version, event_type, event_data, occurred_at, global_position)
@@ -32,13 +36,13 @@ async fn seeded() -> Session {
              SELECT aggregate_type, aggregate_id, min(occurred_at), max(version), max(occurred_at) FROM events GROUP BY 1, 2",
         )
         .await;
-    session.run("UPDATE partitions SET rolled_up_at = now(), last_position = 1 WHERE starts_at < '2026-11-01Z'").await;
+    session.run("UPDATE partitions SET sealed_at = now(), last_position = 1 WHERE starts_at < '2026-11-01Z'").await;
     session.run("ANALYZE").await;
-    session.run(READ_SETTINGS).await;
+    session.run(read_settings()).await;
     session
 }
 
-/// The plan of a statement file, as it is run: prepared, with these arguments.
+/// Returns the plan of a statement file, prepared as the service does it, with these arguments.
 async fn plan(session: &mut Session, file: &str, arguments: &str) -> String {
     let sql = std::fs::read_to_string(format!("{SQL}/{file}")).unwrap_or_else(|error| panic!("{file}: {error}"));
     session.run(&format!("PREPARE statement AS {sql}")).await;
@@ -50,8 +54,8 @@ async fn plan(session: &mut Session, file: &str, arguments: &str) -> String {
     lines.join("\n")
 }
 
-fn check(file: &str, plan: &str, months: &[&str]) {
-    assert!(!plan.contains("Seq Scan on events"), "{file} reads a whole month:\n{plan}");
+fn check(file: &str, plan: &str, partitions: &[&str]) {
+    assert!(!plan.contains("Seq Scan on events"), "{file} reads a whole partition:\n{plan}");
     assert!(!plan.contains("Seq Scan on streams") && !plan.contains("Seq Scan on event_ids"), "{file}:\n{plan}");
     let mut touched: Vec<&str> = plan
         .split_whitespace()
@@ -59,11 +63,11 @@ fn check(file: &str, plan: &str, months: &[&str]) {
         .collect();
     touched.sort_unstable();
     touched.dedup();
-    assert_eq!(touched, months, "{file} looks at other months than it has to:\n{plan}");
+    assert_eq!(touched, partitions, "{file} reads other partitions than it must:\n{plan}");
 }
 
 #[tokio::test]
-async fn every_statement_goes_by_index_and_only_to_the_months_that_it_needs() {
+async fn every_statement_uses_indexes_and_only_the_partitions_that_it_needs() {
     let mut session = seeded().await;
     let times: (DateTime<Utc>, DateTime<Utc>) = sqlx::query_as(
         "SELECT occurred_at, occurred_at + interval '30 days' FROM events WHERE version = 100 AND aggregate_id = 's1'",
@@ -72,13 +76,13 @@ async fn every_statement_goes_by_index_and_only_to_the_months_that_it_needs() {
     .await
     .expect("an event");
     let (from, to) = (times.0, times.1);
-    let month = |time: DateTime<Utc>| time.format("events_%Y_%m").to_string();
-    let (here, there) = (month(from), month(to));
+    let partition = |time: DateTime<Utc>| time.format("events_%Y_%m").to_string();
+    let (here, there) = (partition(from), partition(to));
     let open = "'2026-11-01Z'";
-    let open_months = ["events_2026_11", "events_2026_12", "events_2027_01", "events_2027_02", "events_2027_03"];
+    let open_partitions = ["events_2026_11", "events_2026_12", "events_2027_01", "events_2027_02", "events_2027_03"];
 
-    for (file, arguments, months) in [
-        ("stream_head.sql", format!("'T1', 's1', {open}"), open_months.to_vec()),
+    for (file, arguments, partitions) in [
+        ("stream_head.sql", format!("'T1', 's1', {open}"), open_partitions.to_vec()),
         (
             "stream_events_forward.sql",
             format!("'T1', 's1', 100, 110, 10, '{from}', '{to}'"),
@@ -95,8 +99,8 @@ async fn every_statement_goes_by_index_and_only_to_the_months_that_it_needs() {
             vec![here.as_str()],
         ),
         ("event_location.sql", "gen_random_uuid()".to_owned(), vec![]),
-        ("streams_of_type.sql", format!("'T1', 's1', 10, {open}"), open_months.to_vec()),
-        ("log_head.sql", open.to_owned(), open_months.to_vec()),
+        ("streams_of_type.sql", format!("'T1', 's1', 10, {open}"), open_partitions.to_vec()),
+        ("log_head.sql", open.to_owned(), open_partitions.to_vec()),
         ("open_from.sql", String::new(), vec![]),
         ("known_event_ids.sql", "ARRAY[gen_random_uuid()]".to_owned(), vec![]),
     ] {
@@ -104,17 +108,18 @@ async fn every_statement_goes_by_index_and_only_to_the_months_that_it_needs() {
             "" => plan_without_arguments(&mut session, file).await,
             arguments => plan(&mut session, file, arguments).await,
         };
-        check(file, &plan, &months);
+        check(file, &plan, &partitions);
     }
 
-    // The log is read in the order of its positions, between two times: no other month is touched, and nothing is sorted.
-    let part = format!("17000, 18000, '{from}', '{to}', 100");
-    let log = plan(&mut session, "log_events.sql", &part).await;
+    // The log is read in the order of its positions, between two times: no other partition is read, and nothing is
+    // sorted.
+    let segment = format!("17000, 18000, '{from}', '{to}', 100");
+    let log = plan(&mut session, "log_events.sql", &segment).await;
     check("log_events.sql", &log, &[&here, &there]);
     assert!(!log.contains("->  Sort"), "{log}");
     let before = plan(&mut session, "position_before.sql", &format!("'{from}', 0, 18000, '{from}', '{to}'")).await;
     check("position_before.sql", &before, &[&here, &there]);
-    // A filter goes by its own index.
+    // Each filter uses its own index.
     for (by, index, arguments) in [
         ("aggregate_type", "aggregate_type_global_position", "ARRAY['T1', 'T2'], NULL, NULL, NULL"),
         ("event_type", "event_type_global_position", "NULL, NULL, ARRAY['E1', 'E2'], NULL"),
@@ -123,10 +128,10 @@ async fn every_statement_goes_by_index_and_only_to_the_months_that_it_needs() {
         ("aggregate", "aggregate_key", "ARRAY['T1'], ARRAY['s1', 's4'], NULL, NULL"),
     ] {
         let file = format!("log_matches_by_{by}.sql");
-        let plan = plan(&mut session, &file, &format!("{part}, {arguments}")).await;
+        let plan = plan(&mut session, &file, &format!("{segment}, {arguments}")).await;
         check(&file, &plan, &[&here, &there]);
         assert!(plan.contains(index) && !plan.contains("position_key"), "{file}:\n{plan}");
-        // The order comes from the index: within a month nothing is sorted.
+        // The index has the order of positions, so nothing is sorted within a partition.
         assert!(plan.matches("->  Sort").count() <= 1, "{file}:\n{plan}");
     }
 }
@@ -137,30 +142,27 @@ async fn plan_without_arguments(session: &mut Session, file: &str) -> String {
 }
 
 #[tokio::test]
-async fn an_append_goes_by_index_and_to_the_open_months_only() {
+async fn an_append_uses_indexes_and_the_open_partitions_only() {
     let mut session = seeded().await;
-    let call = |stream: &str, id: &str| {
-        format!(
-            "CALL append_events(ARRAY['T1'], ARRAY['{stream}'], ARRAY[0], ARRAY[1], ARRAY[1], ARRAY[-1], ARRAY[0], ARRAY[0],
-                ARRAY[1], ARRAY[0], ARRAY[{id}]::uuid[], ARRAY['E'], ARRAY['{{}}']::jsonb[], NULL, NULL, NULL, NULL, false, 0,
-                '2026-12-31T00:00:00Z', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)"
-        )
+    let call = |procedure: Procedure, stream: usize| {
+        let call = AppendCall {
+            aggregate_type: "T1",
+            event_id: "gen_random_uuid()".to_owned(),
+            now: Some("2026-12-31T00:00:00Z"),
+            ..AppendCall::new(procedure, format!("s{stream}"), AppendCall::ANY, 0)
+        };
+        call.to_procedure()
     };
-    let call_single = |stream: &str, id: &str| {
-        format!(
-            "CALL append_event('T1', '{stream}', -1, {id}, 'E', '{{}}', NULL, NULL, NULL, false, 0,
-                '2026-12-31T00:00:00Z', NULL, NULL, NULL, NULL, NULL, NULL, NULL)"
-        )
-    };
-    // Scans are counted in the transaction that makes them; the procedure commits, so the counts are read from the function.
-    let fresh = "gen_random_uuid()";
-    session.run(&call("s1", fresh)).await;
-    session.run(&call_single("s1", fresh)).await;
+    // The first calls plan the statements. Their scans are not counted.
+    for procedure in Procedure::ALL {
+        session.run(&call(procedure, 1)).await;
+    }
     session.run("SELECT pg_stat_force_next_flush()").await;
     session.run("SELECT pg_stat_reset()").await;
     for n in 0..20 {
-        session.run(&call(&format!("s{}", n % 4), fresh)).await;
-        session.run(&call_single(&format!("s{}", n % 5), fresh)).await;
+        for procedure in Procedure::ALL {
+            session.run(&call(procedure, n % 4)).await;
+        }
     }
     session.run("SELECT pg_stat_force_next_flush()").await;
     let scanned = "SELECT relname::text FROM pg_stat_user_tables
@@ -169,6 +171,6 @@ async fn an_append_goes_by_index_and_to_the_open_months_only() {
     let touched =
         "SELECT relname::text FROM pg_stat_user_tables WHERE idx_scan > 0 AND relname LIKE 'events%' ORDER BY 1";
     let touched = session.texts(touched).await;
-    assert!(touched.iter().all(|month| month.as_str() >= "events_2026_11"), "{touched:?}");
+    assert!(touched.iter().all(|partition| partition.as_str() >= "events_2026_11"), "{touched:?}");
     assert!(touched.contains(&"events_2026_12".to_owned()), "{touched:?}");
 }

@@ -1,4 +1,5 @@
-//! Reads: pages of a stream both ways, lines, single events, the streams of a type.
+//! Promise P1, P2: reads of streams as pages in both directions and as NDJSON, of single events, and of the streams of
+//! a type, return every event once, in order, also while the stream grows.
 
 use serde_json::json;
 
@@ -44,7 +45,7 @@ async fn pages_lead_to_the_end_in_both_directions() {
 }
 
 #[tokio::test]
-async fn a_page_has_a_hundred_events_unless_told_otherwise() {
+async fn a_page_has_100_events_by_default() {
     let app = with_stream(150).await;
     assert_eq!(app.get("/streams/Order/1").send().await.versions().len(), 100);
     assert_eq!(app.get("/streams/Order/1?limit=1000").send().await.versions().len(), 150);
@@ -79,7 +80,7 @@ async fn links_carry_names_that_need_escaping() {
 }
 
 #[tokio::test]
-async fn who_has_the_version_needs_no_page() {
+async fn a_client_that_has_the_current_version_gets_304() {
     let app = with_stream(3).await;
     for tag in ["\"3\"", "W/\"3\"", "\"1\", \"3\"", "*"] {
         let reply = app.get("/streams/Order/1").header("if-none-match", tag).send().await.expect_status(304);
@@ -93,7 +94,7 @@ async fn who_has_the_version_needs_no_page() {
 }
 
 #[tokio::test]
-async fn lines_come_with_an_end_line() {
+async fn ndjson_of_a_stream_ends_with_an_end_line() {
     let app = with_stream(450).await;
     let lines = async |query: &str| {
         let call = app.get(&format!("/streams/Order/1{query}")).header("accept", "application/x-ndjson");
@@ -114,7 +115,7 @@ async fn lines_come_with_an_end_line() {
 }
 
 #[tokio::test]
-async fn a_million_bytes_of_lines_come_whole() {
+async fn ndjson_of_megabytes_is_complete() {
     let app = TestApp::start().await;
     let large = "x".repeat(300_000);
     for _ in 0..8 {
@@ -130,7 +131,7 @@ async fn a_million_bytes_of_lines_come_whole() {
 }
 
 #[tokio::test]
-async fn parameters_that_are_not_understood_are_refused() {
+async fn invalid_parameters_are_refused() {
     let app = with_stream(3).await;
     for (query, parameter) in [
         ("from_version=0", "from_version"),
@@ -220,7 +221,7 @@ async fn streams_of_a_type_are_listed_in_byte_order() {
 }
 
 #[tokio::test]
-async fn a_stream_is_read_while_it_grows_without_a_hole() {
+async fn a_stream_is_read_without_a_gap_while_it_grows() {
     let app = with_stream(200).await;
     let reading = async {
         for _ in 0..20 {

@@ -1,17 +1,18 @@
-//! A read replica for feeds and loads: older is told by positions, never wrong, and who has to see its own write can.
+//! Promise P3: a read replica for feeds and loads. It may be behind, which positions show, but it is never wrong, and a
+//! client can wait for its own write.
 
 use serde_json::json;
 
-use crate::support::{Pair, Session, TestApp, Wanted, events, within_a_minute};
+use crate::support::{ReplicationPair, Session, TestApp, TestOptions, events, within_a_minute};
 
-async fn start(pair: &Pair) -> TestApp {
-    let wanted = Wanted { replica: Some(pair.standby().config()), ..Wanted::default() };
-    TestApp::start_on(pair.primary(), wanted).await
+async fn start(pair: &ReplicationPair) -> TestApp {
+    let options = TestOptions { replica: Some(pair.standby().config()), ..TestOptions::default() };
+    TestApp::start_on(pair.primary(), options).await
 }
 
 async fn pause_replay(standby: &mut Session) {
     standby.run("SELECT pg_wal_replay_pause()").await;
-    within_a_minute("replay stands still", async {
+    within_a_minute("replay is paused", async {
         while standby.texts("SELECT pg_get_wal_replay_pause_state()").await != ["paused"] {
             tokio::task::yield_now().await;
         }
@@ -20,8 +21,8 @@ async fn pause_replay(standby: &mut Session) {
 }
 
 #[tokio::test]
-async fn feeds_and_loads_come_from_the_replica_and_own_writes_can_be_waited_for() {
-    let pair = Pair::start().await;
+async fn feeds_and_loads_use_the_replica_and_a_client_can_wait_for_its_own_write() {
+    let pair = ReplicationPair::start().await;
     let app = start(&pair).await;
     let first = app.post("/streams/Order/1", &events(&["A", "B"])).send().await.expect_status(201).json();
     let position = first["global_position"].as_i64().expect("a position");
@@ -32,7 +33,7 @@ async fn feeds_and_loads_come_from_the_replica_and_own_writes_can_be_waited_for(
     pause_replay(&mut standby).await;
     app.append("/streams/Order/1", &["C"]).await;
     app.append("/streams/Order/2", &["A"]).await;
-    // The stream itself, and what decides about appends, is of now.
+    // Reads of a stream, and the decision of an append, use the primary.
     assert_eq!(app.get("/streams/Order/1").send().await.versions(), [1, 2, 3]);
     app.post("/streams/Order/1", &events(&["D"])).if_match(2).send().await.expect_problem(412, "version_conflict");
     let page = app.get("/events").send().await.expect_status(200).json();
@@ -43,16 +44,16 @@ async fn feeds_and_loads_come_from_the_replica_and_own_writes_can_be_waited_for(
         assert_eq!(app.get(path).send().await.expect_problem(503, "replica_behind")["head"], 2);
     }
     app.get("/streams/Order/1?min_position=4").send().await.expect_status(200);
-    // Who is ahead of the replica is not sent back.
+    // A cursor ahead of the replica is not moved back.
     let ahead = app.get("/events?after=1:4").send().await.expect_status(200).json();
     assert_eq!((&ahead["events"], &ahead["next_after"]), (&json!([]), &json!(4)));
-    // What happens now comes from the tailer; what the replica does not have yet is waited for.
-    let mut from_now = app.follow("/events?after=4").await;
-    let mut from_the_start = app.follow("/events?after=0").await;
+    // Live events come from the tailer. A subscriber that reads the table waits until the replica has the events.
+    let mut from_now = app.subscribe("/events?after=4").await;
+    let mut from_the_start = app.subscribe("/events?after=0").await;
     assert_eq!([from_the_start.event().await.position(), from_the_start.event().await.position()], [1, 2]);
     app.append("/streams/Order/3", &["A"]).await;
     assert_eq!(from_now.event().await.position(), 5);
-    within_a_minute("the lag is told", async {
+    within_a_minute("the lag is reported", async {
         while app.metric("annals_replica_lag_events").await < 3.0 {
             tokio::task::yield_now().await;
         }
@@ -65,7 +66,7 @@ async fn feeds_and_loads_come_from_the_replica_and_own_writes_can_be_waited_for(
     }
     let load = app.get("/aggregates/Order/1?min_position=5").send().await.expect_status(200).json();
     assert_eq!(load["version"], 3);
-    within_a_minute("the lag is gone", async {
+    within_a_minute("the lag is 0 again", async {
         while app.metric("annals_replica_lag_events").await > 0.0 {
             tokio::task::yield_now().await;
         }
@@ -74,18 +75,18 @@ async fn feeds_and_loads_come_from_the_replica_and_own_writes_can_be_waited_for(
 }
 
 #[tokio::test]
-async fn a_replica_that_has_not_heard_of_an_epoch_is_behind_and_not_another_history() {
-    let pair = Pair::start().await;
+async fn a_replica_without_the_current_epoch_is_behind_and_not_another_history() {
+    let pair = ReplicationPair::start().await;
     let app = start(&pair).await;
     app.append("/streams/Order/1", &["A", "B"]).await;
     app.get("/events?min_position=2").send().await.expect_status(200);
     let mut standby = pair.standby().session().await;
     pause_replay(&mut standby).await;
-    let epoch = app.app.store.begin_epoch("a test").await.expect("it begins");
+    let epoch = app.app.primary.begin_epoch("a test").await.expect("it begins");
     let cursor = format!("/events?after={epoch}:2");
     app.get(&cursor).send().await.expect_problem(503, "replica_behind");
     standby.run("SELECT pg_wal_replay_resume()").await;
-    let page = within_a_minute("the replica hears of it", async {
+    let page = within_a_minute("the replica receives the epoch", async {
         loop {
             let reply = app.get(&cursor).send().await;
             if reply.status == 200 {

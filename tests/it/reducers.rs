@@ -1,8 +1,9 @@
-//! Reducers: states now and then, snapshots that make themselves, and folds that equal the full replay.
+//! Promise P7: reducers. States of now, of a version and of a time equal a full replay of the events, whatever happens
+//! to the snapshots, and snapshots are created automatically.
 
 use serde_json::{Value, json};
 
-use crate::support::{Call, TestApp, TestDatabase, Wanted, at, within_a_minute};
+use crate::support::{Call, TestApp, TestDatabase, TestOptions, at, within_a_minute};
 
 fn put(app: &TestApp, body: &Value) -> Call {
     app.call("PUT", "/reducers/Order").json(body)
@@ -26,7 +27,7 @@ async fn state(app: &TestApp, path: &str) -> Value {
 
 /// Waits until a snapshot of this version is stored.
 async fn snapshot_of(app: &TestApp, id: &str, version: u64) -> Value {
-    within_a_minute("the snapshot is made", async {
+    within_a_minute("the snapshot is stored", async {
         loop {
             let reply = app.get(&format!("/snapshots/Order/{id}")).send().await;
             if reply.status == 200 && reply.json()["version"] == version {
@@ -39,7 +40,7 @@ async fn snapshot_of(app: &TestApp, id: &str, version: u64) -> Value {
 }
 
 #[tokio::test]
-async fn a_reducer_is_registered_listed_replaced_and_forgotten() {
+async fn a_reducer_is_registered_listed_replaced_and_deleted() {
     let app = TestApp::start().await;
     app.get("/reducers/Order").send().await.expect_problem(404, "reducer_not_found");
     let made = put(&app, &json!({"language": "merge-patch"})).send().await.expect_status(201).json();
@@ -47,7 +48,7 @@ async fn a_reducer_is_registered_listed_replaced_and_forgotten() {
         (&made["language"], &made["snapshot_every"], &made["source"]),
         (&json!("merge-patch"), &json!(100), &json!(""))
     );
-    // The same again changes nothing; anything else is a new revision, and no revision is used twice.
+    // The same reducer again changes nothing. Any other one gets a new revision, and no revision is reused.
     let same =
         put(&app, &json!({"language": "merge-patch", "snapshot_every": 100})).send().await.expect_status(200).json();
     assert_eq!(same, made);
@@ -75,7 +76,7 @@ async fn a_reducer_is_registered_listed_replaced_and_forgotten() {
 }
 
 #[tokio::test]
-async fn a_state_is_told_now_at_a_version_and_at_a_time() {
+async fn a_state_is_returned_now_at_a_version_and_at_a_time() {
     let (app, clock) = TestApp::start_at("2026-03-01T00:00:00Z").await;
     put(&app, &json!({"language": "merge-patch"})).send().await.expect_status(201);
     append(&app, "1", &[json!({"status": "placed", "total": 12345678901234567890123_u128.to_string()})]).await;
@@ -107,12 +108,12 @@ async fn a_state_is_told_now_at_a_version_and_at_a_time() {
 }
 
 #[tokio::test]
-async fn a_snapshot_makes_itself_when_an_append_crosses_the_interval() {
+async fn a_snapshot_is_stored_when_an_append_crosses_the_interval() {
     let app = with_reducer(50).await;
     let patches = |from: usize, to: usize| (from..=to).map(|n| json!({"n": n})).collect::<Vec<_>>();
     let answer = append(&app, "1", &patches(1, 48)).await;
     assert_eq!(answer["snapshot_due"], false);
-    // 48 and 5: the fiftieth is crossed, and the client need not care.
+    // From 48 to 53 events the append crosses 50. The client need not store a snapshot.
     let answer = append(&app, "1", &patches(49, 53)).await;
     assert_eq!(answer["snapshot_due"], false);
     let snapshot = snapshot_of(&app, "1", 50).await;
@@ -126,9 +127,9 @@ async fn a_snapshot_makes_itself_when_an_append_crosses_the_interval() {
     assert_eq!(state(&app, "1").await["snapshot"]["version"], 50);
     let before = state(&app, "1/state?version=49").await;
     assert_eq!((&before["snapshot_version"], &before["state"]), (&Value::Null, &json!({"n": 49})));
-    // Clients put none; without the reducer theirs are due again, and its own is gone.
-    let theirs = app.call("PUT", "/snapshots/Order/1").json(&json!({"version": 1, "state": 1}));
-    theirs.send().await.expect_problem(409, "reducer_exists");
+    // A client may store none. Without the reducer, client snapshots are due again, and the reducer's is ignored.
+    let of_client = app.call("PUT", "/snapshots/Order/1").json(&json!({"version": 1, "state": 1}));
+    of_client.send().await.expect_problem(409, "reducer_exists");
     app.call("DELETE", "/reducers/Order").send().await.expect_status(204);
     assert_eq!(state(&app, "1").await["snapshot"], Value::Null);
     assert_eq!(append(&app, "1", &patches(54, 110)).await["snapshot_due"], true);
@@ -136,7 +137,7 @@ async fn a_snapshot_makes_itself_when_an_append_crosses_the_interval() {
 }
 
 #[tokio::test]
-async fn a_load_that_finds_too_much_has_a_snapshot_made() {
+async fn a_load_of_many_events_triggers_a_snapshot() {
     let app = TestApp::start().await;
     let patches: Vec<_> = (1..=120).map(|n| json!({"n": n})).collect();
     append(&app, "1", &patches).await;
@@ -147,7 +148,7 @@ async fn a_load_that_finds_too_much_has_a_snapshot_made() {
     assert_eq!(state(&app, "2").await["snapshot"], Value::Null);
     snapshot_of(&app, "2", 100).await;
     assert_eq!(state(&app, "2").await["snapshot"]["version"], 100);
-    // Replaced: what the old one made is invisible at once, and made anew.
+    // Snapshots of a replaced reducer are ignored at once, and stored again.
     put(&app, &json!({"language": "merge-patch", "snapshot_every": 60})).send().await.expect_status(200);
     assert_eq!(state(&app, "1/state").await["snapshot_version"], Value::Null);
     snapshot_of(&app, "1", 120).await;
@@ -155,7 +156,7 @@ async fn a_load_that_finds_too_much_has_a_snapshot_made() {
 }
 
 #[tokio::test]
-async fn a_reducer_that_fails_is_told_with_the_event_and_harms_no_append() {
+async fn a_failed_reducer_is_reported_with_the_event_and_affects_no_append() {
     let app = with_reducer(2).await;
     let large = "x".repeat(600 * 1024);
     append(&app, "1", &[json!({"a": large})]).await;
@@ -174,7 +175,7 @@ async fn a_reducer_that_fails_is_told_with_the_event_and_harms_no_append() {
 }
 
 #[tokio::test]
-async fn a_reducer_is_tried_out_and_nothing_is_stored() {
+async fn a_reducer_test_stores_nothing() {
     let app = TestApp::start().await;
     let test = |body: Value| app.post("/reducers/Order/test", &body).send();
     append(&app, "1", &[json!({"a": 1}), json!({"a": null, "b": 2})]).await;
@@ -196,17 +197,17 @@ async fn a_reducer_is_tried_out_and_nothing_is_stored() {
 }
 
 #[tokio::test]
-async fn two_replicas_make_the_same_snapshots_and_do_no_harm() {
+async fn two_replicas_with_one_reducer_return_the_same_states() {
     let database = TestDatabase::create().await;
     let replicas = [
-        TestApp::start_on(database.clone(), Wanted::default()).await,
-        TestApp::start_on(database, Wanted::default()).await,
+        TestApp::start_on(database.clone(), TestOptions::default()).await,
+        TestApp::start_on(database, TestOptions::default()).await,
     ];
     let put_on =
         |n: usize, every: u32| put(&replicas[n], &json!({"language": "merge-patch", "snapshot_every": every})).send();
     put_on(0, 5).await.expect_status(201);
-    // The other one hears of it by itself, too.
-    within_a_minute("it has heard", async {
+    // The other replica reads the reducer within its refresh interval.
+    within_a_minute("the other replica has the reducer", async {
         while replicas[1].app.snapshotter.reducer("Order").is_none() {
             tokio::task::yield_now().await;
         }
@@ -225,7 +226,7 @@ async fn two_replicas_make_the_same_snapshots_and_do_no_harm() {
     snapshot_of(&replicas[0], "1", 120).await;
 }
 
-/// RFC 7396, the slow way.
+/// A simple implementation of RFC 7396.
 fn merge(target: &mut Value, patch: &Value) {
     let Value::Object(patch) = patch else {
         *target = patch.clone();
@@ -245,7 +246,7 @@ fn merge(target: &mut Value, patch: &Value) {
 }
 
 #[tokio::test]
-async fn every_load_and_state_equals_the_full_replay_whatever_becomes_of_the_snapshots() {
+async fn every_load_and_state_equals_a_full_replay_whatever_happens_to_the_snapshots() {
     let app = with_reducer(7).await;
     let mut session = app.database.session().await;
     let mut state_of_random = 11_u64;
@@ -268,7 +269,7 @@ async fn every_load_and_state_equals_the_full_replay_whatever_becomes_of_the_sna
             .collect();
         append(&app, &n.to_string(), &patches).await;
         histories[n].extend(patches);
-        // Now and then something happens to the snapshots, or to the reducer.
+        // Sometimes the snapshots are damaged or deleted, or the reducer is replaced.
         match random(16) {
             0 => session.run("UPDATE snapshots SET state = '{\"wrong\": true}'").await,
             1 => session.run("UPDATE snapshots SET version = version + 3").await,
@@ -284,7 +285,7 @@ async fn every_load_and_state_equals_the_full_replay_whatever_becomes_of_the_sna
         if histories[n].is_empty() {
             continue;
         }
-        // Mostly the latest, which a snapshot helps with.
+        // Mostly the current version, for which a snapshot is used.
         let length = histories[n].len();
         let version = if random(3) > 0 { length } else { 1 + random(length as u64) as usize };
         let mut expected = json!({});
@@ -292,7 +293,7 @@ async fn every_load_and_state_equals_the_full_replay_whatever_becomes_of_the_sna
         let folded = state(&app, &format!("{n}/state?version={version}")).await;
         assert_eq!(folded["state"], expected, "order {n} at version {version}");
         hits += u32::from(folded["snapshot_version"].is_number());
-        // A load: its snapshot, and the events folded upon it.
+        // The events of a load are folded onto its snapshot.
         let load = state(&app, &n.to_string()).await;
         let mut loaded = if load["snapshot"].is_null() { json!({}) } else { load["snapshot"]["state"].clone() };
         load["events"].as_array().expect("events").iter().for_each(|event| merge(&mut loaded, &event["event_data"]));

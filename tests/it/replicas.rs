@@ -1,20 +1,21 @@
-//! Two replicas of the service on one database: one log, one order, one winner.
+//! Promise P2, P3, P4: two replicas of the service on one database. For one expected version one append succeeds,
+//! positions are one sequence, and an event id is written once.
 
 use std::collections::{BTreeSet, HashSet};
 
 use serde_json::json;
 
-use crate::support::{TestApp, TestDatabase, Wanted, event_with_id, events, id};
+use crate::support::{TestApp, TestDatabase, TestOptions, event_with_id, events, id};
 
-async fn two() -> [TestApp; 2] {
+async fn start_two() -> [TestApp; 2] {
     let database = TestDatabase::create().await;
-    let first = TestApp::start_on(database.clone(), Wanted::default()).await;
-    [first, TestApp::start_on(database, Wanted::default()).await]
+    let first = TestApp::start_on(database.clone(), TestOptions::default()).await;
+    [first, TestApp::start_on(database, TestOptions::default()).await]
 }
 
 #[tokio::test]
-async fn sixty_four_clients_expect_the_same_version_and_one_wins_each_round() {
-    let replicas = two().await;
+async fn of_64_clients_with_one_expected_version_one_succeeds_in_each_round() {
+    let replicas = start_two().await;
     for round in 0..25u64 {
         let clients = (0..64).map(|n| {
             let body = json!({"events": [{"event_type": "Won", "event_data": {"round": round, "client": n}}]});
@@ -33,7 +34,7 @@ async fn sixty_four_clients_expect_the_same_version_and_one_wins_each_round() {
 
 #[tokio::test]
 async fn positions_are_one_sequence_over_all_replicas() {
-    let replicas = two().await;
+    let replicas = start_two().await;
     let appends =
         (0..400).map(|n| replicas[n % 2].post(&format!("/streams/S/{}", n % 50), &events(&["A", "B"])).send());
     let replies = futures_util::future::join_all(appends).await;
@@ -46,8 +47,8 @@ async fn positions_are_one_sequence_over_all_replicas() {
 }
 
 #[tokio::test]
-async fn one_event_id_is_written_once_whoever_is_asked() {
-    let replicas = two().await;
+async fn one_event_id_is_written_once_over_all_replicas() {
+    let replicas = start_two().await;
     for n in 0..20 {
         let body = event_with_id(&id(n));
         let sent = (0..10).map(|c| replicas[c % 2].post("/streams/Order/1", &body).send());
@@ -60,8 +61,8 @@ async fn one_event_id_is_written_once_whoever_is_asked() {
 }
 
 #[tokio::test]
-async fn what_one_replica_wrote_the_other_reads_at_once() {
-    let replicas = two().await;
+async fn an_event_is_visible_on_the_other_replica_at_once() {
+    let replicas = start_two().await;
     for n in 1..=20u64 {
         let writer = &replicas[n as usize % 2];
         writer.post("/streams/Order/1", &events(&["E"])).if_match(n - 1).send().await.expect_status(201);

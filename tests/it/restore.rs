@@ -1,18 +1,19 @@
-//! Restores as docs/OPERATIONS.md tells them: to a moment before the end, and of a dump into another cluster. Everything up
-//! to there is readable, cursors beyond are told so, and appends go on.
+//! Promise P1, P3, P4: restores as docs/how-to/backup-and-restore.md describes them, to a moment before the end, and of
+//! a dump into another cluster. Every event up to that point is readable, cursors beyond it get an error, and appends
+//! continue.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 
-use annals::store::migrate;
+use annals::store::admin::migrate;
 use serde_json::{Value, json};
 
-use crate::support::{Alone, TestApp, TestDatabase, Wanted, copy, events, within_a_minute};
+use crate::support::{DedicatedServer, TestApp, TestDatabase, TestOptions, copy_files, events, within_a_minute};
 
 async fn service(database: TestDatabase) -> TestApp {
     migrate::migrate(&database.config()).await.expect("the schema is there");
-    TestApp::start_on(database, Wanted::default()).await
+    TestApp::start_on(database, TestOptions::default()).await
 }
 
 /// Appends events of several streams and types, some of them with a replayable id.
@@ -29,28 +30,28 @@ async fn log(app: &TestApp) -> Vec<Value> {
     lines
 }
 
-fn annals(alone: &Alone, command: &[&str]) -> String {
+fn annals(server: &DedicatedServer, command: &[&str]) -> String {
     let mut annals = Command::new(env!("CARGO_BIN_EXE_annals"));
-    let output = annals.args(command).env_clear().env("DATABASE_URL", alone.url()).output().expect("it runs");
-    let told = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {told}");
-    told
+    let output = annals.args(command).env_clear().env("DATABASE_URL", server.url()).output().expect("it runs");
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {printed}");
+    printed
 }
 
-/// Writes a file that belongs to whom the others belong to.
+/// Writes a file with the owner of the folder.
 fn write(files: &Path, name: &str, text: &str) {
     let (owner, file) = (std::fs::metadata(files).expect("the folder"), files.join(name));
     std::fs::write(&file, text).expect("it is written");
     std::os::unix::fs::chown(file, Some(owner.uid()), Some(owner.gid())).expect("its owner can be set");
 }
 
-/// What every restored store has to do: show the log up to there, and go on after it in an epoch of its own.
-async fn goes_on(restored: &Alone, before: &[Value], lost: &[Value]) {
+/// Checks that a restored store returns the log up to the restore, and continues after it in an epoch of its own.
+async fn check_restored(restored: &DedicatedServer, before: &[Value], lost: &[Value]) {
     annals(restored, &["verify"]);
     let app = service(restored.database()).await;
     assert_eq!(log(&app).await, before);
     let (last, end) = (before.len(), before.len() + lost.len());
-    // A cursor beyond is told how far it has to go back; one before goes on.
+    // A cursor beyond the restore gets the position to rewind to. One before it is still valid.
     if !lost.is_empty() {
         let refused = app.get(&format!("/events?after=1:{end}")).send().await.expect_problem(409, "epoch_changed");
         assert_eq!(refused["rewind_to"], last);
@@ -60,7 +61,7 @@ async fn goes_on(restored: &Alone, before: &[Value], lost: &[Value]) {
     let epoch = page["epoch"].as_i64().expect("an epoch");
     assert!(epoch > 1, "another history has another epoch");
 
-    // A known id is a replay still; what was lost may be sent again, and is new.
+    // A known event id is still a replay. A lost event may be sent again, and is new.
     let again = |event: &Value| {
         let body = json!({"events": [{"event_id": event["event_id"], "event_type": event["event_type"], "event_data": event["event_data"]}]});
         let stream = format!(
@@ -91,7 +92,7 @@ async fn goes_on(restored: &Alone, before: &[Value], lost: &[Value]) {
 
 #[tokio::test]
 async fn a_restore_to_a_moment_before_the_end_begins_an_epoch_there() {
-    let primary = Alone::start(&["wal_level=replica", "archive_mode=on", "shared_buffers=32MB"]).await;
+    let primary = DedicatedServer::start(&["wal_level=replica", "archive_mode=on", "shared_buffers=32MB"]).await;
     let (archived, backup) = (primary.folder("wal"), primary.folder("backup"));
     let mut session = primary.database().session().await;
     session.run(&format!("ALTER SYSTEM SET archive_command = 'cp %p {}/%f'", archived.display())).await;
@@ -99,9 +100,9 @@ async fn a_restore_to_a_moment_before_the_end_begins_an_epoch_there() {
     let app = service(primary.database()).await;
     append_some(&app, 40).await;
 
-    // A base backup, with a label that says where to begin (the manual, "Making a Base Backup Using the Low Level API").
+    // A base backup with the low-level API. The label says where recovery begins.
     session.run("SELECT pg_backup_start('a test', true)").await;
-    copy(&primary.files(), &backup.join("pg"));
+    copy_files(&primary.files(), &backup.join("pg"));
     let label = session.texts("SELECT labelfile FROM pg_backup_stop()").await.remove(0);
 
     append_some(&app, 30).await;
@@ -133,20 +134,20 @@ async fn a_restore_to_a_moment_before_the_end_begins_an_epoch_there() {
         );
         write(files, "postgresql.auto.conf", &settings);
     };
-    let restored = Alone::start_on_copy(&backup.join("pg"), &["shared_buffers=32MB"], prepare).await;
+    let restored = DedicatedServer::start_on_copy(&backup.join("pg"), &["shared_buffers=32MB"], prepare).await;
     let mut session = restored.database().session().await;
-    within_a_minute("it takes appends", async {
+    within_a_minute("recovery ends", async {
         while session.number("SELECT pg_is_in_recovery()::integer::bigint").await == 1 {
             tokio::task::yield_now().await;
         }
     })
     .await;
-    goes_on(&restored, &before, &lost).await;
+    check_restored(&restored, &before, &lost).await;
 }
 
 #[tokio::test]
 async fn a_dump_is_loaded_into_another_cluster() {
-    let (old, pg_dump) = Alone::start_with_program("pg_dump").await;
+    let (old, pg_dump) = DedicatedServer::start_with_program("pg_dump").await;
     let app = service(old.database()).await;
     append_some(&app, 50).await;
     let file = old.folder("dump").join("dump.sql");
@@ -157,7 +158,7 @@ async fn a_dump_is_loaded_into_another_cluster() {
     let lost = log(&app).await.split_off(before.len());
     assert!(app.stop().await);
 
-    let (new, psql) = Alone::start_with_program("psql").await;
+    let (new, psql) = DedicatedServer::start_with_program("psql").await;
     let mut session = new.database().session().await;
     session.run("CREATE ROLE annals_app; CREATE ROLE annals_reader").await;
     let loaded = Command::new(psql)
@@ -167,5 +168,5 @@ async fn a_dump_is_loaded_into_another_cluster() {
         .expect("psql runs");
     assert!(loaded.status.success(), "{}", String::from_utf8_lossy(&loaded.stderr));
     session.run("ANALYZE").await;
-    goes_on(&new, &before, &lost).await;
+    check_restored(&new, &before, &lost).await;
 }

@@ -1,4 +1,5 @@
-//! Shutdown: what is in flight is answered or not written, and what comes too late is told so.
+//! Promise P1, P10: shutdown. An append in flight gets its response, a later one is refused and not written, and the
+//! hard stage ends what does not end by itself.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -6,11 +7,11 @@ use tokio::net::TcpStream;
 use crate::support::{TestApp, events, within_a_minute};
 
 #[tokio::test]
-async fn an_append_in_flight_is_answered() {
+async fn an_append_in_flight_gets_its_response() {
     let app = TestApp::start().await;
     let post = |n: usize| app.post(&format!("/streams/Order/{n}"), &events(&["E"])).send();
     let appends = futures_util::future::join_all((1..5).map(post));
-    let (queued, ()) = app.meet(appends, 4, async { app.app.shutdown.begin() }).await;
+    let (queued, ()) = app.queue_behind_append_lock(appends, 4, async { app.app.shutdown.begin() }).await;
     for reply in queued {
         reply.expect_status(201);
     }
@@ -20,7 +21,7 @@ async fn an_append_in_flight_is_answered() {
 }
 
 #[tokio::test]
-async fn an_append_that_comes_too_late_is_refused_and_not_written() {
+async fn an_append_after_the_shutdown_began_is_refused_and_not_written() {
     let app = TestApp::start().await;
     let body = events(&["E"]).to_string();
     let mut connection =
@@ -30,13 +31,13 @@ async fn an_append_that_comes_too_late_is_refused_and_not_written() {
         body.len()
     );
     connection.write_all(head.as_bytes()).await.expect("it is sent");
-    // The server asks for the body: the request is in its hands.
+    // The server asks for the body, so it has begun the request.
     let mut asked = [0; 25];
     connection.read_exact(&mut asked).await.expect("100 Continue");
     assert!(asked.starts_with(b"HTTP/1.1 100"), "{:?}", String::from_utf8_lossy(&asked));
     app.app.shutdown.begin();
     let ended = async {
-        while app.app.writer.is_alive() {
+        while app.app.append_queue.is_open() {
             tokio::task::yield_now().await;
         }
     };
@@ -52,7 +53,7 @@ async fn an_append_that_comes_too_late_is_refused_and_not_written() {
 }
 
 #[tokio::test]
-async fn the_hard_stage_ends_what_does_not_end_by_itself() {
+async fn the_hard_stage_ends_requests_that_do_not_end() {
     let app = TestApp::start().await;
     let mut connection =
         TcpStream::connect(app.base.strip_prefix("http://").expect("a URL")).await.expect("a connection");
@@ -60,7 +61,7 @@ async fn the_hard_stage_ends_what_does_not_end_by_itself() {
     connection.write_all(head.as_bytes()).await.expect("it is sent");
     let mut asked = [0; 25];
     connection.read_exact(&mut asked).await.expect("100 Continue");
-    // The body never comes.
+    // The client sends no body.
     app.app.shutdown.begin();
     app.app.shutdown.force();
     assert!(!app.stop().await, "not an orderly end");

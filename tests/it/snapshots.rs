@@ -1,4 +1,5 @@
-//! Snapshots that clients put, and loads: the same with a snapshot, without one, and with one that does not fit.
+//! Promise P7: snapshots that clients store, and loads. A load returns the same with a snapshot, without one, and with
+//! one that is damaged or outdated.
 
 use serde_json::{Value, json};
 
@@ -20,7 +21,7 @@ fn versions(load: &Value) -> Vec<u64> {
 }
 
 #[tokio::test]
-async fn a_load_is_the_snapshot_and_what_came_after_it() {
+async fn a_load_returns_the_snapshot_and_the_events_after_it() {
     let app = with_stream(10).await;
     let all = app.get("/aggregates/Order/1").send().await.expect_status(200);
     assert_eq!((all.header("etag"), all.header("cache-control")), (Some("\"10\""), Some("no-cache")));
@@ -40,7 +41,7 @@ async fn a_load_is_the_snapshot_and_what_came_after_it() {
     assert_eq!((&load["snapshot"]["version"], &load["snapshot"]["created_at"]), (&json!(7), &stored["created_at"]));
     assert_eq!(versions(&load), [8, 9, 10]);
     assert_eq!(versions(&app.get("/aggregates/Order/1?snapshot=ignore").send().await.json()).len(), 10);
-    // At the head there is nothing after it.
+    // No event is after a snapshot of the head.
     put(&app, &json!({"version": 10, "state": null})).send().await.expect_status(200);
     let load = app.get("/aggregates/Order/1").send().await.json();
     assert_eq!((versions(&load), &load["snapshot"]["state"]), (vec![], &Value::Null));
@@ -56,7 +57,7 @@ async fn a_load_is_the_snapshot_and_what_came_after_it() {
 }
 
 #[tokio::test]
-async fn a_load_answers_304_404_and_what_is_wrong() {
+async fn a_load_returns_304_404_and_errors() {
     let app = with_stream(3).await;
     let load = |path: &'static str| app.get(path);
     load("/aggregates/Order/1").header("if-none-match", "\"3\"").send().await.expect_status(304);
@@ -73,14 +74,14 @@ async fn a_load_answers_304_404_and_what_is_wrong() {
 }
 
 #[tokio::test]
-async fn a_snapshot_is_put_read_replaced_and_forgotten() {
+async fn a_snapshot_is_stored_read_replaced_and_deleted() {
     let app = with_stream(10).await;
     app.get("/snapshots/Order/1").send().await.expect_problem(404, "snapshot_not_found");
     put(&app, &json!({"version": 5, "state": [1], "revision": "a"})).send().await.expect_status(201);
     let read = app.get("/snapshots/Order/1").send().await.expect_status(200);
     assert_eq!(read.header("etag"), Some("\"5\""));
     assert_eq!((&read.json()["state"], &read.json()["revision"]), (&json!([1]), &json!("a")));
-    // Of one revision the latest wins; the same again is no fault; another revision replaces.
+    // Of one revision the newest is stored, and the same one may be sent again. Another revision replaces it.
     let stale = put(&app, &json!({"version": 4, "state": 1, "revision": "a"})).send().await;
     assert_eq!(stale.expect_problem(409, "snapshot_stale")["snapshot_version"], 5);
     put(&app, &json!({"version": 5, "state": [1], "revision": "a"})).send().await.expect_status(200);
@@ -113,7 +114,7 @@ async fn a_snapshot_is_put_read_replaced_and_forgotten() {
 }
 
 #[tokio::test]
-async fn a_snapshot_that_does_not_fit_is_as_if_it_were_not_there() {
+async fn a_damaged_snapshot_is_ignored() {
     let app = with_stream(10).await;
     let plain = app.get("/aggregates/Order/1").send().await.json();
     let mut session = app.database.session().await;
@@ -129,7 +130,7 @@ async fn a_snapshot_that_does_not_fit_is_as_if_it_were_not_there() {
         put(&app, &json!({"version": 5, "state": 1})).send().await;
         session.run(damage).await;
         assert_eq!(app.get("/aggregates/Order/1").send().await.expect_status(200).json(), plain, "{damage}");
-        // A new one takes its place, whatever the old one says of itself.
+        // A new snapshot replaces it, whatever version the damaged one claims.
         put(&app, &json!({"version": 3, "state": 3})).send().await.expect_status(200);
         assert_eq!(versions(&app.get("/aggregates/Order/1").send().await.json()), (4..=10).collect::<Vec<_>>());
         app.call("DELETE", "/snapshots/Order/1").send().await.expect_status(204);
@@ -138,13 +139,13 @@ async fn a_snapshot_that_does_not_fit_is_as_if_it_were_not_there() {
 }
 
 #[tokio::test]
-async fn a_load_goes_over_months_and_leads_on_where_it_ends() {
+async fn a_load_reads_several_partitions_and_links_to_the_rest() {
     let (app, clock) = TestApp::start_at("2026-01-10T00:00:00Z").await;
     for month in 1..=10 {
         clock.set(at(&format!("2026-{month:02}-10T00:00:00Z")));
         app.append("/streams/Order/1", &["E"; 20]).await;
     }
-    app.app.store.keep_months().await.expect("maintenance runs");
+    app.app.primary.maintain_partitions().await.expect("maintenance runs");
     put(&app, &json!({"version": 30, "state": 1})).send().await.expect_status(201);
     let load = app.get("/aggregates/Order/1").send().await.json();
     assert_eq!(versions(&load), (31..=200).collect::<Vec<_>>());
@@ -152,7 +153,7 @@ async fn a_load_goes_over_months_and_leads_on_where_it_ends() {
     let load = app.get("/aggregates/Order/1?snapshot=ignore").send().await.json();
     assert_eq!(versions(&load), (1..=1_100).collect::<Vec<_>>());
 
-    // More than one load has.
+    // More events than one load returns.
     for _ in 0..10 {
         app.append("/streams/Order/1", &vec!["E"; 1_000]).await;
     }
@@ -163,7 +164,7 @@ async fn a_load_goes_over_months_and_leads_on_where_it_ends() {
     assert!(reply.header("link").is_some_and(|link| link.contains("rel=\"next\"")));
     let rest = app.get(load["next"].as_str().expect("next")).send().await.expect_status(200);
     assert_eq!(rest.versions()[0], 10_001);
-    // Large ones end it earlier.
+    // Large events end a load earlier.
     let large = "x".repeat(900 * 1024);
     for _ in 0..12 {
         let body = json!({"events": [{"event_type": "Large", "event_data": large}]});

@@ -1,11 +1,11 @@
-//! Statistics: counted along the log, and equal to what a scan of everything would say.
+//! No promise: statistics, which are counted along the log, equal the result of a scan of all events.
 
 use serde_json::{Value, json};
 
-use crate::support::{Session, TestApp, Wanted, at, events};
+use crate::support::{Session, TestApp, TestOptions, at, events};
 
-/// Streams of several types and sizes; appended in an order in which the largest change places.
-async fn some_history(app: &TestApp) {
+/// Appends to streams of several types and sizes, in an order in which the ranking of the largest changes.
+async fn append_history(app: &TestApp) {
     for round in 1..=12 {
         for stream in 0..8 {
             // The n-th stream grows in every n-th round, by a different number of events.
@@ -23,9 +23,9 @@ async fn rows(session: &mut Session, sql: &str) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn the_answers_are_those_of_the_slow_questions() {
+async fn statistics_equal_a_scan_of_all_events() {
     let app = TestApp::start().await;
-    some_history(&app).await;
+    append_history(&app).await;
     for (stream, version) in [("Order/0", 5), ("Order/3", 4), ("Cart/1", 1)] {
         let snapshot = json!({"version": version, "state": {}});
         app.call("PUT", &format!("/snapshots/{stream}")).json(&snapshot).send().await.expect_status(201);
@@ -42,9 +42,9 @@ async fn the_answers_are_those_of_the_slow_questions() {
     assert_eq!((&stats["as_of_position"], &stats["aggregate_types"]), (&stats["head"], &json!(3)));
     let total = "SELECT sum(pg_table_size(t.oid) + pg_indexes_size(t.oid))::bigint FROM pg_class t WHERE t.oid IN (
                      SELECT inhrelid FROM pg_inherits WHERE inhparent = 'events'::regclass)";
-    let (told, measured) = (stats["sizes"]["events"].as_i64().expect("bytes"), session.number(total).await);
-    // The maps of free and of visible pages are beside the rows.
-    assert!(told > 0 && told <= measured, "{told} of {measured}");
+    let (reported, measured) = (stats["sizes"]["events"].as_i64().expect("bytes"), session.number(total).await);
+    // The measured size includes the free space map and the visibility map.
+    assert!(reported > 0 && reported <= measured, "{reported} of {measured}");
 
     let types = app.get("/stats/aggregate-types").send().await.expect_status(200).json();
     let slow = "SELECT json_build_object(
@@ -102,7 +102,7 @@ async fn the_answers_are_those_of_the_slow_questions() {
 }
 
 #[tokio::test]
-async fn an_empty_store_has_statistics_too() {
+async fn an_empty_store_has_statistics() {
     let app = TestApp::start().await;
     let stats = app.get("/stats").send().await.expect_status(200).json();
     assert_eq!((&stats["events"], &stats["streams"], &stats["as_of_position"]), (&json!(0), &json!(0), &json!(0)));
@@ -122,10 +122,10 @@ async fn an_empty_store_has_statistics_too() {
 }
 
 #[tokio::test]
-async fn the_thousand_largest_are_exact_when_thousands_compete() {
+async fn the_1000_largest_aggregates_are_exact_among_thousands() {
     let app = TestApp::start().await;
     let mut session = app.database.session().await;
-    // 3000 streams of one to seven events, in an order that a shuffle by arithmetic gives, counted in small steps.
+    // 3000 streams of one to seven events, appended in a shuffled order and counted in small steps.
     for step in 0..7i64 {
         for part in 0..3i64 {
             let appends: Vec<_> = (part * 1000..part * 1000 + 1000)
@@ -158,24 +158,24 @@ async fn the_thousand_largest_are_exact_when_thousands_compete() {
 }
 
 #[tokio::test]
-async fn tables_are_told_month_by_month_and_measured_for_prometheus() {
+async fn tables_are_listed_by_partition_and_measured_for_prometheus() {
     let (app, clock) = TestApp::start_at("2026-11-10T00:00:00Z").await;
     app.append("/streams/Order/1", &["A", "B"]).await;
     clock.set(at("2026-12-10T00:00:00Z"));
     app.append("/streams/Order/1", &["C"]).await;
-    app.app.store.keep_months().await.expect("maintenance runs");
+    app.app.primary.maintain_partitions().await.expect("maintenance runs");
     let tables = app.get("/stats/tables").send().await.expect_status(200).json();
     let events = &tables["tables"][0];
     assert_eq!(events["table"], "events");
-    let months: Vec<_> = events["partitions"].as_array().expect("months").iter().collect();
-    let states: Vec<_> = months.iter().map(|month| month["state"].as_str().expect("a state")).collect();
-    assert_eq!(states, ["closed", "open", "open", "open", "open"]);
-    let closed = json!({"name": "events_2026_11", "starts_at": "2026-11-01T00:00:00.000000Z",
+    let partitions: Vec<_> = events["partitions"].as_array().expect("partitions").iter().collect();
+    let states: Vec<_> = partitions.iter().map(|partition| partition["state"].as_str().expect("a state")).collect();
+    assert_eq!(states, ["sealed", "open", "open", "open", "open"]);
+    let sealed = json!({"name": "events_2026_11", "starts_at": "2026-11-01T00:00:00.000000Z",
         "first_position": 1, "last_position": 2, "events": 2, "first_occurred_at": "2026-11-10T00:00:00.000000Z", "archived_to": null});
-    for (member, value) in closed.as_object().expect("members") {
-        assert_eq!(&months[0][member], value, "{member}");
+    for (member, value) in sealed.as_object().expect("members") {
+        assert_eq!(&partitions[0][member], value, "{member}");
     }
-    assert!(months[0]["heap_bytes"].as_i64() > Some(0) && months[0]["index_bytes"].as_i64() > Some(0));
+    assert!(partitions[0]["heap_bytes"].as_i64() > Some(0) && partitions[0]["index_bytes"].as_i64() > Some(0));
     let names: Vec<_> =
         tables["tables"].as_array().expect("tables").iter().map(|table| table["table"].clone()).collect();
     assert_eq!(names, ["events", "event_ids", "projection_positions", "snapshots", "streams"]);
@@ -194,17 +194,17 @@ async fn tables_are_told_month_by_month_and_measured_for_prometheus() {
 }
 
 #[tokio::test]
-async fn one_counts_at_a_time_and_nothing_is_counted_twice() {
+async fn one_session_counts_at_a_time_and_no_event_is_counted_twice() {
     let app = TestApp::start().await;
-    let other = TestApp::start_on(app.database.clone(), Wanted::default()).await;
+    let other = TestApp::start_on(app.database.clone(), TestOptions::default()).await;
     let mut session = app.database.session().await;
     let mut holder = app.database.session().await;
     app.append("/streams/Order/1", &["A"]).await;
-    app.app.store.count_all_events().await.expect("it is counted");
+    app.app.primary.count_all_events().await.expect("it is counted");
     holder.run("BEGIN").await;
     holder.run("SELECT * FROM statistics FOR UPDATE").await;
     app.append("/streams/Order/2", &["A"]).await;
-    assert_eq!(app.app.store.count_events().await.expect("it does not wait"), None);
+    assert_eq!(app.app.primary.count_events().await.expect("it returns at once"), None);
     let stale = app.get("/stats").send().await.expect_status(200).json();
     assert_eq!((&stale["events"], &stale["as_of_position"], &stale["head"]), (&json!(1), &json!(1), &json!(2)));
     holder.run("ROLLBACK").await;
@@ -215,7 +215,7 @@ async fn one_counts_at_a_time_and_nothing_is_counted_twice() {
         }
     };
     tokio::join!(counting(&app), counting(&other));
-    app.app.store.count_all_events().await.expect("it is counted");
+    app.app.primary.count_all_events().await.expect("it is counted");
     let counted = "SELECT sum(events)::bigint FROM event_counts";
     assert_eq!(session.number(counted).await, session.number("SELECT count(*) FROM events").await);
     session.run("TRUNCATE snapshots").await;

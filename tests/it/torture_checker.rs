@@ -1,4 +1,5 @@
-//! The checker of `annals-torture`: it passes a history in which all is well, and finds every way in which one is not.
+//! No promise: the checker of `annals-torture`. It accepts an intact history, and finds every kind of damage in a
+//! damaged one.
 
 #[path = "../torture/check.rs"]
 mod check;
@@ -6,11 +7,11 @@ mod check;
 mod history;
 
 use check::check;
-use history::{Append, Attempt, EventName, Fault, History, Logged, Look, Outcome, Reader, Request};
+use history::{Append, Attempt, EventName, Fault, History, Logged, Outcome, Read, Reader, Request};
 use serde_json::json;
 
 fn request(number: u32, stream: &str, expected: Option<i32>, events: u16, outcomes: Vec<Outcome>) -> Request {
-    // Each request is sent after the last one was answered; each attempt takes 10.
+    // Each request is sent after the response of the last one. Each attempt takes 10 microseconds.
     let attempt = |(n, outcome): (u64, Outcome)| {
         let sent = u64::from(number) * 100 + n * 20;
         Attempt { sent, ended: sent + 10, replica: 0, outcome }
@@ -34,8 +35,8 @@ fn logged(number: u32, index: u16, stream: &str, version: i32, global_position: 
     }
 }
 
-/// Five requests, seven events, two readers.
-fn sound() -> History {
+/// A history without a fault: five requests, five events, two readers.
+fn intact() -> History {
     let written = |version, position| Outcome::Written(vec![(version, position)]);
     let unknown = || Outcome::Unknown("no answer".to_owned());
     let log = vec![
@@ -55,7 +56,7 @@ fn sound() -> History {
             .collect(),
         connections: 1,
     };
-    let state = Look::State { asked: 600, ended: 610, stream: "Order/1".to_owned(), version: 3, last: log[2].event_id };
+    let state = Read::State { asked: 600, ended: 610, stream: "Order/1".to_owned(), version: 3, last: log[2].event_id };
     History {
         requests: vec![
             request(1, "Order/1", Some(0), 1, vec![written(1, 1)]),
@@ -65,10 +66,10 @@ fn sound() -> History {
             request(5, "Order/1", Some(3), 1, vec![written(4, 5)]),
         ],
         readers: vec![reader("all", None), reader("orders", Some("Order"))],
-        looks: vec![
-            Look::Head { asked: 0, ended: 10, head: 0 },
-            Look::Head { asked: 300, ended: 340, head: 3 },
-            Look::Head { asked: 600, ended: 610, head: 5 },
+        reads: vec![
+            Read::Head { asked: 0, ended: 10, head: 0 },
+            Read::Head { asked: 300, ended: 340, head: 3 },
+            Read::Head { asked: 600, ended: 610, head: 5 },
             state,
         ],
         log,
@@ -77,19 +78,19 @@ fn sound() -> History {
 }
 
 #[test]
-fn a_sound_history_passes_and_is_the_same_when_it_is_read_again() {
-    assert_eq!(check(&sound()), []);
+fn an_intact_history_is_accepted_and_unchanged_after_it_was_written_and_read() {
+    assert_eq!(check(&intact()), []);
     let file = tempfile::NamedTempFile::new().expect("a file");
-    sound().write(file.path()).expect("it is written");
+    intact().write(file.path()).expect("it is written");
     let again = History::read(file.path()).expect("it is read");
-    assert_eq!(format!("{again:?}"), format!("{:?}", sound()));
+    assert_eq!(format!("{again:?}"), format!("{:?}", intact()));
 }
 
 #[test]
-fn an_event_is_known_by_its_name() {
+fn the_id_of_an_event_encodes_its_name() {
     let name = EventName { writer: 513, number: 70_000, index: 4 };
-    assert_eq!(EventName::of(name.id()), Some(name));
-    assert_eq!(EventName::of(uuid::Uuid::nil()), None);
+    assert_eq!(EventName::from_id(name.id()), Some(name));
+    assert_eq!(EventName::from_id(uuid::Uuid::nil()), None);
     assert_eq!(name.data()["last"], json!(name.id()));
 }
 
@@ -102,60 +103,62 @@ fn every_kind_of_damage_is_found() {
             history.log.pop();
         }),
         ("P1 no acknowledged event is lost", |history| history.log.truncate(2)),
-        ("P1 nothing is there that nobody sent", |history| {
+        ("P1 every stored event was sent", |history| {
             history.requests.pop();
         }),
-        ("P1 nothing is there that nobody sent", |history| history.log[3].event_id = uuid::Uuid::from_u128(7)),
-        ("P1 nothing is there that nobody sent", |history| history.log[3].stream = "Invoice/2".to_owned()),
-        ("P1 events come back as they were sent", |history| history.log[0].altered_data = Some(json!({"last": 1}))),
-        ("P1 an event is where it was acknowledged", |history| {
+        ("P1 every stored event was sent", |history| history.log[3].event_id = uuid::Uuid::from_u128(7)),
+        ("P1 every stored event was sent", |history| history.log[3].stream = "Invoice/2".to_owned()),
+        ("P1 events are returned as they were sent", |history| history.log[0].altered_data = Some(json!({"last": 1}))),
+        ("P1 an event is at its acknowledged place", |history| {
             history.requests[4].attempts[0].outcome = Outcome::Written(vec![(4, 6)]);
         }),
-        ("P2 versions have no hole", |history| history.log[4].version = 5),
-        ("P2 an expected version is kept", |history| history.requests[4].appends[0].expected = Some(2)),
-        ("P2 a conflict tells the version of that time", |history| {
-            // Version 4 came later.
+        ("P2 versions have no gap", |history| history.log[4].version = 5),
+        ("P2 an expected version is met", |history| history.requests[4].appends[0].expected = Some(2)),
+        ("P2 a conflict names the version of that time", |history| {
+            // Version 4 was written later.
             history.requests[3].attempts[0].outcome = Outcome::Conflict(vec![("Order/1".to_owned(), 4)]);
         }),
-        ("P2 a conflict tells the version of that time", |history| {
+        ("P2 a conflict names the version of that time", |history| {
             // Version 2 was over by then.
             history.requests[3].attempts[0].outcome = Outcome::Conflict(vec![("Order/1".to_owned(), 1)]);
         }),
-        ("P2 a conflict tells the version of that time", |history| {
-            // It is the one that was expected.
+        ("P2 a conflict names the version of that time", |history| {
+            // It is the expected version.
             history.requests[3].appends[0].expected = Some(3);
         }),
-        ("P3 positions have no hole", |history| history.log[4].global_position = 6),
+        ("P3 positions have no gap", |history| history.log[4].global_position = 6),
         ("P3 the order of the log agrees with time", |history| {
-            // The last request was answered before the first one was sent.
+            // The last request got its response before the first one was sent.
             history.requests[4].attempts[0] = Attempt { sent: 1, ended: 2, ..history.requests[4].attempts[0].clone() };
         }),
         ("P3 the order of the log agrees with time", |history| {
-            // Told that nothing was written, and it was: something that was sent later stands behind it.
+            // The refused attempt has written: a request that was sent later is behind it in the log.
             history.requests[2].attempts[1] =
                 Attempt { sent: 700, ended: 710, ..history.requests[2].attempts[1].clone() };
         }),
-        ("P3 who reads sees what was acknowledged", |history| {
-            history.looks[2] = Look::Head { asked: 600, ended: 610, head: 4 };
+        ("P3 a read shows what was acknowledged", |history| {
+            history.reads[2] = Read::Head { asked: 600, ended: 610, head: 4 };
         }),
-        ("P3 who reads sees what was acknowledged", |history| {
-            history.looks[0] = Look::Head { asked: 200, ended: 210, head: 3 };
-            history.looks[1] = Look::Head { asked: 215, ended: 230, head: 2 };
+        ("P3 a read shows what was acknowledged", |history| {
+            history.reads[0] = Read::Head { asked: 200, ended: 210, head: 3 };
+            history.reads[1] = Read::Head { asked: 215, ended: 230, head: 2 };
         }),
-        ("P3 a position stays the event that it is", |history| {
+        ("P3 the event at a position never changes", |history| {
             history.readers[0].events[1].1 = history.log[2].event_id;
         }),
-        ("P3 what was read stays", |history| history.readers[0].events.push((6, uuid::Uuid::from_u128(7)))),
-        ("P4 every event is there once", |history| history.log.push(logged(1, 0, "Order/1", 5, 6))),
+        ("P3 an event that was read is not lost", |history| {
+            history.readers[0].events.push((6, uuid::Uuid::from_u128(7)))
+        }),
+        ("P4 every event is stored once", |history| history.log.push(logged(1, 0, "Order/1", 5, 6))),
         ("P4 a retry writes nothing", |history| {
             history.requests[1].attempts[0].outcome = Outcome::Written(vec![(2, 2)]);
             history.requests[1].attempts[1].outcome = Outcome::Written(vec![(2, 2)]);
         }),
-        ("P4 a retry answers what the first one would have", |history| {
+        ("P4 a retry returns what the first attempt would have returned", |history| {
             history.requests[1].attempts[0].outcome = Outcome::Written(vec![(4, 9)]);
         }),
-        ("P4 a retry answers what the first one would have", |history| {
-            // The second try is told a conflict, and the first one was written.
+        ("P4 a retry returns what the first attempt would have returned", |history| {
+            // The second attempt got a conflict, and the first one was written.
             history.requests[1].attempts[1].outcome = Outcome::Conflict(vec![("Order/1".to_owned(), 3)]);
         }),
         ("P6 subscribers miss nothing", |history| {
@@ -164,18 +167,18 @@ fn every_kind_of_damage_is_found() {
         ("P6 subscribers miss nothing", |history| {
             history.readers[1].events.pop();
         }),
-        ("P6 subscribers get everything once, in order", |history| history.readers[0].events.swap(1, 2)),
-        ("P6 subscribers get everything once, in order", |history| {
+        ("P6 subscribers get every event once, in order", |history| history.readers[0].events.swap(1, 2)),
+        ("P6 subscribers get every event once, in order", |history| {
             let again = history.readers[0].events[2];
             history.readers[0].events.insert(3, again);
         }),
-        ("P7 a state is the one of its events", |history| {
+        ("P7 a state matches its events", |history| {
             let last = history.log[3].event_id;
-            history.looks[3] = Look::State { asked: 600, ended: 610, stream: "Order/1".to_owned(), version: 3, last };
+            history.reads[3] = Read::State { asked: 600, ended: 610, stream: "Order/1".to_owned(), version: 3, last };
         }),
-        ("P7 a state is the one of its events", |history| {
+        ("P7 a state matches its events", |history| {
             let last = history.log[2].event_id;
-            history.looks[3] = Look::State { asked: 600, ended: 610, stream: "Order/1".to_owned(), version: 4, last };
+            history.reads[3] = Read::State { asked: 600, ended: 610, stream: "Order/1".to_owned(), version: 4, last };
         }),
         ("P9 times never go backwards", |history| history.log[4].occurred_at = history.log[0].occurred_at.clone()),
         ("P10 every request is answered in time", |history| history.requests[0].attempts[0].outcome = Outcome::Hung),
@@ -185,15 +188,17 @@ fn every_kind_of_damage_is_found() {
         ("P10 errors are clear", |history| {
             history.requests[3].attempts[0].outcome = Outcome::Unexpected("500".to_owned());
         }),
-        ("P10 the rest goes on, and comes back", |history| history.faults[0].harm = Some("it did not".to_owned())),
+        ("P10 the service continues and recovers", |history| {
+            history.faults[0].harm = Some("it did not recover".to_owned())
+        }),
     ];
     for (n, (rule, damage)) in cases.iter().enumerate() {
-        let mut history = sound();
+        let mut history = intact();
         damage(&mut history);
         let found = check(&history);
         assert!(found.iter().any(|violation| violation.rule == *rule), "case {n}, {rule}: {found:?}");
     }
-    // No rule of the checker is without a case.
+    // Every rule of the checker has a case.
     let rules =
         include_str!("../torture/check.rs").split('"').filter(|text| text.starts_with('P') && text.contains(' '));
     for rule in rules {

@@ -1,35 +1,43 @@
-//! `annals verify`: finds nothing where nothing is wrong, and every kind of damage where there is one.
+//! Promise P1, P2, P7, P8, P9: `annals verify` finds nothing in an intact store, and finds every kind of damage in a
+//! damaged one.
 
+use annals::archive::place::Archive;
+use annals::clock::Clock;
+use annals::store::connection::config::DatabaseConfig;
+use annals::store::partitions::archiver::Include;
 use serde_json::{Value, json};
 
 use crate::cli::{annals, output};
-use crate::support::{Session, TestApp, TestDatabase, at, event_with_id, events, id};
+use crate::support::{Session, TestApp, TestDatabase, TestOptions, at, event_with_id, events, id, within_a_minute};
 
-/// Exit status, and the report.
+fn config(database: &TestDatabase, folder: &str) -> DatabaseConfig {
+    let archive = Archive::open(folder).expect("the folder exists");
+    DatabaseConfig { archive: Some(archive), ..database.config() }
+}
+
+/// Runs the command. Returns its exit status and its report.
 async fn verify(database: &TestDatabase, folder: &str, arguments: &[&str]) -> (i32, Value) {
     let mut command = annals(Some(database));
     command.env("ARCHIVE_URL", folder).arg("verify").arg("--json").args(arguments);
     let output = output(command).await;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said}"));
-    (output.status.code().expect("it ends by itself"), report)
+    (output.status.code().expect("it was not killed"), report)
 }
 
-/// The findings of a check.
+/// Returns the findings of a check.
 fn findings(report: &Value, name: &str) -> String {
     let checks = report["checks"].as_array().expect("checks");
     let check = checks.iter().find(|check| check["name"] == name).expect("the check");
     check["findings"].to_string()
 }
 
-/// Three months, the first of them archived; snapshots by a reducer and by a client.
+/// Creates a log of three months whose first partition is archived, with snapshots of a reducer and of a client.
 async fn history(folder: &str) -> TestDatabase {
     let database = TestDatabase::create().await;
-    let archive = annals::archive::Archive::open(folder).expect("the folder is there");
-    let config = annals::store::database::DatabaseConfig { archive: Some(archive), ..database.config() };
-    let clock = annals::clock::Clock::fixed(at("2026-11-03T00:00:00Z"));
-    let wanted = crate::support::Wanted { clock: clock.clone(), ..Default::default() };
-    let app = TestApp::start_with(config, database.clone(), wanted).await;
+    let clock = Clock::fixed(at("2026-11-03T00:00:00Z"));
+    let options = TestOptions { clock: clock.clone(), ..TestOptions::default() };
+    let app = TestApp::start_with_config(config(&database, folder), database.clone(), options).await;
     let reducer = json!({"language": "merge-patch", "source": "", "snapshot_every": 5});
     app.call("PUT", "/reducers/Cart").json(&reducer).send().await.expect_status(201);
     for (known, month) in (1..).zip(["2026-11", "2026-12", "2027-01"]) {
@@ -42,25 +50,25 @@ async fn history(folder: &str) -> TestDatabase {
     }
     let snapshot = json!({"version": 3, "state": {"by": "a client"}});
     app.call("PUT", "/snapshots/Order/1").json(&snapshot).send().await.expect_status(201);
-    crate::support::within_a_minute("the reducer's snapshot is there", async {
+    within_a_minute("the snapshot of the reducer is stored", async {
         while app.get("/snapshots/Cart/1").send().await.status != 200 {
             tokio::task::yield_now().await;
         }
     })
     .await;
-    app.app.store.keep_months().await.expect("maintenance runs");
-    app.app.store.count_all_events().await.expect("it is counted");
-    let mut archiver = app.app.store.archiver().await.expect("nobody else archives");
-    let plan = archiver.plan(at("2026-12-02T00:00:00Z"), true).await.expect("a plan");
-    assert_eq!(plan.months.len(), 1);
-    archiver.archive(&plan.months[0], &|_| {}).await.expect("it is archived");
+    app.app.primary.maintain_partitions().await.expect("maintenance runs");
+    app.app.primary.count_all_events().await.expect("it is counted");
+    let mut archiver = app.app.primary.archiver().await.expect("no other archiver runs");
+    let plan = archiver.plan(at("2026-12-02T00:00:00Z"), Include::All).await.expect("a plan");
+    assert_eq!(plan.partitions.len(), 1);
+    archiver.archive(&plan.partitions[0], &|_| {}).await.expect("it is archived");
     archiver.close().await.expect("it ends");
     app.stop().await;
     database
 }
 
 #[tokio::test]
-async fn a_store_that_is_well_is_found_well_and_the_next_time_only_what_is_new_is_looked_at() {
+async fn an_intact_store_has_no_findings_and_since_last_checks_only_new_events() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().to_str().expect("a path");
     let database = history(path).await;
@@ -76,15 +84,7 @@ async fn a_store_that_is_well_is_found_well_and_the_next_time_only_what_is_new_i
         (0, &json!(111), &json!(0)),
         "{report:#}"
     );
-    let app = TestApp::start_with(
-        annals::store::database::DatabaseConfig {
-            archive: Some(annals::archive::Archive::open(path).expect("it opens")),
-            ..database.config()
-        },
-        database.clone(),
-        Default::default(),
-    )
-    .await;
+    let app = TestApp::start_with_config(config(&database, path), database.clone(), TestOptions::default()).await;
     app.post("/streams/Order/0", &events(&["C", "D"])).send().await.expect_status(201);
     app.append("/streams/Order/new", &["A"]).await;
     app.stop().await;
@@ -97,16 +97,16 @@ async fn a_store_that_is_well_is_found_well_and_the_next_time_only_what_is_new_i
 }
 
 #[tokio::test]
-async fn every_kind_of_damage_is_found_and_told() {
+async fn every_kind_of_damage_is_found_and_reported() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().to_str().expect("a path");
     let database = history(path).await;
     let mut session = database.session().await;
     session.run("ALTER TABLE event_ids DISABLE TRIGGER event_ids_immutable").await;
-    for month in ["events_2026_12", "events_2027_01"] {
-        session.run(&format!("ALTER TABLE {month} DISABLE TRIGGER {month}_immutable")).await;
+    for partition in ["events_2026_12", "events_2027_01"] {
+        session.run(&format!("ALTER TABLE {partition} DISABLE TRIGGER {partition}_immutable")).await;
     }
-    // What is done, how it is undone, which check finds it, and what it says.
+    // The damage, the check that finds it, and a part of the finding.
     let all = "SELECT count(*) FROM events";
     let before = session.number(all).await;
     for (damage, check, says) in [
@@ -114,8 +114,8 @@ async fn every_kind_of_damage_is_found_and_told() {
         ("DELETE FROM events_2026_12 WHERE global_position = 45", "versions", "follow version"),
         ("UPDATE events_2026_12 SET occurred_at = '2026-12-30' WHERE global_position = 45", "order", "follows position 45"),
         ("UPDATE partitions SET events = 1 WHERE name = 'events_2026_12'", "order", "catalogue says"),
-        ("UPDATE streams SET version = version - 1 WHERE aggregate_id = '2'", "versions", "its head is at version"),
-        ("UPDATE streams SET first_occurred_at = '2020-01-01' WHERE aggregate_id = '2'", "versions", "it began"),
+        ("UPDATE streams SET version = version - 1 WHERE aggregate_id = '2'", "versions", "streams says version"),
+        ("UPDATE streams SET first_occurred_at = '2020-01-01' WHERE aggregate_id = '2'", "versions", "its first event occurred at"),
         ("DELETE FROM streams WHERE aggregate_id = '3'", "versions", "not in streams"),
         ("UPDATE events_2027_01 SET version = 99 WHERE global_position = 80", "versions", "follow version"),
         ("DELETE FROM event_ids WHERE global_position = 90", "ids", "its id is not in event_ids"),
@@ -123,29 +123,30 @@ async fn every_kind_of_damage_is_found_and_told() {
         ("UPDATE event_ids SET version = 77 WHERE global_position = 90", "ids", "another place"),
         ("UPDATE event_ids SET stream_no = 0 WHERE global_position = 90", "ids", "another stream"),
         ("UPDATE events_2027_01 SET event_data = '{\"n\": 2}' WHERE global_position = 90", "ids", "not what was written"),
-        ("INSERT INTO event_ids SELECT gen_random_uuid(), 1, 1, 3, now(), 0", "ids", "event_ids knows 112"),
+        ("INSERT INTO event_ids SELECT gen_random_uuid(), 1, 1, 3, now(), 0", "ids", "event_ids has 112 events"),
         ("UPDATE snapshots SET state = '{\"n\": 5}' WHERE aggregate_type = 'Order'", "snapshots", "checksum"),
         ("UPDATE snapshots SET state = '{\"n\": 5}', checksum = snapshot_checksum(aggregate_type, aggregate_id, version,
              '{\"n\": 5}', occurred_at, reducer, revision) WHERE aggregate_type = 'Cart'", "snapshots", "another state"),
         ("UPDATE snapshots SET version = 999, checksum = snapshot_checksum(aggregate_type, aggregate_id, 999, state,
-             occurred_at, reducer, revision) WHERE aggregate_type = 'Order'", "snapshots", "no such version"),
+             occurred_at, reducer, revision) WHERE aggregate_type = 'Order'", "snapshots", "does not have this version"),
         ("UPDATE partitions SET archive_sha256 = 'x' WHERE archived_at IS NOT NULL", "archive", "manifest"),
     ] {
-        // The tables as they were come back by copies: nothing else undoes what was done to history.
-        keep(&mut session).await;
+        // The tables are restored from copies.
+        copy_tables(&mut session).await;
         session.run(damage).await;
         let (status, report) = verify(&database, path, &[]).await;
         let found = findings(&report, check);
         assert!(status == 1 && report["ok"] == false && found.contains(says), "{damage}: {status} {report:#}");
-        undo(&mut session).await;
+        restore_tables(&mut session).await;
     }
     assert_eq!(session.number(all).await, before);
     let (status, report) = verify(&database, path, &[]).await;
     assert_eq!(status, 0, "{report:#}");
 
-    // The archive: a file that was changed, and one that is gone.
-    let month = std::fs::read_dir(folder.path()).expect("a folder").next().expect("a month").expect("a month").path();
-    let file = month.join("by_aggregate.parquet");
+    // The archive: a changed file, and a missing folder.
+    let partition = std::fs::read_dir(folder.path()).expect("a folder").next().expect("a partition");
+    let partition = partition.expect("a partition").path();
+    let file = partition.join("by_aggregate.parquet");
     let mut bytes = std::fs::read(&file).expect("a file");
     let last = bytes.len() - 20;
     bytes[last] ^= 1;
@@ -156,9 +157,9 @@ async fn every_kind_of_damage_is_found_and_told() {
         findings(&report, "archive").contains("by_aggregate.parquet is not the file that was written"),
         "{report:#}"
     );
-    assert!(findings(&report, "versions").contains("not looked at"), "{report:#}");
-    assert_eq!(findings(&report, "order"), "[]", "what the catalogue says still fits");
-    std::fs::remove_dir_all(&month).expect("it is gone");
+    assert!(findings(&report, "versions").contains("not verified"), "{report:#}");
+    assert_eq!(findings(&report, "order"), "[]", "the catalogue is intact");
+    std::fs::remove_dir_all(&partition).expect("it is removed");
     let (status, report) = verify(&database, path, &[]).await;
     assert!(status == 1 && findings(&report, "archive").contains("events_2026_11"), "{report:#}");
     let mut command = annals(Some(&database));
@@ -167,20 +168,20 @@ async fn every_kind_of_damage_is_found_and_told() {
     assert_eq!(
         said.status.code(),
         Some(2),
-        "without the archive it cannot be told: {}",
+        "without the archive the log cannot be verified: {}",
         String::from_utf8_lossy(&said.stdout)
     );
 }
 
 const TABLES: [&str; 6] = ["events_2026_12", "events_2027_01", "event_ids", "streams", "snapshots", "partitions"];
 
-async fn keep(session: &mut Session) {
+async fn copy_tables(session: &mut Session) {
     for table in TABLES {
-        session.run(&format!("CREATE TABLE kept_{table} AS TABLE {table}")).await;
+        session.run(&format!("CREATE TABLE copy_of_{table} AS TABLE {table}")).await;
     }
 }
 
-async fn undo(session: &mut Session) {
+async fn restore_tables(session: &mut Session) {
     for table in TABLES {
         session.run(&format!("DELETE FROM {table}")).await;
         let columns = format!(
@@ -188,7 +189,7 @@ async fn undo(session: &mut Session) {
               WHERE attrelid = '{table}'::regclass AND attnum > 0 AND NOT attisdropped"
         );
         let columns = session.texts(&columns).await.remove(0);
-        session.run(&format!("INSERT INTO {table} ({columns}) SELECT {columns} FROM kept_{table}")).await;
-        session.run(&format!("DROP TABLE kept_{table}")).await;
+        session.run(&format!("INSERT INTO {table} ({columns}) SELECT {columns} FROM copy_of_{table}")).await;
+        session.run(&format!("DROP TABLE copy_of_{table}")).await;
     }
 }

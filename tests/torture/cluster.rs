@@ -1,4 +1,4 @@
-//! What is tortured: one PostgreSQL, two replicas of the service in processes of their own, and a proxy on every way.
+//! The cluster of a run: one PostgreSQL, two replicas of the service as processes, and a proxy on every connection.
 //!
 //! ```text
 //! clients ── proxy ── replica 1 ── proxy ──┐
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use annals::devdb::OwnPostgres;
+use annals::own_postgres::server::OwnPostgres;
 use anyhow::{Context, bail};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
@@ -21,11 +21,11 @@ use sqlx::{ConnectOptions, PgConnection};
 use super::proxy::{Proxy, Target};
 
 pub const REPLICAS: usize = 2;
-/// How long anything may take to come back; nothing here depends on how fast it does.
+/// The time limit for every recovery. Nothing depends on how fast a recovery is.
 pub const RECOVERY_MAX: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
-/// How long a question to a PostgreSQL of which a part is frozen may take.
-const ASK_MAX: Duration = Duration::from_secs(1);
+/// The time limit of a query while a backend of PostgreSQL is frozen.
+const QUERY_MAX: Duration = Duration::from_secs(1);
 
 pub struct Postgres {
     folder: PathBuf,
@@ -48,31 +48,31 @@ impl Postgres {
         self.server.data_dir().join("pg/.s.PGSQL.5432")
     }
 
-    /// For a program that goes to it directly.
+    /// The address for a program that connects directly.
     pub fn url(&self) -> String {
         format!("postgres://annals@localhost/eventstore?host={}", self.server.data_dir().join("pg").display())
     }
 
-    /// A session of the owner, beside the service.
+    /// Opens a session of the owner, apart from the connections of the service.
     pub async fn session(&self) -> anyhow::Result<PgConnection> {
         Ok(self.server.options().disable_statement_logging().connect().await?)
     }
 
-    /// Kills all of its processes, as a power cut does, and starts it again: it recovers from its log.
-    pub async fn kill_and_restart(&mut self, away: Duration) -> anyhow::Result<()> {
+    /// Kills all processes of PostgreSQL, and starts it again after a pause: it recovers from its write-ahead log.
+    pub async fn kill_and_restart(&mut self, pause: Duration) -> anyhow::Result<()> {
         let postmaster = Pid::from_raw(self.server.pid());
-        // Stopped first, it cannot notice that its children die before it does.
+        // A stopped postmaster does not react to the end of its children.
         kill(postmaster, Signal::SIGSTOP)?;
         for child in children(postmaster)? {
             signal(child, Signal::SIGKILL)?;
         }
         kill(postmaster, Signal::SIGKILL)?;
-        tokio::time::sleep(away).await;
+        tokio::time::sleep(pause).await;
         *self = Self::start(self.folder.clone()).await?;
         Ok(())
     }
 
-    /// Process ids of the backends that serve Annals.
+    /// Returns the process ids of the backends that serve Annals.
     pub async fn backends(&self) -> anyhow::Result<Vec<Pid>> {
         let pids: Vec<i32> =
             sqlx::query_scalar("SELECT pid FROM pg_stat_activity WHERE application_name = 'annals' ORDER BY pid")
@@ -81,7 +81,8 @@ impl Postgres {
         Ok(pids.into_iter().map(Pid::from_raw).collect())
     }
 
-    /// Stops the backend that holds the append lock, in the middle of an append; `None` if nobody held it whenever asked.
+    /// Stops the backend that holds the append lock, in the middle of an append; `None` if no backend was found with
+    /// the lock.
     pub async fn freeze_lock_holder(&self) -> anyhow::Result<Option<Pid>> {
         const TRIES: usize = 500;
         let holder =
@@ -91,10 +92,10 @@ impl Postgres {
             let found: Option<i32> = sqlx::query_scalar(holder).fetch_optional(&mut session).await?;
             if let Some(pid) = found.map(Pid::from_raw) {
                 signal(pid, Signal::SIGSTOP)?;
-                // It may have gone on in between; only one that still holds the lock is in the middle. One that was stopped
-                // with a lock of PostgreSQL's own keeps everybody waiting, this question too.
+                // The backend may have ended its append in between, so the lock is checked again. If it was stopped
+                // while it held an internal lock of PostgreSQL, this query waits, too.
                 let still = sqlx::query_scalar::<_, i32>(holder).fetch_optional(&mut session);
-                let still = tokio::time::timeout(ASK_MAX, still).await.unwrap_or(Ok(Some(pid.as_raw())))?;
+                let still = tokio::time::timeout(QUERY_MAX, still).await.unwrap_or(Ok(Some(pid.as_raw())))?;
                 if still == Some(pid.as_raw()) {
                     return Ok(Some(pid));
                 }
@@ -104,7 +105,7 @@ impl Postgres {
         Ok(None)
     }
 
-    /// Connections that were left inside a transaction.
+    /// Returns the number of connections that are idle inside a transaction.
     pub async fn idle_in_transaction(&self) -> anyhow::Result<i64> {
         let count = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'";
         Ok(sqlx::query_scalar(count).fetch_one(&mut self.session().await?).await?)
@@ -115,7 +116,7 @@ impl Postgres {
     }
 }
 
-/// A signal to a process that may have ended already.
+/// Sends a signal to a process, which may have ended already.
 pub fn signal(pid: Pid, signal: Signal) -> anyhow::Result<()> {
     match kill(pid, signal) {
         Ok(()) | Err(Errno::ESRCH) => Ok(()),
@@ -141,9 +142,9 @@ pub struct Replica {
     log: PathBuf,
     mutant: Option<&'static str>,
     child: Child,
-    /// Between its clients and it.
+    /// The proxy between clients and the replica.
     pub clients: Proxy,
-    /// Between it and PostgreSQL.
+    /// The proxy between the replica and PostgreSQL.
     pub database: Proxy,
 }
 
@@ -155,7 +156,7 @@ impl Replica {
         postgres: &Postgres,
         mutant: Option<&'static str>,
     ) -> anyhow::Result<Self> {
-        // A port that is free now, and the replica's for the whole run.
+        // A free port, which the replica uses for the whole run.
         let listen = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let database = Proxy::start(Target::Unix(postgres.socket())).await?;
         let clients = Proxy::start(Target::Tcp(listen)).await?;
@@ -166,7 +167,7 @@ impl Replica {
         Ok(replica)
     }
 
-    /// Where its clients go.
+    /// The base URL for clients.
     pub fn base(&self) -> String {
         format!("http://{}", self.clients.address)
     }
@@ -180,7 +181,7 @@ impl Replica {
     }
 
     /// Waits until the process has ended.
-    pub async fn ended(&mut self) -> anyhow::Result<ExitStatus> {
+    pub async fn wait_for_end(&mut self) -> anyhow::Result<ExitStatus> {
         let ended = async {
             loop {
                 if let Some(status) = self.child.try_wait()? {
@@ -197,9 +198,9 @@ impl Replica {
         Ok(())
     }
 
-    /// Waits until it says that it is ready; starts it again if it gave up, as a supervisor does.
+    /// Waits until the replica is ready. Starts it again if it has ended, as a supervisor does.
     pub async fn wait_until_ready(&mut self) -> anyhow::Result<()> {
-        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build()?;
+        let client = http_client().timeout(Duration::from_secs(5)).build()?;
         let url = format!("http://{}/readyz", self.listen);
         let ready = async {
             loop {
@@ -218,7 +219,7 @@ impl Replica {
 
 impl Drop for Replica {
     fn drop(&mut self) {
-        // Whatever happened, no process stays behind.
+        // No process survives the run.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -248,14 +249,14 @@ fn spawn(
     child.with_context(|| program.display().to_string())
 }
 
-/// What is tortured.
+/// PostgreSQL and the replicas.
 pub struct Cluster {
     pub postgres: Postgres,
     pub replicas: Vec<Replica>,
 }
 
 impl Cluster {
-    /// With PostgreSQL's files in `data`, and the logs of the replicas in `folder`.
+    /// Starts a cluster with the files of PostgreSQL in `data`, and the logs of the replicas in `folder`.
     pub async fn start(
         program: &Path,
         data: &Path,
@@ -270,11 +271,17 @@ impl Cluster {
         Ok(Self { postgres, replicas })
     }
 
-    /// Waits until everything works again.
-    pub async fn recover(&mut self) -> anyhow::Result<()> {
+    /// Waits until every replica is ready.
+    pub async fn wait_until_ready(&mut self) -> anyhow::Result<()> {
         for replica in &mut self.replicas {
             replica.wait_until_ready().await?;
         }
         Ok(())
     }
+}
+
+/// Begins an HTTP client. It needs a provider of TLS, although it uses none; an error means that one is installed already.
+pub fn http_client() -> reqwest::ClientBuilder {
+    drop(rustls::crypto::ring::default_provider().install_default());
+    reqwest::Client::builder().no_proxy()
 }

@@ -1,4 +1,4 @@
-//! What is done to the service, and what has to go on meanwhile and come back afterwards.
+//! The faults: how each is injected, and what must continue meanwhile and recover afterwards.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -29,7 +29,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Each with its share of a hundred rounds.
+    /// Each kind with its share of 100 rounds.
     pub const ALL: [(Self, u8); 13] = [
         (Self::KillPostgres, 32),
         (Self::KillBackend, 16),
@@ -51,7 +51,8 @@ impl Kind {
     }
 }
 
-/// The faults of a run: every kind once, in an order of the seed, then at random by their shares; or `only` one of them.
+/// Returns the faults of a run: first every kind once, in random order, then at random by the shares; or `only` one
+/// kind.
 pub fn schedule(rounds: usize, only: Option<Kind>, random: &mut fastrand::Rng) -> Vec<Kind> {
     if let Some(kind) = only {
         return vec![kind; rounds];
@@ -65,30 +66,30 @@ pub fn schedule(rounds: usize, only: Option<Kind>, random: &mut fastrand::Rng) -
             at = at.saturating_sub(*share);
             found
         });
-        faults.push(chosen.expect("the shares make a hundred").0);
+        faults.push(chosen.expect("the sum of the shares is 100").0);
     }
     faults.truncate(rounds);
     faults
 }
 
-pub struct Torturer<'t> {
+pub struct Injector<'t> {
     pub cluster: &'t mut Cluster,
     pub load: &'t Load,
     pub random: &'t mut fastrand::Rng,
-    /// So many acknowledgements are more than what was under way before.
-    pub enough: u64,
+    /// A number of acknowledgements that exceeds the number of requests in progress.
+    pub progress: u64,
 }
 
-impl Torturer<'_> {
-    /// Does one thing, and waits until everything works again; what should have gone on or come back and did not.
-    pub async fn strike(&mut self, kind: Kind) -> anyhow::Result<Option<String>> {
+impl Injector<'_> {
+    /// Injects one fault, and waits for the recovery. Returns what did not continue or recover.
+    pub async fn inject(&mut self, kind: Kind) -> anyhow::Result<Option<String>> {
         let replica = self.random.usize(0..REPLICAS);
-        let harm = self.inflict(kind, replica).await?;
+        let harm = self.inject_at(kind, replica).await?;
         let recovered = async {
-            self.cluster.recover().await?;
+            self.cluster.wait_until_ready().await?;
             for replica in 0..REPLICAS {
-                let goes_on = self.goes_on(replica, || false);
-                tokio::time::timeout(RECOVERY_MAX, goes_on)
+                let continues = self.wait_for_progress(replica, || false);
+                tokio::time::timeout(RECOVERY_MAX, continues)
                     .await
                     .with_context(|| format!("replica {replica} acknowledges nothing within a minute"))?;
             }
@@ -98,7 +99,7 @@ impl Torturer<'_> {
         Ok(harm.or(recovered))
     }
 
-    async fn inflict(&mut self, kind: Kind, at: usize) -> anyhow::Result<Option<String>> {
+    async fn inject_at(&mut self, kind: Kind, at: usize) -> anyhow::Result<Option<String>> {
         let mut short = |max: u64| Duration::from_millis(self.random.u64(0..max));
         let (pause, longer) = (short(700), short(2_500));
         match kind {
@@ -107,22 +108,22 @@ impl Torturer<'_> {
             Kind::TerminateBackend => self.signal_backend(Signal::SIGTERM).await?,
             Kind::KillReplica => {
                 self.cluster.replicas[at].signal(Signal::SIGKILL)?;
-                self.cluster.replicas[at].ended().await?;
+                self.cluster.replicas[at].wait_for_end().await?;
                 tokio::time::sleep(pause).await;
                 self.cluster.replicas[at].restart()?;
             }
             Kind::StopReplica => {
                 self.cluster.replicas[at].signal(Signal::SIGTERM)?;
-                let ended = self.cluster.replicas[at].ended().await?;
+                let status = self.cluster.replicas[at].wait_for_end().await?;
                 self.cluster.replicas[at].restart()?;
-                if !ended.success() {
-                    return Ok(Some(format!("an orderly stop ended with {ended}")));
+                if !status.success() {
+                    return Ok(Some(format!("a stop by SIGTERM ended with {status}")));
                 }
             }
             Kind::CutDatabase => self.cluster.replicas[at].database.cut(),
             Kind::CutClients => self.cluster.replicas[at].clients.cut(),
-            Kind::LoseDatabaseAnswers => self.cluster.replicas[at].database.swallow(self.random.u32(1..6)),
-            Kind::LoseClientAnswers => self.cluster.replicas[at].clients.swallow(self.random.u32(1..20)),
+            Kind::LoseDatabaseAnswers => self.cluster.replicas[at].database.drop_responses(self.random.u32(1..6)),
+            Kind::LoseClientAnswers => self.cluster.replicas[at].clients.drop_responses(self.random.u32(1..20)),
             Kind::Delay => {
                 let delay = Duration::from_millis(self.random.u64(5..120));
                 let replica = &self.cluster.replicas[at];
@@ -133,13 +134,13 @@ impl Torturer<'_> {
             }
             Kind::FreezeReplica => {
                 self.cluster.replicas[at].signal(Signal::SIGSTOP)?;
-                let goes_on = tokio::time::timeout(RECOVERY_MAX, self.goes_on(1 - at, || false)).await;
+                let continues = tokio::time::timeout(RECOVERY_MAX, self.wait_for_progress(1 - at, || false)).await;
                 tokio::time::sleep(pause).await;
                 self.cluster.replicas[at].signal(Signal::SIGCONT)?;
-                return Ok(goes_on.is_err().then(|| "a frozen replica held up the other one".to_owned()));
+                return Ok(continues.is_err().then(|| "a frozen replica blocked the other one".to_owned()));
             }
             Kind::FreezeLockHolder => {
-                // Nobody can append meanwhile; everybody has to be told so, and not to wait.
+                // No append is possible meanwhile. Every request must get an error and not wait.
                 if let Some(pid) = self.cluster.postgres.freeze_lock_holder().await? {
                     tokio::time::sleep(longer * 2).await;
                     signal(pid, Signal::SIGCONT)?;
@@ -158,25 +159,26 @@ impl Torturer<'_> {
         Ok(())
     }
 
-    /// The last five bytes of an append of one replica do not arrive: PostgreSQL has carried it out, and waits for the end
-    /// of the request. The other replica must not wait with it.
+    /// Withholds the last five bytes of an append of one replica. PostgreSQL has executed the append, and waits for the
+    /// end of the request. The other replica must not wait with it.
     async fn withhold_sync(&mut self, at: usize) -> anyhow::Result<Option<String>> {
         let proxy = &self.cluster.replicas[at].database;
-        tokio::time::timeout(RECOVERY_MAX, proxy.hold_append()).await.context("no append came to be held back")?;
-        let went_on = self.goes_on(1 - at, || proxy.has_given_up()).await;
+        tokio::time::timeout(RECOVERY_MAX, proxy.withhold_append()).await.context("no append was sent")?;
+        let continued = self.wait_for_progress(1 - at, || proxy.was_abandoned()).await;
         if self.random.bool() {
             proxy.cut();
         }
         proxy.release();
-        Ok((!went_on).then(|| "an append whose last message was late held up the other replica".to_owned()))
+        Ok((!continued).then(|| "an append without its last message blocked the other replica".to_owned()))
     }
 
-    /// Waits until a replica has acknowledged requests that were sent after this call; false if `given_up` comes first.
-    async fn goes_on(&self, replica: usize, given_up: impl Fn() -> bool) -> bool {
+    /// Waits until a replica has acknowledged requests that were sent after this call. Returns false if `is_abandoned`
+    /// first.
+    async fn wait_for_progress(&self, replica: usize, is_abandoned: impl Fn() -> bool) -> bool {
         let acknowledged = &self.load.acknowledged[replica];
-        let until = acknowledged.load(Ordering::SeqCst) + self.enough;
+        let until = acknowledged.load(Ordering::SeqCst) + self.progress;
         while acknowledged.load(Ordering::SeqCst) < until {
-            if given_up() {
+            if is_abandoned() {
                 return false;
             }
             tokio::time::sleep(POLL).await;

@@ -1,7 +1,8 @@
-//! What a run has sent, been answered and seen: all that the checker knows, and all that is needed to check it again.
+//! The history of a run: requests, responses, reads and the log. The checker needs nothing else, so a stored history
+//! can be checked again.
 //!
-//! Times are microseconds since the run began, by one clock. An event is named by who sent it, so that its id and its
-//! content can be computed, and a history does not have to hold them.
+//! Times are microseconds since the start of the run, on one clock. The name of an event says which request sent it.
+//! Its id and its content are computed from the name, and are not stored in the history.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
@@ -14,10 +15,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-/// Microseconds since the run began.
+/// Microseconds since the start of the run.
 pub type Micros = u64;
 
-/// Which event it is: the `index`th of the `number`th request of a writer.
+/// The name of an event: the `index`th event of the `number`th request of a writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EventName {
     pub writer: u16,
@@ -26,7 +27,7 @@ pub struct EventName {
 }
 
 impl EventName {
-    /// Its id: a UUID of version 8, made of the name alone.
+    /// The event id: a UUID of version 8 that encodes the name.
     pub fn id(self) -> Uuid {
         let mut bytes = [0; 16];
         bytes[0..2].copy_from_slice(&self.writer.to_be_bytes());
@@ -35,7 +36,8 @@ impl EventName {
         uuid::Builder::from_custom_bytes(bytes).into_uuid()
     }
 
-    pub fn of(id: Uuid) -> Option<Self> {
+    /// Decodes an event id; `None` for an id that encodes no name.
+    pub fn from_id(id: Uuid) -> Option<Self> {
         let bytes = id.as_bytes();
         let name = Self {
             writer: u16::from_be_bytes([bytes[0], bytes[1]]),
@@ -45,19 +47,19 @@ impl EventName {
         (name.id() == id).then_some(name)
     }
 
-    /// What its `event_data` is. Folded by merge-patch, a state names the last event that is in it.
+    /// The `event_data`. A state that merge-patch has folded names its last event.
     pub fn data(self) -> Value {
         let pad = "x".repeat(usize::from(self.writer) * 7 + self.number as usize % 90);
         json!({"last": self.id(), "number": self.number, "pad": pad})
     }
 }
 
-/// A request, with every try to have it answered.
+/// A request with all its attempts.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Request {
     pub writer: u16,
     pub number: u32,
-    /// The streams that it appends to, in one step.
+    /// The appends, one for each stream, in one atomic step.
     pub appends: Vec<Append>,
     pub attempts: Vec<Attempt>,
 }
@@ -81,27 +83,27 @@ pub struct Attempt {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// 201: first version and first position of each append.
+    /// 201: the first version and the first position of each append.
     Written(Vec<(Version, Position)>),
     /// 200: the same.
     Replayed(Vec<(Version, Position)>),
-    /// 412 or 409: stream and its version at that time, for those that were not as expected.
+    /// 412 or 409: the streams whose version was not the expected one, with their versions.
     Conflict(Vec<(String, Version)>),
-    /// 503 of a code that says that nothing was written.
+    /// 503 with a code that means that nothing was written.
     Refused(String),
-    /// No answer, or 503 `outcome_unknown`.
+    /// No response, or 503 `outcome_unknown`.
     Unknown(String),
-    /// No answer within the time that every request has to be answered in.
+    /// No response within the time limit of every request.
     Hung,
-    /// An answer that nothing in a run should lead to.
+    /// A response that no event of a run explains.
     Unexpected(String),
 }
 
 impl Request {
-    /// Where it stands, as the first answer that tells says.
+    /// The first version and position of each append, from the first acknowledgement.
     pub fn acknowledged(&self) -> Option<&[(Version, Position)]> {
         self.attempts.iter().find_map(|attempt| match &attempt.outcome {
-            Outcome::Written(stands) | Outcome::Replayed(stands) => Some(stands.as_slice()),
+            Outcome::Written(places) | Outcome::Replayed(places) => Some(places.as_slice()),
             _ => None,
         })
     }
@@ -118,7 +120,7 @@ impl Request {
     }
 }
 
-/// What one reader was handed out, in that order.
+/// The events that a reader has received, in that order.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Reader {
     pub name: String,
@@ -128,17 +130,17 @@ pub struct Reader {
     pub connections: u32,
 }
 
-/// Something that was read at one moment.
+/// A read of the end of the log, or of a state.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Look {
-    /// Where the log ended.
+pub enum Read {
+    /// The position of the last event of the log.
     Head { asked: Micros, ended: Micros, head: Position },
-    /// The state of an aggregate: its version, and the last event that is in it.
+    /// The state of an aggregate: its version and its last event.
     State { asked: Micros, ended: Micros, stream: String, version: Version, last: Uuid },
 }
 
-/// An event, as the log has it in the end.
+/// An event of the log at the end of the run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Logged {
     pub global_position: Position,
@@ -146,18 +148,18 @@ pub struct Logged {
     pub version: Version,
     pub event_id: Uuid,
     pub occurred_at: String,
-    /// Left out where it is what the event's name says.
+    /// The `event_data` if it is not the one that the name determines.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub altered_data: Option<Value>,
 }
 
-/// Something that was done to the service, and whether the rest of it went on.
+/// A fault that was injected, and whether the service continued.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Fault {
     pub round: u32,
     pub at: Micros,
     pub what: String,
-    /// What should have gone on or come back and did not.
+    /// What did not continue or recover.
     pub harm: Option<String>,
 }
 
@@ -165,7 +167,7 @@ pub struct Fault {
 pub struct History {
     pub requests: Vec<Request>,
     pub readers: Vec<Reader>,
-    pub looks: Vec<Look>,
+    pub reads: Vec<Read>,
     pub log: Vec<Logged>,
     pub faults: Vec<Fault>,
 }
@@ -175,7 +177,7 @@ pub struct History {
 enum Line {
     Request(Request),
     Reader(Reader),
-    Look(Look),
+    Read(Read),
     Logged(Logged),
     Fault(Fault),
 }
@@ -186,7 +188,7 @@ impl History {
         let mut file = BufWriter::new(File::create(path)?);
         let lines = self.requests.iter().cloned().map(Line::Request);
         let lines = lines.chain(self.readers.iter().cloned().map(Line::Reader));
-        let lines = lines.chain(self.looks.iter().cloned().map(Line::Look));
+        let lines = lines.chain(self.reads.iter().cloned().map(Line::Read));
         let lines = lines.chain(self.log.iter().cloned().map(Line::Logged));
         for line in lines.chain(self.faults.iter().cloned().map(Line::Fault)) {
             serde_json::to_writer(&mut file, &line)?;
@@ -202,7 +204,7 @@ impl History {
             match serde_json::from_str(&line?)? {
                 Line::Request(request) => history.requests.push(request),
                 Line::Reader(reader) => history.readers.push(reader),
-                Line::Look(look) => history.looks.push(look),
+                Line::Read(read) => history.reads.push(read),
                 Line::Logged(logged) => history.log.push(logged),
                 Line::Fault(fault) => history.faults.push(fault),
             }

@@ -1,15 +1,15 @@
-//! `annals-torture`: faults while it works, and a checker that knows every promise.
+//! `annals-torture`: injects faults under load, and checks every promise afterwards.
 //!
-//! Two replicas of the service on one PostgreSQL; writers, subscribers, pollers and folders of states go through proxies;
-//! a seed says which fault comes when. In the end the history of it all is checked, and `annals verify` is run.
+//! Two replicas of the service run on one PostgreSQL. Writers, subscribers, pollers and readers of states use them
+//! through proxies, and a seed decides the faults. At the end a checker examines the history, and `annals verify` runs.
 //!
-//!     cargo test --test annals-torture                                     every kind of fault once, as in CI
+//!     cargo test --test annals-torture                                     each kind of fault once, as in CI
 //!     cargo test --release --test annals-torture -- --rounds 300 --seed 7  the long run
-//!     cargo test --features mutants --test annals-torture -- --mutants     broken builds, each of which has to be found
-//!     cargo test --test annals-torture -- --check target/torture/seed-7    a kept history, checked again
+//!     cargo test --features mutants --test annals-torture -- --mutants     mutants, each of which must be found
+//!     cargo test --test annals-torture -- --check target/torture/seed-7    checks a stored history again
 //!
-//! Seed, history, logs and report of a run are kept in target/torture. A seed fixes what is sent and which faults come in
-//! which order; how they meet in time is the machine's.
+//! The history, the logs and the report of a run are stored in target/torture. The seed decides what is sent, and which
+//! faults occur in which order. It does not decide the timing.
 
 mod check;
 mod cluster;
@@ -31,43 +31,43 @@ use history::History;
 use mutants::{MUTANTS, Mutant};
 use run::Options;
 
-/// Tortures Annals, and checks that it keeps its promises.
+/// Injects faults into Annals under load, and checks its promises.
 #[derive(Parser)]
 #[command(name = "annals-torture")]
 struct Args {
-    /// Rounds; each has one fault
+    /// Number of rounds, with one fault each
     #[arg(long, default_value_t = faults::Kind::ALL.len())]
     rounds: usize,
 
-    /// One kind of fault alone: stop-replica is a rolling restart
+    /// Inject only this kind of fault: stop-replica is a rolling restart
     #[arg(long)]
     only: Option<faults::Kind>,
 
-    /// What is sent, and which faults come in which order
+    /// Decides what is sent, and which faults occur in which order
     #[arg(long, default_value_t = 1)]
     seed: u64,
 
-    /// Clients that append
+    /// Number of clients that append
     #[arg(long, default_value_t = 16)]
     writers: usize,
 
-    /// Streams of each of the two types
+    /// Number of streams of each of the two types
     #[arg(long, default_value_t = 25)]
     streams: u64,
 
-    /// Torture a broken build, until it is found
+    /// Run this mutant until it is found
     #[arg(long, value_name = "NAME")]
     mutant: Option<String>,
 
-    /// Torture every broken build; a failure if one is not found
+    /// Run every mutant; fail if one is not found
     #[arg(long)]
     mutants: bool,
 
-    /// Check the history in this folder again, and do nothing else
+    /// Only check the history in this folder
     #[arg(long, value_name = "FOLDER")]
     check: Option<PathBuf>,
 
-    /// Names of tests, as `cargo test` hands them to every test program
+    /// Names of tests, which `cargo test` passes to every test program
     #[arg(hide = true)]
     filters: Vec<String>,
 
@@ -78,17 +78,17 @@ struct Args {
 fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
     if !args.filters.is_empty() && !args.filters.iter().any(|filter| "torture".contains(filter.as_str())) {
-        println!("annals-torture: not asked for");
+        println!("annals-torture: not selected");
         return Ok(ExitCode::SUCCESS);
     }
-    let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("torture");
+    let results = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("torture");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     if let Some(folder) = &args.check {
         let history = History::read(&folder.join("history.jsonl"))?;
-        return Ok(told(&check(&history)));
+        return Ok(report_violations(&check(&history)));
     }
     let options = |mutant: Option<&'static Mutant>| Options {
-        folder: kept.join(mutant.map_or(format!("seed-{}", args.seed), |mutant| format!("mutant-{}", mutant.name))),
+        folder: results.join(mutant.map_or(format!("seed-{}", args.seed), |mutant| format!("mutant-{}", mutant.name))),
         seed: args.seed,
         rounds: args.rounds,
         only: args.only,
@@ -112,12 +112,12 @@ fn main() -> anyhow::Result<ExitCode> {
     std::fs::write(options.folder.join("report.txt"), &report)?;
     println!("{report}");
     runtime.shutdown_timeout(Duration::from_secs(1));
-    Ok(told(&outcome.violations))
+    Ok(report_violations(&outcome.violations))
 }
 
-fn told(violations: &[check::Violation]) -> ExitCode {
+fn report_violations(violations: &[check::Violation]) -> ExitCode {
     for violation in violations {
-        println!("NOT KEPT: {}: {}", violation.rule, violation.what);
+        println!("BROKEN PROMISE: {}: {}", violation.rule, violation.what);
     }
     if violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -1,232 +1,281 @@
-//! Broken builds of Annals. Each breaks one thing that a promise rests on, and a run has to find it: a checker that was
-//! never seen failing proves nothing.
+//! Mutants: broken builds of Annals. Each breaks one thing that a promise depends on, and a run must find it. A checker
+//! that was never seen failing proves nothing.
 //!
-//! Those that break SQL change the functions of the run's own database; those that break Rust are in the program itself,
-//! behind the cargo feature `mutants`, and chosen by `ANNALS_MUTANT`.
+//! A mutant of SQL patches functions in the run's own database. It names a line by its marker, a comment at the end of
+//! the line (`-- marker: append-lock`), so that it does not depend on the text of the line. Exactly one line of a
+//! function carries a marker. A mutant of Rust code is compiled in with the cargo feature `mutants`, and
+//! `ANNALS_MUTANT` selects it.
 
 use anyhow::ensure;
 use sqlx::{AssertSqlSafe, Executor, PgConnection};
 
 pub struct Mutant {
     pub name: &'static str,
+    /// What is broken.
     pub what: &'static str,
-    /// What is replaced in which function; every text has to be there.
-    changes: &'static [(&'static str, &'static [(&'static str, &'static str)])],
-    /// Run before.
-    prepare: &'static str,
-    in_program: bool,
+    /// A statement that runs before the patches.
+    prepare: Option<&'static str>,
+    patches: &'static [Patch],
+    place: Place,
 }
 
-const LOCK: &str = "PERFORM pg_advisory_xact_lock('events'::regclass::oid::integer, 1);";
-const TURN: &str = "IF v_turn IS DISTINCT FROM turn + 1 THEN";
-const END_BELIEVED: &str = "IF v_turn IS DISTINCT FROM turn + 1 THEN stream_nos := NULL; END IF;
-    IF turn IS NULL THEN";
-const END_BELIEVED_SINGLE: &str = "IF v_turn IS DISTINCT FROM turn + 1 THEN stream_no := NULL; END IF;
-    IF turn IS NULL THEN";
-/// The place in each function after everything was read.
-const DECIDE: &str = "-- 3. Decide.";
-const LOCK_AND_DECIDE: &str = "PERFORM pg_advisory_xact_lock('events'::regclass::oid::integer, 1);
-    -- 3. Decide.";
-const FIRST_POSITION: &str = "append_first_positions[a] := log_position + 1;";
-const FIRST_POSITION_OF_SEQUENCE: &str = "append_first_positions[a] := nextval('mutant_positions');
-                PERFORM nextval('mutant_positions') FROM generate_series(2, v_count);";
-/// Where a plain batch is as good as written.
-const PLAIN: &str = "v_written_times := v_new_times;";
-const PLAIN_POSITIONS_OF_SEQUENCE: &str = "v_written_times := v_new_times;
-        FOR a IN 1 .. v_appends LOOP
-            append_first_positions[a] := nextval('mutant_positions');
-            PERFORM nextval('mutant_positions')
-               FROM generate_series(2, coalesce(p_append_offsets[a + 1], v_events) - p_append_offsets[a]);
-        END LOOP;";
-const SINGLE_POSITION: &str = "log_position := log_position + 1;";
-const SINGLE_POSITION_OF_SEQUENCE: &str = "log_position := nextval('mutant_positions');";
-const SINGLE_DECIDE: &str = "IF v_known";
-const LOCK_AND_SINGLE_DECIDE: &str = "PERFORM pg_advisory_xact_lock('events'::regclass::oid::integer, 1);
-    IF v_known";
-const SINGLE_INSERTS: [(&str, &str); 3] = [
-    (
-        "p_correlation_id, p_causation_id, log_position);",
-        "p_correlation_id, p_causation_id, log_position) ON CONFLICT DO NOTHING;",
-    ),
-    (
-        "VALUES (stream_no, p_aggregate_type, p_aggregate_id, log_time);",
-        "VALUES (stream_no, p_aggregate_type, p_aggregate_id, log_time) ON CONFLICT DO NOTHING;",
-    ),
-    ("p_correlation_id, p_causation_id));", "p_correlation_id, p_causation_id)) ON CONFLICT DO NOTHING;"),
-];
-const INSERTS: [&str; 2] = [
-    "WHERE append_first_versions[i.append] > 0;
+/// Where a mutant is.
+#[derive(PartialEq, Eq)]
+enum Place {
+    /// In functions of the database alone.
+    Database,
+    /// In the program, and perhaps in the database, too.
+    Program,
+}
 
-    IF v_any_new",
-    "WHERE append_first_versions[i.append] > 0;
-END",
-];
-const COMMIT_NOT_FLUSHED: &str = "PERFORM set_config('synchronous_commit', 'off', true); COMMIT;";
-const NEW_STREAMS: &str = "WHERE t.first_occurred_at IS NOT NULL;";
+/// One change of one line of a function.
+struct Patch {
+    function: &'static str,
+    marker: &'static str,
+    change: Change,
+}
+
+enum Change {
+    RemoveLine,
+    ReplaceLine(&'static str),
+    InsertBefore(&'static str),
+    InsertAfter(&'static str),
+}
+
+/// The procedures for a batch and for a single event, and the functions that each calls.
+const PROCEDURE: &str = "append_events";
+const LOCKED: &str = "append_events_locked";
+const SINGLE_PROCEDURE: &str = "append_event";
+const SINGLE_LOCKED: &str = "append_event_locked";
+
+/// Removes a line.
+const fn remove(function: &'static str, marker: &'static str) -> Patch {
+    Patch { function, marker, change: Change::RemoveLine }
+}
+
+/// Replaces a line by other text.
+const fn replace(function: &'static str, marker: &'static str, text: &'static str) -> Patch {
+    Patch { function, marker, change: Change::ReplaceLine(text) }
+}
+
+/// Inserts text after a line.
+const fn insert_after(function: &'static str, marker: &'static str, text: &'static str) -> Patch {
+    Patch { function, marker, change: Change::InsertAfter(text) }
+}
+
+/// Inserts text before a line.
+const fn insert_before(function: &'static str, marker: &'static str, text: &'static str) -> Patch {
+    Patch { function, marker, change: Change::InsertBefore(text) }
+}
+
+const CREATE_SEQUENCE: &str = "CREATE SEQUENCE mutant_positions; GRANT ALL ON SEQUENCE mutant_positions TO PUBLIC";
+const LOCK: &str = "PERFORM pg_advisory_xact_lock('events'::regclass::oid::integer, 1);";
+const FLUSH_NO_COMMIT: &str = "PERFORM set_config('synchronous_commit', 'off', true);";
+/// The loop that decides requests one by one assigns positions here.
+const POSITIONS_OF_DECIDED: Patch = replace(
+    LOCKED,
+    "first-position",
+    "append_first_positions[a] := nextval('mutant_positions');
+     PERFORM nextval('mutant_positions') FROM generate_series(2, v_count);",
+);
+/// The positions of a plain batch are computed before. This replaces them.
+const POSITIONS_OF_PLAIN: Patch = insert_after(
+    LOCKED,
+    "plain-batch",
+    "FOR a IN 1 .. v_appends LOOP
+         append_first_positions[a] := nextval('mutant_positions');
+         PERFORM nextval('mutant_positions')
+            FROM generate_series(2, coalesce(p_append_offsets[a + 1], v_events) - p_append_offsets[a]);
+     END LOOP;",
+);
+const POSITION_OF_SINGLE: Patch =
+    replace(SINGLE_LOCKED, "first-position", "log_position := nextval('mutant_positions');");
+const TRUST_END_OF_LOG: &str = "IF p_last_generation IS NOT NULL THEN
+     log_position := p_log_position;
+     log_time := p_log_time;
+     open_from := p_open_from;
+ END IF;";
+const WRITTEN_ON_CONFLICT: &str = "WHERE append_first_versions[i.append] > 0 ON CONFLICT DO NOTHING;";
+const IGNORE_KNOWN_IDS: Patch = replace(LOCKED, "insert-event-ids", WRITTEN_ON_CONFLICT);
+const IGNORE_KNOWN_ID: Patch = replace(
+    SINGLE_LOCKED,
+    "insert-event-ids",
+    "p_event_type, p_event_data, p_metadata, p_correlation_id, p_causation_id)) ON CONFLICT DO NOTHING;",
+);
 
 pub const MUTANTS: [Mutant; 11] = [
     Mutant {
         name: "lock-after-read",
-        what: "heads and known ids are read before the append lock is taken",
-        changes: &[
-            ("append_events_locked", &[(LOCK, ""), (DECIDE, LOCK_AND_DECIDE)]),
-            ("append_event_locked", &[(LOCK, ""), (SINGLE_DECIDE, LOCK_AND_SINGLE_DECIDE)]),
+        what: "heads and known ids are read before the append lock is acquired",
+        prepare: None,
+        patches: &[
+            remove(LOCKED, "append-lock"),
+            insert_after(LOCKED, "decide", LOCK),
+            remove(SINGLE_LOCKED, "append-lock"),
+            insert_after(SINGLE_LOCKED, "decide", LOCK),
         ],
-        prepare: "",
-        in_program: false,
+        place: Place::Database,
     },
     Mutant {
         name: "no-commit",
         what: "the procedure does not commit; the end of the client's request does",
-        changes: &[("append_events", &[("COMMIT;", "")]), ("append_event", &[("COMMIT;", "")])],
-        prepare: "",
-        in_program: false,
+        prepare: None,
+        patches: &[remove(PROCEDURE, "commit"), remove(SINGLE_PROCEDURE, "commit")],
+        place: Place::Database,
     },
     Mutant {
         name: "acknowledged-before-commit",
-        what: "the answer is sent before the transaction is committed",
-        changes: &[("append_events", &[("COMMIT;", "")]), ("append_event", &[("COMMIT;", "")])],
-        prepare: "",
-        in_program: true,
+        what: "the response is sent before the transaction is committed",
+        prepare: None,
+        patches: &[remove(PROCEDURE, "commit"), remove(SINGLE_PROCEDURE, "commit")],
+        place: Place::Program,
     },
     Mutant {
         name: "commit-not-flushed",
-        what: "synchronous_commit is off for appends",
-        changes: &[
-            ("append_events", &[("COMMIT;", COMMIT_NOT_FLUSHED)]),
-            ("append_event", &[("COMMIT;", COMMIT_NOT_FLUSHED)]),
+        what: "`synchronous_commit` is off for appends",
+        prepare: None,
+        patches: &[
+            insert_before(PROCEDURE, "commit", FLUSH_NO_COMMIT),
+            insert_before(SINGLE_PROCEDURE, "commit", FLUSH_NO_COMMIT),
         ],
-        prepare: "",
-        in_program: false,
+        place: Place::Database,
     },
     Mutant {
         name: "on-conflict-do-nothing",
-        what: "no lock, and ON CONFLICT DO NOTHING instead",
-        changes: &[
-            (
-                "append_events_locked",
-                &[
-                    (LOCK, ""),
-                    (INSERTS[0], "WHERE append_first_versions[i.append] > 0 ON CONFLICT DO NOTHING; IF v_any_new"),
-                    (NEW_STREAMS, "WHERE t.first_occurred_at IS NOT NULL ON CONFLICT DO NOTHING;"),
-                    (INSERTS[1], "WHERE append_first_versions[i.append] > 0 ON CONFLICT DO NOTHING; END"),
-                ],
+        what: "no lock, and `ON CONFLICT DO NOTHING` instead",
+        prepare: None,
+        patches: &[
+            remove(LOCKED, "append-lock"),
+            replace(LOCKED, "insert-events", WRITTEN_ON_CONFLICT),
+            replace(LOCKED, "insert-streams", "WHERE t.first_occurred_at IS NOT NULL ON CONFLICT DO NOTHING;"),
+            IGNORE_KNOWN_IDS,
+            remove(SINGLE_LOCKED, "append-lock"),
+            replace(
+                SINGLE_LOCKED,
+                "insert-events",
+                "log_time, p_correlation_id, p_causation_id, log_position) ON CONFLICT DO NOTHING;",
             ),
-            ("append_event_locked", &[(LOCK, ""), SINGLE_INSERTS[0], SINGLE_INSERTS[1], SINGLE_INSERTS[2]]),
+            replace(
+                SINGLE_LOCKED,
+                "insert-streams",
+                "VALUES (stream_no, p_aggregate_type, p_aggregate_id, log_time) ON CONFLICT DO NOTHING;",
+            ),
+            IGNORE_KNOWN_ID,
         ],
-        prepare: "",
-        in_program: false,
+        place: Place::Database,
     },
     Mutant {
         name: "positions-from-sequence",
         what: "positions come from a sequence, under the lock",
-        changes: &[
-            (
-                "append_events_locked",
-                &[(FIRST_POSITION, FIRST_POSITION_OF_SEQUENCE), (PLAIN, PLAIN_POSITIONS_OF_SEQUENCE)],
-            ),
-            ("append_event_locked", &[(SINGLE_POSITION, SINGLE_POSITION_OF_SEQUENCE)]),
-        ],
-        prepare: "CREATE SEQUENCE mutant_positions; GRANT ALL ON SEQUENCE mutant_positions TO PUBLIC",
-        in_program: false,
+        prepare: Some(CREATE_SEQUENCE),
+        patches: &[POSITIONS_OF_DECIDED, POSITIONS_OF_PLAIN, POSITION_OF_SINGLE],
+        place: Place::Database,
     },
     Mutant {
         name: "sequence-without-lock",
-        what: "positions come from a sequence, and nobody takes the lock",
-        changes: &[
-            (
-                "append_events_locked",
-                &[(LOCK, ""), (FIRST_POSITION, FIRST_POSITION_OF_SEQUENCE), (PLAIN, PLAIN_POSITIONS_OF_SEQUENCE)],
-            ),
-            ("append_event_locked", &[(LOCK, ""), (SINGLE_POSITION, SINGLE_POSITION_OF_SEQUENCE)]),
+        what: "positions come from a sequence, and no append acquires the lock",
+        prepare: Some(CREATE_SEQUENCE),
+        patches: &[
+            remove(LOCKED, "append-lock"),
+            POSITIONS_OF_DECIDED,
+            POSITIONS_OF_PLAIN,
+            remove(SINGLE_LOCKED, "append-lock"),
+            POSITION_OF_SINGLE,
         ],
-        prepare: "CREATE SEQUENCE mutant_positions; GRANT ALL ON SEQUENCE mutant_positions TO PUBLIC",
-        in_program: false,
+        place: Place::Database,
     },
     Mutant {
-        name: "end-believed",
-        what: "who has known the end of the log once goes by it, whoever else had a turn since",
-        changes: &[
-            ("append_events_locked", &[(TURN, END_BELIEVED)]),
-            ("append_event_locked", &[(TURN, END_BELIEVED_SINGLE)]),
+        name: "stale-end-of-log",
+        what: "a session trusts its cached end of the log, whichever session has appended since",
+        prepare: None,
+        patches: &[
+            insert_after(LOCKED, "cache-miss", TRUST_END_OF_LOG),
+            insert_after(SINGLE_LOCKED, "cache-miss", TRUST_END_OF_LOG),
         ],
-        prepare: "",
-        in_program: false,
+        place: Place::Database,
     },
     Mutant {
-        name: "streams-believed",
-        what: "who has known a stream once goes by it, whoever else had a turn since",
-        changes: &[
-            ("append_events_locked", &[("stream_nos := NULL;", "")]),
-            ("append_event_locked", &[("stream_no := NULL;", "")]),
+        name: "stale-stream-heads",
+        what: "a session trusts its cached stream heads, whichever session has appended since",
+        prepare: None,
+        patches: &[
+            insert_after(LOCKED, "cache-miss", "stream_nos := p_stream_nos;"),
+            insert_after(SINGLE_LOCKED, "cache-miss", "stream_no := p_stream_no;"),
         ],
-        prepare: "",
-        in_program: false,
+        place: Place::Database,
     },
     Mutant {
-        name: "ids-forgotten",
-        what: "known event ids are not looked for",
-        changes: &[
-            (
-                "append_events_locked",
-                &[
-                    ("NOT p_ids_are_new AND EXISTS", "false AND EXISTS"),
-                    (INSERTS[1], "WHERE append_first_versions[i.append] > 0 ON CONFLICT DO NOTHING; END"),
-                ],
-            ),
-            (
-                "append_event_locked",
-                &[
-                    ("NOT p_id_is_new AND EXISTS", "false AND EXISTS"),
-                    ("v_known := EXISTS", "v_known := false AND EXISTS"),
-                    SINGLE_INSERTS[2],
-                ],
-            ),
+        name: "ids-not-checked",
+        what: "known event ids are not looked up",
+        prepare: None,
+        patches: &[
+            replace(LOCKED, "known-ids", "false AND EXISTS ("),
+            IGNORE_KNOWN_IDS,
+            replace(SINGLE_LOCKED, "known-id", "v_is_known := false;"),
+            replace(SINGLE_LOCKED, "known-ids", "SELECT false AND EXISTS ("),
+            IGNORE_KNOWN_ID,
         ],
-        prepare: "",
-        in_program: false,
+        place: Place::Database,
     },
     Mutant {
         name: "skip-on-lag",
-        what: "a subscriber that is behind the ring goes on where the ring begins",
-        changes: &[],
-        prepare: "",
-        in_program: true,
+        what: "a subscriber that is behind the ring buffer continues at the start of the buffer",
+        prepare: None,
+        patches: &[],
+        place: Place::Program,
     },
 ];
+
+impl Patch {
+    /// Returns the source of a function after the change.
+    fn apply(&self, source: &str) -> anyhow::Result<String> {
+        let marker = format!("-- marker: {}", self.marker);
+        let is_marked = |line: &&str| line.trim_end().ends_with(&marker);
+        let marked = source.lines().filter(is_marked).count();
+        ensure!(marked == 1, "{marked} lines of {} carry the marker {}", self.function, self.marker);
+        let mut patched = Vec::new();
+        for line in source.lines() {
+            match &self.change {
+                _ if !is_marked(&line) => patched.push(line),
+                Change::RemoveLine => {}
+                Change::ReplaceLine(other) => patched.push(other),
+                Change::InsertBefore(other) => patched.extend([*other, line]),
+                Change::InsertAfter(other) => patched.extend([line, *other]),
+            }
+        }
+        Ok(patched.join("\n"))
+    }
+}
 
 impl Mutant {
     pub fn named(name: &str) -> anyhow::Result<&'static Self> {
         let names: Vec<_> = MUTANTS.iter().map(|mutant| mutant.name).collect();
         let found = MUTANTS.iter().find(|mutant| mutant.name == name);
-        found.ok_or_else(|| anyhow::anyhow!("there is no mutant {name}; there are {}", names.join(", ")))
+        found.ok_or_else(|| anyhow::anyhow!("there is no mutant {name}, only {}", names.join(", ")))
     }
 
-    /// What `ANNALS_MUTANT` has to be for the program.
+    /// The value of `ANNALS_MUTANT` for the program; `None` for a mutant of the database alone.
     pub fn in_program(&self) -> anyhow::Result<Option<&'static str>> {
+        let is_in_program = self.place == Place::Program;
         ensure!(
-            cfg!(feature = "mutants") || !self.in_program,
+            cfg!(feature = "mutants") || !is_in_program,
             "the mutant {} is in the program: run with --features mutants",
             self.name
         );
-        Ok(self.in_program.then_some(self.name))
+        Ok(is_in_program.then_some(self.name))
     }
 
-    /// Breaks the functions of the database.
+    /// Changes the functions of the database.
     pub async fn apply(&self, connection: &mut PgConnection) -> anyhow::Result<()> {
-        connection.execute(self.prepare).await?;
-        for (function, replacements) in self.changes {
-            let mut source: String =
-                sqlx::query_scalar("SELECT pg_get_functiondef(oid) FROM pg_proc WHERE proname = $1")
-                    .bind(function)
-                    .fetch_one(&mut *connection)
-                    .await?;
-            for (from, to) in *replacements {
-                let times = source.matches(from).count();
-                ensure!(times == 1, "the mutant {} replaces what is there {times} times: {from}", self.name);
-                source = source.replace(from, to);
-            }
-            connection.execute(AssertSqlSafe(source)).await?;
+        if let Some(statement) = self.prepare {
+            connection.execute(statement).await?;
+        }
+        for patch in self.patches {
+            let source: String = sqlx::query_scalar("SELECT pg_get_functiondef(oid) FROM pg_proc WHERE proname = $1")
+                .bind(patch.function)
+                .fetch_one(&mut *connection)
+                .await?;
+            connection.execute(AssertSqlSafe(patch.apply(&source)?)).await?;
         }
         Ok(())
     }

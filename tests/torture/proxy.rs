@@ -1,4 +1,4 @@
-//! A TCP proxy that cuts, delays, swallows and holds back.
+//! A TCP proxy that closes connections, and delays, drops and withholds data.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,11 +10,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::{Notify, watch};
 
-/// The message with which a client of PostgreSQL ends what it asks for (the manual, "Message Formats").
+/// The Sync message, with which a client of PostgreSQL ends a request.
 const SYNC: &[u8] = b"S\0\0\0\x04";
-/// How the connection is known on which appends are sent: it has prepared this.
+/// Only the connection of the writer prepares such a statement.
 const APPEND: &[u8] = b"CALL append_event";
-/// An append is longer than everything else that is sent on that connection again and again.
+/// On that connection an append is longer than every other message after the first ones.
 const APPEND_BYTES_MIN: usize = 150;
 
 #[derive(Clone)]
@@ -24,17 +24,17 @@ pub enum Target {
 }
 
 struct Faults {
-    /// Every connection of an earlier generation is closed.
+    /// Connections of an earlier generation are closed.
     generation: watch::Sender<u64>,
     delay_millis: AtomicU64,
-    /// So many answers are swallowed; each costs its connection.
-    swallow: AtomicU32,
-    /// The end of the next append is held back.
-    hold: AtomicBool,
-    held: Notify,
+    /// The number of responses to drop; the connection of each is closed.
+    drop_responses: AtomicU32,
+    /// The end of the next append is withheld.
+    withhold: AtomicBool,
+    withheld: Notify,
     release: Notify,
-    /// A connection whose append is held back was closed by its client.
-    given_up: AtomicBool,
+    /// The client has closed the connection whose append is withheld.
+    abandoned: AtomicBool,
 }
 
 pub struct Proxy {
@@ -49,53 +49,54 @@ impl Proxy {
         let faults = Arc::new(Faults {
             generation: watch::Sender::new(0),
             delay_millis: AtomicU64::new(0),
-            swallow: AtomicU32::new(0),
-            hold: AtomicBool::new(false),
-            held: Notify::new(),
+            drop_responses: AtomicU32::new(0),
+            withhold: AtomicBool::new(false),
+            withheld: Notify::new(),
             release: Notify::new(),
-            given_up: AtomicBool::new(false),
+            abandoned: AtomicBool::new(false),
         });
         tokio::spawn(accept(listener, target, faults.clone()));
         Ok(Self { address, faults })
     }
 
-    /// Cuts every connection.
+    /// Closes every connection.
     pub fn cut(&self) {
         self.faults.generation.send_modify(|generation| *generation += 1);
     }
 
-    /// Every piece that passes waits so long from now on.
+    /// Delays every chunk of data from now on.
     pub fn delay(&self, delay: Duration) {
         self.faults.delay_millis.store(delay.as_millis() as u64, Ordering::SeqCst);
     }
 
-    /// Swallows the next answers, each with its connection.
-    pub fn swallow(&self, answers: u32) {
-        self.faults.swallow.store(answers, Ordering::SeqCst);
+    /// Drops the next responses, and closes the connection of each.
+    pub fn drop_responses(&self, responses: u32) {
+        self.faults.drop_responses.store(responses, Ordering::SeqCst);
     }
 
-    /// Holds back the last message of the next append, which PostgreSQL carries out without it; returns when it is held.
-    pub async fn hold_append(&self) {
-        self.faults.given_up.store(false, Ordering::SeqCst);
-        self.faults.hold.store(true, Ordering::SeqCst);
-        self.faults.held.notified().await;
+    /// Withholds the last message of the next append, which PostgreSQL executes without it. Returns when it is
+    /// withheld.
+    pub async fn withhold_append(&self) {
+        self.faults.abandoned.store(false, Ordering::SeqCst);
+        self.faults.withhold.store(true, Ordering::SeqCst);
+        self.faults.withheld.notified().await;
     }
 
-    /// Nothing is to be held back any more, or what is held back goes on.
+    /// Forwards the withheld message, or stops waiting for an append.
     pub fn release(&self) {
-        self.faults.hold.store(false, Ordering::SeqCst);
+        self.faults.withhold.store(false, Ordering::SeqCst);
         self.faults.release.notify_waiters();
     }
 
-    /// Whether the client of the append that is held back has gone.
-    pub fn has_given_up(&self) -> bool {
-        self.faults.given_up.load(Ordering::SeqCst)
+    /// Whether the client of the withheld append has closed its connection.
+    pub fn was_abandoned(&self) -> bool {
+        self.faults.abandoned.load(Ordering::SeqCst)
     }
 }
 
 async fn accept(listener: TcpListener, target: Target, faults: Arc<Faults>) {
     while let Ok((client, _)) = listener.accept().await {
-        // Small pieces go at once, as they do without a proxy.
+        // Small chunks are sent at once, as without a proxy.
         let _ = client.set_nodelay(true);
         let (target, faults) = (target.clone(), faults.clone());
         tokio::spawn(async move {
@@ -116,7 +117,7 @@ async fn accept(listener: TcpListener, target: Target, faults: Arc<Faults>) {
     }
 }
 
-/// Both directions, until one ends or the connection is cut.
+/// Forwards both directions, until one ends or the connection is closed.
 async fn forward<R, W>(client: TcpStream, (from_server, to_server): (R, W), faults: Arc<Faults>)
 where
     R: AsyncRead + Unpin,
@@ -125,55 +126,56 @@ where
     let mut generation = faults.generation.subscribe();
     let (from_client, to_client) = client.into_split();
     tokio::select! {
-        () = ask(from_client, to_server, &faults) => {}
-        () = answer(from_server, to_client, &faults) => {}
+        () = forward_requests(from_client, to_server, &faults) => {}
+        () = forward_responses(from_server, to_client, &faults) => {}
         _ = generation.changed() => {}
     }
 }
 
-async fn ask(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, faults: &Faults) {
+async fn forward_requests(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, faults: &Faults) {
     let mut buffer = vec![0; 65_536];
     let mut appends = false;
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
-        let mut piece = &buffer[..length];
-        pause(faults).await;
-        appends |= piece.windows(APPEND.len()).any(|window| window == APPEND);
-        let is_append = appends && length >= APPEND_BYTES_MIN && piece.ends_with(SYNC);
-        if is_append && faults.hold.swap(false, Ordering::SeqCst) {
-            let (most, end) = piece.split_at(length - SYNC.len());
+        let mut chunk = &buffer[..length];
+        delay(faults).await;
+        appends |= chunk.windows(APPEND.len()).any(|window| window == APPEND);
+        let is_append = appends && length >= APPEND_BYTES_MIN && chunk.ends_with(SYNC);
+        if is_append && faults.withhold.swap(false, Ordering::SeqCst) {
+            let (most, end) = chunk.split_at(length - SYNC.len());
             if to.write_all(most).await.is_err() {
                 return;
             }
             let released = faults.release.notified();
-            faults.held.notify_one();
+            faults.withheld.notify_one();
             tokio::select! {
                 () = released => {}
-                // Nothing more comes before the answer: it can only be the end.
+                // A client sends nothing before it has the response, so this is the end of the connection.
                 _ = from.read_u8() => {
-                    faults.given_up.store(true, Ordering::SeqCst);
+                    faults.abandoned.store(true, Ordering::SeqCst);
                     return;
                 }
             }
-            piece = end;
+            chunk = end;
         }
-        if to.write_all(piece).await.is_err() {
+        if to.write_all(chunk).await.is_err() {
             return;
         }
     }
 }
 
-async fn answer(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, faults: &Faults) {
+async fn forward_responses(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, faults: &Faults) {
     let mut buffer = vec![0; 65_536];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
-        pause(faults).await;
-        let swallowed = faults.swallow.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
-        if swallowed.is_ok() || to.write_all(&buffer[..length]).await.is_err() {
+        delay(faults).await;
+        let dropped =
+            faults.drop_responses.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        if dropped.is_ok() || to.write_all(&buffer[..length]).await.is_err() {
             return;
         }
     }
 }
 
-async fn pause(faults: &Faults) {
+async fn delay(faults: &Faults) {
     let millis = faults.delay_millis.load(Ordering::SeqCst);
     if millis > 0 {
         tokio::time::sleep(Duration::from_millis(millis)).await;

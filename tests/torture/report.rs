@@ -1,21 +1,21 @@
-//! What a run was, for people.
+//! The report of a run, as text.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use super::faults::Kind;
 use super::history;
-use super::history::Look;
+use super::history::Read;
 use super::mutants::Mutant;
 use super::run::Outcome;
 
-/// A table of what was done and found.
+/// Returns the figures of a run.
 pub fn of_run(outcome: &Outcome) -> String {
     let history = &outcome.history;
     let attempts = || history.requests.iter().flat_map(|request| &request.attempts);
     let count = |of: fn(&history::Outcome) -> bool| attempts().filter(|attempt| of(&attempt.outcome)).count();
     let kills = outcome.faults.iter().filter(|kind| kind.is_kill()).count();
-    let heads = history.looks.iter().filter(|look| matches!(look, Look::Head { .. })).count();
+    let heads = history.reads.iter().filter(|read| matches!(read, Read::Head { .. })).count();
     let delivered: usize = history.readers.iter().map(|reader| reader.events.len()).sum();
     let reconnections: u32 = history.readers.iter().map(|reader| reader.connections).sum();
     let mut text = String::new();
@@ -30,31 +30,31 @@ pub fn of_run(outcome: &Outcome) -> String {
         ("replayed", count(|outcome| matches!(outcome, history::Outcome::Replayed(_))).to_string()),
         ("conflicts", count(|outcome| matches!(outcome, history::Outcome::Conflict(_))).to_string()),
         ("refused", count(|outcome| matches!(outcome, history::Outcome::Refused(_))).to_string()),
-        ("unknown at first", count(|outcome| matches!(outcome, history::Outcome::Unknown(_))).to_string()),
+        ("outcome unknown at first", count(|outcome| matches!(outcome, history::Outcome::Unknown(_))).to_string()),
         ("events in the log", history.log.len().to_string()),
         ("delivered to readers", format!("{delivered}, over {reconnections} event streams")),
         ("ends of the log read", heads.to_string()),
-        ("states read", (history.looks.len() - heads).to_string()),
-        ("promises not kept", outcome.violations.len().to_string()),
+        ("states read", (history.reads.len() - heads).to_string()),
+        ("broken promises", outcome.violations.len().to_string()),
     ] {
-        writeln!(text, "{what:>22}  {figure}").expect("writing to memory does not fail");
+        writeln!(text, "{what:>24}  {figure}").expect("writing to memory does not fail");
     }
     for (kind, _) in Kind::ALL {
         let times = outcome.faults.iter().filter(|done| **done == kind).count();
-        writeln!(text, "{:>22}  {times}", format!("{kind:?}")).expect("writing to memory does not fail");
+        writeln!(text, "{:>24}  {times}", format!("{kind:?}")).expect("writing to memory does not fail");
     }
     text
 }
 
-/// Which broken build was found by what, and when: a table in Markdown.
+/// Returns a table in Markdown: which rules found each mutant, and when.
 pub fn of_mutants(found: &[(&Mutant, Outcome)]) -> String {
     let mut text = "| mutant | what is broken | found by | after |\n|---|---|---|---|\n".to_owned();
     for (mutant, outcome) in found {
         let rules: BTreeSet<_> = outcome.violations.iter().map(|violation| violation.rule).collect();
         let rules = Vec::from_iter(rules);
-        let by = if rules.is_empty() { "NOT FOUND".to_owned() } else { rules.join("; ") };
+        let found_by = if rules.is_empty() { "NOT FOUND".to_owned() } else { rules.join("; ") };
         let after = format!("{} rounds, {:.0} s", outcome.faults.len(), outcome.took.as_secs_f64());
-        writeln!(text, "| {} | {} | {by} | {after} |", mutant.name, mutant.what)
+        writeln!(text, "| {} | {} | {found_by} | {after} |", mutant.name, mutant.what)
             .expect("writing to memory does not fail");
     }
     text

@@ -1,4 +1,5 @@
-//! The load: writers that append and repeat until they are told, and readers of every kind, all of them through proxies.
+//! The load: writers that append and repeat each request until it has a response, and readers of every kind. All use
+//! proxies.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -10,34 +11,35 @@ use annals::domain::version::Version;
 use serde_json::{Value, json};
 use tokio::sync::RwLock;
 
-use super::cluster::REPLICAS;
-use super::history::{Append, Attempt, EventName, Fault, Logged, Look, Micros, Outcome, Reader, Request};
+use super::cluster::{REPLICAS, http_client};
+use super::history::{Append, Attempt, EventName, Fault, Logged, Micros, Outcome, Read, Reader, Request};
 
-/// A request that takes longer has not been answered: the service gives up after 15 seconds itself.
-const ANSWER_MAX: Duration = Duration::from_secs(25);
-/// An event stream that says nothing for so long is opened again.
+/// A request without a response after this time counts as hung. The service itself stops waiting after 15 seconds.
+const RESPONSE_MAX: Duration = Duration::from_secs(25);
+/// An event stream without data for this time is opened again.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
-/// How long readers may take to come to the end of the log.
+/// The time limit for readers to reach the end of the log.
 const READERS_MAX: Duration = Duration::from_secs(60);
-/// The type that has a reducer, and one that has none.
+/// A type with a reducer, and one without.
 pub const TYPES: [&str; 2] = ["Order", "Invoice"];
 
-/// What all writers and readers share.
+/// The state that writers and readers share.
 pub struct Load {
     started: Instant,
     bases: [String; REPLICAS],
     client: reqwest::Client,
     streams: u64,
     pub requests: Mutex<Vec<Request>>,
-    pub looks: Mutex<Vec<Look>>,
+    pub reads: Mutex<Vec<Read>>,
     pub readers: Mutex<HashMap<String, Reader>>,
-    /// Answers to readers that nothing in a run should lead to.
-    pub complaints: Mutex<Vec<Fault>>,
-    /// Last versions that anybody was told, for the writers who expect one.
+    /// Responses to readers that no event of a run explains.
+    pub unexpected: Mutex<Vec<Fault>>,
+    /// The last known version of each stream, for writers that expect a version.
     versions: Mutex<HashMap<String, Version>>,
-    /// Held, shared, by every request under way; whoever holds it alone knows that all are answered.
+    /// Every request in progress holds it shared. A task that holds it exclusively knows that no request is in
+    /// progress.
     quiet: RwLock<()>,
-    /// Requests that each replica has acknowledged.
+    /// The number of requests that each replica has acknowledged.
     pub acknowledged: [AtomicU64; REPLICAS],
     stopped: AtomicBool,
     next_writer: AtomicU32,
@@ -46,16 +48,16 @@ pub struct Load {
 
 impl Load {
     pub fn new(bases: [String; REPLICAS], streams: u64) -> anyhow::Result<Arc<Self>> {
-        let client = reqwest::Client::builder().no_proxy().tcp_nodelay(true).build()?;
+        let client = http_client().tcp_nodelay(true).build()?;
         Ok(Arc::new(Self {
             started: Instant::now(),
             bases,
             client,
             streams,
             requests: Mutex::default(),
-            looks: Mutex::default(),
+            reads: Mutex::default(),
             readers: Mutex::default(),
-            complaints: Mutex::default(),
+            unexpected: Mutex::default(),
             versions: Mutex::default(),
             quiet: RwLock::new(()),
             acknowledged: Default::default(),
@@ -69,7 +71,7 @@ impl Load {
         self.started.elapsed().as_micros() as Micros
     }
 
-    /// Waits until every request has its answer, and lets no new one begin until what is returned is dropped.
+    /// Waits until no request is in progress. No request begins until the returned guard is dropped.
     pub async fn quiesce(&self) -> tokio::sync::RwLockWriteGuard<'_, ()> {
         self.quiet.write().await
     }
@@ -82,12 +84,12 @@ impl Load {
         self.stopped.load(Ordering::SeqCst)
     }
 
-    /// The client for one replica, with the address of its proxy.
+    /// A GET request to one replica, through its proxy.
     pub fn get(&self, replica: usize, path: &str) -> reqwest::RequestBuilder {
         self.client.get(format!("{}{path}", self.bases[replica]))
     }
 
-    /// States of the first type are folded by merge-patch, so each ends with the name of its last event.
+    /// Registers merge-patch for the first type, so each state contains the name of its last event.
     pub async fn register_reducer(&self) -> anyhow::Result<()> {
         let call = self.client.put(format!("{}/reducers/{}", self.bases[0], TYPES[0]));
         let body = json!({"language": "merge-patch"}).to_string();
@@ -95,7 +97,7 @@ impl Load {
         Ok(())
     }
 
-    /// Waits until every reader has what it asks for of this log; who never gets it is found by the checker.
+    /// Waits until every reader has received its events of this log. The checker finds the readers that never do.
     pub async fn wait_for_readers(&self, log: &[Logged]) {
         let complete = |reader: &Reader| {
             let of_type = |event: &&Logged| {
@@ -113,7 +115,7 @@ impl Load {
         let _ = tokio::time::timeout(READERS_MAX, all).await;
     }
 
-    /// Appends until it is stopped.
+    /// Appends until the load is stopped.
     pub async fn write(self: Arc<Self>, seed: u64) {
         let writer = self.next_writer.fetch_add(1, Ordering::SeqCst) as u16;
         let mut random = fastrand::Rng::with_seed(seed ^ (u64::from(writer) << 32));
@@ -124,14 +126,14 @@ impl Load {
                 return;
             }
             let mut request = Request { writer, number, appends: self.choose(&mut random), attempts: Vec::new() };
-            self.send_until_answered(&mut request, &mut random).await;
+            self.send_until_completed(&mut request, &mut random).await;
             self.note_versions(&request);
             self.requests.lock().expect("the lock").push(request);
             drop(busy);
         }
     }
 
-    /// One or two streams; some of them at the version that somebody was told last.
+    /// Chooses one or two streams, some with the last known version as the expected one.
     fn choose(&self, random: &mut fastrand::Rng) -> Vec<Append> {
         let mut appends = Vec::<Append>::new();
         let streams = if random.u8(0..100) < 8 { 2 } else { 1 };
@@ -148,21 +150,21 @@ impl Load {
         appends
     }
 
-    async fn send_until_answered(&self, request: &mut Request, random: &mut fastrand::Rng) {
+    async fn send_until_completed(&self, request: &mut Request, random: &mut fastrand::Rng) {
         loop {
-            // Each writer has a replica of its own, and asks the other one where that fails.
+            // Each writer prefers one replica, and uses the other one for the next attempt.
             let replica = (usize::from(request.writer) + request.attempts.len()) % REPLICAS;
-            // Some are given up in the middle, some are sent twice at the same time.
-            let patience = if random.u8(0..100) < 4 { Duration::from_millis(random.u64(0..20)) } else { ANSWER_MAX };
+            // Some requests are aborted, and some are sent twice at the same time.
+            let patience = if random.u8(0..100) < 4 { Duration::from_millis(random.u64(0..20)) } else { RESPONSE_MAX };
             let first = self.send(request, replica, patience);
             if random.u8(0..100) < 4 {
-                let (first, second) = tokio::join!(first, self.send(request, REPLICAS - 1 - replica, ANSWER_MAX));
+                let (first, second) = tokio::join!(first, self.send(request, REPLICAS - 1 - replica, RESPONSE_MAX));
                 request.attempts.extend([first, second]);
             } else {
                 let attempt = first.await;
                 request.attempts.push(attempt);
             }
-            let told = |attempt: &Attempt| {
+            let is_final = |attempt: &Attempt| {
                 matches!(
                     attempt.outcome,
                     Outcome::Written(_)
@@ -172,9 +174,9 @@ impl Load {
                         | Outcome::Hung
                 )
             };
-            if request.attempts.iter().any(told) {
-                // The last attempt is the one that tells, for who reads the history.
-                request.attempts.sort_by_key(told);
+            if request.attempts.iter().any(is_final) {
+                // In the history, the last attempt is the one with the final response.
+                request.attempts.sort_by_key(is_final);
                 return;
             }
             tokio::time::sleep(Duration::from_millis(random.u64(20..150))).await;
@@ -183,11 +185,11 @@ impl Load {
 
     async fn send(&self, request: &Request, replica: usize, patience: Duration) -> Attempt {
         let sent = self.now();
-        let answered = tokio::time::timeout(patience, self.post(request, replica)).await;
-        let outcome = match answered {
+        let response = tokio::time::timeout(patience, self.post(request, replica)).await;
+        let outcome = match response {
             Ok(Ok((status, body))) => classify(request, status, &body),
             Ok(Err(error)) => Outcome::Unknown(format!("{error:?}").chars().take(200).collect()),
-            Err(_) if patience < ANSWER_MAX => Outcome::Unknown("given up by the client".to_owned()),
+            Err(_) if patience < RESPONSE_MAX => Outcome::Unknown("aborted by the client".to_owned()),
             Err(_) => Outcome::Hung,
         };
         if matches!(outcome, Outcome::Written(_) | Outcome::Replayed(_)) {
@@ -224,9 +226,9 @@ impl Load {
             let appends: Vec<_> = appends.into_iter().map(append).collect();
             self.client.post(format!("{base}/appends")).body(json!({ "appends": appends }).to_string())
         };
-        let answer = call.header("content-type", "application/json").send().await?;
-        let status = answer.status().as_u16();
-        Ok((status, answer.text().await?))
+        let response = call.header("content-type", "application/json").send().await?;
+        let status = response.status().as_u16();
+        Ok((status, response.text().await?))
     }
 
     fn note_versions(&self, request: &Request) {
@@ -246,24 +248,24 @@ impl Load {
     }
 }
 
-/// What an answer says of a request.
+/// Returns the outcome of a request with this response.
 fn classify(request: &Request, status: u16, body: &str) -> Outcome {
     let unexpected = || Outcome::Unexpected(format!("{status} {body}"));
-    let Ok(answer) = serde_json::from_str::<Value>(body) else { return unexpected() };
+    let Ok(response) = serde_json::from_str::<Value>(body) else { return unexpected() };
     let number = |value: &Value| value.as_i64();
-    let stands = || -> Option<Vec<(Version, Position)>> {
-        let one = [answer.clone()];
-        let appends = answer["appends"].as_array().map_or(&one[..], Vec::as_slice);
-        let stands = |append: &Value| {
+    let places = || -> Option<Vec<(Version, Position)>> {
+        let one = [response.clone()];
+        let appends = response["appends"].as_array().map_or(&one[..], Vec::as_slice);
+        let place = |append: &Value| {
             let first = append["events"].get(0)?;
             Some((Version::try_from(number(&append["first_version"])?).ok()?, number(&first["global_position"])?))
         };
-        appends.iter().map(stands).collect()
+        appends.iter().map(place).collect()
     };
     let conflicts = || -> Option<Vec<(String, Version)>> {
         let version = |value: &Value| Version::try_from(number(value)?).ok();
-        match answer["conflicts"].as_array() {
-            None => Some(vec![(request.appends[0].stream.clone(), version(&answer["current_version"])?)]),
+        match response["conflicts"].as_array() {
+            None => Some(vec![(request.appends[0].stream.clone(), version(&response["current_version"])?)]),
             Some(conflicts) => conflicts
                 .iter()
                 .map(|conflict| {
@@ -274,9 +276,9 @@ fn classify(request: &Request, status: u16, body: &str) -> Outcome {
                 .collect(),
         }
     };
-    let found = match (status, answer["code"].as_str()) {
-        (201, None) => stands().map(Outcome::Written),
-        (200, None) => stands().map(Outcome::Replayed),
+    let outcome = match (status, response["code"].as_str()) {
+        (201, None) => places().map(Outcome::Written),
+        (200, None) => places().map(Outcome::Replayed),
         (412 | 409, Some("version_conflict")) => conflicts().map(Outcome::Conflict),
         (503, Some(code @ ("overloaded" | "database_unavailable" | "shutting_down"))) => {
             Some(Outcome::Refused(code.to_owned()))
@@ -284,23 +286,29 @@ fn classify(request: &Request, status: u16, body: &str) -> Outcome {
         (503, Some("outcome_unknown")) => Some(Outcome::Unknown("outcome_unknown".to_owned())),
         _ => None,
     };
-    found.unwrap_or_else(unexpected)
+    outcome.unwrap_or_else(unexpected)
 }
 
-/// How a reader reads.
+/// How a reader reads the log.
 #[derive(Clone, Copy)]
-pub enum Way {
-    /// Follows as an event stream, reconnecting after a random number of events.
-    Follow,
-    /// The same, with a rest after every hundred events.
-    FollowSlowly,
-    /// Asks for page after page.
+pub enum ReadMode {
+    /// By event streams, each with a random number of events.
+    Subscribe,
+    /// The same, with a pause after every 100 events.
+    SubscribeSlowly,
+    /// By pages.
     Poll,
 }
 
 impl Load {
-    /// Reads the log for ever; every connection goes on where the last one ended.
-    pub async fn read(self: Arc<Self>, name: &'static str, way: Way, aggregate_type: Option<&'static str>, seed: u64) {
+    /// Reads the log until the task is aborted. Every connection resumes where the last one ended.
+    pub async fn read(
+        self: Arc<Self>,
+        name: &'static str,
+        mode: ReadMode,
+        aggregate_type: Option<&'static str>,
+        seed: u64,
+    ) {
         let number = self.next_reader.fetch_add(1, Ordering::SeqCst);
         let mut random = fastrand::Rng::with_seed(seed ^ 0x4EAD ^ (u64::from(number) << 32));
         let reader =
@@ -311,35 +319,35 @@ impl Load {
         let mut cursor = "0".to_owned();
         loop {
             let replica = random.usize(0..REPLICAS);
-            match way {
-                Way::Poll => self.poll(name, replica, &filter, &mut cursor).await,
-                Way::Follow => {
+            match mode {
+                ReadMode::Poll => self.poll(name, replica, &filter, &mut cursor).await,
+                ReadMode::Subscribe => {
                     let most = random.u32(50..3_000);
-                    self.follow(name, replica, &filter, &mut cursor, most, Duration::ZERO).await;
+                    self.subscribe(name, replica, &filter, &mut cursor, most, Duration::ZERO).await;
                 }
-                Way::FollowSlowly => {
-                    self.follow(name, replica, &filter, &mut cursor, 3_000, Duration::from_millis(100)).await
+                ReadMode::SubscribeSlowly => {
+                    self.subscribe(name, replica, &filter, &mut cursor, 3_000, Duration::from_millis(100)).await
                 }
             }
             tokio::time::sleep(Duration::from_millis(random.u64(10..60))).await;
         }
     }
 
-    /// The text of an answer to a reader, if it is one; "not now" is all right, any other error is not.
-    async fn read_answer(&self, answer: reqwest::Response) -> Option<String> {
-        let (status, path) = (answer.status(), answer.url().path().to_owned());
-        let text = answer.text().await.ok()?;
+    /// Returns the text of a successful response to a reader. Records every error except 503 and 404 as unexpected.
+    async fn read_body(&self, response: reqwest::Response) -> Option<String> {
+        let (status, path) = (response.status(), response.url().path().to_owned());
+        let text = response.text().await.ok()?;
         if !status.is_success() && status != 503 && status != 404 {
-            let what = format!("a reader asked for {path}");
+            let what = format!("a reader requested {path}");
             let fault = Fault { round: 0, at: self.now(), what, harm: Some(format!("{status} {text}")) };
-            self.complaints.lock().expect("the lock").push(fault);
+            self.unexpected.lock().expect("the lock").push(fault);
         }
         status.is_success().then_some(text)
     }
 
-    fn got(&self, reader: &str, events: impl IntoIterator<Item = Value>) {
+    fn record(&self, reader: &str, events: impl IntoIterator<Item = Value>) {
         let mut readers = self.readers.lock().expect("the lock");
-        let reader = readers.get_mut(reader).expect("it began");
+        let reader = readers.get_mut(reader).expect("a reader");
         for event in events {
             let id = event["event_id"].as_str().and_then(|id| id.parse().ok()).unwrap_or_default();
             reader.events.push((event["global_position"].as_i64().unwrap_or(0), id));
@@ -349,8 +357,8 @@ impl Load {
     async fn poll(&self, name: &str, replica: usize, filter: &str, cursor: &mut String) {
         let asked = self.now();
         let call = self.get(replica, &format!("/events?after={cursor}&limit=500{filter}"));
-        let Ok(answer) = call.timeout(ANSWER_MAX).send().await else { return };
-        let Some(text) = self.read_answer(answer).await else { return };
+        let Ok(response) = call.timeout(RESPONSE_MAX).send().await else { return };
+        let Some(text) = self.read_body(response).await else { return };
         let Ok(mut page) = serde_json::from_str::<Value>(&text) else { return };
         let ended = self.now();
         let (Some(head), Some(next), Some(epoch)) =
@@ -358,37 +366,45 @@ impl Load {
         else {
             return;
         };
-        self.looks.lock().expect("the lock").push(Look::Head { asked, ended, head });
+        self.reads.lock().expect("the lock").push(Read::Head { asked, ended, head });
         let events = page["events"].as_array_mut().map(std::mem::take).unwrap_or_default();
-        self.got(name, events);
+        self.record(name, events);
         *cursor = format!("{epoch}:{next}");
     }
 
-    /// One connection of an event stream.
-    async fn follow(&self, name: &str, replica: usize, filter: &str, cursor: &mut String, most: u32, rest: Duration) {
+    /// Reads one event stream, up to a number of events.
+    async fn subscribe(
+        &self,
+        name: &str,
+        replica: usize,
+        filter: &str,
+        cursor: &mut String,
+        most: u32,
+        pause: Duration,
+    ) {
         let path = format!("/events?after=0{filter}");
         let call = self.get(replica, &path).header("accept", "text/event-stream");
-        // The header rules where both are given; at first there is none.
+        // The header takes precedence over the parameter. The first request has none.
         let call = if cursor == "0" { call } else { call.header("last-event-id", cursor.as_str()) };
-        let Ok(Ok(mut answer)) = tokio::time::timeout(SILENCE_MAX, call.send()).await else { return };
-        if !answer.status().is_success() {
-            self.read_answer(answer).await;
+        let Ok(Ok(mut response)) = tokio::time::timeout(SILENCE_MAX, call.send()).await else { return };
+        if !response.status().is_success() {
+            self.read_body(response).await;
             return;
         }
-        self.readers.lock().expect("the lock").get_mut(name).expect("it began").connections += 1;
+        self.readers.lock().expect("the lock").get_mut(name).expect("a reader").connections += 1;
         let (mut buffer, mut count) = (Vec::new(), 0);
-        while let Ok(Ok(Some(chunk))) = tokio::time::timeout(SILENCE_MAX, answer.chunk()).await {
+        while let Ok(Ok(Some(chunk))) = tokio::time::timeout(SILENCE_MAX, response.chunk()).await {
             buffer.extend_from_slice(&chunk);
             while let Some(end) = buffer.windows(2).position(|two| two == b"\n\n") {
                 let frame: Vec<u8> = buffer.drain(..end + 2).collect();
                 let frame = String::from_utf8_lossy(&frame);
                 let field = |name: &str| frame.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
                 if let (None, Some(Ok(event))) = (field("event"), field("data").map(serde_json::from_str::<Value>)) {
-                    self.got(name, [event]);
+                    self.record(name, [event]);
                     count += 1;
-                    // In the end the slow ones have to catch up.
+                    // At the end of the run, slow readers catch up.
                     if count % 100 == 0 && !self.is_stopped() {
-                        tokio::time::sleep(rest).await;
+                        tokio::time::sleep(pause).await;
                     }
                 }
                 if let Some(id) = field("id") {
@@ -401,22 +417,22 @@ impl Load {
         }
     }
 
-    /// Asks for states at random, for ever.
-    pub async fn fold(self: Arc<Self>, seed: u64) {
+    /// Reads states at random until the task is aborted.
+    pub async fn read_states(self: Arc<Self>, seed: u64) {
         let mut random = fastrand::Rng::with_seed(seed ^ 0xF01D);
         loop {
             tokio::time::sleep(Duration::from_millis(random.u64(20..80))).await;
             let stream = format!("{}/{}", TYPES[0], random.u64(0..self.streams));
             let asked = self.now();
             let call = self.get(random.usize(0..REPLICAS), &format!("/aggregates/{stream}/state"));
-            let Ok(answer) = call.timeout(ANSWER_MAX).send().await else { continue };
-            let Some(text) = self.read_answer(answer).await else { continue };
+            let Ok(response) = call.timeout(RESPONSE_MAX).send().await else { continue };
+            let Some(text) = self.read_body(response).await else { continue };
             let Ok(state) = serde_json::from_str::<Value>(&text) else { continue };
             let version = state["version"].as_i64().and_then(|version| Version::try_from(version).ok());
             let last = state["state"]["last"].as_str().and_then(|id| id.parse().ok());
             if let (Some(version), Some(last)) = (version, last) {
-                let look = Look::State { asked, ended: self.now(), stream, version, last };
-                self.looks.lock().expect("the lock").push(look);
+                let read = Read::State { asked, ended: self.now(), stream, version, last };
+                self.reads.lock().expect("the lock").push(read);
             }
         }
     }

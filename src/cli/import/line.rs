@@ -1,38 +1,38 @@
-//! One line of an import: an event as a client sends it, an event as it is exported, or the end of an export.
+//! One line of an import: an event as a client sends it, an exported event, or the end of an export.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::domain::event::NewEvent;
+use crate::domain::event::{BEGINNING_OF_TIME, EventId, NewEvent};
 use crate::domain::name::StreamId;
 use crate::domain::version::ExpectedVersion;
-use crate::http::event_in::{Defaults, Door, EventIn, Text};
-use crate::store::BEGINNING_OF_TIME;
+use crate::wire::time::format_time;
+use crate::wire::validation::{DefaultIds, EventIn, EventValidator, Text};
 
-/// Namespace of the ids of events that come without one (UUIDv5 of the stream and the ordinal within it).
+/// The namespace of the ids of events without one (UUIDv5 of the stream and the ordinal in it).
 const ORDINAL_NAMESPACE: Uuid = Uuid::from_u128(0xbb67_ae85_84ca_5a73_b2fb_6c1f_a54f_f53a);
-/// What a payload may hold here: the largest body that a server can be configured to take.
+/// The largest payload: the largest body that a server can be configured to accept.
 const PAYLOAD_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// The last moment that RFC 3339 can write with a year of four digits.
+/// The latest time of an event: RFC 3339 has four digits for the year.
 const LAST_MOMENT: DateTime<Utc> =
     DateTime::from_timestamp(253_402_300_799, 0).expect("9999-12-31T23:59:59Z is a time");
 
-/// What a line is.
+/// A line.
 pub enum Line {
     Event(Box<ImportEvent>),
-    /// An export's end line: how many events stand before it.
+    /// The end line of an export, with the number of events before it.
     End(u64),
 }
 
 /// An event to import.
 pub struct ImportEvent {
     pub stream: StreamId,
-    /// The version that an exported event had, as what the stream is expected to be at before it.
+    /// The expected version: the version of an exported event, minus one.
     pub expected: ExpectedVersion,
     pub event: NewEvent,
     pub occurred_at: Option<DateTime<Utc>>,
@@ -44,7 +44,7 @@ struct Fields<'l> {
     aggregate_type: Option<String>,
     aggregate_id: Option<String>,
     version: Option<u64>,
-    /// Of the log that the line comes from; here it gets a new one.
+    /// The position in the log from which the line was exported; the event gets a new one.
     #[serde(rename = "global_position")]
     _global_position: Option<u64>,
     #[serde(borrow)]
@@ -70,12 +70,12 @@ struct End {
     count: u64,
 }
 
-/// How many events each stream had so far in the file.
+/// The number of events of each stream in the lines that were read.
 #[derive(Default)]
 pub struct Ordinals(HashMap<StreamId, u64>);
 
 impl Ordinals {
-    /// The ordinal of the next event of a stream: 1, 2, 3 …
+    /// Returns the ordinal of the next event of a stream: 1, 2, 3 …
     fn next(&mut self, stream: &StreamId) -> u64 {
         let ordinal = match self.0.get_mut(stream) {
             Some(ordinal) => ordinal,
@@ -87,11 +87,11 @@ impl Ordinals {
 }
 
 impl Line {
-    /// Reads and checks a line; the error says what is wrong with it, in words.
+    /// Parses and validates a line. The error says what is wrong, for the end of a message.
     pub fn parse(text: &str, ordinals: &mut Ordinals) -> Result<Self, String> {
         let fields: Fields<'_> = serde_json::from_str(text).map_err(|error| error.to_string())?;
         if let Some(error) = fields.error {
-            return Err(format!("the export broke off here, and is not complete: {error}"));
+            return Err(format!("the export failed here, and is not complete: {error}"));
         }
         if let Some(end) = fields.end {
             return Ok(Self::End(end.count));
@@ -117,21 +117,23 @@ impl Line {
             correlation_id: fields.correlation_id,
             causation_id: fields.causation_id,
         };
-        // Counted for every line, so that an id does not depend on which other lines have one.
+        // Lines with an event id count, too, so that a derived id does not depend on which other lines have one.
         let ordinal = ordinals.next(&stream);
         let id = || {
             let name = format!("{}\0{}\0{ordinal}", stream.aggregate_type(), stream.aggregate_id());
-            Uuid::new_v5(&ORDINAL_NAMESPACE, name.as_bytes())
+            EventId::Given(Uuid::new_v5(&ORDINAL_NAMESPACE, name.as_bytes()))
         };
-        let mut door = Door::new(PAYLOAD_BYTES_MAX);
-        let new = door.let_in_one("", &event, Defaults::default(), id).map_err(|problem| problem.detail)?;
-        door.inspect_one("", &event).map_err(|problem| problem.detail)?;
+        let mut validator = EventValidator::new(PAYLOAD_BYTES_MAX);
+        let new = validator
+            .validate_event("", &event, DefaultIds::default(), id)
+            .and_then(|new| validator.validate_payloads_of("", &event).map(|()| new))
+            .map_err(|error| error.to_string())?;
         Ok(Self::Event(Box::new(ImportEvent { stream, expected, event: new, occurred_at })))
     }
 }
 
 impl ImportEvent {
-    /// Lets the event occur now: the time that it had goes into `metadata.occurred_at`, unless an older one stands there.
+    /// Makes the event occur now: its time goes into `metadata.occurred_at`, unless that member exists.
     pub fn occur_now(&mut self) -> Result<(), String> {
         let Some(occurred_at) = self.occurred_at.take() else { return Ok(()) };
         let metadata = self.event.metadata.as_deref().unwrap_or("{}");
@@ -141,14 +143,14 @@ impl ImportEvent {
             return Ok(());
         }
         let separator = if members.is_empty() { "" } else { "," };
-        let time = occurred_at.to_rfc3339_opts(SecondsFormat::Micros, true);
+        let time = format_time(occurred_at);
         let rest = metadata.strip_prefix('{').ok_or("metadata must be an object")?;
         self.event.metadata = Some(format!("{{\"occurred_at\":\"{time}\"{separator}{rest}").into());
         Ok(())
     }
 }
 
-/// RFC 3339, between the years 1 and 9999, to the microsecond that PostgreSQL keeps.
+/// Parses an RFC 3339 time between the years 1 and 9999, truncated to the microseconds that PostgreSQL stores.
 fn time(text: &str) -> Result<DateTime<Utc>, String> {
     let time = DateTime::parse_from_rfc3339(text)
         .map_err(|_| format!("occurred_at must be a time like 2026-11-23T05:56:44.527251Z, and is {text:?}"))?
@@ -183,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_is_kept_in_the_metadata_when_the_event_occurs_now() {
+    fn the_time_of_an_event_that_occurs_now_is_stored_in_the_metadata() {
         let metadata = |metadata: &str| {
             let line = format!(
                 r#"{{"aggregate_type":"T","aggregate_id":"1","event_type":"E","event_data":1,
@@ -199,8 +201,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_line_is_said_in_words() {
-        for (line, said) in [
+    fn an_invalid_line_gets_a_sentence_as_error() {
+        for (line, expected) in [
             ("{", "EOF"),
             (r#"{"aggregate_id":"1"}"#, "aggregate_type is required"),
             (r#"{"aggregate_type":"T","aggregate_id":"a/b"}"#, "aggregate_id must not be"),
@@ -211,10 +213,10 @@ mod tests {
                 r#"{"aggregate_type":"T","aggregate_id":"1","event_type":"E","event_data":1,"occurred_at":"now"}"#,
                 "2026",
             ),
-            (r#"{"error":{"code":"internal"}}"#, "broke off"),
+            (r#"{"error":{"code":"internal"}}"#, "export failed"),
         ] {
-            let error = Line::parse(line, &mut Ordinals::default()).err().expect("it is wrong");
-            assert!(error.contains(said), "{line}: {error}");
+            let error = Line::parse(line, &mut Ordinals::default()).err().expect("an error");
+            assert!(error.contains(expected), "{line}: {error}");
         }
     }
 }

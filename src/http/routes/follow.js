@@ -1,32 +1,32 @@
-// Shows the end of the log while its section is open. A browser reconnects by itself, and says which event it had last.
+// Shows the end of the log while its section is open. The browser reconnects by itself, with the id of the last event.
 const live = document.getElementById("live");
 const state = document.getElementById("state");
 const log = document.getElementById("log");
 const LINES = 20;
 let source = null;
-// Which opening of the section is the last one: an older one that is still asking gives up.
+// The number of times that the section was opened. A call of an earlier time stops when its response arrives.
 let opened = 0;
 
 async function follow() {
-  const mine = ++opened;
+  const current = ++opened;
   log.textContent = "";
-  state.textContent = "looking for the end of the log";
+  state.textContent = "reading the head of the log";
   const page = await (await fetch("/events?after=head")).json();
-  if (mine !== opened || !live.open) { return; }
+  if (current !== opened || !live.open) { return; }
   const first = Math.max(0, page.head - 10);
   source = new EventSource(`/events?after=${page.epoch}:${first}`);
-  source.onopen = () => { state.textContent = "following"; };
+  source.onopen = () => { state.textContent = "connected"; };
   source.onerror = () => {
-    state.textContent = source.readyState === EventSource.CLOSED ? "the server has ended this: open it again" : "connecting again";
+    state.textContent = source.readyState === EventSource.CLOSED ? "the server has closed the stream: open the section again" : "reconnecting";
   };
   source.onmessage = (message) => {
     const event = JSON.parse(message.data);
     const line = `${event.global_position}  ${event.occurred_at}  ${event.aggregate_type}/${event.aggregate_id}@${event.version}  ${event.event_type}\n`;
-    // Text, never markup: events may say anything.
+    // As text, not as markup: an event can contain any text.
     log.textContent = (log.textContent + line).split("\n").slice(-LINES - 1).join("\n");
   };
   source.addEventListener("caught-up", (message) => {
-    state.textContent = `following; caught up at position ${JSON.parse(message.data).position}`;
+    state.textContent = `connected; caught up at position ${JSON.parse(message.data).position}`;
   });
 }
 

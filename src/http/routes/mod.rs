@@ -1,15 +1,15 @@
-//! One file a resource; each holds its wire types, its handlers and their documentation.
+//! The handlers: a folder or a file for each segment of the URL. Each file has the types of its requests and responses,
+//! its handlers and their documentation.
 
 pub mod aggregates;
-pub mod append;
-pub mod health;
-pub mod log;
+pub mod appends;
+pub mod events;
 pub mod metrics;
 pub mod pages;
+pub mod probes;
+pub mod problems;
 pub mod projections;
-pub mod read;
 pub mod reducers;
 pub mod snapshots;
-pub mod state;
 pub mod stats;
-pub mod stream;
+pub mod streams;

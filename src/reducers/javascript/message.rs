@@ -1,48 +1,56 @@
-//! What the service and its worker say to each other, a line of JSON each.
+//! The messages between the service and a worker, one line of JSON each.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::domain::version::Version;
+use crate::reducers::error::InvalidReducer;
+
+/// Which states a worker returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Output {
+    /// The state after the last event.
+    LastState,
+    /// The state after each event.
+    EveryState,
+}
 
 /// Begins a fold.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Begin {
     pub source: String,
-    /// The interval of the snapshots.
+    /// The number of events between two snapshots.
     pub snapshot_every: Version,
-    /// The state to begin with; `init` makes it if there is none.
+    /// The state with which the fold begins; `None`: the reducer's `init` returns it.
     pub state: Option<Box<RawValue>>,
-    /// Whether the state after each event is wanted.
-    pub each: bool,
+    pub output: Output,
 }
 
+/// A reply of a worker.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum ToParent {
+pub enum WorkerReply {
+    /// The state after the next event, for [`Output::EveryState`].
     State(Box<RawValue>),
+    /// All events are folded.
     Done(Done),
+    /// The reducer failed for an event.
     Failed(Fault),
-    Invalid(Invalid),
+    /// The source of the reducer cannot be used.
+    Invalid(InvalidReducer),
 }
 
+/// The state after the last event.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Done {
     pub state: Box<RawValue>,
 }
 
-/// An event that the reducer failed for; version 0: it failed before the first one, or for the state.
+/// The event for which the reducer failed. Version 0: it failed before the first event, or for the state.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Fault {
     pub version: Version,
     pub global_position: i64,
     pub reason: String,
-}
-
-/// A source that cannot be used, and where.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Invalid {
-    pub message: String,
-    pub line: u32,
-    pub column: u32,
 }

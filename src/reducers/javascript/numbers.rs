@@ -1,15 +1,15 @@
-//! Numbers that JavaScript would change: handed to it as strings.
+//! Passes numbers that JavaScript would change to it as strings.
 //!
-//! A JSON number has as many digits as it likes; a JavaScript number has about sixteen. One that would not come out as it
-//! went in, as a value, becomes a string with its digits: a reducer sees that something is there, and can keep it.
+//! A JSON number may have any number of digits; a JavaScript number has about sixteen. A number that would change its
+//! value becomes a string of its digits, so a reducer sees the exact value and can store it.
 
 use std::borrow::Cow;
 
-/// So many significant digits survive in any double that is not tiny.
+/// A double represents at least this number of significant decimal digits, unless it is tiny.
 const SAFE_DIGITS: usize = 15;
 
-/// The document with every number in quotes that a double cannot hold.
-pub fn exact(document: &str) -> Cow<'_, str> {
+/// Puts every number of a document that a double cannot represent exactly into quotes.
+pub fn quote_unsafe_numbers(document: &str) -> Cow<'_, str> {
     let bytes = document.as_bytes();
     let mut out = String::new();
     let (mut copied, mut at) = (0, 0);
@@ -19,7 +19,7 @@ pub fn exact(document: &str) -> Cow<'_, str> {
             b'-' | b'0'..=b'9' => {
                 let length = bytes[at..].iter().take_while(|byte| b"0123456789+-.eE".contains(byte)).count();
                 let number = &document[at..at + length];
-                if !survives(number) {
+                if !is_exact(number) {
                     out.push_str(&document[copied..at]);
                     out.extend(['"', '"']);
                     out.insert_str(out.len() - 1, number);
@@ -45,8 +45,8 @@ fn end_of_string(bytes: &[u8], quote: usize) -> usize {
     at + 1
 }
 
-/// Whether the double that is nearest prints as the same value.
-fn survives(number: &str) -> bool {
+/// Returns whether the nearest double prints as the same value.
+fn is_exact(number: &str) -> bool {
     let digits = number.bytes().take_while(|byte| !matches!(byte, b'e' | b'E')).filter(u8::is_ascii_digit).count();
     if digits <= SAFE_DIGITS && !number.contains(['e', 'E']) {
         return true;
@@ -55,7 +55,7 @@ fn survives(number: &str) -> bool {
     double.is_finite() && decimal(number) == decimal(&format!("{double:e}"))
 }
 
-/// A decimal number as its significant digits and the power of ten of the first one.
+/// Returns the sign, the significant digits, and the power of ten of the first digit of a decimal number.
 fn decimal(number: &str) -> (bool, String, i64) {
     let (negative, number) = number.strip_prefix('-').map_or((false, number), |rest| (true, rest));
     let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
@@ -75,8 +75,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_that_a_double_cannot_hold_become_strings() {
-        for kept in [
+    fn numbers_that_a_double_cannot_represent_become_strings() {
+        for unchanged in [
             "0",
             "-1",
             "42.50",
@@ -89,15 +89,15 @@ mod tests {
             "123456789012345",
             r#"{"a": [1.10, "9007199254740993", "\"12345678901234567890\\"]}"#,
         ] {
-            assert_eq!(exact(kept), kept);
+            assert_eq!(quote_unsafe_numbers(unchanged), unchanged);
         }
-        for (given, handed) in [
+        for (number, passed) in [
             ("9007199254740993", r#""9007199254740993""#),
             ("[1,12345678901234567890,2]", r#"[1,"12345678901234567890",2]"#),
             (r#"{"a":0.1234567890123456789,"b":-3}"#, r#"{"a":"0.1234567890123456789","b":-3}"#),
             ("1.0000000000000000001", r#""1.0000000000000000001""#),
         ] {
-            assert_eq!(exact(given), handed);
+            assert_eq!(quote_unsafe_numbers(number), passed);
         }
     }
 }

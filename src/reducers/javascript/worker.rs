@@ -1,13 +1,16 @@
-//! The worker: a process of its own that folds in JavaScript, one aggregate after the other.
+//! The worker: a process that folds in JavaScript, one aggregate after the other.
 //!
-//! It is a process because a thread cannot be stopped: QuickJS asks now and then whether to go on, but some of its built-in
-//! functions loop for ever without asking. Whatever happens in here, the service kills the process and goes on.
+//! It is a process because a thread cannot be stopped: QuickJS calls an interrupt handler regularly, but some of its
+//! built-in functions loop forever without calling it. If a fold fails in any way, the service kills the process and
+//! continues.
 //!
-//! A fold begins anew at every multiple of the snapshot interval: in a fresh engine, from the state as JSON. So the state at
-//! a version is the same from whichever snapshot a fold began, whatever a reducer hides in variables of its own.
+//! At every multiple of the snapshot interval the fold restarts in a new engine, from the state as JSON. So the state
+//! at a version does not depend on the snapshot with which a fold begins, even if a reducer stores data in global
+//! variables.
 //!
-//! In: a line `{"begin": …}`, a line of JSON an event, an empty line at the end. Out: a line `{"state": …}` after each event
-//! if asked for, then `{"done": …}`; or `{"failed": …}` or `{"invalid": …}`, after which the process ends.
+//! Input: a line `{"begin": …}`, one line of JSON for each event, and an empty line at the end. Output: if requested, a
+//! line `{"state": …}` after each event; then `{"done": …}`, or `{"failed": …}` or `{"invalid": …}`, after which the
+//! process ends.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -24,40 +27,41 @@ use rquickjs::function::This;
 use rquickjs::{CatchResultExt, CaughtError, Context, Ctx, Function, Object, Runtime, Value};
 use serde_json::value::RawValue;
 
-use super::message::{Begin, Done, Fault, Invalid, ToParent};
-use super::numbers::exact;
 use crate::domain::json;
 use crate::domain::version::Version;
 use crate::reducers::canonical::canonical;
-use crate::reducers::fold::STATE_BYTES_MAX;
+use crate::reducers::error::InvalidReducer;
+use crate::reducers::javascript::message::{Begin, Done, Fault, Output, WorkerReply};
+use crate::reducers::javascript::numbers::quote_unsafe_numbers;
+use crate::reducers::limits::STATE_BYTES_MAX;
 
-/// Processor time of one event, and of the events between two multiples of the interval: a limit on the whole fold would
-/// depend on where it began.
+/// The limits of processor time for one event, and for the events between two multiples of the interval. A limit for
+/// the whole fold would depend on the snapshot with which it began.
 const EVENT_TIME: Duration = Duration::from_millis(100);
 const SEGMENT_TIME: Duration = Duration::from_secs(10);
-/// What is told of an error is cut here: it must fit the pipe whoever reads it, and be read by people.
+/// Error messages are truncated: they must fit into the buffer of a pipe that the service may read late.
 const REASON_CHARS_MAX: usize = 500;
-/// An event that takes so much processor time is stuck where QuickJS does not ask.
-const STUCK: Duration = Duration::from_secs(2);
-/// Memory and stack of the engine, and of the process around it.
+/// An event that takes more processor time is in a built-in function that does not call the interrupt handler.
+const STUCK_AFTER: Duration = Duration::from_secs(2);
+/// The limits of the engine's memory and stack, and of the memory of the process.
 const MEMORY_BYTES: usize = 64 * 1024 * 1024;
 const STACK_BYTES: usize = 256 * 1024;
 const PROCESS_BYTES: u64 = 1024 * 1024 * 1024;
 
-/// Runs until its input ends.
+/// Folds one aggregate after the other, until standard input ends or a fold fails.
 pub fn run() -> anyhow::Result<()> {
     setrlimit(Resource::RLIMIT_AS, PROCESS_BYTES, PROCESS_BYTES)?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
-    let watch = Arc::new(Watch::default());
-    watch.clone().start();
+    let watchdog = Arc::new(Watchdog::default());
+    watchdog.clone().start();
     let mut input = std::io::stdin().lock();
     let mut line = String::new();
     while read_line(&mut input, &mut line)? {
         let Message { begin } = serde_json::from_str(&line)?;
-        let answer = fold(begin, &mut input, &watch)?;
-        let goes_on = matches!(answer, ToParent::Done(_));
-        say(&answer)?;
-        if !goes_on {
+        let reply = fold(begin, &mut input, &watchdog)?;
+        let may_continue = matches!(reply, WorkerReply::Done(_));
+        send(&reply)?;
+        if !may_continue {
             return Ok(());
         }
     }
@@ -69,7 +73,7 @@ struct Message {
     begin: Begin,
 }
 
-/// What the worker reads of an event; the whole of it goes to the reducer.
+/// The members of an event that the worker reads. The handler receives the whole event.
 #[derive(serde::Deserialize)]
 struct EventHead {
     version: Version,
@@ -77,104 +81,104 @@ struct EventHead {
     event_type: String,
 }
 
-fn say(message: &ToParent) -> std::io::Result<()> {
+fn send(message: &WorkerReply) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     serde_json::to_writer(&mut out, message)?;
     out.write_all(b"\n")?;
     out.flush()
 }
 
-/// False at the end of the input.
+/// Reads a line. Returns false at the end of the input.
 fn read_line(input: &mut impl BufRead, line: &mut String) -> std::io::Result<bool> {
     line.clear();
     Ok(input.read_line(line)? > 0)
 }
 
-/// Where the fold is, for the thread that watches it.
+/// The event that is being folded, for the thread that watches the fold.
 #[derive(Default)]
-struct Watch {
-    /// A number for the event at hand, another one for each; 0 between two events.
-    at_work: AtomicU64,
+struct Watchdog {
+    /// A different number for each event that is being folded; 0 between two events.
+    current: AtomicU64,
     version: AtomicI64,
     position: AtomicI64,
 }
 
-impl Watch {
+impl Watchdog {
     const CLAIMED: u64 = u64::MAX;
 
     fn start(self: Arc<Self>) {
         std::thread::spawn(move || {
             let mut seen = (0, process_time());
             loop {
-                std::thread::sleep(STUCK / 20);
-                let at_work = self.at_work.load(Ordering::SeqCst);
-                if at_work == 0 || at_work != seen.0 {
-                    seen = (at_work, process_time());
-                } else if process_time() - seen.1 >= STUCK && self.claim(at_work) {
+                std::thread::sleep(STUCK_AFTER / 20);
+                let current = self.current.load(Ordering::SeqCst);
+                if current == 0 || current != seen.0 {
+                    seen = (current, process_time());
+                } else if process_time() - seen.1 >= STUCK_AFTER && self.claim(current) {
                     let fault = Fault {
                         version: Version::try_from(self.version.load(Ordering::SeqCst)).unwrap_or_default(),
                         global_position: self.position.load(Ordering::SeqCst),
                         reason: format!("it took longer than {} ms for one event", EVENT_TIME.as_millis()),
                     };
-                    drop(say(&ToParent::Failed(fault)));
+                    drop(send(&WorkerReply::Failed(fault)));
                     std::process::exit(1);
                 }
             }
         });
     }
 
-    fn begins(&self, version: Version, position: i64) {
+    fn begin(&self, version: Version, position: i64) {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         self.version.store(version.into(), Ordering::SeqCst);
         self.position.store(position, Ordering::SeqCst);
-        self.at_work.store(NEXT.fetch_add(1, Ordering::SeqCst), Ordering::SeqCst);
+        self.current.store(NEXT.fetch_add(1, Ordering::SeqCst), Ordering::SeqCst);
     }
 
-    /// Takes the answer over from the fold, if it is still at this event.
-    fn claim(&self, at_work: u64) -> bool {
-        self.at_work.compare_exchange(at_work, Self::CLAIMED, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    /// Takes over the reply from the fold, if the fold is still at this event.
+    fn claim(&self, current: u64) -> bool {
+        self.current.compare_exchange(current, Self::CLAIMED, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 
-    /// Does not return if the watching thread has taken the answer over: it ends the process.
-    fn ends(&self) {
-        let ended = |at_work| (at_work != Self::CLAIMED).then_some(0);
-        while self.at_work.fetch_update(Ordering::SeqCst, Ordering::SeqCst, ended).is_err() {
+    /// Ends an event. Does not return if the watching thread has taken over the reply: that thread ends the process.
+    fn end(&self) {
+        let ended = |current| (current != Self::CLAIMED).then_some(0);
+        while self.current.fetch_update(Ordering::SeqCst, Ordering::SeqCst, ended).is_err() {
             std::thread::park();
         }
     }
 }
 
-/// Version and position of an event.
+/// The version and the position of an event.
 type Place = (Version, i64);
 
-/// How far an engine came.
+/// The result of one engine.
 enum Segment {
-    /// To a multiple of the interval: another one goes on from this state, after this event.
+    /// It reached a multiple of the interval: the next engine continues from this state, after this event.
     Boundary {
         state: String,
         place: Place,
     },
-    Answer(ToParent),
+    Reply(WorkerReply),
 }
 
-fn fold(begin: Begin, input: &mut impl BufRead, watch: &Watch) -> anyhow::Result<ToParent> {
+fn fold(begin: Begin, input: &mut impl BufRead, watchdog: &Watchdog) -> anyhow::Result<WorkerReply> {
     let mut state = begin.state.as_ref().map(|state| state.get().to_owned());
     let mut after = (0, 0);
     loop {
-        match segment(&begin, state.as_deref(), after, input, watch)? {
+        match fold_segment(&begin, state.as_deref(), after, input, watchdog)? {
             Segment::Boundary { state: reached, place } => (state, after) = (Some(reached), place),
-            Segment::Answer(answer) => return Ok(answer),
+            Segment::Reply(reply) => return Ok(reply),
         }
     }
 }
 
-/// Folds in a fresh engine, from a state to the next multiple of the interval or to the end.
-fn segment(
+/// Folds in a new engine, from a state to the next multiple of the interval or to the end.
+fn fold_segment(
     begin: &Begin,
     state: Option<&str>,
     after: Place,
     input: &mut impl BufRead,
-    watch: &Watch,
+    watchdog: &Watchdog,
 ) -> anyhow::Result<Segment> {
     let runtime = Runtime::new()?;
     runtime.set_memory_limit(MEMORY_BYTES);
@@ -186,7 +190,7 @@ fn segment(
         let now = processor_time();
         now - clock.get() > EVENT_TIME || now - segment_began > SEGMENT_TIME
     })));
-    // Neither Date nor anything else that tells the time, and no promises that nobody would wait for.
+    // There is no Date and no other clock. Promises exist, but nothing awaits them: a handler that returns one fails.
     type Allowed = (
         intrinsic::Eval,
         intrinsic::RegExpCompiler,
@@ -199,25 +203,28 @@ fn segment(
     );
     let context = Context::custom::<Allowed>(&runtime)?;
     context.with(|ctx| {
-        watch.begins(0, 0);
+        watchdog.begin(0, 0);
         let reducer = match Reducer::load(&ctx, &begin.source) {
             Ok(reducer) => reducer,
             Err(invalid) => {
-                watch.ends();
-                return Ok(Segment::Answer(ToParent::Invalid(invalid)));
+                watchdog.end();
+                return Ok(Segment::Reply(WorkerReply::Invalid(invalid)));
             }
         };
         let begun = match state {
-            Some(state) => ctx.json_parse(exact(state).into_owned()).catch(&ctx).map_err(|caught| told(&caught)),
+            Some(state) => ctx
+                .json_parse(quote_unsafe_numbers(state).into_owned())
+                .catch(&ctx)
+                .map_err(|caught| message_of(&caught)),
             None => reducer.init(&ctx),
         };
-        watch.ends();
+        watchdog.end();
         let mut state = match begun {
             Ok(state) => state,
             Err(reason) => return Ok(failed(after.0, after.1, reason)),
         };
-        // A limit that was passed is told as such, whatever the reducer made of it.
-        let why = |reason: String| {
+        // An exceeded limit is reported as such. The interrupt makes the reducer throw some other error.
+        let explain = |reason: String| {
             let now = processor_time();
             if now - event_began.get() > EVENT_TIME {
                 format!("it took longer than {} ms for one event", EVENT_TIME.as_millis())
@@ -227,26 +234,27 @@ fn segment(
                 reason
             }
         };
+        let every_state = begin.output == Output::EveryState;
         let mut place = after;
         let mut line = String::new();
         while read_line(input, &mut line)? && line != "\n" {
             let head: EventHead = serde_json::from_str(&line)?;
             place = (head.version, head.global_position);
             event_began.set(processor_time());
-            watch.begins(head.version, head.global_position);
+            watchdog.begin(head.version, head.global_position);
             let applied = reducer.apply(&ctx, state.clone(), &head.event_type, &line);
             let printed = applied.and_then(|next| {
                 state = next;
                 let boundary = head.version % begin.snapshot_every == 0;
-                Ok(if begin.each || boundary { Some((boundary, reducer.print(&ctx, &state)?)) } else { None })
+                Ok(if every_state || boundary { Some((boundary, reducer.print(&ctx, &state)?)) } else { None })
             });
-            watch.ends();
+            watchdog.end();
             match printed {
-                Err(reason) => return Ok(failed(head.version, head.global_position, why(reason))),
+                Err(reason) => return Ok(failed(head.version, head.global_position, explain(reason))),
                 Ok(None) => {}
                 Ok(Some((boundary, printed))) => {
-                    if begin.each {
-                        say(&ToParent::State(RawValue::from_string(printed.clone())?))?;
+                    if every_state {
+                        send(&WorkerReply::State(RawValue::from_string(printed.clone())?))?;
                     }
                     if boundary {
                         return Ok(Segment::Boundary { state: printed, place });
@@ -254,14 +262,14 @@ fn segment(
                 }
             }
         }
-        // Printing runs the reducer's code too: toJSON, getters.
+        // Printing also runs code of the reducer: toJSON and getters.
         event_began.set(processor_time());
-        watch.begins(place.0, place.1);
+        watchdog.begin(place.0, place.1);
         let printed = reducer.print(&ctx, &state);
-        watch.ends();
+        watchdog.end();
         match printed {
-            Ok(printed) => Ok(Segment::Answer(ToParent::Done(Done { state: RawValue::from_string(printed)? }))),
-            Err(reason) => Ok(failed(place.0, place.1, why(reason))),
+            Ok(printed) => Ok(Segment::Reply(WorkerReply::Done(Done { state: RawValue::from_string(printed)? }))),
+            Err(reason) => Ok(failed(place.0, place.1, explain(reason))),
         }
     })
 }
@@ -271,42 +279,44 @@ fn failed(version: Version, global_position: i64, mut reason: String) -> Segment
         reason.truncate(end);
         reason.push('…');
     }
-    Segment::Answer(ToParent::Failed(Fault { version, global_position, reason }))
+    Segment::Reply(WorkerReply::Failed(Fault { version, global_position, reason }))
 }
 
-/// Processor time of this thread: what others do on the machine does not count.
+/// Returns the processor time of this thread, which does not depend on other load of the machine.
 fn processor_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
-/// Processor time of all of this process.
+/// Returns the processor time of this process.
 fn process_time() -> Duration {
     clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
-/// A source that was understood.
+/// A reducer whose source was evaluated.
 struct Reducer<'js> {
     object: Object<'js>,
     init: Option<Function<'js>>,
     any: Option<Function<'js>>,
     handlers: HashMap<String, Function<'js>>,
-    /// Made before the source ran, out of its reach: refuses what JSON would silently drop.
+    /// A replacer that rejects values that JSON would silently drop. It was created before the source was evaluated,
+    /// which cannot change it.
     strict: Function<'js>,
 }
 
-/// Makes the replacer, and takes away what is not the same twice.
+/// Creates the replacer, and removes Math.random.
 const PRELUDE: &str = "
     delete Math.random;
     ((finite, fault, map, set) => function (name, value) {
-        if (typeof value === 'number' && !finite(value)) throw new fault(`${name}: ${value} is no JSON`);
-        if (typeof value === 'function' || typeof value === 'symbol') throw new fault(`${name}: a ${typeof value} is no JSON`);
-        if (value instanceof map || value instanceof set) throw new fault(`${name}: a Map or a Set is no JSON`);
+        if (typeof value === 'number' && !finite(value)) throw new fault(`${name}: ${value} is not JSON`);
+        const type = typeof value;
+        if (type === 'function' || type === 'symbol') throw new fault(`${name}: a ${type} is not JSON`);
+        if (value instanceof map || value instanceof set) throw new fault(`${name}: a Map or a Set is not JSON`);
         return value;
     })(Number.isFinite, TypeError, Map, Set)";
 
 impl<'js> Reducer<'js> {
-    fn load(ctx: &Ctx<'js>, source: &str) -> Result<Self, Invalid> {
-        let invalid = |caught: CaughtError<'js>| Invalid::of(&told(&caught), stack(&caught).as_deref());
+    fn load(ctx: &Ctx<'js>, source: &str) -> Result<Self, InvalidReducer> {
+        let invalid = |caught: CaughtError<'js>| invalid_reducer(&message_of(&caught), stack(&caught).as_deref());
         let options = |name: &str| {
             let mut options = EvalOptions::default();
             options.filename = Some(name.to_owned());
@@ -316,17 +326,17 @@ impl<'js> Reducer<'js> {
         let object: Value = ctx.eval_with_options(source, options(SOURCE_NAME)).catch(ctx).map_err(invalid)?;
         let is_handlers = object.is_object() && !object.is_function() && !object.is_array() && !object.is_promise();
         let Some(object) = object.into_object().filter(|_| is_handlers) else {
-            return Err(Invalid::of(
+            return Err(invalid_reducer(
                 "the source must be an expression that gives an object: ({ EventType(state, event) { … } })",
                 None,
             ));
         };
-        // Own members alone: what an object inherits is no handler.
+        // Only own properties: an inherited function is not a handler.
         let mut handlers = HashMap::new();
         for member in object.props::<String, Value>() {
             let (name, value) = member.catch(ctx).map_err(invalid)?;
             let Some(function) = value.into_function() else {
-                return Err(Invalid::of(&format!("{name} is no function"), None));
+                return Err(invalid_reducer(&format!("{name} is not a function"), None));
             };
             handlers.insert(name, function);
         }
@@ -339,33 +349,36 @@ impl<'js> Reducer<'js> {
             Some(init) => init.call((This(self.object.clone()),)),
             None => ctx.json_parse("{}"),
         };
-        state.catch(ctx).map_err(|caught| format!("init: {}", told(&caught)))
+        state.catch(ctx).map_err(|caught| format!("init: {}", message_of(&caught)))
     }
 
     fn apply(&self, ctx: &Ctx<'js>, state: Value<'js>, event_type: &str, event: &str) -> Result<Value<'js>, String> {
         let Some(handler) = self.handlers.get(event_type).or(self.any.as_ref()) else { return Ok(state) };
-        let event: Value = ctx.json_parse(exact(event).into_owned()).catch(ctx).map_err(|caught| told(&caught))?;
+        let event: Value = ctx
+            .json_parse(quote_unsafe_numbers(event).into_owned())
+            .catch(ctx)
+            .map_err(|caught| message_of(&caught))?;
         let next: Value = handler
             .call((This(self.object.clone()), state, event))
             .catch(ctx)
-            .map_err(|caught| format!("{event_type}: {}", told(&caught)))?;
+            .map_err(|caught| format!("{event_type}: {}", message_of(&caught)))?;
         if next.is_undefined() {
-            return Err(format!("{event_type}: the handler returned nothing; it must return the state"));
+            return Err(format!("{event_type}: the handler returned undefined; it must return the state"));
         }
         if next.is_promise() {
-            return Err(format!("{event_type}: the handler returned a promise; nothing waits for one"));
+            return Err(format!("{event_type}: the handler returned a promise; it must return the state itself"));
         }
         Ok(next)
     }
 
-    /// The state as JSON that can be kept, in the order in which it will come back.
+    /// Returns the state as JSON that can be stored, with the keys in the order in which PostgreSQL returns them.
     fn print(&self, ctx: &Ctx<'js>, state: &Value<'js>) -> Result<String, String> {
         let printed = ctx.json_stringify_replacer(state.clone(), self.strict.clone());
-        let printed = printed.catch(ctx).map_err(|caught| format!("the state: {}", told(&caught)))?;
-        let printed = printed.ok_or("the state is no JSON")?.to_string().map_err(|error| error.to_string())?;
-        let raw = RawValue::from_string(printed).map_err(|error| format!("the state is no JSON: {error}"))?;
+        let printed = printed.catch(ctx).map_err(|caught| format!("the state: {}", message_of(&caught)))?;
+        let printed = printed.ok_or("the state is not JSON")?.to_string().map_err(|error| error.to_string())?;
+        let raw = RawValue::from_string(printed).map_err(|error| format!("the state is not JSON: {error}"))?;
         let inspected = json::inspect(&raw)
-            .map_err(|fault| format!("the state cannot be kept: {}: {}", fault.pointer, fault.reason))?;
+            .map_err(|fault| format!("the state cannot be stored: {}: {}", fault.pointer, fault.reason))?;
         if inspected.printed_bytes > STATE_BYTES_MAX {
             return Err(format!("the state is larger than {STATE_BYTES_MAX} bytes"));
         }
@@ -375,23 +388,21 @@ impl<'js> Reducer<'js> {
     }
 }
 
-/// What the source is called in stacks.
+/// The file name of the source in stack traces.
 const SOURCE_NAME: &str = "reducer";
 
-impl Invalid {
-    fn of(message: &str, stack: Option<&str>) -> Self {
-        // "    at <anonymous> (reducer:3:14)"
-        let place = stack.and_then(|stack| {
-            let (_, rest) = stack.split_once(&format!("{SOURCE_NAME}:"))?;
-            let mut numbers = rest.split(|c: char| !c.is_ascii_digit());
-            Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().unwrap_or(1)))
-        });
-        let (line, column) = place.unwrap_or((1, 1));
-        Self { message: message.chars().take(REASON_CHARS_MAX).collect(), line, column }
-    }
+fn invalid_reducer(message: &str, stack: Option<&str>) -> InvalidReducer {
+    // A line of a stack trace: "    at <anonymous> (reducer:3:14)".
+    let place = stack.and_then(|stack| {
+        let (_, rest) = stack.split_once(&format!("{SOURCE_NAME}:"))?;
+        let mut numbers = rest.split(|c: char| !c.is_ascii_digit());
+        Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().unwrap_or(1)))
+    });
+    let (line, column) = place.unwrap_or((1, 1));
+    InvalidReducer { message: message.chars().take(REASON_CHARS_MAX).collect(), line, column }
 }
 
-fn told(caught: &CaughtError<'_>) -> String {
+fn message_of(caught: &CaughtError<'_>) -> String {
     match caught {
         CaughtError::Exception(exception) => exception
             .message()

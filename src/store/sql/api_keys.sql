@@ -1,4 +1,4 @@
--- API keys, oldest first. $1 whether only those that are good now
+-- API keys, oldest first. $1 whether to return only the keys that are valid now
 SELECT key_id, name, secret_sha256, grants, requests_per_minute, created_at, expires_at, revoked_at
   FROM api_keys
  WHERE NOT $1

@@ -1,5 +1,27 @@
--- A single event, one commit: see migrations/0012_append_event.sql, which names the parameters in this order, and the locks.
--- The documents of $6 and $7 become JSONB before the append lock is taken. The NULL stands for the answer.
+-- Appends a single event in one commit. migrations/functions/append_event_locked.sql describes the parameters and the
+-- locks. The driver sends $6 and $7 as JSONB, so PostgreSQL parses them before the append lock is acquired.
 CALL append_event(
-    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
-    NULL)
+    p_aggregate_type => $1,
+    p_aggregate_id => $2,
+    p_expected => $3,
+    p_event_id => $4,
+    p_event_type => $5,
+    p_event_data => $6,
+    p_metadata => $7,
+    p_correlation_id => $8,
+    p_causation_id => $9,
+    p_id_is_new => $10,
+    p_position_floor => $11,
+    p_now => $12,
+    p_stream_head => $13,
+    p_stream_no => $14,
+    p_last_generation => $15,
+    p_log_position => $16,
+    p_log_time => $17,
+    p_open_from => $18,
+    stream_no => NULL,
+    generation => NULL,
+    log_position => NULL,
+    log_time => NULL,
+    open_from => NULL,
+    version => NULL)

@@ -1,5 +1,7 @@
--- Notes where a month is being archived; where it is. The folder's name ends with a random number, new with every try: so
--- nobody writes to a folder that another database, or a copy of this one, relies on. $1 starts_at, $2 the month, like 2025-01
+-- Records the folder to which a partition is being archived, and returns it. The folder's name ends with a random
+-- number that is new with every attempt, so no process writes to a folder that another database, or a copy of this one,
+-- uses.
+-- $1 starts_at, $2 the month, like 2025-01
 UPDATE partitions
    SET archived_to = $2 || '-' || left(replace(gen_random_uuid()::text, '-', ''), 16)
  WHERE starts_at = $1

@@ -1,4 +1,5 @@
--- The month is read in the archive from now on. $1 starts_at, $2 its folder, $3 SHA-256 of its manifest
+-- Marks a partition as archived: from now on readers use the archive.
+-- $1 starts_at, $2 its folder, $3 SHA-256 of its manifest
 UPDATE partitions
    SET archived_at = clock_timestamp(),
        archive_sha256 = $3,

@@ -1,4 +1,4 @@
--- The month is read here again. $1 starts_at
+-- Marks a partition as restored: from now on readers use its table. $1 starts_at
 UPDATE partitions
    SET archived_at = NULL,
        archived_to = NULL,

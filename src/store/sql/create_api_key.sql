@@ -1,3 +1,4 @@
--- Makes an API key. $1 key_id, $2 name, $3 SHA-256 of the secret, $4 grants, $5 requests_per_minute, $6 seconds to live
+-- Stores an API key. $1 key_id, $2 name, $3 SHA-256 of the secret, $4 grants, $5 requests_per_minute,
+-- $6 seconds until it expires (NULL: never)
 INSERT INTO api_keys (key_id, name, secret_sha256, grants, requests_per_minute, expires_at)
 VALUES ($1, $2, $3, $4, $5, clock_timestamp() + $6::double precision * interval '1 second')

@@ -1,3 +1,3 @@
--- Forgets a projection. $1 projection_name
+-- Deletes a projection's position. $1 projection_name
 DELETE FROM projection_positions
  WHERE projection_name = $1

@@ -1,3 +1,3 @@
--- Forgets a type's reducer; the snapshots that it made fit no longer. $1 aggregate_type
+-- Deletes a type's reducer. Its snapshots are no longer usable. $1 aggregate_type
 DELETE FROM reducers
  WHERE aggregate_type = $1

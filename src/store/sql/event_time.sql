@@ -1,5 +1,5 @@
--- When an event of a stream occurred.
--- $1 aggregate_type, $2 aggregate_id, $3 version, $4 and $5 earliest and latest occurred_at of the stream
+-- The time of an event of a stream.
+-- $1 aggregate_type, $2 aggregate_id, $3 version, $4 and $5 times of the stream's first and last event
 SELECT occurred_at
   FROM events
  WHERE aggregate_type = $1

@@ -1,6 +1,6 @@
--- The events at some places, in the order of the log.
--- $1 global_positions, $2 the occurred_at of each, $3 and $4 the earliest and the latest of these: they say which months
--- are looked at
+-- The events at some positions, in the order of the log.
+-- $1 global_positions, $2 the occurred_at of each, $3 and $4 the earliest and the latest of these times: they bound the
+-- partitions to read
 SELECT e.event_id, e.aggregate_type, e.aggregate_id, e.version, e.global_position, e.event_type,
        e.event_data, e.metadata, e.occurred_at, e.correlation_id, e.causation_id
   FROM unnest($1::bigint[], $2::timestamptz[]) AS place (global_position, occurred_at)

@@ -1,6 +1,6 @@
 -- A part of the log, in order.
--- $1 after this position, $2 up to this one, $3 and $4 earliest and latest occurred_at wanted: they say which months are
--- looked at, $5 at most so many
+-- $1 after this position, $2 up to this position, $3 and $4 earliest and latest occurred_at: they bound the partitions
+-- to read, $5 the largest number of events
 SELECT event_id, aggregate_type, aggregate_id, version, global_position, event_type,
        event_data, metadata, occurred_at, correlation_id, causation_id
   FROM events

@@ -1,17 +1,14 @@
--- Where the log stands: the epoch, and the last event if there is one; always one row. And a number that grows whenever a
--- month is closed, leaves the database or comes back: what is known of the months is good as long as it is the same.
--- $1 start of the oldest month that is not rolled up
-SELECT o.epoch, coalesce(e.global_position, 0) AS global_position, e.occurred_at,
-       (SELECT coalesce(sum(p.archive_changes), 0) + count(p.rolled_up_at) FROM partitions p) AS month_changes
+-- The head of the log: the epoch, and the last event if one exists; always one row. catalogue_changes grows whenever a
+-- partition is sealed, archived or restored: a cached catalogue is valid while the number is the same.
+-- $1 start of the oldest partition that is not sealed (an older time is harmless)
+SELECT o.epoch,
+       coalesce(l.global_position, 0) AS global_position,
+       l.occurred_at,
+       (SELECT coalesce(sum(p.archive_changes), 0) + count(p.sealed_at) FROM partitions p) AS catalogue_changes
   FROM (
        SELECT epoch
          FROM epochs
         ORDER BY epoch DESC
         LIMIT 1) AS o
-  LEFT JOIN LATERAL (
-       SELECT global_position, occurred_at
-         FROM events
-        WHERE occurred_at >= $1
-        ORDER BY global_position DESC
-        LIMIT 1) AS e
+  LEFT JOIN LATERAL last_event($1) AS l
     ON true

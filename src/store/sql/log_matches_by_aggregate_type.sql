@@ -1,6 +1,7 @@
--- Where in a part of the log events stand that match a filter, in order: found by their aggregate type.
--- $1 after this position, $2 up to this one, $3 and $4 earliest and latest occurred_at wanted, $5 at most so many,
--- $6 aggregate_types, $7 aggregate_ids, $8 event_types, $9 correlation_ids: each NULL for any, and without repeats
+-- The positions of events in a part of the log that match a filter, in order, found through their aggregate type.
+-- $1 after this position, $2 up to this position, $3 and $4 earliest and latest occurred_at,
+-- $5 the largest number of rows,
+-- $6 aggregate_types, $7 aggregate_ids, $8 event_types, $9 correlation_ids: each without duplicates, NULL for any
 SELECT found.global_position, found.occurred_at
   FROM unnest($6::text[]) AS wanted (aggregate_type)
  CROSS JOIN LATERAL (

@@ -1,6 +1,6 @@
--- Start of the oldest month that is not rolled up.
+-- The start of the oldest partition that is not sealed; no row if none exists.
 SELECT starts_at
   FROM partitions
- WHERE rolled_up_at IS NULL
+ WHERE sealed_at IS NULL
  ORDER BY starts_at
  LIMIT 1

@@ -1,8 +1,8 @@
--- The last position in a part of the log that is before a time, by bisection: times never go backwards along the log.
--- The position before the part, if all of it is later.
--- $1 the time, $2 after this position, $3 up to this one, $4 and $5 earliest and latest occurred_at of the part
+-- The last position in a part of the log that is before a time; the position before the part if all of it is later.
+-- Times never go backwards along the log, so a bisection finds the position.
+-- $1 the time, $2 after this position, $3 up to this position, $4 and $5 earliest and latest occurred_at of the part
 WITH RECURSIVE search (low, high) AS (
-    -- What is up to low is before the time; what is above high is not.
+    -- Events up to low are before the time; events above high are not.
     SELECT $2::bigint, $3::bigint
     UNION ALL
     SELECT CASE WHEN probe.is_before THEN probe.middle ELSE s.low END,

@@ -1,6 +1,6 @@
--- Projections in byte order of their names, each with its position and how long its first unprocessed event waits. Of an
--- event that is archived the month is known, and the first event of the month stands for it.
--- $1 name of the only one wanted (NULL: all), $2 start of the oldest month that is not rolled up
+-- Projections in byte order of their names, each with its position and the time that its first unprocessed event has
+-- waited. For an archived event, the first event of its partition is used instead.
+-- $1 name of the only projection to return (NULL: all), $2 start of the oldest partition that is not sealed
 SELECT p.projection_name,
        p.last_processed_position,
        p.last_processed_at,
@@ -13,13 +13,13 @@ SELECT p.projection_name,
                   AND e.occurred_at >= coalesce(m.starts_at, $2)
                 ORDER BY e.global_position
                 LIMIT 1)
-           END)::double precision AS waits_seconds
+           END)::double precision AS waiting_seconds
   FROM projection_positions p
   LEFT JOIN LATERAL (
-       -- The closed month that the event is in.
+       -- The sealed partition of the first unprocessed event.
        SELECT c.starts_at, c.archived_at, c.first_occurred_at
          FROM partitions c
-        WHERE c.rolled_up_at IS NOT NULL
+        WHERE c.sealed_at IS NOT NULL
           AND c.last_position > p.last_processed_position
         ORDER BY c.starts_at
         LIMIT 1) AS m

@@ -1,6 +1,7 @@
--- Registers a type's reducer, or replaces it; one that says the same keeps its revision.
+-- Registers a type's reducer, or replaces it. If it is identical, its revision stays the same. A replaced revision is
+-- never used again, so its snapshots are no longer usable.
 -- $1 aggregate_type, $2 language, $3 source, $4 snapshot_every
--- Locks: the reducer's row. A replaced one gives its revision up for ever: snapshots that it made fit no longer.
+-- Locks: the reducer's row.
 INSERT INTO reducers AS r (aggregate_type, language, source, snapshot_every)
 VALUES ($1, $2, $3, $4)
     ON CONFLICT (aggregate_type) DO UPDATE

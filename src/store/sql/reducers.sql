@@ -1,4 +1,4 @@
--- Reducers in byte order of their types. $1 type of the only one wanted (NULL: all)
+-- Reducers in byte order of their types. $1 type of the only one to return (NULL: all)
 SELECT aggregate_type, revision, language, source, snapshot_every, created_at
   FROM reducers
  WHERE $1::text IS NULL

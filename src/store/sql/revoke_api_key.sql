@@ -1,4 +1,4 @@
--- Ends an API key, once and for ever; when it ended, or no row if there is none. $1 key_id
+-- Revokes an API key. Returns when it was revoked first; no row if the key does not exist. $1 key_id
 -- Locks: the key's row.
 UPDATE api_keys
    SET revoked_at = coalesce(revoked_at, clock_timestamp())

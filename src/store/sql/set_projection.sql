@@ -1,6 +1,6 @@
--- Moves a projection's position, or makes the projection; no row if a condition does not hold.
--- $1 projection_name, $2 the new position, $3 the position expected (NULL: any), $4 whether it may be made,
--- $5 whether it may be moved, $6 whether backwards too
+-- Sets a projection's position, or creates the projection; no row if a condition does not hold.
+-- $1 projection_name, $2 the new position, $3 the expected position (NULL: any), $4 whether it may be created,
+-- $5 whether it may be updated, $6 whether it may move backwards
 -- Locks: the projection's row.
 INSERT INTO projection_positions AS p (projection_name, last_processed_position, last_processed_at, epoch)
 SELECT $1, $2, clock_timestamp(), (SELECT max(epoch) FROM epochs)

@@ -1,4 +1,4 @@
--- A snapshot as it is stored, fitting or not. $1 aggregate_type, $2 aggregate_id
+-- A stored snapshot, usable or not. $1 aggregate_type, $2 aggregate_id
 SELECT version AS snapshot_version,
        revision AS snapshot_revision,
        state AS snapshot_state,

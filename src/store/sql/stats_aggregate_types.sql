@@ -1,5 +1,5 @@
--- Aggregate types in byte order of their names: how many events, streams and snapshots each has; and, as JSON, how many
--- streams have so many events or more, and how many events are of which event type.
+-- Aggregate types in byte order of their names: the number of events, streams and snapshots of each; and, as JSON, the
+-- number of streams of at least a size, and the number of events of each event type.
 SELECT s.as_of_position,
        t.aggregate_type,
        t.events,

@@ -1,5 +1,5 @@
--- The streams with the most events; of equal ones, those that were so large first.
--- $1 aggregate_type (NULL: any), $2 at most so many, up to 1000
+-- The streams with the most events; of equal ones first those that reached the size first.
+-- $1 aggregate_type (NULL: any), $2 the largest number of streams, at most 1000
 SELECT s.as_of_position, l.aggregate_type, l.aggregate_id, l.version
   FROM statistics s
   LEFT JOIN LATERAL (

@@ -1,4 +1,4 @@
--- The whole store in numbers, from what was counted.
+-- The totals of the whole store, as counted.
 SELECT s.as_of_position,
        (SELECT coalesce(sum(c.events), 0)::bigint FROM event_counts c) AS events,
        (SELECT coalesce(sum(c.streams), 0)::bigint FROM stream_counts c WHERE c.at_least = 1) AS streams,

@@ -1,5 +1,7 @@
--- Events from the archive that are not in event_ids as they are there. $1 to $11 their fields, $12 at most so many findings
-SELECT format('event %s at position %s, archived: it is not in event_ids as it is in the archive', e.event_id, e.global_position)
+-- The archived events that event_ids does not have with the same place and content.
+-- $1 to $11 the fields of the events, $12 the largest number of findings
+SELECT format('event %s at position %s, archived: event_ids has another place or content',
+              e.event_id, e.global_position)
   FROM unnest($1::uuid[], $2::text[], $3::text[], $4::integer[], $5::text[], $6::text[]::jsonb[], $7::text[]::jsonb[],
               $8::timestamptz[], $9::uuid[], $10::uuid[], $11::bigint[])
        AS e (event_id, aggregate_type, aggregate_id, version, event_type, event_data, metadata, occurred_at,

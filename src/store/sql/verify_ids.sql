@@ -1,5 +1,6 @@
--- The events of a month that are not in event_ids as they are in events, or whose stream is not in streams.
--- $1 and $2 bounds of the month, $3 after this position, $4 up to this one, $5 at most so many findings
+-- The events of a partition that event_ids does not have with the same place and content, or whose stream is not in
+-- streams.
+-- $1 and $2 bounds of the partition, $3 after this position, $4 up to this position, $5 the largest number of findings
 SELECT format('event %s at position %s: %s', e.event_id, e.global_position,
               CASE
                   WHEN k.event_id IS NULL THEN 'its id is not in event_ids'

@@ -1,9 +1,9 @@
--- Streams whose events since a position do not go on where the stream stood. The versions before them are in the database,
--- or were rolled up.
--- $1 after this position, $2 up to this one, $3 not before this time, $4 at most so many findings
+-- The streams whose versions after a position do not follow the versions before it. The version before is in the
+-- database, or was sealed.
+-- $1 after this position, $2 up to this position, $3 not before this time, $4 the largest number of findings
 SELECT format('stream %s/%s: versions %s to %s are %s events, and version %s is %s', n.aggregate_type, n.aggregate_id,
               n.first_version, n.last_version, n.events, n.first_version - 1,
-              CASE WHEN n.goes_on THEN 'there' ELSE 'missing' END)
+              CASE WHEN n.is_continued THEN 'present' ELSE 'missing' END)
   FROM (
        SELECT e.aggregate_type, e.aggregate_id,
               min(e.version) AS first_version,
@@ -19,13 +19,13 @@ SELECT format('stream %s/%s: versions %s to %s are %s events, and version %s is 
                   SELECT FROM streams s
                    WHERE s.aggregate_type = e.aggregate_type
                      AND s.aggregate_id = e.aggregate_id
-                     AND s.version >= min(e.version) - 1) AS goes_on
+                     AND s.version >= min(e.version) - 1) AS is_continued
          FROM events e
         WHERE e.global_position > $1
           AND e.global_position <= $2
           AND e.occurred_at >= $3
         GROUP BY e.aggregate_type, e.aggregate_id) AS n
- WHERE NOT n.goes_on
+ WHERE NOT n.is_continued
     OR n.events <> n.last_version - n.first_version + 1
  ORDER BY n.aggregate_type, n.aggregate_id
  LIMIT $4

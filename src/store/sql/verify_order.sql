@@ -1,6 +1,6 @@
--- The events of a month: how many, from where to where, and those that are out of order: a position that does not follow
--- the one before (unless an epoch began in between), a time that goes back.
--- $1 and $2 bounds of the month, $3 after this position, $4 up to this one, $5 at most so many findings
+-- The number, positions and times of a partition's events, and the events that are out of order: a position that does
+-- not follow the one before (unless an epoch began in between), or a time that goes backwards.
+-- $1 and $2 bounds of the partition, $3 after this position, $4 up to this position, $5 the largest number of findings
 WITH ordered AS (
     SELECT e.global_position,
            e.occurred_at,

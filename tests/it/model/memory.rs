@@ -1,4 +1,5 @@
-//! The API as a few maps in memory: what HTTP.md and docs/ERRORS.md promise, and nothing of how it is done.
+//! No promise: the API as a few maps in memory. It follows docs/reference/http-api.md and docs/reference/errors.md, and
+//! knows nothing of the implementation.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +22,7 @@ pub fn stream(number: u8) -> &'static str {
 pub struct Append {
     pub stream: u8,
     pub expected: Expected,
-    /// Number of the id, and whether the content is the unusual one.
+    /// The number of the event id, and whether the event has its unusual content.
     pub events: Vec<(u8, bool)>,
 }
 
@@ -31,7 +32,7 @@ pub enum Expected {
     None,
     Exists,
     Exactly(i64),
-    /// The version that the stream has.
+    /// The current version of the stream.
     Current,
 }
 
@@ -58,7 +59,7 @@ struct Snapshot {
     revision: Option<u8>,
 }
 
-/// The store; the position of an event is its place in the log, from 1.
+/// The store. The position of an event is its index in the log, from 1.
 #[derive(Default)]
 pub struct Model {
     log: Vec<Stored>,
@@ -66,9 +67,9 @@ pub struct Model {
     snapshots: BTreeMap<u8, Snapshot>,
 }
 
-type Answer = (u16, Value);
+type Response = (u16, Value);
 
-fn problem(status: u16, code: &str, mut more: Value) -> Answer {
+fn problem(status: u16, code: &str, mut more: Value) -> Response {
     more["code"] = json!(code);
     (status, more)
 }
@@ -98,7 +99,7 @@ impl Model {
         (1..=self.log.len() as i64).map(|position| self.event(position)).collect()
     }
 
-    /// The same command with the version that its sender expects.
+    /// Returns the command with the version that its client expects.
     pub fn fixed(&self, command: &Command) -> Command {
         let fix = |append: &Append| match append.expected {
             Expected::Current => Append { expected: Expected::Exactly(self.head(append.stream)), ..append.clone() },
@@ -111,7 +112,7 @@ impl Model {
         }
     }
 
-    pub fn answer(&mut self, command: &Command) -> Answer {
+    pub fn respond(&mut self, command: &Command) -> Response {
         match command {
             Command::Append(append) => {
                 let (status, body) = self.append(std::slice::from_ref(append));
@@ -125,7 +126,7 @@ impl Model {
                 }
             }
             Command::AppendMany(appends) => self.append(appends),
-            Command::Repeat(_) => unreachable!("it is another command again"),
+            Command::Repeat(_) => unreachable!("it was replaced by the command that it repeats"),
             Command::ReadStream { stream, from, to, limit, backward } => {
                 self.stream(*stream, *from, *to, *limit, *backward)
             }
@@ -175,8 +176,8 @@ impl Model {
         self.log.iter().position(|stored| stored.event.0 == event).map(|index| index as i64 + 1)
     }
 
-    /// All or nothing; the answer of `/appends`.
-    fn append(&mut self, appends: &[Append]) -> Answer {
+    /// Appends all events or none. Returns the response of `/appends`.
+    fn append(&mut self, appends: &[Append]) -> Response {
         let mut ids: Vec<u8> =
             appends.iter().flat_map(|append| append.events.iter().map(|(event, _)| *event)).collect();
         let mut streams: Vec<u8> = appends.iter().map(|append| append.stream).collect();
@@ -217,11 +218,11 @@ impl Model {
             Expected::None => head == 0,
             Expected::Exists => head > 0,
             Expected::Exactly(version) => head == version,
-            Expected::Current => unreachable!("it was fixed"),
+            Expected::Current => unreachable!("it was replaced by a version"),
         }
     }
 
-    fn replay(&self, appends: &[Append], known: &[u8], all: usize) -> Answer {
+    fn replay(&self, appends: &[Append], known: &[u8], all: usize) -> Response {
         let ids = json!({"known_event_ids": known.iter().map(|event| id(u32::from(*event))).collect::<Vec<_>>()});
         let mut in_order = known.len() == all;
         for append in appends {
@@ -245,7 +246,7 @@ impl Model {
                 .events
                 .iter()
                 .map(|(event, _)| {
-                    let position = self.position_of(*event).expect("it is there");
+                    let position = self.position_of(*event).expect("it is stored");
                     let stored = &self.log[position as usize - 1];
                     json!({"event_id": id(u32::from(*event)), "version": stored.version, "global_position": position})
                 })
@@ -257,7 +258,7 @@ impl Model {
         json!({"appends": appends.iter().map(one).collect::<Vec<_>>()})
     }
 
-    fn stream(&self, stream: u8, from: i64, to: Option<i64>, limit: usize, backward: bool) -> Answer {
+    fn stream(&self, stream: u8, from: i64, to: Option<i64>, limit: usize, backward: bool) -> Response {
         if from < 1 || to.is_some_and(|to| to < from) {
             return problem(400, "invalid_request", json!({}));
         }
@@ -281,7 +282,7 @@ impl Model {
         (200, body)
     }
 
-    fn page(&self, after: i64, limit: usize, aggregate_type: Option<u8>, event_type: Option<u8>) -> Answer {
+    fn page(&self, after: i64, limit: usize, aggregate_type: Option<u8>, event_type: Option<u8>) -> Response {
         let head = self.log.len() as i64;
         let matches = |event: &Value| {
             aggregate_type.is_none_or(|wanted| event["aggregate_type"] == TYPES[usize::from(wanted)])
@@ -304,7 +305,7 @@ impl Model {
         (200, body)
     }
 
-    fn streams(&self, aggregate_type: &str, after: Option<u8>) -> Answer {
+    fn streams(&self, aggregate_type: &str, after: Option<u8>) -> Response {
         let mut names: Vec<(&str, i64)> = (0..STREAMS)
             .filter(|number| self.head(*number) > 0)
             .map(|number| (stream(number).split_once('/').expect("type/id"), self.head(number)))
@@ -322,7 +323,7 @@ impl Model {
         (200, json!({"aggregate_type": aggregate_type, "streams": listed, "next": null}))
     }
 
-    fn put_projection(&mut self, name: u8, position: i64, expected: Option<i64>, reset: bool) -> Answer {
+    fn put_projection(&mut self, name: u8, position: i64, expected: Option<i64>, reset: bool) -> Response {
         let current = self.projections.get(&name).copied();
         let head = self.log.len() as i64;
         if position > head {
@@ -338,7 +339,7 @@ impl Model {
         (if current.is_some() { 200 } else { 201 }, json!({"last_processed_position": position}))
     }
 
-    fn put_snapshot(&mut self, stream: u8, version: i64, revision: Option<u8>) -> Answer {
+    fn put_snapshot(&mut self, stream: u8, version: i64, revision: Option<u8>) -> Response {
         let head = self.head(stream);
         if version < 1 {
             return problem(400, "invalid_request", json!({}));
@@ -361,7 +362,7 @@ impl Model {
         (status, json!({"version": version}))
     }
 
-    fn load(&self, stream: u8, ignore: bool, revision: Option<u8>) -> Answer {
+    fn load(&self, stream: u8, ignore: bool, revision: Option<u8>) -> Response {
         let head = self.head(stream);
         if head == 0 {
             return problem(404, "stream_not_found", json!({}));

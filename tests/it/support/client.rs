@@ -1,11 +1,11 @@
-//! A client that checks what nobody asks for: the rules that every answer keeps.
+//! No promise: a client that checks the rules that every response obeys, in addition to what the test asserts.
 
-use annals::http::problem::Code;
+use annals::http::problem::code::Code;
 use bytes::Bytes;
 use reqwest::header::HeaderMap;
 use serde_json::Value;
 
-/// Headers that an answer may have; a new one is added here on purpose.
+/// The headers that a response may have. A new one must be added here.
 const HEADERS: &[&str] = &[
     "allow",
     "cache-control",
@@ -50,20 +50,20 @@ impl Call {
         Self { request: self.request.body(body), ..self }
     }
 
-    /// The expected version, as a tag.
+    /// Sets the expected version.
     pub fn if_match(self, version: u64) -> Self {
         self.header("if-match", &format!("\"{version}\""))
     }
 
-    /// The answer's head; the body is still to come.
+    /// Returns the head of the response; the body is not read yet.
     pub async fn open(self) -> reqwest::Response {
         self.request.send().await.unwrap_or_else(|error| panic!("{}: {error}", self.path))
     }
 
     pub async fn send(self) -> Reply {
-        let answer = self.request.send().await.unwrap_or_else(|error| panic!("{}: {error}", self.path));
-        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
-        let body = answer.bytes().await.unwrap_or_else(|error| panic!("{}: {error}", self.path));
+        let response = self.request.send().await.unwrap_or_else(|error| panic!("{}: {error}", self.path));
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let body = response.bytes().await.unwrap_or_else(|error| panic!("{}: {error}", self.path));
         let reply = Reply { status, headers, body };
         reply.check(&self.path);
         reply
@@ -96,7 +96,7 @@ impl Reply {
         self
     }
 
-    /// A problem with this status and code.
+    /// Expects a problem with this status and code. Returns it.
     #[track_caller]
     pub fn expect_problem(self, status: u16, code: &str) -> Value {
         assert_eq!(self.status, status, "{}", self.text());
@@ -105,14 +105,14 @@ impl Reply {
         problem
     }
 
-    /// An `invalid_request` whose first error is at this place: `{"pointer": …}`, `{"header": …}` and so on.
+    /// Expects `invalid_request` with a first error at this place: `{"pointer": …}`, `{"header": …}` and so on.
     #[track_caller]
     pub fn expect_invalid(self, kind: &str, place: &str) {
         let problem = self.expect_problem(400, "invalid_request");
         assert_eq!(problem["errors"][0][kind], place, "{problem}");
     }
 
-    /// The lines of an NDJSON answer.
+    /// The lines of an NDJSON response.
     pub fn lines(&self) -> Vec<Value> {
         assert_eq!(self.header("content-type"), Some("application/x-ndjson"));
         self.text().lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
@@ -127,16 +127,16 @@ impl Reply {
 
     #[track_caller]
     fn check(&self, path: &str) {
-        // Swagger UI is a package's; its pages keep its rules.
+        // The pages of Swagger UI come from a package.
         if path.starts_with("/docs") {
             return;
         }
         for name in self.headers.keys() {
-            assert!(HEADERS.contains(&name.as_str()), "{path} answers with a header {name}");
+            assert!(HEADERS.contains(&name.as_str()), "{path} has a header {name} in its response");
         }
-        let request_id = self.header("x-request-id").expect("every answer has a request id");
+        let request_id = self.header("x-request-id").expect("every response has a request id");
         if self.status == 503 {
-            assert!(self.header("retry-after").is_some(), "{path} answers 503 without Retry-After");
+            assert!(self.header("retry-after").is_some(), "{path} responds 503 without Retry-After");
         }
         if self.status < 400 || path.starts_with("/readyz") && self.status == 503 || self.body.is_empty() {
             return;
@@ -144,7 +144,7 @@ impl Reply {
         assert_eq!(self.header("content-type"), Some("application/problem+json"), "{path}: {}", self.text());
         let problem = self.json();
         let code = problem["code"].as_str().expect("a problem has a code");
-        assert!(Code::parse(code).is_some(), "{path} answers with the unknown code {code}");
+        assert!(Code::parse(code).is_some(), "{path} responds with the unknown code {code}");
         assert_eq!(problem["type"], format!("/problems/{code}"));
         assert_eq!(problem["status"], self.status);
         assert_eq!(problem["instance"], request_id);

@@ -1,13 +1,18 @@
-//! The harness: a PostgreSQL for the whole run, a database and a service for each test, and a client that holds every
-//! answer against the rules that all answers keep.
+//! No promise: the harness. One PostgreSQL serves the whole run, each test has a database and a service of its own, and
+//! a client checks the rules that every response obeys.
 
+mod append_call;
 mod client;
+pub mod imports;
+pub mod markdown;
 mod postgres;
 mod proxy;
+pub mod sources;
 mod sse;
 
+pub use append_call::{AppendCall, Cache, Procedure, sqlstate};
 pub use client::{Call, Reply};
-pub use postgres::{Alone, Pair, Session, TestDatabase, copy};
+pub use postgres::{DedicatedServer, ReplicationPair, Session, TestDatabase, copy_files};
 pub use proxy::Proxy;
 pub use sse::EventStream;
 
@@ -15,17 +20,18 @@ use std::sync::Arc;
 
 use annals::app::{App, ClientLimits, Settings};
 use annals::clock::Clock;
-use annals::http;
+use annals::http::server::Server;
 use annals::shutdown::Shutdown;
-use annals::store::database::DatabaseConfig;
-use annals::store::migrate;
-use annals::store::writer::QueueLimits;
-use annals::subscriptions::FeedLimits;
+use annals::startup;
+use annals::store::admin::migrate;
+use annals::store::append::queue::QueueLimits;
+use annals::store::connection::config::DatabaseConfig;
+use annals::subscriptions::feed::FeedLimits;
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-/// A service in this process, on a port of its own.
+/// A service in this process, on a free port.
 pub struct TestApp {
     pub app: Arc<App>,
     pub base: String,
@@ -34,16 +40,16 @@ pub struct TestApp {
     served: JoinHandle<bool>,
 }
 
-/// What a test wants to be different.
+/// What a test changes about the service that it starts.
 #[derive(Clone)]
-pub struct Wanted {
+pub struct TestOptions {
     pub clock: Clock,
-    /// Where feeds and loads are read.
+    /// The read replica; `None`: the primary serves all reads.
     pub replica: Option<DatabaseConfig>,
     pub settings: Settings,
 }
 
-impl Default for Wanted {
+impl Default for TestOptions {
     fn default() -> Self {
         let settings = Settings {
             max_body_bytes: 1024 * 1024,
@@ -61,35 +67,35 @@ impl Default for Wanted {
 
 impl TestApp {
     pub async fn start() -> Self {
-        Self::start_as(Wanted::default()).await
+        Self::start_with(TestOptions::default()).await
     }
 
-    pub async fn start_as(wanted: Wanted) -> Self {
-        Self::start_on(TestDatabase::create().await, wanted).await
+    pub async fn start_with(options: TestOptions) -> Self {
+        Self::start_on(TestDatabase::create().await, options).await
     }
 
-    /// A service whose database time begins at `time` and stands still until the clock is set.
+    /// Starts a service whose clock shows `time` until the test sets it.
     pub async fn start_at(time: &str) -> (Self, Clock) {
         let clock = Clock::fixed(at(time));
-        (Self::start_as(Wanted { clock: clock.clone(), ..Wanted::default() }).await, clock)
+        (Self::start_with(TestOptions { clock: clock.clone(), ..TestOptions::default() }).await, clock)
     }
 
-    /// A service on a database that is there already: a second replica.
-    pub async fn start_on(database: TestDatabase, wanted: Wanted) -> Self {
-        Self::start_with(database.config(), database, wanted).await
+    /// Starts a service on an existing database: another replica of the service.
+    pub async fn start_on(database: TestDatabase, options: TestOptions) -> Self {
+        Self::start_with_config(database.config(), database, options).await
     }
 
-    /// A service that reaches its database in its own way, through a proxy for example.
-    pub async fn start_with(config: DatabaseConfig, database: TestDatabase, wanted: Wanted) -> Self {
+    /// Starts a service that connects to its database by `config`, for example through a proxy.
+    pub async fn start_with_config(config: DatabaseConfig, database: TestDatabase, options: TestOptions) -> Self {
         let shutdown = Shutdown::new();
-        let app = App::start(wanted.settings, &config, wanted.replica.as_ref(), wanted.clock, shutdown.clone())
+        let app = startup::start(options.settings, &config, options.replica.as_ref(), options.clock, shutdown.clone())
             .await
             .expect("the service starts");
         let address = ([127, 0, 0, 1], 0).into();
-        let serving = http::serve(app.clone(), address).await.expect("a free port");
-        let base = format!("http://{}", serving.address);
-        let served = tokio::spawn(async move { shutdown.finish(serving.run()).await });
-        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let server = Server::bind(app.clone(), address).await.expect("a free port");
+        let base = format!("http://{}", server.address);
+        let served = tokio::spawn(async move { shutdown.finish(server.run()).await });
+        let client = http_client();
         Self { app, base, database, client, served }
     }
 
@@ -102,8 +108,8 @@ impl TestApp {
         self.call("GET", path)
     }
 
-    /// Follows as an event stream.
-    pub async fn follow(&self, path: &str) -> EventStream {
+    /// Opens an event stream.
+    pub async fn subscribe(&self, path: &str) -> EventStream {
         EventStream::open(self.get(path)).await
     }
 
@@ -111,28 +117,29 @@ impl TestApp {
         self.call("POST", path).json(body)
     }
 
-    /// Appends events of these types to a stream at any version; the version that it has then.
+    /// Appends events of these types to a stream, at any version. Returns the new version of the stream.
     pub async fn append(&self, path: &str, event_types: &[&str]) -> u64 {
         let reply = self.post(path, &events(event_types)).send().await.expect_status(201);
         reply.json()["version"].as_u64().expect("a version")
     }
 
-    /// The value of a metric's series, as `/metrics` shows it.
+    /// Returns the value of a metric's series in `/metrics`.
     pub async fn metric(&self, series: &str) -> f64 {
         let text = self.get("/metrics").send().await.expect_status(200).text();
         let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         line.unwrap_or_else(|| panic!("no series {series} in\n{text}")).parse().expect("a number")
     }
 
-    /// Makes requests meet in one batch: a first append waits for the append lock, which somebody else holds; then the
-    /// requests are sent. When `count` of them are in the queue, `meanwhile` happens, and the lock is given back.
-    pub async fn meet<T, U>(
+    /// Queues requests in the writer, so that one batch takes them all: a session holds the append lock, a first append
+    /// waits for it, and then the requests are sent. Once `count` of them are in the queue, `meanwhile` runs, and the
+    /// lock is released.
+    pub async fn queue_behind_append_lock<T, U>(
         &self,
         requests: impl Future<Output = T>,
         count: usize,
         meanwhile: impl Future<Output = U>,
     ) -> (T, U) {
-        let (mut holder, mut watcher) = (self.database.session().await, self.database.session().await);
+        let (mut holder, mut observer) = (self.database.session().await, self.database.session().await);
         holder.hold_append_lock().await;
         let blocked = tokio::sync::Notify::new();
         let first = self.post("/streams/Order/first", &events(&["A"])).send();
@@ -141,36 +148,47 @@ impl TestApp {
             requests.await
         };
         let release = async {
-            watcher.wait_for_appends_to_queue(1).await;
+            observer.wait_for_blocked_appends(1).await;
             blocked.notify_one();
             self.wait_for_queue_length(count).await;
-            let happened = meanwhile.await;
-            holder.end().await;
-            happened
+            let returned = meanwhile.await;
+            holder.rollback().await;
+            returned
         };
-        let (first, answers, happened) = tokio::join!(first, queued, release);
+        let (first, replies, returned) = tokio::join!(first, queued, release);
         first.expect_status(201);
-        (answers, happened)
+        (replies, returned)
     }
 
-    /// Waits until so many requests are in the append queue.
+    /// Waits until the append queue has at least `length` requests.
     async fn wait_for_queue_length(&self, length: usize) {
         let queued = async {
-            while self.app.writer.queue_length() < length {
+            while self.app.append_queue.length() < length {
                 tokio::task::yield_now().await;
             }
         };
         within_a_minute("requests queue", queued).await;
     }
 
-    /// Begins a shutdown and waits for its end; whether it was orderly.
+    /// Waits until `event_streams` event streams and `long_polls` long polls are open.
+    pub async fn wait_for_subscribers(&self, event_streams: usize, long_polls: usize) {
+        let opened = async {
+            while self.app.feed.subscribers() != (event_streams, long_polls) {
+                tokio::task::yield_now().await;
+            }
+        };
+        within_a_minute(&format!("{event_streams} event streams and {long_polls} long polls are open"), opened).await;
+    }
+
+    /// Begins a shutdown, and waits for its end. Returns whether it was orderly.
     pub async fn stop(self) -> bool {
         self.app.shutdown.begin();
         self.served.await.expect("the server ends")
     }
 }
 
-/// Fails a test whose condition never comes, instead of letting it hang; nothing depends on how fast it comes.
+/// Fails a test whose condition is never met, instead of letting it hang. No test depends on how fast the condition is
+/// met.
 pub async fn within_a_minute<T>(what: &str, condition: impl Future<Output = T>) -> T {
     let limit = std::time::Duration::from_secs(60);
     tokio::time::timeout(limit, condition).await.unwrap_or_else(|_| panic!("not within a minute: {what}"))
@@ -192,12 +210,18 @@ pub fn at(time: &str) -> DateTime<Utc> {
     DateTime::parse_from_rfc3339(time).expect("a time").to_utc()
 }
 
-/// A UUID that a reader of a failed test recognises.
+/// A UUID that is easy to recognise in the message of a failed test.
 pub fn id(n: u32) -> String {
     format!("00000000-0000-4000-8000-{n:012}")
 }
 
-/// The schema that every test's database begins with.
-pub async fn migrated(config: &DatabaseConfig) {
-    migrate::migrate(config).await.expect("the schema is made");
+/// Creates the schema.
+pub async fn migrate_schema(config: &DatabaseConfig) {
+    migrate::migrate(config).await.expect("the schema is created");
+}
+
+/// Creates an HTTP client. It needs a provider of TLS, although it uses none; an error means that one is installed already.
+pub fn http_client() -> reqwest::Client {
+    drop(rustls::crypto::ring::default_provider().install_default());
+    reqwest::Client::builder().no_proxy().build().expect("a client")
 }

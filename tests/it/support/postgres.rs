@@ -1,4 +1,4 @@
-//! One PostgreSQL for the run, made like the one that `annals serve` makes, and a database of its own for each test.
+//! No promise: one PostgreSQL for the run, started as `annals serve` starts its own, and a database for each test.
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -9,22 +9,22 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::within_a_minute;
-use annals::devdb::OwnPostgres;
-use annals::store::database::{ConnectOptions, DatabaseConfig};
+use annals::own_postgres::server::OwnPostgres;
+use annals::store::connection::config::{ConnectOptions, DatabaseConfig};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor, PgConnection};
 
 const TEMPLATE: &str = "template_of_tests";
 
 struct Server {
     postgres: OwnPostgres,
-    /// Closed by the system when this process ends, however it ends; then the shell at its other end cleans up.
+    /// The system closes it when this process ends, for whatever reason. Then the shell at its other end cleans up.
     _lifeline: ChildStdin,
 }
 
 fn server() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
     SERVER.get_or_init(|| {
-        // In a thread and a runtime of its own: each test's runtime ends with the test.
+        // In a runtime of its own, because the runtime of a test ends with the test.
         std::thread::spawn(|| tokio::runtime::Runtime::new().expect("a runtime").block_on(start()))
             .join()
             .expect("PostgreSQL starts")
@@ -36,22 +36,18 @@ async fn start() -> Server {
     eprintln!("testing against PostgreSQL {}", server.postgres.major());
     let mut connection = server.postgres.options_for("postgres").connect().await.expect("a connection");
     connection.execute(AssertSqlSafe(format!("CREATE DATABASE {TEMPLATE}"))).await.expect("a database");
-    super::migrated(&config(server.postgres.options_for(TEMPLATE))).await;
+    super::migrate_schema(&config(server.postgres.options_for(TEMPLATE))).await;
     server
 }
 
-/// A folder for a cluster, which the unprivileged user gets through to.
+/// A folder for a cluster, which an unprivileged user can access.
 fn data_dir() -> PathBuf {
     let folder = tempfile::Builder::new().prefix("annals-test-").tempdir().expect("a temporary folder").keep();
     std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).expect("its mode can be set");
     folder
 }
 
-async fn own_postgres(folder: &Path, settings: &[&str]) -> OwnPostgres {
-    own_postgres_of(bin(), folder, settings).await
-}
-
-async fn own_postgres_of(bin: Option<PathBuf>, folder: &Path, settings: &[&str]) -> OwnPostgres {
+async fn own_postgres(bin: Option<PathBuf>, folder: &Path, settings: &[&str]) -> OwnPostgres {
     OwnPostgres::start_in(folder.to_owned(), bin, settings).await.expect("PostgreSQL starts")
 }
 
@@ -61,12 +57,13 @@ fn bin() -> Option<PathBuf> {
 
 impl Server {
     async fn start(folder: PathBuf, settings: &[&str]) -> Self {
-        Self::start_of(bin(), folder, settings).await
+        Self::start_program(bin(), folder, settings).await
     }
 
-    async fn start_of(bin: Option<PathBuf>, folder: PathBuf, settings: &[&str]) -> Self {
-        let postgres = own_postgres_of(bin, &folder, settings).await;
-        #[expect(clippy::zombie_processes, reason = "it outlives this process, to clean up after it")]
+    /// Starts the PostgreSQL whose programs are in `bin`.
+    async fn start_program(bin: Option<PathBuf>, folder: PathBuf, settings: &[&str]) -> Self {
+        let postgres = own_postgres(bin, &folder, settings).await;
+        #[expect(clippy::zombie_processes, reason = "it outlives this process and cleans up after it")]
         let mut lifeline = Command::new("/bin/sh")
             .args(["-c", "read _; kill -INT $0; while kill -0 $0; do sleep 0.1; done; rm -rf \"$1\""])
             .args([&postgres.pid().to_string(), &folder.display().to_string()])
@@ -81,16 +78,17 @@ impl Server {
     }
 }
 
-/// A server that a test has to itself, to save, to kill and to restore.
-pub struct Alone(Server);
+/// A PostgreSQL for one test, which the test may back up, kill and restore.
+pub struct DedicatedServer(Server);
 
-impl Alone {
-    /// With an empty cluster.
+impl DedicatedServer {
+    /// Starts a server with an empty cluster.
     pub async fn start(settings: &[&str]) -> Self {
         Self(Server::start(data_dir(), settings).await)
     }
 
-    /// Of a PostgreSQL whose package has `program` beside the server: the one that is tested, or else one that is fetched.
+    /// Starts a server whose package has `program` beside it: the PostgreSQL that is tested, or else one that is
+    /// fetched.
     pub async fn start_with_program(program: &str) -> (Self, PathBuf) {
         let has = |bin: &PathBuf| bin.join(program).is_file();
         let bin = bin().filter(has).unwrap_or_else(|| {
@@ -99,27 +97,27 @@ impl Alone {
             PathBuf::from(String::from_utf8(fetched.stdout).expect("a path").trim())
         });
         assert!(has(&bin), "no {program} in {}", bin.display());
-        (Self(Server::start_of(Some(bin.clone()), data_dir(), &[]).await), bin.join(program))
+        (Self(Server::start_program(Some(bin.clone()), data_dir(), &[]).await), bin.join(program))
     }
 
-    /// On a copy of another one's files, which `prepare` makes complete.
+    /// Starts a server on a copy of a backup, after `prepare` has completed the copy.
     pub async fn start_on_copy(backup: &Path, settings: &[&str], prepare: impl FnOnce(&Path)) -> Self {
         let folder = data_dir();
-        copy(backup, &folder.join("pg"));
+        copy_files(backup, &folder.join("pg"));
         prepare(&folder.join("pg"));
         Self(Server::start(folder, settings).await)
     }
 
     pub fn database(&self) -> TestDatabase {
-        TestDatabase::of(&self.0, "eventstore")
+        TestDatabase::on(&self.0, "eventstore")
     }
 
-    /// Where its files are.
+    /// The folder of the cluster.
     pub fn files(&self) -> PathBuf {
         self.0.postgres.data_dir().join("pg")
     }
 
-    /// A folder that the server may write to, and that goes with it.
+    /// Creates a folder that the server may write to. It is removed with the server.
     pub fn folder(&self, name: &str) -> PathBuf {
         let folder = self.0.postgres.data_dir().join(name);
         std::fs::create_dir(&folder).expect("a new folder");
@@ -127,53 +125,53 @@ impl Alone {
         folder
     }
 
-    /// How a program reaches its database.
+    /// The address of the database, for a program.
     pub fn url(&self) -> String {
         format!("postgres://annals@localhost/eventstore?host={}", self.files().display())
     }
 }
 
 /// Copies files with their owner and their mode.
-pub fn copy(from: &Path, to: &Path) {
+pub fn copy_files(from: &Path, to: &Path) {
     let copied = Command::new("cp").arg("-a").arg(from).arg(to).status().expect("cp runs");
     assert!(copied.success(), "{} is not copied", from.display());
 }
 
-/// A primary and a streaming standby, each with the same database.
-pub struct Pair {
+/// A primary and a streaming standby of it.
+pub struct ReplicationPair {
     primary: Server,
     standby: Server,
 }
 
-impl Pair {
-    /// The standby begins as a copy of the primary, which is the shortest base backup there is.
+impl ReplicationPair {
+    /// Starts both. The standby begins with a copy of the stopped primary, which is the simplest base backup.
     pub async fn start() -> Self {
         let (folder, other) = (data_dir(), data_dir());
         let small = ["max_connections=60", "shared_buffers=32MB"];
-        let first = own_postgres(&folder, &small).await;
-        super::migrated(&config(first.options())).await;
+        let first = own_postgres(bin(), &folder, &small).await;
+        super::migrate_schema(&config(first.options())).await;
         first.stop().await.expect("it stops");
-        copy(&folder.join("pg"), &other.join("pg"));
+        copy_files(&folder.join("pg"), &other.join("pg"));
         std::fs::write(other.join("pg/standby.signal"), "").expect("the file that makes it a standby");
         let primary = Server::start(folder.clone(), &small).await;
-        // In the file that ALTER SYSTEM writes, so that a test can cut the standby off.
+        // ALTER SYSTEM writes the same file, so a test can disconnect the standby.
         let conninfo = format!("primary_conninfo = 'host={} user=annals'\n", folder.join("pg").display());
         std::fs::write(other.join("pg/postgresql.auto.conf"), conninfo).expect("its configuration");
         let standby = Server::start(other, &small).await;
         Self { primary, standby }
     }
 
-    /// The database of the service, on the primary.
+    /// The database on the primary.
     pub fn primary(&self) -> TestDatabase {
-        TestDatabase::of(&self.primary, "eventstore")
+        TestDatabase::on(&self.primary, "eventstore")
     }
 
-    /// The same on the standby.
+    /// The database on the standby.
     pub fn standby(&self) -> TestDatabase {
-        TestDatabase::of(&self.standby, "eventstore")
+        TestDatabase::on(&self.standby, "eventstore")
     }
 
-    /// Kills the primary as a power cut does its processes, and promotes the standby.
+    /// Kills the primary's postmaster, and promotes the standby.
     pub async fn fail_over(&self) {
         let pid = nix::unistd::Pid::from_raw(self.primary.postgres.pid());
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("it is killed");
@@ -191,7 +189,7 @@ fn config(options: ConnectOptions) -> DatabaseConfig {
     }
 }
 
-/// A database that one test has to itself.
+/// A database for one test.
 #[derive(Clone)]
 pub struct TestDatabase {
     pub name: String,
@@ -200,12 +198,12 @@ pub struct TestDatabase {
 }
 
 impl TestDatabase {
-    /// With the schema, and no event.
+    /// Creates a database with the schema and without events.
     pub async fn create() -> Self {
         Self::create_from(TEMPLATE).await
     }
 
-    /// With nothing in it.
+    /// Creates an empty database.
     pub async fn create_empty() -> Self {
         Self::create_from("template1").await
     }
@@ -218,10 +216,10 @@ impl TestDatabase {
             .execute(AssertSqlSafe(format!("CREATE DATABASE {name} TEMPLATE {template}")))
             .await
             .expect("a database");
-        Self::of(server(), &name)
+        Self::on(server(), &name)
     }
 
-    fn of(server: &Server, name: &str) -> Self {
+    fn on(server: &Server, name: &str) -> Self {
         let socket = server.postgres.data_dir().join("pg/.s.PGSQL.5432");
         Self { name: name.to_owned(), options: server.postgres.options_for(name), socket }
     }
@@ -235,22 +233,22 @@ impl TestDatabase {
     }
 
     /// Another database of the same server.
-    pub fn beside(&self, name: &str) -> Self {
+    pub fn sibling(&self, name: &str) -> Self {
         Self { name: name.to_owned(), options: self.options().database(name), socket: self.socket() }
     }
 
-    /// The socket that a proxy connects to.
+    /// The socket of the server.
     pub fn socket(&self) -> PathBuf {
         self.socket.clone()
     }
 
-    /// A session beside the service's, as the owner.
+    /// Opens a session of the owner, apart from the connections of the service.
     pub async fn session(&self) -> Session {
         Session(self.options.connect().await.expect("a connection"))
     }
 }
 
-/// A session that a test uses to look, to lock and to disturb.
+/// A session in which a test queries, locks and damages the database.
 pub struct Session(pub PgConnection);
 
 impl Session {
@@ -272,18 +270,18 @@ impl Session {
             .unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
-    /// Takes the append lock, as an append does, and keeps it until [`Session::end`].
+    /// Acquires the append lock, as an append does, and holds it until the transaction ends.
     pub async fn hold_append_lock(&mut self) {
         self.run("BEGIN").await;
         self.run("SELECT pg_advisory_xact_lock('events'::regclass::oid::integer, 1)").await;
     }
 
-    pub async fn end(&mut self) {
+    pub async fn rollback(&mut self) {
         self.run("ROLLBACK").await;
     }
 
     /// Waits until `count` sessions of this database wait for the append lock.
-    pub async fn wait_for_appends_to_queue(&mut self, count: i64) {
+    pub async fn wait_for_blocked_appends(&mut self, count: i64) {
         let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND objid = 1
                           AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
         let queued = async {
@@ -291,6 +289,6 @@ impl Session {
                 tokio::task::yield_now().await;
             }
         };
-        within_a_minute("appends queue for the lock", queued).await;
+        within_a_minute("appends wait for the lock", queued).await;
     }
 }

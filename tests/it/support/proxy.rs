@@ -1,11 +1,11 @@
-//! A TCP proxy in front of PostgreSQL, to break connections at chosen moments.
+//! No promise: a TCP proxy in front of PostgreSQL that breaks connections at chosen moments.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
-use annals::store::database::DatabaseConfig;
+use annals::store::connection::config::{DatabaseConfig, parse_url};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::Notify;
@@ -14,11 +14,11 @@ use super::TestDatabase;
 
 #[derive(Default)]
 struct Faults {
-    /// New connections are closed at once, and old ones too.
+    /// New and existing connections are closed at once.
     down: AtomicBool,
-    /// So many answers to a CALL are swallowed, and their connection is closed.
+    /// The number of results of a CALL to drop; the connection of each is closed.
     cut_answers: AtomicU32,
-    /// After a cut nothing connects any more.
+    /// After a result was dropped, new connections are closed, too.
     down_after_cut: AtomicBool,
     changed: Notify,
 }
@@ -26,12 +26,12 @@ struct Faults {
 pub struct Proxy {
     address: SocketAddr,
     faults: Arc<Faults>,
-    /// Where new connections go.
+    /// The socket for new connections.
     target: Arc<Mutex<PathBuf>>,
 }
 
 impl Proxy {
-    /// A proxy to the server of this database.
+    /// Starts a proxy to the server of a database.
     pub async fn start(database: &TestDatabase) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
@@ -41,26 +41,26 @@ impl Proxy {
         Self { address, faults, target }
     }
 
-    /// Connections go to another server from now on, as after a failover.
+    /// Sends new connections to another server, as after a failover.
     pub fn retarget(&self, database: &TestDatabase) {
         *self.target.lock().expect("the lock") = database.socket();
     }
 
-    /// How to reach the database through the proxy.
+    /// The configuration that reaches the database through the proxy.
     pub fn config(&self, database: &TestDatabase) -> DatabaseConfig {
         let config = database.config();
-        // Options that hold a socket would prefer it: begin anew.
+        // The options of the database have a socket, which would take precedence over the address.
         let url = format!("postgres://annals@{}/{}?sslmode=disable", self.address, database.name);
-        let options = annals::store::database::parse_url(&url).expect("a URL");
+        let options = parse_url(&url).expect("a URL");
         DatabaseConfig { options, ..config }
     }
 
-    /// Cuts the connection of the next append after PostgreSQL has answered, and before the answer arrives.
+    /// Closes the connection of the next append after PostgreSQL has sent the result, and before the result arrives.
     pub fn cut_next_answer(&self) {
         self.faults.cut_answers.store(1, Ordering::SeqCst);
     }
 
-    /// The same, and nothing connects afterwards until [`Proxy::up`].
+    /// The same, and no connection is possible afterwards until [`Proxy::up`].
     pub fn cut_next_answer_and_go_down(&self) {
         self.faults.down_after_cut.store(true, Ordering::SeqCst);
         self.cut_next_answer();
@@ -76,7 +76,7 @@ impl Proxy {
         self.faults.down.store(false, Ordering::SeqCst);
     }
 
-    /// Whether the cut has happened.
+    /// Whether the connection of an append was closed.
     pub fn has_cut(&self) -> bool {
         self.faults.cut_answers.load(Ordering::SeqCst) == 0
     }
@@ -107,7 +107,7 @@ async fn forward(mut client: TcpStream, socket: PathBuf, faults: Arc<Faults>) {
             },
             read = server.read(&mut answered) => match read {
                 Ok(0) | Err(_) => return,
-                Ok(length) if is_append(&answered[..length]) && take_cut(&faults) => return,
+                Ok(length) if is_append_result(&answered[..length]) && take_cut(&faults) => return,
                 Ok(length) => client.write_all(&answered[..length]).await,
             },
         };
@@ -117,8 +117,8 @@ async fn forward(mut client: TcpStream, socket: PathBuf, faults: Arc<Faults>) {
     }
 }
 
-/// The command tag of a CALL, which PostgreSQL sends after the commit in it.
-fn is_append(answer: &[u8]) -> bool {
+/// Whether PostgreSQL reports the end of a CALL, which it does after the commit in it.
+fn is_append_result(answer: &[u8]) -> bool {
     answer.windows(6).any(|window| window == b"\0CALL\0" || &window[..5] == b"CALL\0")
 }
 

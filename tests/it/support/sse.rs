@@ -1,4 +1,4 @@
-//! A reader of event streams, as a browser's `EventSource` reads them.
+//! No promise: a reader of event streams, which parses them as a browser's `EventSource` does.
 
 use super::{Call, within_a_minute};
 use serde_json::Value;
@@ -9,7 +9,7 @@ pub struct EventStream {
     buffer: Vec<u8>,
 }
 
-/// What one empty line ends.
+/// The fields up to an empty line.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Frame {
     pub event: String,
@@ -24,7 +24,7 @@ impl Frame {
         serde_json::from_str(&self.data).unwrap_or_else(|error| panic!("{error}: {}", self.data))
     }
 
-    /// The position that the id or the data names.
+    /// The position in the data of an event or of a note.
     pub fn position(&self) -> i64 {
         let data = self.json();
         let position = if self.event.is_empty() { &data["global_position"] } else { &data["position"] };
@@ -34,10 +34,10 @@ impl Frame {
 
 impl EventStream {
     pub async fn open(call: Call) -> Self {
-        Self::of(call.header("accept", "text/event-stream").open().await)
+        Self::from_response(call.header("accept", "text/event-stream").open().await)
     }
 
-    pub fn of(answer: reqwest::Response) -> Self {
+    pub fn from_response(answer: reqwest::Response) -> Self {
         assert_eq!(answer.status(), 200);
         assert_eq!(answer.headers()["content-type"], "text/event-stream");
         Self { answer, buffer: Vec::new() }
@@ -47,7 +47,7 @@ impl EventStream {
         self.answer.headers()
     }
 
-    /// The next frame of any kind; `None` when the stream has ended.
+    /// Returns the next frame of any kind; `None` at the end of the stream.
     pub async fn frame(&mut self) -> Option<Frame> {
         loop {
             if let Some(end) = self.buffer.windows(2).position(|two| two == b"\n\n") {
@@ -62,17 +62,17 @@ impl EventStream {
         }
     }
 
-    /// The next frame with data: an event, `caught-up` or a heartbeat.
+    /// Returns the next frame with data: an event, `caught-up` or a heartbeat.
     pub async fn message(&mut self) -> Frame {
         loop {
-            let frame = self.frame().await.expect("the stream goes on");
+            let frame = self.frame().await.expect("the stream continues");
             if !frame.data.is_empty() {
                 return frame;
             }
         }
     }
 
-    /// The next event.
+    /// Returns the next event.
     pub async fn event(&mut self) -> Frame {
         loop {
             let frame = self.message().await;
@@ -82,7 +82,7 @@ impl EventStream {
         }
     }
 
-    /// The next note of this name; the events before it.
+    /// Returns the next note of this name, and the events before it.
     pub async fn until(&mut self, name: &str) -> (Vec<Frame>, Frame) {
         let mut events = Vec::new();
         loop {

@@ -1,0 +1,92 @@
+//! The service compared with direct SQL: appends, batches and loads, measured on both sides in turn.
+
+use std::time::Duration;
+
+use crate::args::BenchArgs;
+use crate::direct_sql::{DirectSql, Script};
+use crate::load;
+use crate::load::{Client, EVENT_DATA, RequestCounter, Work};
+use crate::report::{Report, Row};
+use crate::scratch::Scratch;
+
+/// Creates the table of an application that stores its events without Annals, with the keys and indexes that it needs.
+const DIRECT_TABLES: &str = include_str!("direct_tables.sql");
+/// Creates the aggregates that [`prepare_loads`] creates in the service.
+const DIRECT_LOADS: &str = include_str!("direct_loads.sql");
+/// The number of aggregates to load. Each has a snapshot at version 100, and 50 events after it.
+pub const AGGREGATES: usize = 500;
+
+/// One row of the report: the same work in HTTP and in SQL.
+struct Comparison {
+    name: String,
+    clients: usize,
+    work: Work,
+    script: Script,
+}
+
+/// Returns the rows of the report.
+fn comparisons(args: &BenchArgs) -> Vec<Comparison> {
+    const BATCH: usize = 100;
+    let mut comparisons: Vec<_> = args
+        .clients
+        .iter()
+        .map(|clients| Comparison {
+            name: "single events, new streams".to_owned(),
+            clients: *clients,
+            work: Work::NewStreams { events: 1 },
+            script: Script::InsertOne,
+        })
+        .collect();
+    comparisons.push(Comparison {
+        name: format!("{BATCH} events in a request"),
+        clients: 4,
+        work: Work::NewStreams { events: BATCH },
+        script: Script::InsertMany { rows: BATCH },
+    });
+    comparisons.push(Comparison {
+        name: "loads of a snapshot and 50 events".to_owned(),
+        clients: 64,
+        work: Work::Loads { aggregates: AGGREGATES as u64 },
+        script: Script::Loads { aggregates: AGGREGATES },
+    });
+    comparisons
+}
+
+/// Measures the service at `address`. The baseline is direct SQL in the database `direct`. Both sides of each row are
+/// measured once in each round.
+pub async fn compare(args: &BenchArgs, direct: &Scratch, address: &str, report: &mut Report) -> anyhow::Result<()> {
+    let direct_sql = DirectSql::find(args, direct);
+    direct.run(DIRECT_TABLES).await?;
+    direct.run(DIRECT_LOADS).await?;
+    prepare_loads(address).await?;
+    let duration = Duration::from_secs(args.seconds);
+    let counter = RequestCounter::default();
+    let mut rows: Vec<_> = comparisons(args).into_iter().map(|row| (row, Vec::new(), Vec::new())).collect();
+    for _ in 0..args.rounds {
+        for (row, annals, baseline) in &mut rows {
+            annals.push(load::run(address, row.clients, row.work, duration, &counter).await?);
+            baseline.push(direct_sql.run(&row.script, row.clients, args.seconds).await?);
+        }
+    }
+    for (row, annals, baseline) in rows {
+        report.rows.push(Row::new(row.name, row.clients, &annals, direct_sql.name(), &baseline));
+    }
+    Ok(())
+}
+
+/// Creates [`AGGREGATES`] streams, `Loaded/agg-1` and so on, with 150 events and a snapshot each.
+pub async fn prepare_loads(address: &str) -> anyhow::Result<()> {
+    let mut client = Client::connect(address).await?;
+    let events = load::append_body(150, EVENT_DATA);
+    let snapshot = load::json_body(&format!(r#"{{"version":100,"state":{EVENT_DATA}}}"#));
+    for aggregate in 1..=AGGREGATES {
+        let stream = format!("Loaded/agg-{aggregate}");
+        // An earlier run on the same server has created the stream and its snapshot.
+        if client.status(&load::append(&stream, "If-Match: \"0\"\r\n", &events)).await? == 412 {
+            continue;
+        }
+        let put = format!("PUT /snapshots/{stream} HTTP/1.1\r\nHost: bench\r\n{snapshot}");
+        client.expect(&put, 201).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,96 @@
+//! `annals-bench`: the service beside direct SQL, and beside itself under other conditions, in alternating rounds of one run.
+//!
+//! The figures of two machines, or of two days, cannot be compared. The ratio of two sides of one run can. This program
+//! reports figures and does not judge them. It starts the `annals` that was built beside it as a process of its own, with
+//! the usual log, on databases that it creates and drops.
+
+mod args;
+mod background;
+mod direct;
+mod direct_sql;
+mod footprint;
+mod growth;
+mod import;
+mod instance;
+mod load;
+mod report;
+mod scratch;
+mod subscribers;
+
+use annals::cli::database::{Database, with_database};
+use anyhow::Context;
+use clap::{Parser, ValueEnum};
+
+use crate::args::{BenchArgs, Part};
+use crate::instance::{BenchInstance, SERVICE_DATABASE};
+use crate::report::{Machine, Report};
+use crate::scratch::Scratch;
+
+const DIRECT_DATABASE: &str = "annals_bench_direct";
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let args = BenchArgs::parse();
+    let parts = args.parts()?;
+    let report = with_database(&args.database, async |database| measure(&args, &parts, database).await).await?;
+    println!("{report}");
+    if let Some(path) = &args.json {
+        std::fs::write(path, serde_json::to_vec_pretty(&report)?)
+            .with_context(|| format!("the report cannot be written to {}", path.display()))?;
+    }
+    Ok(())
+}
+
+async fn measure(args: &BenchArgs, parts: &[Part], database: &Database) -> anyhow::Result<Report> {
+    let other = &database.config.options;
+    let direct = Scratch::create(other.clone(), DIRECT_DATABASE).await?;
+    let machine = Machine::read(&direct).await?;
+    let mut report = Report::new(machine, args.rounds, args.seconds);
+    for part in parts {
+        eprintln!("measuring: {}", part.to_possible_value().expect("no part is hidden").get_name());
+        match part {
+            Part::Direct | Part::Delivery | Part::Background => {
+                measure_server(args, *part, database, &direct, &mut report).await?
+            }
+            Part::Partitions => growth::compare_partitions(args, other, &mut report).await?,
+            Part::Import => import::compare_with_copy(args, other, &mut report).await?,
+            Part::Footprint => footprint::measure(args, database, &mut report).await?,
+        }
+    }
+    if let Some(events) = args.fill {
+        growth::compare_with_empty(args, other, events, &mut report).await?;
+    }
+    direct.remove().await?;
+    Ok(report)
+}
+
+/// Measures a part that needs only one server: the given server, or a new instance on a new database.
+async fn measure_server(
+    args: &BenchArgs,
+    part: Part,
+    database: &Database,
+    direct: &Scratch,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let instance = match args.server {
+        Some(_) => None,
+        None => Some(BenchInstance::start(args, &database.config.options, SERVICE_DATABASE).await?),
+    };
+    let address = match (&instance, &args.server) {
+        (Some(instance), _) => &instance.server.address,
+        (None, Some(address)) => address.strip_prefix("http://").unwrap_or(address).trim_end_matches('/'),
+        (None, None) => unreachable!("an instance is started where no server is given"),
+    };
+    match part {
+        Part::Direct => direct::compare(args, direct, address, report).await?,
+        Part::Delivery => background::measure_delivery(args, instance.as_ref(), direct, address, report).await?,
+        _ => {
+            let instance = instance.as_ref().context("background load needs an instance of its own")?;
+            background::compare_appends(args, instance, direct, report).await?
+        }
+    }
+    match instance {
+        Some(instance) => instance.remove().await,
+        None => Ok(()),
+    }
+}

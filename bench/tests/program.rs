@@ -1,0 +1,75 @@
+//! `annals-bench` as a process. The figures depend on the machine, so the test checks that both sides of each row are
+//! measured, and that the program drops its databases.
+//!
+//! The program starts the `annals` in its own folder, so run this test with `cargo test --workspace`, which builds
+//! both.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use annals::own_postgres::server::OwnPostgres;
+use serde_json::{Value, json};
+use sqlx::{Connection, PgConnection};
+
+/// The folder of `postgres` and `initdb` that the tests use.
+fn bin() -> Option<PathBuf> {
+    std::env::var_os("ANNALS_PG_BIN").map(PathBuf::from)
+}
+
+/// Runs the program with a PostgreSQL of its own in `data_dir`, and without pgbench.
+async fn run(data_dir: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_annals-bench"));
+    command.env_clear().env("PATH", "/nonexistent").env("ANNALS_DATA_DIR", data_dir).args(arguments);
+    if let Some(bin) = bin() {
+        command.env("ANNALS_PG_BIN", bin);
+    }
+    tokio::task::spawn_blocking(move || command.output().expect("the program runs")).await.expect("it ends")
+}
+
+#[tokio::test]
+async fn the_benchmark_measures_both_sides_and_leaves_no_database_behind() {
+    let folder = tempfile::Builder::new().prefix("annals-bench-").tempdir().expect("a folder");
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).expect("its mode can be set");
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let arguments = ["direct", "delivery", "import", "--rounds", "1", "--seconds", "1"];
+    let options =
+        ["--clients", "2", "--subscribers", "3", "--rate", "40", "--json", file.path().to_str().expect("a path")];
+    let output = run(folder.path(), &[&arguments[..], &options[..]].concat()).await;
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{stdout}{stderr}");
+
+    let report: Value = serde_json::from_reader(file.as_file()).expect("JSON");
+    let rows = report["rows"].as_array().expect("rows");
+    let baselines: Vec<_> = rows.iter().map(|row| row["baseline"].as_str().expect("a name")).collect();
+    let direct_sql = "direct SQL, sent by sqlx";
+    assert_eq!(baselines, [direct_sql, direct_sql, direct_sql, "COPY into the same three tables"]);
+    for row in rows {
+        let (annals, baseline) = (row["annals"]["median"].as_f64(), row["baseline_rate"]["median"].as_f64());
+        assert!(annals > Some(0.0) && baseline > Some(0.0), "{row}");
+        assert!(stdout.contains(row["name"].as_str().expect("a name")), "{stdout}");
+    }
+    let deliveries = report["deliveries"].as_array().expect("deliveries");
+    let names: Vec<_> = deliveries.iter().map(|delivery| delivery["name"].as_str().expect("a name")).collect();
+    assert_eq!(names, ["without background load", "with background load"]);
+    for delivery in deliveries {
+        assert_eq!((&delivery["subscribers"], &delivery["out_of_order"]), (&json!(3), &json!(0)), "{delivery}");
+    }
+
+    let postgres = OwnPostgres::start_in(folder.path().to_owned(), bin(), &[]).await.expect("PostgreSQL starts");
+    let mut connection = PgConnection::connect_with(&postgres.options()).await.expect("a connection");
+    let left = "SELECT count(*) FROM pg_database WHERE datname LIKE 'annals_bench%'";
+    let left: i64 = sqlx::query_scalar(left).fetch_one(&mut connection).await.expect("a count");
+    connection.close().await.expect("the connection closes");
+    postgres.stop().await.expect("it stops");
+    assert_eq!(left, 0);
+}
+
+#[tokio::test]
+async fn parts_that_need_databases_of_their_own_are_refused_for_a_running_server() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = run(folder.path(), &["import", "--server", "127.0.0.1:1"]).await;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "{stderr}");
+    assert!(stderr.contains("--server goes with direct and delivery alone"), "{stderr}");
+}

@@ -1,0 +1,35 @@
+//! Errors of the archive.
+
+use object_store::path::Path;
+
+/// Why the archive cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveError {
+    /// The URL cannot be used, with the reason.
+    #[error("ARCHIVE_URL={0} is not valid: {1}")]
+    Url(String, String),
+    /// The object store does not respond, or does not have the object.
+    #[error("the archive cannot be read or written: {0}")]
+    Store(#[from] object_store::Error),
+    /// A file differs from what was written.
+    #[error("the archive is damaged: {path}: {what}")]
+    Damaged { path: String, what: String },
+    /// A field of an event has a value that Annals does not write.
+    #[error("the archive is damaged: an event cannot be decoded: {0}")]
+    InvalidEvent(String),
+}
+
+impl ArchiveError {
+    /// Returns whether every retry fails in the same way: a file is missing, or differs from what was written.
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::Damaged { .. } | Self::InvalidEvent(_) | Self::Store(object_store::Error::NotFound { .. }) => true,
+            Self::Url(..) | Self::Store(_) => false,
+        }
+    }
+
+    /// Returns the error for a file that differs from what was written.
+    pub(super) fn damaged(path: &Path, what: impl std::fmt::Display) -> Self {
+        Self::Damaged { path: path.to_string(), what: what.to_string() }
+    }
+}

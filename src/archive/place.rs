@@ -1,0 +1,188 @@
+//! The archive: its files, and a cache of recently used footers and row groups.
+
+use std::path::Path as FilePath;
+use std::sync::Arc;
+
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
+
+use crate::archive::error::ArchiveError;
+use crate::archive::file::{OpenFile, PartitionFile};
+use crate::archive::group::EventGroup;
+use crate::archive::lru::LruCache;
+use crate::archive::manifest::{Manifest, Order};
+use crate::domain::event::Position;
+use crate::domain::hex::hex;
+use crate::domain::name::StreamId;
+
+const MANIFEST: &str = "manifest.json";
+/// The number of cached row groups, so that consecutive pages do not decode the same one.
+const CACHED_GROUPS: usize = 4;
+/// The number of row groups that are decoded at the same time.
+const DECODING_MAX: usize = 2;
+/// The number of cached footers. Each partition has two files.
+const CACHED_FILES: usize = 1_000;
+
+/// The place of archived partitions.
+pub struct Archive {
+    objects: Arc<dyn ObjectStore>,
+    root: Path,
+    files: LruCache<Path, OpenFile>,
+    groups: LruCache<(Path, usize), EventGroup>,
+    /// Limits the row groups that are decoded at the same time: each takes a processor and tens of megabytes.
+    decoding: Semaphore,
+}
+
+impl Archive {
+    /// Opens the archive at `url`: an existing folder (`/var/annals-archive` or `file:///…`), or `s3://`, `gs://`,
+    /// `az://` with a bucket and a prefix. The credentials come from the variables of each service (`AWS_…`,
+    /// `GOOGLE_…`, `AZURE_…`).
+    pub fn open(url: &str) -> Result<Arc<Self>, ArchiveError> {
+        let fault = |what: String| ArchiveError::Url(url.to_owned(), what);
+        let folder = url.strip_prefix("file://").or_else(|| url.starts_with('/').then_some(url));
+        let (objects, root): (Arc<dyn ObjectStore>, Path) = match folder {
+            Some(folder) if FilePath::new(folder).is_dir() => {
+                let files = LocalFileSystem::new_with_prefix(folder).map_err(|error| fault(error.to_string()))?;
+                // The table is dropped once the files exist, so they must survive a loss of power.
+                (Arc::new(files.with_fsync(true)), Path::default())
+            }
+            Some(_) => return Err(fault("the folder does not exist: create it, or mount it".to_owned())),
+            None if !url.contains("://") => {
+                return Err(fault("a folder must be an absolute path, which begins with /".to_owned()));
+            }
+            None => open_bucket(url).map_err(fault)?,
+        };
+        Ok(Arc::new(Self {
+            objects,
+            root,
+            files: LruCache::new(CACHED_FILES),
+            groups: LruCache::new(CACHED_GROUPS),
+            decoding: Semaphore::new(DECODING_MAX),
+        }))
+    }
+
+    fn path(&self, folder: &str, name: &str) -> Path {
+        self.root.clone().join(folder).join(name)
+    }
+
+    /// Creates a file for the events of a partition.
+    pub fn create(&self, folder: &str, order: Order) -> PartitionFile {
+        PartitionFile::create(self.objects.clone(), self.path(folder, order.file_name()), order)
+    }
+
+    /// Writes a partition's manifest, after its files are complete. Returns the manifest's SHA-256.
+    pub async fn put_manifest(&self, folder: &str, manifest: &Manifest) -> Result<String, ArchiveError> {
+        let text = manifest.to_json();
+        let digest = hex(&Sha256::digest(&text));
+        self.objects.put(&self.path(folder, MANIFEST), text.into()).await?;
+        Ok(digest)
+    }
+
+    /// Reads a partition's manifest. Returns it with its SHA-256.
+    pub async fn manifest(&self, folder: &str) -> Result<(Manifest, String), ArchiveError> {
+        let path = self.path(folder, MANIFEST);
+        let text = self.objects.get(&path).await?.bytes().await?;
+        let manifest = Manifest::from_json(&text).map_err(|error| ArchiveError::damaged(&path, error))?;
+        Ok((manifest, hex(&Sha256::digest(&text))))
+    }
+
+    /// Returns whether the archive has this partition, with the manifest that was written.
+    pub async fn has(&self, folder: &str, manifest_sha256: &str) -> Result<bool, ArchiveError> {
+        match self.manifest(folder).await {
+            Ok((_, sha256)) => Ok(sha256 == manifest_sha256),
+            Err(ArchiveError::Store(object_store::Error::NotFound { .. })) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns whether the manifest is the one that was written, and every file that it names exists with its size.
+    pub async fn is_complete(&self, folder: &str, manifest_sha256: &str) -> Result<bool, ArchiveError> {
+        let (manifest, sha256) = self.manifest(folder).await?;
+        for file in &manifest.files {
+            if self.objects.head(&self.path(folder, &file.name)).await?.size != file.bytes {
+                return Ok(false);
+            }
+        }
+        Ok(sha256 == manifest_sha256)
+    }
+
+    /// Reads a whole file, and returns its SHA-256 and its size.
+    pub async fn file_digest(&self, folder: &str, order: Order) -> Result<(String, u64), ArchiveError> {
+        use futures_util::TryStreamExt;
+        let (mut digest, mut bytes) = (Sha256::new(), 0);
+        let mut pieces = self.objects.get(&self.path(folder, order.file_name())).await?.into_stream();
+        while let Some(piece) = pieces.try_next().await? {
+            bytes += piece.len() as u64;
+            digest.update(&piece);
+        }
+        Ok((hex(&digest.finalize()), bytes))
+    }
+
+    /// Returns the numbers of the row groups of a file.
+    pub async fn groups(&self, folder: &str, order: Order) -> Result<std::ops::Range<usize>, ArchiveError> {
+        Ok(0..self.file(folder, order).await?.groups())
+    }
+
+    /// Returns the row groups that may have events after one position and up to another, in the order of the log.
+    pub async fn groups_between(
+        &self,
+        folder: &str,
+        after: Position,
+        to: Position,
+    ) -> Result<Vec<usize>, ArchiveError> {
+        Ok(self.file(folder, Order::Position).await?.groups_between(after, to))
+    }
+
+    /// Returns the row groups that may have events of a stream.
+    pub async fn groups_of(&self, folder: &str, stream: &StreamId) -> Result<Vec<usize>, ArchiveError> {
+        Ok(self.file(folder, Order::Aggregate).await?.groups_of(stream))
+    }
+
+    /// Reads a row group of a file.
+    pub async fn group(&self, folder: &str, order: Order, n: usize) -> Result<Arc<EventGroup>, ArchiveError> {
+        let place = (self.path(folder, order.file_name()), n);
+        if let Some(group) = self.groups.get(&place) {
+            return Ok(group);
+        }
+        let file = self.file(folder, order).await?;
+        let _permit = self.decoding.acquire().await.expect("the semaphore is never closed");
+        // Another task may have read the row group while this one waited.
+        if let Some(group) = self.groups.get(&place) {
+            return Ok(group);
+        }
+        Ok(self.groups.insert(place, file.read_group(&*self.objects, n).await?))
+    }
+
+    async fn file(&self, folder: &str, order: Order) -> Result<Arc<OpenFile>, ArchiveError> {
+        let path = self.path(folder, order.file_name());
+        if let Some(file) = self.files.get(&path) {
+            return Ok(file);
+        }
+        let (manifest, _) = self.manifest(folder).await?;
+        let file = manifest.files.into_iter().find(|file| file.name == order.file_name());
+        let file = file.ok_or_else(|| ArchiveError::damaged(&path, "the manifest does not name it"))?;
+        Ok(self.files.insert(path.clone(), OpenFile::open(&*self.objects, path, file).await?))
+    }
+
+    /// Clears the cache, so that later reads use the current files.
+    pub fn clear_cache(&self) {
+        self.files.clear();
+        self.groups.clear();
+    }
+}
+
+/// Opens a bucket of a cloud service.
+fn open_bucket(url: &str) -> Result<(Arc<dyn ObjectStore>, Path), String> {
+    // The client of the library has no cryptography of its own. An error means that a provider is installed already.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let parsed = url.parse().map_err(|_| "it must be a folder, or a URL like s3://bucket/prefix".to_owned())?;
+    // Only variables with a prefix: the library also reads names like TOKEN, which may belong to another program.
+    let is_setting = |name: &str| ["AWS_", "AZURE_", "GOOGLE_"].iter().any(|service| name.starts_with(service));
+    let settings = std::env::vars().filter(|(name, _)| is_setting(name));
+    let settings = settings.map(|(name, value)| (name.to_ascii_lowercase(), value));
+    let (objects, root) = object_store::parse_url_opts(&parsed, settings).map_err(|error| error.to_string())?;
+    Ok((Arc::from(objects), root))
+}

@@ -1,0 +1,118 @@
+//! Settings of `annals serve`.
+
+use std::net::SocketAddr;
+
+use clap::{Args, ValueEnum};
+
+use crate::app::{ClientLimits, Settings};
+use crate::config::database::{DatabaseArgs, options_from_url};
+use crate::config::error::ConfigError;
+use crate::config::parse::{duration, non_empty};
+use crate::config::program::this_program;
+use crate::store::append::queue::QueueLimits;
+use crate::store::connection::config::DatabaseConfig;
+use crate::subscriptions::feed::FeedLimits;
+
+/// The number of connections for clients that do not subscribe, in addition to the largest number of subscribers.
+const OTHER_CONNECTIONS: usize = 1_000;
+
+/// How clients authenticate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Auth {
+    /// Every client that reaches the address may do everything.
+    None,
+    /// Clients need an API key.
+    Keys,
+}
+
+/// Settings of `annals serve`.
+#[derive(Debug, Clone, Args)]
+pub struct ServeArgs {
+    /// Address of the HTTP server; port 0 takes any free port
+    #[arg(long, env = "ANNALS_LISTEN", value_name = "ANNALS_LISTEN", default_value = "127.0.0.1:8080")]
+    pub annals_listen: SocketAddr,
+
+    /// How clients authenticate: none (every client may do everything), or keys (API keys, see `annals keys create`)
+    #[arg(long, env = "ANNALS_AUTH", value_name = "ANNALS_AUTH", default_value = "none")]
+    pub annals_auth: Auth,
+
+    /// Serve without API keys on an address that is not loopback
+    #[arg(long, env = "ANNALS_ALLOW_ANONYMOUS", value_name = "ANNALS_ALLOW_ANONYMOUS", default_value = "false",
+          action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub annals_allow_anonymous: bool,
+
+    /// Bring the schema of the database up to date at the start
+    #[arg(long, env = "ANNALS_MIGRATE", value_name = "ANNALS_MIGRATE", default_value = "true",
+          action = clap::ArgAction::Set)]
+    pub annals_migrate: bool,
+
+    /// Largest request body, in bytes
+    #[arg(long, env = "ANNALS_MAX_BODY_BYTES", value_name = "ANNALS_MAX_BODY_BYTES", default_value = "1048576",
+          value_parser = clap::value_parser!(u32).range(1_024..=16_777_216))]
+    pub annals_max_body_bytes: u32,
+
+    /// Events between two snapshots of an aggregate, 1 to 10000; 50 to 100 suit most aggregates
+    #[arg(long, env = "SNAPSHOT_EVERY", value_name = "SNAPSHOT_EVERY", default_value = "100",
+          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub snapshot_every: u32,
+
+    /// Largest number of open event streams and long polls
+    #[arg(long, env = "ANNALS_MAX_SUBSCRIBERS", value_name = "ANNALS_MAX_SUBSCRIBERS", default_value = "1000",
+          value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub annals_max_subscribers: u32,
+
+    /// A read replica for feeds and loads, postgres://user:password@host:port/name [default: none, the primary serves
+    /// them]
+    #[arg(long, env = "DATABASE_READ_URL", value_name = "DATABASE_READ_URL", hide_env_values = true)]
+    pub database_read_url: Option<String>,
+
+    /// Archive the events of months that ended this long ago, like 365d, to ARCHIVE_URL [default: never]
+    #[arg(long, env = "ARCHIVE_AFTER", value_name = "ARCHIVE_AFTER")]
+    pub archive_after: Option<String>,
+
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+}
+
+impl ServeArgs {
+    /// Checks the combination of settings.
+    pub fn settings(&self) -> Result<Settings, ConfigError> {
+        let anonymous = self.annals_auth == Auth::None;
+        if anonymous && !self.annals_listen.ip().is_loopback() && !self.annals_allow_anonymous {
+            return Err(ConfigError(format!(
+                "ANNALS_LISTEN={} is not a loopback address, and every client that reaches it could read and append. \
+                 Set ANNALS_AUTH=keys and create keys with `annals keys create`; or set ANNALS_ALLOW_ANONYMOUS=true if \
+                 a proxy or the network restricts access; or listen on 127.0.0.1",
+                self.annals_listen
+            )));
+        }
+        let archive_after = non_empty(&self.archive_after)
+            .map(duration)
+            .transpose()
+            .map_err(|fault| ConfigError(format!("ARCHIVE_AFTER is not a duration: {fault}")))?;
+        if archive_after.is_some() && non_empty(&self.database.archive_url).is_none() {
+            let remedy = "set ARCHIVE_URL to the place of the archive";
+            return Err(ConfigError(format!("ARCHIVE_AFTER is set, and ARCHIVE_URL is not: {remedy}")));
+        }
+        let (subscribers, clients) = (self.annals_max_subscribers as usize, ClientLimits::default());
+        Ok(Settings {
+            max_body_bytes: self.annals_max_body_bytes as usize,
+            snapshot_every: self.snapshot_every,
+            queue: QueueLimits::default(),
+            feed: FeedLimits { subscribers, ..FeedLimits::default() },
+            clients: ClientLimits { connections: clients.connections.max(subscribers + OTHER_CONNECTIONS), ..clients },
+            needs_keys: self.annals_auth == Auth::Keys,
+            archive_after,
+            program: this_program()?,
+        })
+    }
+}
+
+impl ServeArgs {
+    /// Returns the configuration of the read replica, if one is configured.
+    pub fn replica(&self, database: &DatabaseConfig) -> Result<Option<DatabaseConfig>, ConfigError> {
+        let Some(url) = non_empty(&self.database_read_url) else { return Ok(None) };
+        let options = options_from_url("DATABASE_READ_URL", url)?;
+        Ok(Some(DatabaseConfig { options, ..database.clone() }))
+    }
+}

@@ -1,0 +1,78 @@
+//! The caller of a request, and what it may do.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+
+use crate::app::App;
+use crate::domain::access::{Access, Pattern, Scope};
+use crate::http::problem::error::{ApiError, ApiResult};
+use crate::keyring::Key;
+
+/// The caller of a request. Handlers check it where the aggregate types are known only later: in a body, in a filter,
+/// or in the log.
+#[derive(Clone)]
+pub struct Caller(Option<Arc<Key>>);
+
+/// The id of the key with which a request was authenticated, for the log.
+#[derive(Debug, Clone)]
+pub struct AuthenticatedKeyId(pub String);
+
+impl Caller {
+    /// A caller that may do everything: the service requires no keys, or the route is public.
+    pub fn unrestricted() -> Self {
+        Self(None)
+    }
+
+    pub fn with_key(key: Arc<Key>) -> Self {
+        Self(Some(key))
+    }
+
+    fn access(&self) -> Option<&Access> {
+        self.0.as_ref().map(|key| &key.access)
+    }
+
+    pub fn may(&self, scope: Scope, aggregate_type: &str) -> bool {
+        self.access().is_none_or(|access| access.may(scope, aggregate_type))
+    }
+
+    /// Fails unless the caller has the scope on a type.
+    pub fn check(&self, scope: Scope, aggregate_type: &str) -> ApiResult<()> {
+        if self.may(scope, aggregate_type) {
+            Ok(())
+        } else {
+            Err(ApiError::forbidden(scope, &format!("the type {aggregate_type:?}")))
+        }
+    }
+
+    /// Fails unless the caller has the scope on all types.
+    pub fn check_all(&self, scope: Scope) -> ApiResult<()> {
+        let may = self.access().is_none_or(|access| access.may_all(scope));
+        if may { Ok(()) } else { Err(ApiError::forbidden(scope, "all types (a grant on *)")) }
+    }
+
+    /// Fails unless the caller has the scope on any type.
+    pub fn check_any(&self, scope: Scope) -> ApiResult<()> {
+        let may = self.access().is_none_or(|access| access.may_any(scope));
+        if may { Ok(()) } else { Err(ApiError::forbidden(scope, "any type")) }
+    }
+
+    /// Returns the types that the caller may read; `None`: all.
+    pub fn readable_types(&self) -> Option<Vec<Pattern>> {
+        let access = self.access().filter(|access| !access.may_all(Scope::Read))?;
+        Some(access.patterns(Scope::Read).cloned().collect())
+    }
+}
+
+impl FromRequestParts<Arc<App>> for Caller {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Infallible> {
+        if !app.settings.needs_keys {
+            return Ok(Self::unrestricted());
+        }
+        Ok(parts.extensions.get().cloned().expect("every route is behind `authorize`"))
+    }
+}

@@ -1,0 +1,138 @@
+//! Query parameters: a route takes each parameter that it knows, and every other one is an error.
+
+use std::fmt::Display;
+use std::str::FromStr;
+
+use axum::extract::FromRequestParts;
+use axum::http::Uri;
+use axum::http::request::Parts;
+use chrono::{DateTime, Datelike, Utc};
+use percent_encoding::percent_decode_str;
+
+use crate::http::problem::error::{ApiError, ApiResult};
+use crate::http::problem::field_error::FieldError;
+
+/// The parameters that a route knows, read from the query.
+pub trait FromQuery: Sized {
+    /// Takes the parameters, and calls [`Query::finish`].
+    fn from_query(query: Query) -> ApiResult<Self>;
+}
+
+/// Extracts the parameters of a route.
+pub struct Parameters<T>(pub T);
+
+/// The request has no query parameters.
+pub struct NoQuery;
+
+impl<S: Send + Sync, T: FromQuery> FromRequestParts<S> for Parameters<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> ApiResult<Self> {
+        T::from_query(Query::parse(&parts.uri)?).map(Self)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for NoQuery {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> ApiResult<Self> {
+        Query::parse(&parts.uri)?.finish().map(|()| Self)
+    }
+}
+
+/// The parameters of one request that were not taken yet.
+pub struct Query {
+    pairs: Vec<(String, String)>,
+}
+
+impl Query {
+    pub fn parse(uri: &Uri) -> ApiResult<Self> {
+        let query = uri.query().unwrap_or_default();
+        let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            Ok((decode(name)?, decode(value)?))
+        });
+        Ok(Self { pairs: pairs.collect::<ApiResult<_>>()? })
+    }
+
+    /// Takes a parameter that may be given once, and not empty.
+    pub fn take(&mut self, name: &str) -> ApiResult<Option<String>> {
+        let mut values = self.pairs.extract_if(.., |(given, _)| given == name).map(|(_, value)| value);
+        let value = values.next();
+        if values.next().is_some() {
+            return Err(invalid(name, "is given more than once"));
+        }
+        match value {
+            Some(value) if value.is_empty() => Err(invalid(name, "must not be empty")),
+            value => Ok(value),
+        }
+    }
+
+    /// Takes all values of a parameter that may be repeated. None may be empty.
+    pub fn take_all(&mut self, name: &str) -> ApiResult<Vec<String>> {
+        let values: Vec<_> = self.pairs.extract_if(.., |(given, _)| given == name).map(|(_, value)| value).collect();
+        if values.iter().any(String::is_empty) {
+            return Err(invalid(name, "must not be empty"));
+        }
+        Ok(values)
+    }
+
+    /// Takes a whole number, digits only, from `min` to `max`.
+    pub fn take_number<N>(&mut self, name: &str, min: N, max: N) -> ApiResult<Option<N>>
+    where
+        N: FromStr + PartialOrd + Display,
+    {
+        let Some(value) = self.take(name)? else { return Ok(None) };
+        let digits = value.bytes().all(|byte| byte.is_ascii_digit());
+        match value.parse::<N>() {
+            Ok(number) if digits && min <= number && number <= max => Ok(Some(number)),
+            _ => Err(invalid(name, format!("must be a whole number from {min} to {max}"))),
+        }
+    }
+
+    /// Takes a time (RFC 3339) of the years 1 to 9998. Rounded up, it is still a time that RFC 3339 can write.
+    pub fn take_time(&mut self, name: &str) -> ApiResult<Option<DateTime<Utc>>> {
+        let Some(text) = self.take(name)? else { return Ok(None) };
+        let has_separator = text.as_bytes().get(10).is_some_and(|byte| matches!(byte, b'T' | b't'));
+        let time = DateTime::parse_from_rfc3339(&text).ok().map(|time| time.to_utc());
+        let time = time.filter(|time| has_separator && (1..=9998).contains(&time.year()));
+        let detail = "must be a time like 2026-11-23T05:56:44.527251Z (RFC 3339); write a + as %2B";
+        time.map(Some).ok_or_else(|| invalid(name, detail))
+    }
+
+    /// Takes a parameter without a value: `?verbose`. The value `true` is the same.
+    pub fn take_flag(&mut self, name: &str) -> ApiResult<bool> {
+        let before = self.pairs.len();
+        self.pairs.retain(|(given, value)| given != name || !(value.is_empty() || value == "true"));
+        Ok(self.pairs.len() < before)
+    }
+
+    /// Fails if the request has one of these parameters.
+    pub fn refuse(&mut self, names: &[&str], why: &str) -> ApiResult<()> {
+        for name in names {
+            if self.take(name)?.is_some() {
+                return Err(invalid(name, why));
+            }
+        }
+        Ok(())
+    }
+
+    /// Fails if a parameter was not taken: the route does not know it.
+    pub fn finish(self) -> ApiResult<()> {
+        match self.pairs.into_iter().next() {
+            None => Ok(()),
+            Some((name, _)) => Err(invalid(&name, "is not a parameter of this route")),
+        }
+    }
+}
+
+/// Percent-decodes a name or a value, with + for a space as in forms.
+fn decode(text: &str) -> ApiResult<String> {
+    let spaced = text.replace('+', " ");
+    let decoded = percent_decode_str(&spaced).decode_utf8().map(|decoded| decoded.into_owned());
+    decoded.map_err(|_| invalid(text, "is not UTF-8 when percent-decoded"))
+}
+
+fn invalid(name: &str, detail: impl Into<String>) -> ApiError {
+    ApiError::invalid(FieldError::parameter(name, detail))
+}

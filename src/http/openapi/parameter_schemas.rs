@@ -1,0 +1,152 @@
+//! The values that a parameter may have, by its name: a name has the same meaning on every route.
+
+use serde_json::{Value, json};
+use utoipa::openapi::path::{Operation, ParameterIn, PathItem};
+use utoipa::openapi::schema::{Schema, SchemaType, Type};
+use utoipa::openapi::{OpenApi, RefOr};
+
+use crate::domain::json::EXACT_INTEGER_MAX;
+use crate::http::openapi::responses::{FORBIDDEN, QUOTA_EXCEEDED, UNAUTHENTICATED, problems};
+
+/// A name: 1 to 255 characters, no control characters, no white space at its ends.
+const NAME: &str = r"^[^\s\u0000-\u001f\u007f-\u009f]([^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f])?$";
+/// A name as a segment of a path: without `/`, and neither `.` nor `..`.
+const SEGMENT: &str =
+    r"^(?!\.{1,2}$)[^\s\u0000-\u001f\u007f-\u009f/]([^\u0000-\u001f\u007f-\u009f/]*[^\s\u0000-\u001f\u007f-\u009f/])?$";
+const CURSOR: &str = r"^(head|([1-9][0-9]{0,8}:)?(0|[1-9][0-9]{0,14}))$";
+const TAG: &str = r#"(W/)?"(0|[1-9][0-9]{0,8})""#;
+const TAGS: &str = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)?$"#;
+/// An `Idempotency-Key`, with or without quotes.
+const KEY: &str = r#"^("[ !#-\[\]-~]{1,255}"|[!#-~]{1,255})$"#;
+/// The largest number of values of one filter.
+const VALUES_MAX: usize = 100;
+
+/// Adds the values that each parameter and member may have, and the problems of authorization to each route that has
+/// them.
+pub fn add_parameter_schemas(document: &mut OpenApi) {
+    for (path, item) in &mut document.paths.paths {
+        for (is_read, operation) in operations(item) {
+            for parameter in operation.parameters.iter_mut().flatten() {
+                let RefOr::T(parameter) = parameter else { continue };
+                let place = Place { path, is_read, is_list: is_array(parameter.schema.as_ref()) };
+                parameter.schema = match schema_of(&parameter.name, &parameter.parameter_in, &place) {
+                    Some(known) => Some(schema(known)),
+                    None => parameter.schema.take().map(bounded),
+                };
+            }
+            if operation.responses.responses.contains_key("503") && !path.ends_with("/readyz") {
+                for (status, response) in problems(&[UNAUTHENTICATED, FORBIDDEN, QUOTA_EXCEEDED]) {
+                    operation.responses.responses.entry(status).or_insert(response);
+                }
+            }
+        }
+    }
+    let schemas = &mut document.components.as_mut().expect("the document has schemas").schemas;
+    for (object, member, value) in member_schemas() {
+        let Some(RefOr::T(Schema::Object(object))) = schemas.get_mut(object) else {
+            unreachable!("{object} is an object")
+        };
+        *object.properties.get_mut(member).expect("the object has this member") = schema(value);
+    }
+}
+
+/// Returns the schemas of members of request bodies: the object, the member, and what its value may be.
+fn member_schemas() -> [(&'static str, &'static str, Value); 8] {
+    [
+        (
+            "NewEvent",
+            "event_type",
+            json!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": NAME, "example": "OrderPlaced"}),
+        ),
+        (
+            "NewEvent",
+            "event_data",
+            json!({"type": ["object", "array", "string", "number", "boolean"],
+            "description": "Any JSON value but null.", "example": {"total": 42}}),
+        ),
+        ("Append", "aggregate_type", name(SEGMENT)),
+        ("Append", "aggregate_id", name(SEGMENT)),
+        (
+            "Append",
+            "expected_version",
+            json!({"description": "A version (0: no event yet), `none` or `exists`. No precondition if it is absent.",
+            "anyOf": [{"type": "integer", "format": "int32", "minimum": 0},
+                {"type": ["string", "null"], "enum": ["none", "exists", null]}],
+            "example": 41}),
+        ),
+        (
+            "NewSnapshot",
+            "version",
+            json!({"type": "integer", "format": "int32", "minimum": 1, "maximum": i32::MAX,
+            "description": "The version of the stream whose state this is."}),
+        ),
+        ("NewReducer", "language", language()),
+        ("ReducerTest", "language", language()),
+    ]
+}
+
+/// The place of a parameter.
+struct Place<'p> {
+    path: &'p str,
+    is_read: bool,
+    is_list: bool,
+}
+
+/// Returns what the values of a parameter may be; `None`: numbers within the bounds that its route states.
+fn schema_of(parameter: &str, parameter_in: &ParameterIn, place: &Place<'_>) -> Option<Value> {
+    let text = |pattern: &str| json!({"type": "string", "pattern": pattern});
+    let time = || json!({"type": "string", "format": "date-time"});
+    let value = match (parameter, parameter_in) {
+        ("projection_name", ParameterIn::Path) => name(SEGMENT),
+        ("aggregate_type" | "aggregate_id", _) => name(SEGMENT),
+        ("event_type" | "revision", _) => name(NAME),
+        ("correlation_id" | "X-Correlation-Id" | "X-Causation-Id", _) => json!({"type": "string", "format": "uuid"}),
+        ("version", ParameterIn::Path) => json!({"type": "integer", "minimum": 1, "maximum": EXACT_INTEGER_MAX}),
+        ("after", _) if place.path == "/events" => text(CURSOR),
+        ("after", _) => name(SEGMENT),
+        ("occurred_from" | "occurred_to" | "at", _) => time(),
+        ("direction", _) => json!({"type": "string", "enum": ["forward", "backward"]}),
+        ("snapshot", _) => json!({"type": "string", "enum": ["ignore"]}),
+        ("If-Match", _) => text(&format!(r"^(\*|{TAG})$")),
+        ("If-None-Match", _) if place.is_read => text(TAGS),
+        ("If-None-Match", _) => json!({"type": "string", "enum": ["*"]}),
+        ("Idempotency-Key", _) => text(KEY),
+        ("verbose", _) => json!({"type": "string", "enum": ["", "true"]}),
+        ("Last-Event-ID" | "Prefer", _) => json!({"type": "string"}),
+        _ => return None,
+    };
+    Some(if place.is_list { json!({"type": "array", "items": value, "maxItems": VALUES_MAX}) } else { value })
+}
+
+fn name(pattern: &str) -> Value {
+    json!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": pattern})
+}
+
+fn language() -> Value {
+    json!({"type": "string", "enum": ["javascript", "merge-patch"]})
+}
+
+/// Bounds an integer: versions and positions are numbers that every JSON parser reads exactly.
+fn bounded(schema: RefOr<Schema>) -> RefOr<Schema> {
+    let RefOr::T(Schema::Object(mut object)) = schema else { return schema };
+    if object.schema_type == SchemaType::Type(Type::Integer) && object.maximum.is_none() {
+        object.maximum = Some(EXACT_INTEGER_MAX.into());
+    }
+    RefOr::T(Schema::Object(object))
+}
+
+fn is_array(schema: Option<&RefOr<Schema>>) -> bool {
+    matches!(schema, Some(RefOr::T(Schema::Array(_))))
+}
+
+fn schema(value: Value) -> RefOr<Schema> {
+    serde_json::from_value(value).expect("a schema")
+}
+
+/// Returns the operations of a path, and whether each only reads.
+fn operations(item: &mut PathItem) -> impl Iterator<Item = (bool, &mut Operation)> {
+    let PathItem { get, put, post, delete, .. } = item;
+    [(true, get), (false, put), (false, post), (false, delete)]
+        .into_iter()
+        .filter_map(|(is_read, operation)| Some((is_read, operation.as_mut()?)))
+}

@@ -1,0 +1,62 @@
+//! The problems that several routes can answer with.
+
+use std::collections::BTreeMap;
+
+use utoipa::IntoResponses;
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
+
+use crate::http::media_type::PROBLEM_JSON;
+
+/// A status and its description.
+pub type Described = (&'static str, &'static str);
+
+pub const UNAUTHENTICATED: Described = ("401", "Missing or invalid API key, if the service requires keys");
+pub const FORBIDDEN: Described = ("403", "The key has no grant for this request");
+pub const QUOTA_EXCEEDED: Described = ("429", "The key has reached its rate limit: retry after `Retry-After`");
+
+const INVALID: Described = ("400", "Invalid request: `errors` has the faults");
+const NOT_ACCEPTABLE: Described = ("406", "`Accept` names no available media type");
+const TOO_LARGE: Described = ("413", "The body is too large");
+const NOT_JSON: Described = ("415", "The body is not declared as JSON");
+const UNAVAILABLE: Described = ("503", "Unavailable at this time: retry after `Retry-After`");
+
+/// Builds the responses of some problems.
+pub fn problems(described: &[Described]) -> BTreeMap<String, RefOr<Response>> {
+    let content = || ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+    let response =
+        |description| ResponseBuilder::new().description(description).content(PROBLEM_JSON, content()).build();
+    described.iter().map(|(status, description)| ((*status).to_owned(), response(*description).into())).collect()
+}
+
+macro_rules! problem_responses {
+    ($($(#[doc = $doc:literal])* $name:ident $described:expr;)*) => {
+        $(
+            $(#[doc = $doc])*
+            pub struct $name;
+
+            impl IntoResponses for $name {
+                fn responses() -> BTreeMap<String, RefOr<Response>> {
+                    problems(&$described)
+                }
+            }
+        )*
+    };
+}
+
+problem_responses! {
+    /// Every read that negotiates its representation.
+    ReadProblems [INVALID, UNAUTHENTICATED, FORBIDDEN, NOT_ACCEPTABLE, QUOTA_EXCEEDED, UNAVAILABLE];
+    /// Every request with a body.
+    WriteProblems [
+        INVALID, UNAUTHENTICATED, FORBIDDEN, NOT_ACCEPTABLE, TOO_LARGE, NOT_JSON, QUOTA_EXCEEDED, UNAVAILABLE,
+    ];
+    /// Every deletion.
+    DeleteProblems [INVALID, UNAVAILABLE];
+    /// Every route that requires no key.
+    UnknownParameter [("400", "Unknown parameter")];
+    StreamNotFound [("404", "The stream does not exist")];
+    SnapshotNotFound [("404", "The aggregate has no snapshot")];
+    ReducerNotFound [("404", "The type has no reducer")];
+    ProjectionNotFound [("404", "The projection does not exist")];
+    UnsupportedJson [("422", "Unsupported JSON content")];
+}

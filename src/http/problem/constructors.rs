@@ -1,0 +1,185 @@
+//! The problems of all routes but those of appends, each in one place.
+
+use std::time::Duration;
+
+use axum::http::{HeaderValue, header};
+use uuid::Uuid;
+
+use crate::domain::access::Scope;
+use crate::domain::cursor::Epoch;
+use crate::domain::event::Position;
+use crate::domain::name::StreamId;
+use crate::domain::version::Version;
+use crate::http::cache::etag;
+use crate::http::problem::code::Code;
+use crate::http::problem::error::ApiError;
+
+/// The detail of every internal error: its cause is for operators only.
+const UNEXPECTED: &str = "an unexpected error; the service's log has the cause under this request id";
+
+/// Requests and keys.
+impl ApiError {
+    pub fn not_acceptable(offered: &[&str]) -> Self {
+        Self::new(Code::NotAcceptable, format!("available here: {}", offered.join(", ")))
+    }
+
+    pub fn payload_too_large(bytes_max: usize) -> Self {
+        let detail = format!("the body is larger than {bytes_max} bytes");
+        Self::new(Code::PayloadTooLarge, detail).with("max_bytes", &bytes_max)
+    }
+
+    pub fn unauthenticated(detail: &str) -> Self {
+        let challenge = HeaderValue::from_static("Bearer realm=\"annals\"");
+        Self::new(Code::Unauthenticated, detail).with_header(header::WWW_AUTHENTICATE, challenge)
+    }
+
+    /// The key has no grant of this scope on `object`: a type, all types or any type.
+    pub fn forbidden(scope: Scope, object: &str) -> Self {
+        let verb = match scope {
+            Scope::Read => "read",
+            Scope::Append => "append to",
+            Scope::Admin => "administer",
+        };
+        Self::new(Code::Forbidden, format!("the key has no grant to {verb} {object}"))
+    }
+
+    pub fn quota_exceeded(wait: Duration) -> Self {
+        let seconds = wait.as_secs() + 1;
+        let detail = format!("the key has reached its rate limit: retry after {seconds} s");
+        Self::new(Code::QuotaExceeded, detail).with_header(header::RETRY_AFTER, HeaderValue::from(seconds))
+    }
+
+    pub fn internal(cause: impl ToString) -> Self {
+        Self::new(Code::Internal, UNEXPECTED).with_cause(cause)
+    }
+
+    pub fn shutting_down() -> Self {
+        Self::new(Code::ShuttingDown, "this process takes no more requests; nothing was written")
+    }
+
+    pub fn problem_not_found(code: &str) -> Self {
+        Self::new(Code::ProblemNotFound, format!("no problem has the code {code:?}"))
+    }
+}
+
+/// Streams and the log.
+impl ApiError {
+    pub fn stream_not_found(stream: &StreamId) -> Self {
+        Self::new(Code::StreamNotFound, format!("the stream {stream} has no event"))
+    }
+
+    pub fn event_not_found(event_id: Uuid) -> Self {
+        Self::new(Code::EventNotFound, format!("no event has the id {event_id}"))
+    }
+
+    /// A stream does not have the requested version.
+    pub fn version_not_found(stream: &StreamId, head: Version) -> Self {
+        Self::new(Code::EventNotFound, format!("the stream {stream} is at version {head}"))
+    }
+
+    /// A stream did not have the requested version, or had no event at the requested time.
+    pub fn state_not_found(stream: &StreamId, head: Version) -> Self {
+        let detail = format!("the stream {stream}, which is at version {head}, had no such version, or no event yet");
+        Self::new(Code::EventNotFound, detail)
+    }
+
+    pub fn epoch_changed(epoch: Epoch, last_common_position: Position) -> Self {
+        let detail = format!(
+            "the log is in epoch {epoch} and is unchanged up to position {last_common_position}; \
+             later events may be lost"
+        );
+        Self::new(Code::EpochChanged, detail).with("rewind_to", &last_common_position).with("epoch", &epoch)
+    }
+
+    /// A client has received a version that the stream does not have: the end of the stream was lost.
+    pub fn stream_was_rewound(head: Version, received: u64) -> Self {
+        let detail = format!("the stream is at version {head}, and version {received} was received before");
+        Self::new(Code::EpochChanged, detail).with("rewind_to", &head)
+    }
+
+    /// The log did not reach a requested position in time.
+    pub fn position_not_reached(head: Position, requested: Position) -> Self {
+        let detail = format!("the database that answers is at position {head}, not yet at {requested}");
+        Self::new(Code::ReplicaBehind, detail).with("head", &head)
+    }
+
+    /// The database that answers does not have the client's position or epoch yet.
+    pub fn replica_behind(head: Position) -> Self {
+        let detail = format!("the database that answers is at position {head}, behind the client's cursor");
+        Self::new(Code::ReplicaBehind, detail).with("head", &head)
+    }
+}
+
+/// Snapshots and reducers.
+impl ApiError {
+    pub fn snapshot_not_found(stream: &StreamId) -> Self {
+        Self::new(Code::SnapshotNotFound, format!("the stream {stream} has no snapshot"))
+    }
+
+    pub fn snapshot_stale(stored: Option<Version>) -> Self {
+        let detail = "a snapshot of a later version is stored for the same revision";
+        Self::new(Code::SnapshotStale, detail).with("snapshot_version", &stored)
+    }
+
+    pub fn version_beyond_head(stream: &StreamId, head: Version, version: i64) -> Self {
+        let detail = format!("the stream {stream} is at version {head}: it has no version {version}");
+        Self::new(Code::VersionBeyondHead, detail).with("current_version", &head)
+    }
+
+    pub fn reducer_not_found(aggregate_type: &str) -> Self {
+        Self::new(Code::ReducerNotFound, format!("the type {aggregate_type:?} has no reducer"))
+    }
+
+    /// A state is requested of a type without a reducer.
+    pub fn no_reducer(aggregate_type: &str) -> Self {
+        let detail = format!("the type {aggregate_type:?} has no reducer: register one, or load the events");
+        Self::new(Code::NoReducer, detail)
+    }
+
+    pub fn reducer_exists(aggregate_type: &str) -> Self {
+        let detail = format!("the type {aggregate_type:?} has a reducer: Annals makes its snapshots");
+        Self::new(Code::ReducerExists, detail)
+    }
+
+    /// A source that cannot be used, and the place of the fault in it.
+    pub fn invalid_reducer(detail: impl Into<String>, line: u32, column: u32) -> Self {
+        Self::new(Code::InvalidReducer, detail).with("line", &line).with("column", &column)
+    }
+}
+
+/// Projections.
+impl ApiError {
+    pub fn projection_not_found(name: &str) -> Self {
+        Self::new(Code::ProjectionNotFound, format!("no projection has the name {name:?}"))
+    }
+
+    pub fn projection_behind(position: Position, lag: Position) -> Self {
+        let detail = format!("the projection has processed position {position}");
+        Self::new(Code::ProjectionBehind, detail).with("last_processed_position", &position).with("lag", &lag)
+    }
+
+    pub fn position_beyond_head(head: Position) -> Self {
+        let detail = format!("the head of the log is at position {head}: no event beyond it can have been processed");
+        Self::new(Code::PositionBeyondHead, detail).with("head", &head)
+    }
+
+    pub fn position_regressed(current: Position) -> Self {
+        let detail = format!("the projection is at position {current}; to move it backwards, send reset=true");
+        Self::new(Code::PositionRegressed, detail).with("current_position", &current)
+    }
+
+    /// The projection is not at the expected position; `None`: it does not exist.
+    pub fn position_conflict(current: Option<Position>) -> Self {
+        let detail = match current {
+            Some(current) => {
+                format!("the projection is at position {current}: read it again, and continue from there")
+            }
+            None => "the projection does not exist".to_owned(),
+        };
+        let error = Self::new(Code::PositionConflict, detail).with("current_position", &current);
+        match current {
+            Some(current) => error.with_header(header::ETAG, etag(current)),
+            None => error,
+        }
+    }
+}

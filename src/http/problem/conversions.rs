@@ -1,0 +1,87 @@
+//! The problems that errors of other modules become.
+
+use crate::http::problem::code::Code;
+use crate::http::problem::error::ApiError;
+use crate::http::problem::field_error::FieldError;
+use crate::reducers::error::FoldError;
+use crate::store::append::error::AppendError;
+use crate::store::error::StoreError;
+use crate::subscriptions::feed::TooManySubscribers;
+use crate::wire::validation::ValidationError;
+
+const DATABASE_UNAVAILABLE: &str = "the database cannot be reached, or is not ready";
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match &error {
+            StoreError::EpochChanged { epoch, last_common_position } => {
+                Self::epoch_changed(*epoch, *last_common_position)
+            }
+            StoreError::Behind(head) => Self::replica_behind(*head),
+            StoreError::ShuttingDown => Self::shutting_down().with_cause(error),
+            StoreError::Unavailable(_) => Self::new(Code::DatabaseUnavailable, DATABASE_UNAVAILABLE).with_cause(error),
+            StoreError::ArchiveUnavailable(_) => {
+                let detail = "the requested events are in the archive, which cannot be read at this time";
+                Self::new(Code::DatabaseUnavailable, detail).with_cause(error)
+            }
+            StoreError::EventMissing(_) => Self::internal(error).mark_missing_event(),
+            StoreError::ArchiveDamaged(_) | StoreError::Unreadable(_) | StoreError::Internal(_) => {
+                Self::internal(error)
+            }
+        }
+    }
+}
+
+impl From<AppendError> for ApiError {
+    fn from(error: AppendError) -> Self {
+        match &error {
+            AppendError::Overloaded => {
+                Self::new(Code::Overloaded, "too many appends are waiting; nothing was written").with_cause(error)
+            }
+            AppendError::ShuttingDown => Self::shutting_down().with_cause(error),
+            AppendError::Unavailable(_) => Self::new(Code::DatabaseUnavailable, DATABASE_UNAVAILABLE).with_cause(error),
+            AppendError::OutcomeUnknown => {
+                let detail = "the connection to the database was lost before its answer arrived: repeat the request \
+                              with the same event ids";
+                Self::new(Code::OutcomeUnknown, detail).with_cause(error)
+            }
+            AppendError::Internal(_) => Self::internal(error),
+        }
+    }
+}
+
+impl From<FoldError> for ApiError {
+    fn from(error: FoldError) -> Self {
+        match error {
+            FoldError::StreamNotFound(stream) => Self::stream_not_found(&stream),
+            FoldError::NoSuchVersion(stream, head) => Self::state_not_found(&stream, head),
+            FoldError::Invalid(invalid) => Self::invalid_reducer(invalid.message, invalid.line, invalid.column),
+            FoldError::Failed(failure) => Self::new(Code::ReducerFailed, failure.to_string())
+                .with("version", &failure.version)
+                .with("global_position", &failure.global_position),
+            FoldError::WorkersBusy => {
+                let detail = "no worker process was free to run the reducer; retry, or load the events";
+                Self::new(Code::Overloaded, detail).with_cause(error)
+            }
+            FoldError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ValidationError> for ApiError {
+    fn from(error: ValidationError) -> Self {
+        match error {
+            ValidationError::Invalid { pointer, detail } => Self::invalid(FieldError::pointer(pointer, detail)),
+            ValidationError::UnsupportedJson { pointer, reason } => {
+                Self::new(Code::InvalidEventData, format!("{pointer}: {reason}")).with("pointer", &pointer)
+            }
+        }
+    }
+}
+
+impl From<TooManySubscribers> for ApiError {
+    fn from(error: TooManySubscribers) -> Self {
+        let detail = format!("this process serves at most {} event streams and long polls", error.limit);
+        Self::new(Code::TooManySubscribers, detail)
+    }
+}

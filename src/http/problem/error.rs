@@ -1,0 +1,143 @@
+//! The error of a request, and the problem document that it becomes.
+
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+use serde_json::value::{RawValue, to_raw_value};
+
+use crate::http::problem::code::Code;
+use crate::http::problem::field_error::FieldError;
+
+pub type ApiResult<T> = Result<T, ApiError>;
+
+/// The error of a request. It is in a box, because a problem is large and rare.
+#[derive(Debug, Clone)]
+pub struct ApiError(Box<Problem>);
+
+/// A problem document, and what the middleware needs beside it.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    pub code: Code,
+    pub status: StatusCode,
+    pub detail: String,
+    /// An event of the log is missing: the middleware counts the problem.
+    pub is_missing_event: bool,
+    /// For operators: logged, and not sent.
+    cause: Option<String>,
+    /// Members beside those that every problem has.
+    members: Vec<(&'static str, Box<RawValue>)>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl ApiError {
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        let status = code.status();
+        let mut headers = Vec::new();
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.push((header::RETRY_AFTER, HeaderValue::from_static("1")));
+        }
+        Self(Box::new(Problem {
+            code,
+            status,
+            detail: detail.into(),
+            is_missing_event: false,
+            cause: None,
+            members: Vec::new(),
+            headers,
+        }))
+    }
+
+    /// A fault of the request.
+    pub fn invalid(error: FieldError) -> Self {
+        Self::new(Code::InvalidRequest, error.sentence()).with("errors", &[error])
+    }
+
+    pub fn with_status(mut self, status: StatusCode) -> Self {
+        self.0.status = status;
+        self
+    }
+
+    /// Adds a member.
+    pub fn with(self, name: &'static str, value: &(impl Serialize + ?Sized)) -> Self {
+        self.with_raw(name, to_raw_value(value).expect("members of problems are plain data"))
+    }
+
+    /// Adds a member that is JSON text.
+    pub fn with_raw(mut self, name: &'static str, value: Box<RawValue>) -> Self {
+        self.0.members.push((name, value));
+        self
+    }
+
+    pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.0.headers.push((name, value));
+        self
+    }
+
+    /// Adds the cause, which is logged and not sent.
+    pub fn with_cause(mut self, cause: impl ToString) -> Self {
+        self.0.cause = Some(cause.to_string());
+        self
+    }
+
+    /// Marks the error as a report of a missing event.
+    pub fn mark_missing_event(mut self) -> Self {
+        self.0.is_missing_event = true;
+        self
+    }
+
+    pub fn problem(&self) -> &Problem {
+        &self.0
+    }
+
+    pub fn into_problem(self) -> Problem {
+        *self.0
+    }
+}
+
+impl Problem {
+    pub fn cause(&self) -> Option<&str> {
+        self.cause.as_deref()
+    }
+
+    /// Writes the document, with the id of the request as `instance`.
+    pub fn to_json(&self, instance: &str) -> Vec<u8> {
+        serde_json::to_vec(&Document { problem: self, instance }).expect("a problem is plain data")
+    }
+}
+
+struct Document<'p> {
+    problem: &'p Problem,
+    instance: &'p str,
+}
+
+impl Serialize for Document<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Problem { code, status, detail, members, .. } = self.problem;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("type", &format!("/problems/{}", code.as_str()))?;
+        map.serialize_entry("title", code.title())?;
+        map.serialize_entry("status", &status.as_u16())?;
+        map.serialize_entry("detail", detail)?;
+        map.serialize_entry("instance", self.instance)?;
+        map.serialize_entry("code", code.as_str())?;
+        for (name, value) in members {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
+}
+
+/// Leaves the problem in the extensions of the response. The middleware writes the body, because it knows the request
+/// id.
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let problem = self.into_problem();
+        let mut response = problem.status.into_response();
+        for (name, value) in &problem.headers {
+            response.headers_mut().insert(name.clone(), value.clone());
+        }
+        response.extensions_mut().insert(problem);
+        response
+    }
+}

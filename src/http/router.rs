@@ -1,0 +1,72 @@
+//! All routes on one page.
+
+use std::sync::Arc;
+
+use axum::middleware::from_fn_with_state;
+use axum::routing::get;
+use axum::{Extension, Router};
+use tower::layer::layer_fn;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use utoipa_swagger_ui::{Config, SwaggerUi};
+
+use crate::app::App;
+use crate::http::authorize::authorize;
+use crate::http::middleware::Observe;
+use crate::http::openapi::document::frame;
+use crate::http::openapi::parameter_schemas::add_parameter_schemas;
+use crate::http::routes::{
+    aggregates, appends, events, metrics, pages, probes, problems, projections, reducers, snapshots, stats, streams,
+};
+
+/// The routes that the OpenAPI document describes.
+fn documented() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::with_openapi(frame())
+        .routes(routes!(streams::append::append_to_stream, streams::read::read_stream))
+        .routes(routes!(appends::append_to_streams))
+        .routes(routes!(streams::list::list_streams))
+        .routes(routes!(streams::event::read_stream_event))
+        .routes(routes!(events::get::read_event))
+        .routes(routes!(events::list::read_log))
+        .routes(routes!(aggregates::load::load_aggregate))
+        .routes(routes!(aggregates::state::read_state))
+        .routes(routes!(reducers::list::list_reducers))
+        .routes(routes!(reducers::read::read_reducer, reducers::put::put_reducer, reducers::delete::delete_reducer))
+        .routes(routes!(reducers::test::test_reducer))
+        .routes(routes!(snapshots::read_snapshot, snapshots::put_snapshot, snapshots::delete_snapshot))
+        .routes(routes!(projections::list_projections))
+        .routes(routes!(projections::read_projection, projections::set_projection, projections::delete_projection))
+        .routes(routes!(probes::check_liveness))
+        .routes(routes!(probes::check_readiness))
+        .routes(routes!(stats::overview::read_stats))
+        .routes(routes!(stats::aggregate_types::read_aggregate_type_stats))
+        .routes(routes!(stats::largest_aggregates::read_largest_aggregates))
+        .routes(routes!(stats::snapshot_coverage::read_snapshot_coverage))
+        .routes(routes!(stats::tables::read_table_stats))
+        .routes(routes!(stats::aggregates::read_aggregate_stats))
+        .routes(routes!(metrics::read_metrics))
+        .routes(routes!(problems::read_problem))
+}
+
+/// Returns the OpenAPI document. `openapi/openapi.json` has the same content.
+pub fn openapi_document() -> OpenApi {
+    let mut document = documented().into_openapi();
+    add_parameter_schemas(&mut document);
+    document
+}
+
+pub fn router(app: Arc<App>) -> Router {
+    let (routes, mut document) = documented().split_for_parts();
+    add_parameter_schemas(&mut document);
+    let document: Arc<str> = document.to_pretty_json().expect("the document is plain data").into();
+    let mut routes = routes
+        .route("/", get(pages::index))
+        .route("/openapi.json", get(pages::openapi_document).layer(Extension(document)))
+        .merge(SwaggerUi::new("/docs").config(Config::from("/openapi.json")));
+    if app.settings.needs_keys {
+        routes = routes.layer(from_fn_with_state(app.clone(), authorize));
+    }
+    let observed = app.clone();
+    routes.layer(layer_fn(move |route| Observe::new(observed.clone(), route))).with_state(app)
+}

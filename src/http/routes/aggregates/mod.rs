@@ -1,0 +1,4 @@
+//! `/aggregates`
+
+pub mod load;
+pub mod state;

@@ -1,0 +1,154 @@
+//! `POST /appends`: append events to several streams in one atomic step.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::append::service::Submitted;
+use crate::domain::access::Scope;
+use crate::domain::append::{Append, AppendRequest, Outcome, REQUEST_STREAMS_MAX};
+use crate::domain::name::StreamId;
+use crate::domain::version::ExpectedVersion;
+use crate::http::caller::Caller;
+use crate::http::extract::accepts::AcceptsJson;
+use crate::http::extract::append_headers::AppendHeaders;
+use crate::http::extract::conditional::NoPreconditions;
+use crate::http::extract::json_request::JsonRequest;
+use crate::http::extract::query::NoQuery;
+use crate::http::openapi::parameters::AppendParams;
+use crate::http::openapi::request_bodies::AppendsSchema;
+use crate::http::openapi::responses::{UnsupportedJson, WriteProblems};
+use crate::http::problem::error::{ApiError, ApiResult};
+use crate::http::problem::field_error::FieldError;
+use crate::http::problem::schema::ProblemSchema;
+use crate::http::representation::appended::{Appended, Written, append_response, write_appended};
+use crate::wire::validation::{EventIn, EventValidator};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AppendsIn<'b> {
+    #[serde(borrow)]
+    appends: Vec<AppendIn<'b>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AppendIn<'b> {
+    aggregate_type: String,
+    aggregate_id: String,
+    expected_version: Option<ExpectedIn>,
+    #[serde(borrow)]
+    events: Vec<EventIn<'b>>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "must be a version (0 or more), \"none\" or \"exists\"")]
+enum ExpectedIn {
+    Exact(u64),
+    Word(ExpectedWord),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ExpectedWord {
+    None,
+    Exists,
+}
+
+impl From<Option<ExpectedIn>> for ExpectedVersion {
+    fn from(expected: Option<ExpectedIn>) -> Self {
+        match expected {
+            None => Self::Any,
+            Some(ExpectedIn::Exact(version)) => Self::Exact(version),
+            Some(ExpectedIn::Word(ExpectedWord::None)) => Self::None,
+            Some(ExpectedIn::Word(ExpectedWord::Exists)) => Self::Exists,
+        }
+    }
+}
+
+/// The result of an append to several streams.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the shape of the response, for the OpenAPI document")]
+pub struct AllAppended {
+    appends: Vec<Appended>,
+}
+
+/// Append events to several streams in one atomic step
+///
+/// At most 100 streams, each once, and 1,000 events in all. If one precondition fails, nothing is written.
+#[utoipa::path(post, path = "/appends", operation_id = "append_to_streams", tag = "streams",
+    params(AppendParams),
+    request_body(content = AppendsSchema, content_type = "application/json"),
+    responses(
+        (status = 201, description = "Written and durable", body = AllAppended),
+        (status = 200, description = "All events were written before (`Idempotent-Replayed: true`)",
+            body = AllAppended),
+        (status = 409, description = "A stream is at another version (`conflicts`), or an event id is known already",
+            body = ProblemSchema, content_type = "application/problem+json"),
+        UnsupportedJson,
+        WriteProblems,
+    ))]
+pub async fn append_to_streams(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    _: AcceptsJson,
+    request: JsonRequest<(NoQuery, NoPreconditions, AppendHeaders)>,
+) -> ApiResult<Response> {
+    let JsonRequest { parts: (NoQuery, NoPreconditions, headers), body } = request;
+    let request = Arc::new(validate(&app, body.parse()?, &headers)?);
+    request.appends.iter().try_for_each(|append| caller.check(Scope::Append, append.stream.aggregate_type()))?;
+
+    let Submitted { outcome, snapshot_due } = app.append().submit(&request).await?;
+    let (written, recorded) = match outcome {
+        Outcome::Written(recorded) => (Written::Now, recorded),
+        Outcome::Replayed(recorded) => (Written::Before, recorded),
+        Outcome::VersionConflict(current) => return Err(ApiError::version_conflicts(&request, &current)),
+        Outcome::EventIdReused(known) => return Err(ApiError::event_id_reused(&request, &known)),
+        Outcome::EventPartlyKnown(known) => return Err(ApiError::event_partly_known(&request, &known)),
+    };
+    let mut body = Vec::from(b"{\"appends\":[");
+    for (n, (append, recorded)) in request.appends.iter().zip(&recorded).enumerate() {
+        if n > 0 {
+            body.push(b',');
+        }
+        write_appended(&mut body, append, recorded, snapshot_due.get(n).copied().unwrap_or(false));
+    }
+    body.extend_from_slice(b"]}");
+    Ok(append_response(written, body))
+}
+
+/// Validates the appends of a request: first everything but the documents (400), then the documents (422).
+fn validate(app: &App, sent: AppendsIn<'_>, headers: &AppendHeaders) -> ApiResult<AppendRequest> {
+    let invalid = |pointer: String, detail: String| ApiError::invalid(FieldError::pointer(pointer, detail));
+    if sent.appends.is_empty() || sent.appends.len() > REQUEST_STREAMS_MAX {
+        let detail = format!("must have 1 to {REQUEST_STREAMS_MAX} streams");
+        return Err(invalid("/appends".to_owned(), detail));
+    }
+    let mut validator = EventValidator::new(app.settings.max_body_bytes);
+    let mut streams = HashSet::new();
+    let mut appends = Vec::with_capacity(sent.appends.len());
+    let mut payloads = Vec::with_capacity(sent.appends.len());
+    for (index, append) in sent.appends.into_iter().enumerate() {
+        let pointer = format!("/appends/{index}");
+        let stream = StreamId::parse(append.aggregate_type, append.aggregate_id)
+            .map_err(|fault| invalid(format!("{pointer}/{}", fault.field), fault.fault.to_string()))?;
+        if !streams.insert(stream.clone()) {
+            let detail = "the stream occurs twice in the request: send all of its events in one append";
+            return Err(invalid(pointer, detail.to_owned()));
+        }
+        let new_id = |index| headers.event_id(app, &stream, index);
+        let pointer = format!("{pointer}/events");
+        let events = validator.validate(&pointer, &append.events, headers.default_ids, new_id)?;
+        payloads.push(append.events);
+        appends.push(Append { stream, expected: append.expected_version.into(), events });
+    }
+    for (index, events) in payloads.iter().enumerate() {
+        validator.validate_payloads(&format!("/appends/{index}/events"), events)?;
+    }
+    Ok(AppendRequest { appends })
+}

@@ -1,0 +1,210 @@
+//! `GET /events`: read the log, as a page, as lines, as an event stream, or as CloudEvents.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Extension;
+use axum::extract::State;
+use axum::http::{Method, header};
+use axum::response::{IntoResponse, Response};
+use tokio::time::Instant;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::domain::access::{Pattern, Scope};
+use crate::domain::cursor::{Cursor, Epoch};
+use crate::domain::event::Position;
+use crate::domain::filter::EventFilter;
+use crate::http::caller::Caller;
+use crate::http::event_stream::{EventIdFormat, event_stream};
+use crate::http::extract::min_position::wait_for_position;
+use crate::http::openapi::parameters::MinPositionParams;
+use crate::http::openapi::responses::ReadProblems;
+use crate::http::problem::error::ApiResult;
+use crate::http::problem::schema::ProblemSchema;
+use crate::http::representation::format::{LIMIT_DEFAULT, Representation};
+use crate::http::representation::lines::{LineBuffer, LineSource, lines};
+use crate::http::representation::page::{PageEvents, link_to_next};
+use crate::http::representation::response::without_body;
+use crate::http::request_id::RequestId;
+use crate::http::routes::events::read_request::{After, LogReadRequest};
+use crate::store::error::StoreError;
+use crate::store::log::head::LogHead;
+use crate::store::log::scan::LogScan;
+use crate::subscriptions::long_poll::LongPoll;
+use crate::subscriptions::subscription::{StartFrom, Subscription};
+use crate::wire::event::{CloudEventSchema, EventSchema};
+
+/// The largest link in the header `Link` of a page, which has the link in its body, too.
+const LINK_BYTES_MAX: usize = 2_000;
+
+/// A page of the log.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the shape of write_page's output, for the OpenAPI document")]
+pub struct LogPage {
+    events: Vec<EventSchema>,
+    /// Every event up to this position was examined, whether it matched the filters or not.
+    next_after: Position,
+    /// The position of the last event of the log.
+    head: Position,
+    /// Nothing was left to examine.
+    at_head: bool,
+    /// Positions are unique within an epoch. A failover or a restore begins a new one.
+    epoch: Epoch,
+    /// The path of the next page. The log has no end.
+    next: String,
+}
+
+/// Read the log
+///
+/// All events of all streams in one order, or those that match the filters. A filter may be repeated: an event must
+/// match one of its values. Different filters are combined with *and*. A page of a filtered read may be empty although
+/// more events follow: `next_after` increases even if no event matched. Lines end at the head, with an end line.
+/// `text/event-stream` returns the events after the cursor, and then new events.
+#[utoipa::path(get, path = "/events", operation_id = "read_log", tag = "log",
+    params(
+        ("after" = Option<String>, Query,
+            description = "Begins after this cursor: `1042`, or `1:1042` with its epoch, or `head`. Default 0"),
+        ("limit" = Option<u64>, Query,
+            description = "1 to 1000, default 100; for NDJSON any number, default all. Not for event streams",
+            minimum = 1),
+        ("wait" = Option<u64>, Query,
+            description = "The seconds for which a page that would be empty is held, until there is a new event",
+            minimum = 0, maximum = 60),
+        ("aggregate_type" = Option<Vec<String>>, Query, description = "One of these"),
+        ("aggregate_id" = Option<Vec<String>>, Query,
+            description = "One of these. Requires exactly one `aggregate_type`"),
+        ("event_type" = Option<Vec<String>>, Query, description = "One of these"),
+        ("correlation_id" = Option<Vec<String>>, Query, description = "One of these"),
+        ("occurred_from" = Option<String>, Query, description = "At this time or later (RFC 3339)"),
+        ("occurred_to" = Option<String>, Query, description = "Before this time (RFC 3339)"),
+        MinPositionParams,
+        ("Last-Event-ID" = Option<String>, Header,
+            description = "The last id that an event stream has sent: it resumes there, whatever `after` is"),
+    ),
+    responses(
+        (status = 200, description = "A page, the lines, or the event stream", content(
+            (LogPage = "application/json"), (String = "application/x-ndjson"), (String = "text/event-stream"),
+            (Vec<CloudEventSchema> = "application/cloudevents-batch+json"))),
+        (status = 409, description = "The cursor is no longer valid: continue from `rewind_to`", body = ProblemSchema,
+            content_type = "application/problem+json"),
+        ReadProblems,
+    ))]
+pub async fn read_log(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    method: Method,
+    Extension(request_id): Extension<RequestId>,
+    mut request: LogReadRequest,
+) -> ApiResult<Response> {
+    request.filter.readable = readable(&caller, &request.filter)?;
+    wait_for_position(&app, &app.reader, request.min_position).await?;
+    let (head, after) = resolve(&app, request.after).await?;
+
+    let representation = request.representation;
+    let cursor = Cursor { epoch: Some(head.epoch), position: after };
+    let mut headers = representation.headers();
+    if let Some(response) = without_body(&method, false, &headers) {
+        return Ok(response);
+    }
+    match representation {
+        Representation::EventStream => {
+            let start_from = StartFrom::Log { filter: request.filter, after };
+            let subscription = Subscription::start(&app.feed, start_from, &head)?;
+            let body = event_stream(&app, subscription, EventIdFormat::Position, after, &head);
+            Ok((headers, body).into_response())
+        }
+        Representation::Lines => {
+            let scan = LogScan::new(request.filter, cursor, app.feed.limits().scan);
+            let source = LogLines { app: app.clone(), scan, to: head.global_position };
+            let body = lines(&app, source, request.limit.unwrap_or(usize::MAX), request_id);
+            Ok((headers, body).into_response())
+        }
+        Representation::Page | Representation::CloudEvents => {
+            let (page, next) = write_page(&app, &request, cursor).await?;
+            // A batch of CloudEvents has no other cursor. The link of a page can be left out where it would be too
+            // large for the header limits of clients and proxies.
+            if next.len() <= LINK_BYTES_MAX || representation == Representation::CloudEvents {
+                headers.insert(header::LINK, link_to_next(&next));
+            }
+            Ok((headers, page).into_response())
+        }
+    }
+}
+
+/// Returns the types that the caller may read, if the filter names no types. Fails if the filter names a type that the
+/// caller may not read.
+fn readable(caller: &Caller, filter: &EventFilter) -> ApiResult<Option<Vec<Pattern>>> {
+    filter.aggregate_types.iter().try_for_each(|aggregate_type| caller.check(Scope::Read, aggregate_type))?;
+    Ok(if filter.aggregate_types.is_empty() { caller.readable_types() } else { None })
+}
+
+/// Returns the head of the log, and the position after which a read begins. Fails if the cursor is no longer valid.
+async fn resolve(app: &App, after: After) -> ApiResult<(LogHead, Position)> {
+    match after {
+        After::Head => {
+            let head = app.reader.log_head().await?;
+            Ok((head, head.global_position))
+        }
+        After::Cursor(cursor) => Ok((app.reader.log_head_for(cursor).await?, cursor.position)),
+    }
+}
+
+/// Writes a page. Returns it, and the link to the next one. With `wait`, an empty page is held until there is a new
+/// event, or the time is up.
+async fn write_page(app: &App, request: &LogReadRequest, after: Cursor) -> ApiResult<(Vec<u8>, String)> {
+    let deadline = Instant::now() + Duration::from_secs(request.wait.unwrap_or(0));
+    let limit = request.limit.unwrap_or(LIMIT_DEFAULT);
+    let mut events = PageEvents::new(b"{\"events\":", request.representation);
+    let mut scan = LogScan::new(request.filter.clone(), after, app.feed.limits().scan);
+    let mut poll = None;
+    let head = loop {
+        let head = app.reader.read_log(&mut scan, Position::MAX, limit, |event| events.push(event)).await?;
+        let at_head = scan.after() >= head.global_position;
+        if events.count() > 0 || !at_head || Instant::now() >= deadline {
+            break head;
+        }
+        let poll: &mut LongPoll = match &mut poll {
+            None => poll.insert(LongPoll::start(&app.feed)?),
+            Some(poll) => {
+                // The poll was woken by events that did not match: it pauses, so that it does not scan after every
+                // append.
+                poll.pause(deadline).await;
+                poll
+            }
+        };
+        if !poll.wait(scan.after(), deadline).await {
+            break head;
+        }
+    };
+    let next_after = scan.after();
+    let next = request.link_to(Cursor { epoch: Some(head.epoch), position: next_after });
+    // Links are percent-encoded, so JSON needs no escapes.
+    let last_members = format!(
+        ",\"next_after\":{next_after},\"head\":{},\"at_head\":{},\"epoch\":{},\"next\":\"{next}\"}}",
+        head.global_position,
+        next_after >= head.global_position,
+        head.epoch
+    );
+    Ok((events.finish(&last_members), next))
+}
+
+/// The lines of the log, up to the head that it had when the read began.
+struct LogLines {
+    app: Arc<App>,
+    scan: LogScan,
+    to: Position,
+}
+
+impl LineSource for LogLines {
+    async fn read(&mut self, lines: &mut LineBuffer) -> Result<Option<String>, StoreError> {
+        let Self { app, scan, to } = self;
+        let _permit = app.reader.bulk_read_permit().await;
+        let head = app.reader.read_log(scan, *to, lines.left(), |event| lines.push(event)).await?;
+        if head.global_position < *to {
+            return Err(StoreError::Behind(head.global_position));
+        }
+        let is_complete = scan.after() >= *to || lines.left() == 0;
+        Ok(is_complete.then(|| format!("\"next_after\":{}", scan.after())))
+    }
+}

@@ -1,0 +1,167 @@
+//! The request of a read of the log.
+
+use axum::extract::FromRequestParts;
+use axum::http::HeaderMap;
+use axum::http::request::Parts;
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
+use uuid::Uuid;
+
+use crate::domain::cursor::Cursor;
+use crate::domain::event::Position;
+use crate::domain::filter::EventFilter;
+use crate::domain::name::{NameFault, check_name, check_path_name};
+use crate::http::extract::headers::single;
+use crate::http::extract::min_position::take_min_position;
+use crate::http::extract::query::Query;
+use crate::http::problem::error::{ApiError, ApiResult};
+use crate::http::problem::field_error::FieldError;
+use crate::http::representation::format::Representation;
+use crate::wire::path::link;
+use crate::wire::time::format_time;
+
+const WAIT_SECONDS_MAX: u64 = 60;
+/// The largest number of values of one filter.
+const VALUES_MAX: usize = 100;
+
+/// A read of the log. It is extracted as a whole, because the representation decides which parameters are valid.
+pub struct LogReadRequest {
+    pub representation: Representation,
+    pub after: After,
+    pub limit: Option<usize>,
+    /// The seconds for which an empty page is held.
+    pub wait: Option<u64>,
+    pub filter: EventFilter,
+    pub min_position: Option<Position>,
+}
+
+/// Where a read begins.
+#[derive(Debug, Clone, Copy)]
+pub enum After {
+    /// With new events.
+    Head,
+    Cursor(Cursor),
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for LogReadRequest {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> ApiResult<Self> {
+        let representation = Representation::from_headers(&parts.headers)?;
+        let mut query = Query::parse(&parts.uri)?;
+        let mut after = take_after(&mut query)?;
+        if representation == Representation::EventStream
+            && let Some(last_event) = last_event(&parts.headers)?
+        {
+            after = After::Cursor(last_event);
+        }
+        let limit = representation.take_limit(&mut query)?;
+        if matches!(representation, Representation::EventStream | Representation::Lines) {
+            let why = "is only supported for pages: an event stream waits by itself, and NDJSON ends at the head";
+            query.refuse(&["wait"], why)?;
+        }
+        let wait = query.take_number("wait", 0, WAIT_SECONDS_MAX)?;
+        let filter = take_filter(&mut query)?;
+        let min_position = take_min_position(&mut query)?;
+        query.finish()?;
+        Ok(Self { representation, after, limit, wait, filter, min_position })
+    }
+}
+
+impl LogReadRequest {
+    /// Returns the link to the events after a cursor, with the same parameters.
+    pub fn link_to(&self, after: Cursor) -> String {
+        let filter = &self.filter;
+        let mut parameters = vec![("after", after.to_string())];
+        parameters.extend(self.limit.map(|limit| ("limit", limit.to_string())));
+        parameters.extend(self.wait.map(|wait| ("wait", wait.to_string())));
+        parameters.extend(filter.aggregate_types.iter().map(|name| ("aggregate_type", name.clone())));
+        parameters.extend(filter.aggregate_ids.iter().map(|name| ("aggregate_id", name.clone())));
+        parameters.extend(filter.event_types.iter().map(|name| ("event_type", name.clone())));
+        parameters.extend(filter.correlation_ids.iter().map(|id| ("correlation_id", id.to_string())));
+        parameters.extend(filter.occurred_from.map(|time| ("occurred_from", format_time(time))));
+        parameters.extend(filter.occurred_to.map(|time| ("occurred_to", format_time(time))));
+        link("/events", &parameters)
+    }
+}
+
+fn take_after(query: &mut Query) -> ApiResult<After> {
+    match query.take("after")?.as_deref() {
+        None => Ok(After::Cursor(Cursor { epoch: None, position: 0 })),
+        Some("head") => Ok(After::Head),
+        Some(cursor) => {
+            cursor.parse().map(After::Cursor).map_err(|fault| invalid("after", format!("{fault}, or head")))
+        }
+    }
+}
+
+/// Returns the cursor after which an event stream resumes.
+fn last_event(headers: &HeaderMap) -> ApiResult<Option<Cursor>> {
+    const LAST_EVENT_ID: &str = "Last-Event-ID";
+    let Some(value) = single(headers, LAST_EVENT_ID)?.filter(|value| !value.is_empty()) else { return Ok(None) };
+    let cursor = value.to_str().ok().and_then(|text| text.parse().ok());
+    let detail = "must be an epoch and a position, like 1:1042";
+    cursor.map(Some).ok_or_else(|| ApiError::invalid(FieldError::header(LAST_EVENT_ID, detail)))
+}
+
+fn take_filter(query: &mut Query) -> ApiResult<EventFilter> {
+    let filter = EventFilter {
+        aggregate_types: take_names(query, "aggregate_type", check_path_name)?,
+        aggregate_ids: take_names(query, "aggregate_id", check_path_name)?,
+        event_types: take_names(query, "event_type", check_name)?,
+        correlation_ids: take_values(query, "correlation_id", |id| {
+            Uuid::try_parse(id).map_err(|_| "must be a UUID".to_owned())
+        })?,
+        occurred_from: take_time(query, "occurred_from")?,
+        occurred_to: take_time(query, "occurred_to")?,
+        readable: None,
+    };
+    if !filter.aggregate_ids.is_empty() && filter.aggregate_types.len() != 1 {
+        return Err(invalid("aggregate_id", "requires exactly one aggregate_type"));
+    }
+    if let (Some(from), Some(to)) = (filter.occurred_from, filter.occurred_to)
+        && from > to
+    {
+        return Err(invalid("occurred_from", "must not be later than occurred_to"));
+    }
+    Ok(filter)
+}
+
+fn take_names(
+    query: &mut Query,
+    name: &'static str,
+    check: fn(&str) -> Result<(), NameFault>,
+) -> ApiResult<Vec<String>> {
+    take_values(query, name, |value| check(value).map(|()| value.to_owned()).map_err(|fault| fault.to_string()))
+}
+
+/// Takes the values of a parameter that may be repeated. Equal values are taken once.
+fn take_values<T: PartialEq>(
+    query: &mut Query,
+    name: &'static str,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> ApiResult<Vec<T>> {
+    let mut values = Vec::new();
+    for text in query.take_all(name)? {
+        let value = parse(&text).map_err(|detail| invalid(name, detail))?;
+        if !values.contains(&value) {
+            values.push(value);
+        }
+    }
+    if values.len() > VALUES_MAX {
+        return Err(invalid(name, format!("is given more than {VALUES_MAX} times")));
+    }
+    Ok(values)
+}
+
+/// Takes a time, rounded up to microseconds. That is the resolution of `occurred_at`, so the filter selects the same
+/// events.
+fn take_time(query: &mut Query, name: &'static str) -> ApiResult<Option<DateTime<Utc>>> {
+    Ok(query.take_time(name)?.map(|time| {
+        let floor = time.trunc_subsecs(6);
+        if floor < time { floor + TimeDelta::microseconds(1) } else { floor }
+    }))
+}
+
+fn invalid(parameter: &'static str, detail: impl Into<String>) -> ApiError {
+    ApiError::invalid(FieldError::parameter(parameter, detail))
+}

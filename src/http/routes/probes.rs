@@ -1,0 +1,124 @@
+//! `/livez` and `/readyz`: probes of the process, and of everything that an append needs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::http::cache::NO_STORE;
+use crate::http::extract::query::{FromQuery, NoQuery, Parameters, Query};
+use crate::http::openapi::responses::UnknownParameter;
+use crate::http::problem::error::ApiResult;
+use crate::store::admin::migrate::known_version;
+
+/// A check that takes longer has failed.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The result of a probe.
+#[derive(Serialize, ToSchema)]
+pub struct Health {
+    /// `ok` or `unavailable`.
+    #[schema(example = "ok")]
+    status: &'static str,
+    /// Each check: `ok`, or the reason why it fails.
+    checks: BTreeMap<&'static str, String>,
+    /// Only with `?verbose`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<BTreeMap<&'static str, String>>,
+}
+
+/// The query parameters of `/readyz`.
+pub struct ReadinessParameters {
+    verbose: bool,
+}
+
+impl FromQuery for ReadinessParameters {
+    fn from_query(mut query: Query) -> ApiResult<Self> {
+        let verbose = query.take_flag("verbose")?;
+        query.finish()?;
+        Ok(Self { verbose })
+    }
+}
+
+/// Check liveness
+///
+/// Succeeds while the process runs. It never uses the database: an unavailable database is no reason to restart the
+/// process.
+#[utoipa::path(get, path = "/livez", operation_id = "check_liveness", tag = "operations",
+    responses((status = 200, description = "The process runs", body = Health), UnknownParameter))]
+pub async fn check_liveness(_: NoQuery) -> Response {
+    respond(Health { status: "ok", checks: BTreeMap::from([("process", "ok".to_owned())]), details: None })
+}
+
+/// Check readiness
+///
+/// Succeeds if the database answers and accepts writes, its schema is not older than this version needs, the writer
+/// runs, and the process is not shutting down.
+#[utoipa::path(get, path = "/readyz", operation_id = "check_readiness", tag = "operations",
+    params(("verbose" = Option<String>, Query, description = "Adds versions and the head of the log", allow_reserved)),
+    responses(
+        (status = 200, description = "Ready", body = Health),
+        UnknownParameter,
+        (status = 503, description = "Not ready: `checks` has the reasons", body = Health),
+    ))]
+pub async fn check_readiness(
+    State(app): State<Arc<App>>,
+    Parameters(ReadinessParameters { verbose }): Parameters<ReadinessParameters>,
+) -> Response {
+    let database = check(app.primary.check_writable()).await;
+    let schema = match &database {
+        Ok(()) => check_schema(&app).await,
+        Err(_) => Err("unknown while the database is unavailable".to_owned()),
+    };
+    let writer = app.append_queue.is_open().then_some(()).ok_or_else(|| "has ended".to_owned());
+    let serving = (!app.shutdown.has_begun()).then_some(()).ok_or_else(|| "shutting down".to_owned());
+    let details = if verbose && database.is_ok() { Some(details(&app).await) } else { None };
+
+    let checks = [("database", database), ("schema", schema), ("writer", writer), ("serving", serving)];
+    let status = if checks.iter().all(|(_, check)| check.is_ok()) { "ok" } else { "unavailable" };
+    let checks =
+        checks.into_iter().map(|(name, check)| (name, check.err().unwrap_or_else(|| "ok".to_owned()))).collect();
+    respond(Health { status, checks, details })
+}
+
+/// Returns the reason if a check fails or takes too long.
+async fn check<T, E: std::fmt::Display>(check: impl Future<Output = Result<T, E>>) -> Result<T, String> {
+    match tokio::time::timeout(CHECK_TIMEOUT, check).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("no response within {} s", CHECK_TIMEOUT.as_secs())),
+    }
+}
+
+async fn check_schema(app: &App) -> Result<(), String> {
+    let (found, known) = (check(app.primary.schema_version()).await?, known_version());
+    // A newer schema belongs to a newer version during a rolling upgrade, and is compatible with this one.
+    if found >= known { Ok(()) } else { Err(format!("at version {found}, and this program needs {known}")) }
+}
+
+async fn details(app: &App) -> BTreeMap<&'static str, String> {
+    let (in_use, idle) = app.primary.pool_connections();
+    let head = check(app.primary.log_head()).await;
+    BTreeMap::from([
+        ("version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("postgresql", check(app.primary.server_version()).await.unwrap_or_else(|reason| reason)),
+        ("head", head.map_or_else(|reason| reason, |head| head.global_position.to_string())),
+        ("append_queue", app.append_queue.length().to_string()),
+        ("pool", format!("{in_use} in use, {idle} idle")),
+    ])
+}
+
+fn respond(health: Health) -> Response {
+    if health.status == "ok" {
+        return ([(header::CACHE_CONTROL, NO_STORE)], Json(health)).into_response();
+    }
+    let headers = [(header::CACHE_CONTROL, NO_STORE), (header::RETRY_AFTER, HeaderValue::from_static("1"))];
+    (StatusCode::SERVICE_UNAVAILABLE, headers, Json(health)).into_response()
+}

@@ -1,0 +1,7 @@
+//! `/streams`
+
+pub mod append;
+pub mod event;
+pub mod list;
+pub mod read;
+pub mod read_request;

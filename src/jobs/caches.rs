@@ -1,0 +1,57 @@
+//! Refreshes cached data that other processes can change: the reducers, and the lag of projections and of the read
+//! replica. `/metrics` returns the lag, and never uses the database itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::jobs::repeat::repeat;
+use crate::metrics::Metrics;
+use crate::reducers::snapshotter::Snapshotter;
+use crate::store::error::StoreError;
+use crate::store::primary::Primary;
+use crate::store::reader::Reader;
+
+const PAUSE: Duration = Duration::from_secs(5);
+/// The number of projections with a series of their own: the first ones by name, so that the series stay the same.
+const PROJECTIONS_MAX: usize = 200;
+
+/// The parts of the service that the job uses.
+pub struct Caches {
+    pub primary: Arc<Primary>,
+    pub replica: Option<Arc<Reader>>,
+    pub snapshotter: Arc<Snapshotter>,
+    pub metrics: Arc<Metrics>,
+    pub closing: CancellationToken,
+}
+
+/// Runs until shutdown. While the database is unavailable, the series have their last values, and `/readyz` reports the
+/// outage.
+pub async fn run(caches: Caches) {
+    let pass = |_| async {
+        if let Err(error) = caches.refresh().await {
+            tracing::debug!(%error, "failed to refresh projections and reducers");
+        }
+    };
+    repeat(caches.closing.clone(), PAUSE, pass).await;
+}
+
+impl Caches {
+    async fn refresh(&self) -> Result<(), StoreError> {
+        self.snapshotter.refresh().await?;
+        let projections = self.primary.projections().await?;
+        let head = self.primary.log_head().await?.global_position;
+        if let Some(replica) = &self.replica {
+            let replica_head = replica.log_head().await?.global_position;
+            self.metrics.replica_lag_events.set((head - replica_head).max(0));
+        }
+        let lags = &self.metrics.projection_lag_events;
+        // Removes the series of deleted projections.
+        lags.reset();
+        for projection in projections.iter().take(PROJECTIONS_MAX) {
+            lags.with_label_values(&[&projection.projection_name]).set(projection.lag(head));
+        }
+        Ok(())
+    }
+}

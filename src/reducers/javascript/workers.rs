@@ -1,0 +1,108 @@
+//! The pool of worker processes. A worker is started when a fold needs one and none is idle.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::io::BufReader;
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::reducers::error::FoldError;
+
+/// How long a fold waits for a worker.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The number of worker processes for each processor: a worker that waits for events uses no processor time.
+const PER_PROCESSOR: usize = 2;
+
+/// The pool of worker processes.
+pub struct Workers {
+    /// The annals binary.
+    program: PathBuf,
+    idle: Mutex<Vec<Worker>>,
+    permits: Arc<Semaphore>,
+    /// One aggregate type uses at most half of the workers, so that a slow reducer does not delay the others.
+    type_permits: Mutex<HashMap<String, Arc<Semaphore>>>,
+    per_type: usize,
+}
+
+/// A worker process. It is killed when this is dropped.
+pub(super) struct Worker {
+    pub(super) child: Child,
+    pub(super) input: ChildStdin,
+    pub(super) output: BufReader<ChildStdout>,
+}
+
+/// The permits of a fold, for its type and for the pool.
+pub(super) type WorkerPermits = [OwnedSemaphorePermit; 2];
+
+impl Workers {
+    /// Creates an empty pool. `program` is the annals binary.
+    pub fn new(program: PathBuf) -> Arc<Self> {
+        let count = std::thread::available_parallelism().map_or(1, usize::from);
+        let permits = Arc::new(Semaphore::new(count * PER_PROCESSOR));
+        let per_type = (count * PER_PROCESSOR / 2).max(1);
+        Arc::new(Self { program, idle: Mutex::default(), permits, type_permits: Mutex::default(), per_type })
+    }
+
+    /// Acquires a worker for one fold of a type.
+    pub(super) async fn acquire(&self, aggregate_type: &str) -> Result<(Worker, WorkerPermits), FoldError> {
+        let of_type = self.permits_of(aggregate_type);
+        let permits = async { (of_type.acquire_owned().await, self.permits.clone().acquire_owned().await) };
+        let Ok((Ok(of_type), Ok(of_pool))) = tokio::time::timeout(ACQUIRE_TIMEOUT, permits).await else {
+            return Err(FoldError::WorkersBusy);
+        };
+        let worker = match self.idle_worker() {
+            Some(worker) => worker,
+            None => self.spawn().map_err(|error| {
+                tracing::error!(%error, "a reducer's worker process could not be started");
+                FoldError::WorkersBusy
+            })?,
+        };
+        Ok((worker, [of_type, of_pool]))
+    }
+
+    /// Returns a worker to the pool after its fold is complete.
+    pub(super) fn release(&self, worker: Worker) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
+    }
+
+    fn permits_of(&self, aggregate_type: &str) -> Arc<Semaphore> {
+        let mut type_permits = self.type_permits.lock().unwrap_or_else(PoisonError::into_inner);
+        // Semaphores without a waiting task and without a used permit are removed, and created again when needed.
+        type_permits.retain(|_, permits| Arc::strong_count(permits) > 1 || permits.available_permits() < self.per_type);
+        let permits = type_permits.entry(aggregate_type.to_owned());
+        permits.or_insert_with(|| Arc::new(Semaphore::new(self.per_type))).clone()
+    }
+
+    fn idle_worker(&self) -> Option<Worker> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(mut worker) = idle.pop() {
+            if matches!(worker.child.try_wait(), Ok(None)) {
+                return Some(worker);
+            }
+        }
+        None
+    }
+
+    fn spawn(&self) -> io::Result<Worker> {
+        let mut child = Command::new(&self.program)
+            .arg("reducer-worker")
+            // The environment of the service contains the password of the database.
+            .env_clear()
+            // Signals of a terminal are for the service alone: a worker ends with its input.
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()?;
+        let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        };
+        Ok(Worker { child, input, output: BufReader::new(output) })
+    }
+}

@@ -1,0 +1,81 @@
+//! Builds the [`App`] and starts its background tasks; used by `annals serve` and by the tests.
+
+use std::sync::Arc;
+
+use crate::app::{App, Settings};
+use crate::clock::Clock;
+use crate::jobs::{api_keys, caches, maintenance, statistics};
+use crate::keyring::Keyring;
+use crate::metrics::Metrics;
+use crate::reducers::javascript::workers::Workers;
+use crate::reducers::snapshotter::Snapshotter;
+use crate::shutdown::Shutdown;
+use crate::store::append::queue::AppendQueue;
+use crate::store::append::writer;
+use crate::store::connection::config::DatabaseConfig;
+use crate::store::error::StoreError;
+use crate::store::primary::Primary;
+use crate::store::reader::Reader;
+use crate::subscriptions::feed::Feed;
+use crate::subscriptions::tailer;
+
+/// Connects to a database whose schema is up to date, and starts the writer, the tailer, the snapshotter and the jobs.
+pub async fn start(
+    settings: Settings,
+    database: &DatabaseConfig,
+    replica: Option<&DatabaseConfig>,
+    clock: Clock,
+    shutdown: Shutdown,
+) -> Result<Arc<App>, StoreError> {
+    let metrics = Arc::new(Metrics::new());
+    let primary = Primary::connect(database, clock.clone(), metrics.clone()).await?;
+    primary.maintain_partitions().await?;
+    primary.check_archive().await?;
+    let reader = match replica {
+        Some(replica) => Reader::connect_to_replica(replica, clock.clone(), metrics.clone()).await?,
+        None => primary.reader(),
+    };
+    let closing = shutdown.soft();
+
+    let (append_queue, queued) = AppendQueue::new(settings.queue);
+    shutdown.track(writer::run(primary.clone(), queued, closing.clone()));
+    let feed = Feed::new(primary.clone(), reader.clone(), settings.feed, closing.clone());
+    shutdown.track(tailer::run(feed.clone()));
+    let workers = Workers::new(settings.program.clone());
+    let (snapshotter, snapshotting) =
+        Snapshotter::start(primary.clone(), workers.clone(), metrics.clone(), closing.clone()).await?;
+    shutdown.track(snapshotting);
+
+    shutdown.track(maintenance::run(maintenance::Maintenance {
+        primary: primary.clone(),
+        metrics: metrics.clone(),
+        clock: clock.clone(),
+        archive_after: settings.archive_after,
+        closing: closing.clone(),
+    }));
+    shutdown.track(statistics::run(primary.clone(), metrics.clone(), closing.clone()));
+    shutdown.track(caches::run(caches::Caches {
+        primary: primary.clone(),
+        replica: replica.map(|_| reader.clone()),
+        snapshotter: snapshotter.clone(),
+        metrics: metrics.clone(),
+        closing: closing.clone(),
+    }));
+    let keyring = Arc::new(Keyring::default());
+    if settings.needs_keys {
+        shutdown.track(api_keys::run(keyring.clone(), primary.clone(), closing));
+    }
+    Ok(Arc::new(App {
+        settings,
+        primary,
+        reader,
+        append_queue,
+        feed,
+        workers,
+        snapshotter,
+        keyring,
+        metrics,
+        clock,
+        shutdown,
+    }))
+}

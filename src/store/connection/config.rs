@@ -1,0 +1,65 @@
+//! The address of a database, and the limits of its connections.
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::{ConnectOptions as _, Connection, Executor};
+
+use crate::archive::place::Archive;
+use crate::store::error::StoreError;
+
+/// Host or socket, user, password and name. The debug output hides the password.
+pub use sqlx::postgres::PgConnectOptions as ConnectOptions;
+
+/// A database to connect to.
+#[derive(Clone)]
+pub struct DatabaseConfig {
+    pub options: ConnectOptions,
+    /// The largest number of connections of one process to this database.
+    pub max_connections: u32,
+    /// A pooled connection that is idle for longer is closed.
+    pub idle_timeout: Duration,
+    /// The longest time that a task waits for a connection.
+    pub connect_timeout: Duration,
+    /// The archive of its partitions, if one is configured.
+    pub archive: Option<Arc<Archive>>,
+}
+
+/// Parses `postgres://…`. Returns `None` if it is not valid: the driver's error could contain the password.
+pub fn parse_url(url: &str) -> Option<ConnectOptions> {
+    let scheme = url.starts_with("postgres://") || url.starts_with("postgresql://");
+    ConnectOptions::from_str(url).ok().filter(|_| scheme)
+}
+
+/// Returns the address of the server, for messages.
+pub fn place(options: &ConnectOptions) -> String {
+    match options.get_socket() {
+        Some(socket) => format!("behind the socket in {}", socket.display()),
+        None => format!("on {}:{}", options.get_host(), options.get_port()),
+    }
+}
+
+/// Returns the options as a URL. It contains the password, so it is for another process and never for a log.
+pub fn to_url(options: &ConnectOptions) -> String {
+    options.to_url_lossy().to_string()
+}
+
+/// Creates the database `name`, a plain identifier, if it does not exist, over a connection to another database.
+pub async fn create_if_missing(other: &ConnectOptions, name: &'static str) -> Result<(), StoreError> {
+    let mut connection = other.connect().await?;
+    let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
+        .bind(name)
+        .fetch_one(&mut connection)
+        .await?;
+    if !exists {
+        match connection.execute(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).await {
+            Ok(_) => {}
+            // Another process has created it at the same moment.
+            Err(sqlx::Error::Database(error)) if matches!(error.code().as_deref(), Some("42P04" | "23505")) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    connection.close().await?;
+    Ok(())
+}

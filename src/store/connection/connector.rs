@@ -1,0 +1,154 @@
+//! Connections to PostgreSQL: the settings of each kind, and their number.
+//!
+//! `DATABASE_MAX_CONNECTIONS` limits all connections of a process to the primary: one is the writer's, one the
+//! tailer's, one is reserved for maintenance, and the rest are the pool for reads. No connection of the writer or of
+//! the pool has a transaction open between two round trips.
+
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::{ConnectOptions, Connection, Executor};
+
+use crate::store::connection::config::DatabaseConfig;
+use crate::store::error::{DatabaseError, has_sqlstate};
+use crate::store::log::epochs::ensure_current_epoch;
+
+/// The connections outside the pool: the writer's, the tailer's and the maintenance job's.
+const RESERVED: u32 = 3;
+/// A pooled connection that was idle for longer is checked before it is used.
+const UNCHECKED_IDLE_MAX: Duration = Duration::from_secs(1);
+
+/// Returns the number of pooled connections that long reads may use at the same time.
+pub(in crate::store) fn bulk_read_connections(config: &DatabaseConfig) -> usize {
+    ((config.max_connections - RESERVED) / 2).max(1) as usize
+}
+
+/// The role in which the connections of the service work, if the login may use it.
+const APP_ROLE: &str = "annals_app";
+
+const APP_ROLE_IS_GRANTED: &str = "
+    SELECT coalesce(bool_and(has_table_privilege(r.oid, 'streams', 'SELECT')
+                         AND has_table_privilege(r.oid, 'events', 'SELECT')
+                         AND has_table_privilege(r.oid, 'projection_positions', 'UPDATE')
+                         AND has_function_privilege(r.oid, p.oid, 'EXECUTE')), false)
+      FROM pg_roles r, pg_proc p
+     WHERE r.rolname = 'annals_app'
+       AND p.proname = 'append_events'
+       AND p.pronamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'events'::regclass)";
+
+/// The plan of a statement must not depend on the size of the tables at the time at which it was prepared. With custom
+/// plans a load takes twelve times as long with 120 partitions as with one. Compiling a statement (JIT) takes longer
+/// than any of these statements runs; before version 18 PostgreSQL compiles every statement that scans a table, because
+/// `enable_seqscan = off` adds a very high cost to it.
+const READ_SETTINGS: &str = "
+    SET plan_cache_mode = force_generic_plan;
+    SET enable_seqscan = off;
+    SET enable_bitmapscan = off;
+    SET enable_hashjoin = off;
+    SET enable_mergejoin = off;
+    SET jit = off;
+    SET statement_timeout = '30s'";
+
+/// Raises synchronous_commit to what an acknowledgement promises, and never lowers it.
+const WRITER_SETTINGS: &str = "
+    SET default_transaction_isolation = 'read committed';
+    SET statement_timeout = 0;
+    SET lock_timeout = '3s';
+    SELECT set_config('synchronous_commit', 'on', false)
+     WHERE current_setting('synchronous_commit') IN ('off', 'local')";
+
+/// The address of the database, and the login.
+#[derive(Clone)]
+pub(in crate::store) struct Connector {
+    options: PgConnectOptions,
+    timeout: Duration,
+}
+
+impl Connector {
+    /// Prepares connections to a database.
+    pub(in crate::store) fn new(config: &DatabaseConfig) -> Self {
+        let options = config.options.clone().application_name("annals").disable_statement_logging();
+        Self { options, timeout: config.connect_timeout }
+    }
+
+    /// Connects as the login itself, for migrations, maintenance and imports.
+    pub(in crate::store) async fn owner(&self) -> Result<PgConnection, DatabaseError> {
+        self.in_time(async { Ok(PgConnection::connect_with(&self.options).await?) }).await
+    }
+
+    /// Limits the time of connecting. A server that accepts the connection and does not respond counts as unreachable.
+    async fn in_time<T>(&self, connect: impl Future<Output = Result<T, DatabaseError>>) -> Result<T, DatabaseError> {
+        let connected = tokio::time::timeout(self.timeout, connect).await;
+        connected.unwrap_or(Err(DatabaseError::TimedOut("connecting to PostgreSQL")))
+    }
+
+    /// Connects the writer.
+    pub(in crate::store) async fn writer(&self, role: Option<&'static str>) -> Result<PgConnection, DatabaseError> {
+        self.in_time(async {
+            let mut connection = self.owner().await?;
+            connection.execute(WRITER_SETTINGS).await?;
+            set_role(&mut connection, role).await?;
+            ensure_current_epoch(&mut connection).await?;
+            Ok(connection)
+        })
+        .await
+    }
+
+    /// Connects the tailer.
+    pub(in crate::store) async fn tailer(&self, role: Option<&'static str>) -> Result<PgConnection, DatabaseError> {
+        self.in_time(async {
+            let mut connection = self.owner().await?;
+            connection.execute(READ_SETTINGS).await?;
+            set_role(&mut connection, role).await?;
+            Ok(connection)
+        })
+        .await
+    }
+
+    /// Creates the pool for reads. Its connections are opened when they are first used.
+    pub(in crate::store) fn pool(&self, config: &DatabaseConfig, role: Option<&'static str>) -> PgPool {
+        PgPoolOptions::new()
+            .max_connections(config.max_connections - RESERVED)
+            .idle_timeout(config.idle_timeout)
+            .acquire_timeout(config.connect_timeout)
+            .test_before_acquire(false)
+            .before_acquire(|connection, meta| {
+                Box::pin(async move {
+                    if meta.idle_for > UNCHECKED_IDLE_MAX {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
+            .after_connect(move |connection, _| {
+                Box::pin(async move {
+                    connection.execute(READ_SETTINGS).await?;
+                    set_role(connection, role).await
+                })
+            })
+            .connect_lazy_with(self.options.clone())
+    }
+
+    /// Returns the role of the service's connections: `None` if one login is used for everything, or if the role has no
+    /// privileges (after a restore without them).
+    pub(in crate::store) async fn role(&self, owner: &mut PgConnection) -> Result<Option<&'static str>, DatabaseError> {
+        let granted: bool = sqlx::query_scalar(APP_ROLE_IS_GRANTED).fetch_one(&mut *owner).await?;
+        let taken = if granted { set_role(owner, Some(APP_ROLE)).await } else { Ok(()) };
+        let taken = taken.map_err(DatabaseError::from);
+        match taken {
+            Ok(()) => {
+                owner.execute("RESET ROLE").await?;
+                Ok(granted.then_some(APP_ROLE))
+            }
+            Err(error) if has_sqlstate(&error, "42501") => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+async fn set_role(connection: &mut PgConnection, role: Option<&'static str>) -> Result<(), sqlx::Error> {
+    if role.is_some() {
+        connection.execute("SET ROLE annals_app").await?;
+    }
+    Ok(())
+}

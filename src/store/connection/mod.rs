@@ -1,0 +1,5 @@
+//! Connections to PostgreSQL: the address, the kinds of connections, and the pool for reads.
+
+pub mod config;
+pub(super) mod connector;
+pub(super) mod read_pool;

@@ -1,0 +1,54 @@
+//! Reads of archived segments of the log, from files. Such reads are slower, and return the same bytes.
+
+use std::ops::ControlFlow;
+
+use crate::archive::manifest::Order;
+use crate::domain::event::StoredEvent;
+use crate::store::error::StoreError;
+use crate::store::log::scan::{LogScan, LogSegment, PageBudget};
+use crate::store::reader::Reader;
+
+impl Reader {
+    /// Delivers the events of an archived segment, until the page's budget is spent or the segment ends.
+    pub(super) async fn read_archived_segment(
+        &self,
+        folder: &str,
+        segment: &LogSegment,
+        scan: &mut LogScan,
+        budget: &mut PageBudget,
+        deliver: &mut impl FnMut(&StoredEvent<'_>) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let archive = self.archive()?;
+        budget.mark_scanned();
+        if segment.is_outside(scan.filter()) {
+            scan.skip_to(segment.to);
+            return Ok(());
+        }
+        for n in archive.groups_between(folder, segment.after, segment.to).await? {
+            let group = archive.group(folder, Order::Position, n).await?;
+            for at in group.first_after(scan.after())..group.len() {
+                let event = group.event(at)?;
+                if event.global_position > segment.to {
+                    break;
+                }
+                scan.advance(&event);
+                if scan.filter().occurred_to.is_some_and(|to| event.occurred_at >= to) {
+                    // All following events are later, too.
+                    scan.skip_to(segment.to);
+                    return Ok(());
+                }
+                if scan.filter().matches(&event.facts()) && budget.deliver(&event, deliver) {
+                    return Ok(());
+                }
+            }
+            if budget.is_spent() {
+                return Ok(());
+            }
+        }
+        if scan.after() == segment.to {
+            return Ok(());
+        }
+        let what = format!("{folder} has no event at position {}, the last one of its partition", segment.to);
+        Err(StoreError::ArchiveDamaged(what))
+    }
+}

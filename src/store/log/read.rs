@@ -1,0 +1,172 @@
+//! Reads of the log in order, over all partitions: all events, or those that match a filter.
+//!
+//! A read proceeds segment by segment. The catalogue has the last position of each sealed partition, and the head
+//! bounds the open partitions. So each statement names the partitions that it reads, and its cost does not depend on
+//! their number.
+//!
+//! A filtered read first finds the positions of matching events, in a window of positions and through the index that
+//! fits the filter best, and then fetches the events. A window that costs little is followed by a larger one. A page
+//! ends when its time is up, and returns the position up to which it has read, so no request waits for a scan of the
+//! whole log.
+//!
+//! Every page first reads the head, and then reads only up to it, on one connection. If the epoch is no longer that of
+//! the cursor, the read checks on the same connection whether the cursor is still valid. So a page either continues
+//! what was read before, or fails with [`StoreError::EpochChanged`].
+//!
+//! The cached catalogue may be outdated. The read compares it with the database whenever an event could be missing
+//! because its partition was archived.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use sqlx::postgres::PgConnection;
+
+use crate::domain::cursor::Cursor;
+use crate::domain::event::{Position, StoredEvent};
+use crate::store::error::{MissingEvent, StoreError};
+use crate::store::log::epochs::last_common_position;
+use crate::store::log::head::LogHead;
+use crate::store::log::scan::{LogScan, LogSegment, PageBudget};
+use crate::store::log::segment::{Delivery, SegmentScan, scan_segment};
+use crate::store::reader::{CatalogueCheck, Reader, ServerKind};
+
+/// The progress of a page in the database.
+enum ReadProgress {
+    /// The page is complete.
+    Complete,
+    /// The next segment is archived, in this folder.
+    Archived(Arc<str>, LogSegment),
+}
+
+impl Reader {
+    /// Returns the head of the log.
+    pub async fn log_head(&self) -> Result<LogHead, StoreError> {
+        Ok(self.catalogue_and_head(&mut *self.acquire().await?).await?.1)
+    }
+
+    /// Returns the head of the log if a cursor is still valid.
+    pub async fn log_head_for(&self, cursor: Cursor) -> Result<LogHead, StoreError> {
+        let mut connection = self.acquire().await?;
+        let (_, head) = self.catalogue_and_head(&mut connection).await?;
+        self.check_epoch(&mut connection, cursor, &head).await?;
+        Ok(head)
+    }
+
+    /// Reads one page: delivers events in order, at most `limit`, none beyond `to` or the head, until `deliver` stops
+    /// the page, its time is up, or the end is reached. Returns the head up to which it could read.
+    pub async fn read_log(
+        &self,
+        scan: &mut LogScan,
+        to: Position,
+        limit: usize,
+        mut deliver: impl FnMut(&StoredEvent<'_>) -> ControlFlow<()>,
+    ) -> Result<LogHead, StoreError> {
+        let mut budget = scan.budget(limit);
+        loop {
+            let mut connection = self.acquire().await?;
+            let (progress, head) = self.read_database(&mut connection, scan, to, &mut budget, &mut deliver).await?;
+            // No connection is held while the archive is read.
+            drop(connection);
+            match progress {
+                ReadProgress::Archived(folder, segment) => {
+                    self.read_archived_segment(&folder, &segment, scan, &mut budget, &mut deliver).await?;
+                }
+                ReadProgress::Complete => return Ok(head),
+            }
+        }
+    }
+
+    /// Reads one page without a limit, up to the head, over a connection of the caller.
+    pub(super) async fn read_log_over(
+        &self,
+        connection: &mut PgConnection,
+        scan: &mut LogScan,
+        mut deliver: impl FnMut(&StoredEvent<'_>) -> ControlFlow<()>,
+    ) -> Result<LogHead, StoreError> {
+        let mut budget = scan.budget(usize::MAX);
+        loop {
+            match self.read_database(connection, scan, Position::MAX, &mut budget, &mut deliver).await? {
+                (ReadProgress::Archived(folder, segment), _) => {
+                    self.read_archived_segment(&folder, &segment, scan, &mut budget, &mut deliver).await?;
+                }
+                (ReadProgress::Complete, head) => return Ok(head),
+            }
+        }
+    }
+
+    /// Reads until the page is complete, or the next segment is archived.
+    async fn read_database(
+        &self,
+        connection: &mut PgConnection,
+        scan: &mut LogScan,
+        to: Position,
+        budget: &mut PageBudget,
+        deliver: &mut impl FnMut(&StoredEvent<'_>) -> ControlFlow<()>,
+    ) -> Result<(ReadProgress, LogHead), StoreError> {
+        let (mut catalogue, head) = self.catalogue_and_head(connection).await?;
+        self.check_epoch(connection, scan.cursor(), &head).await?;
+        scan.epoch = Some(head.epoch);
+        let Some(head_time) = head.occurred_at else { return Ok((ReadProgress::Complete, head)) };
+        let end = to.min(head.global_position);
+        let mut gap_is_allowed = false;
+        while !budget.is_spent() && scan.after() < end {
+            let segment = scan.next_segment(&catalogue, end, head_time);
+            if let Some(folder) = segment.archived_to.clone() {
+                return Ok((ReadProgress::Archived(folder, segment), head));
+            }
+            let found = scan_segment(connection, scan, segment, end, budget.wanted).await?;
+            // A partition that is archived during the scan looks empty, and then the result of the scan is void. If all
+            // events are wanted, this check is not needed: a gap in the positions shows that an event is missing.
+            if !matches!(found, SegmentScan::All(_))
+                && let CatalogueCheck::Changed(changed) = self.check_catalogue(connection, &catalogue).await?
+            {
+                catalogue = changed;
+                continue;
+            }
+            budget.mark_scanned();
+            match found.deliver(connection, scan, budget, gap_is_allowed, deliver).await? {
+                Delivery::Complete => gap_is_allowed = false,
+                Delivery::FirstEventMissing => match self.check_catalogue(connection, &catalogue).await? {
+                    CatalogueCheck::Changed(changed) => catalogue = changed,
+                    CatalogueCheck::Unchanged if gap_is_allowed => {
+                        return Err(self.explain_missing_event(connection, scan).await?);
+                    }
+                    // No partition was archived: an epoch may have begun after a gap.
+                    CatalogueCheck::Unchanged => gap_is_allowed = true,
+                },
+            }
+        }
+        Ok((ReadProgress::Complete, head))
+    }
+
+    /// Returns why the next event is missing: the log was rewound in the meantime, or it is damaged.
+    async fn explain_missing_event(
+        &self,
+        connection: &mut PgConnection,
+        scan: &LogScan,
+    ) -> Result<StoreError, StoreError> {
+        let (_, head) = self.catalogue_and_head(connection).await?;
+        self.check_epoch(connection, scan.cursor(), &head).await?;
+        Ok(StoreError::EventMissing(MissingEvent::AfterPosition(scan.after())))
+    }
+
+    /// Returns an error if the epoch has changed since the cursor, and with it events that the cursor has passed.
+    async fn check_epoch(
+        &self,
+        connection: &mut PgConnection,
+        cursor: Cursor,
+        head: &LogHead,
+    ) -> Result<(), StoreError> {
+        let Some(epoch) = cursor.epoch.filter(|epoch| *epoch != head.epoch) else { return Ok(()) };
+        if epoch > head.epoch && self.server_kind == ServerKind::Replica {
+            // The epoch has not reached the replica yet.
+            return Err(StoreError::Behind(head.global_position));
+        }
+        // An epoch of which this database has no record belongs to another history, with no common position.
+        let last_common = if epoch > head.epoch { Some(0) } else { last_common_position(connection, epoch).await? };
+        match last_common.filter(|position| *position < cursor.position) {
+            Some(last_common_position) => Err(StoreError::EpochChanged { epoch: head.epoch, last_common_position }),
+            None => Ok(()),
+        }
+    }
+}

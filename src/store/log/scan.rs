@@ -1,0 +1,237 @@
+//! The progress of a read of the log.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::domain::cursor::{Cursor, Epoch};
+use crate::domain::event::{BEGINNING_OF_TIME, Position, StoredEvent};
+use crate::domain::filter::EventFilter;
+use crate::store::fetch_size::FetchSize;
+use crate::store::partitions::catalogue::Catalogue;
+
+/// A window that took less time than the first limit is followed by one that is four times as large; one that took more
+/// than the second limit is followed by one of half the size.
+const WINDOW_CHEAP: Duration = Duration::from_millis(15);
+const WINDOW_EXPENSIVE: Duration = Duration::from_millis(60);
+const WINDOW_MAX: Position = 1 << 20;
+
+/// Limits of one page of a filtered read.
+#[derive(Debug, Clone, Copy)]
+pub struct ScanLimits {
+    /// The number of positions in the first window.
+    pub first_window: Position,
+    /// No further window begins after this time.
+    pub time: Duration,
+}
+
+impl Default for ScanLimits {
+    fn default() -> Self {
+        Self { first_window: 4_096, time: Duration::from_millis(250) }
+    }
+}
+
+/// A read of the log: its filter, and its progress.
+#[derive(Debug, Clone)]
+pub struct LogScan {
+    filter: EventFilter,
+    limits: ScanLimits,
+    /// The epoch of `after`; `None` until the first page, if the reader gave none.
+    pub(super) epoch: Option<Epoch>,
+    /// Everything up to this position is read.
+    after: Position,
+    /// No later event is older, because times never go backwards along the log.
+    earliest: DateTime<Utc>,
+    window: Position,
+    pub(super) fetch_size: FetchSize,
+}
+
+/// A part of the log in one sealed partition, or in the open ones.
+#[derive(Debug, Clone)]
+pub(super) struct LogSegment {
+    pub(super) after: Position,
+    pub(super) to: Position,
+    pub(super) earliest: DateTime<Utc>,
+    pub(super) latest: DateTime<Utc>,
+    /// The partition's folder in the archive.
+    pub(super) archived_to: Option<Arc<str>>,
+}
+
+/// What one page may still read.
+pub(super) struct PageBudget {
+    /// The number of events that the reader still wants.
+    pub(super) wanted: usize,
+    /// The reader has stopped the page.
+    pub(super) is_stopped: bool,
+    /// The page ends at this time, but it scans at least one segment.
+    deadline: Instant,
+    has_scanned: bool,
+}
+
+impl LogSegment {
+    /// Returns whether no event of the segment is in the filter's span of time.
+    pub(super) fn is_outside(&self, filter: &EventFilter) -> bool {
+        filter.occurred_from.is_some_and(|from| from > self.latest)
+            || filter.occurred_to.is_some_and(|to| to <= self.earliest)
+    }
+}
+
+impl PageBudget {
+    /// Begins a page of at most `wanted` events.
+    pub(super) fn new(wanted: usize, time: Duration) -> Self {
+        Self { wanted, is_stopped: false, deadline: Instant::now() + time, has_scanned: false }
+    }
+
+    /// Delivers an event. Returns whether the reader wants no more.
+    pub(super) fn deliver(
+        &mut self,
+        event: &StoredEvent<'_>,
+        deliver: &mut impl FnMut(&StoredEvent<'_>) -> ControlFlow<()>,
+    ) -> bool {
+        self.wanted -= 1;
+        self.is_stopped = deliver(event).is_break();
+        self.is_stopped || self.wanted == 0
+    }
+
+    /// Returns whether the page ends here.
+    pub(super) fn is_spent(&self) -> bool {
+        self.is_stopped || self.wanted == 0 || self.has_scanned && Instant::now() >= self.deadline
+    }
+
+    /// Records that the page has scanned a segment.
+    pub(super) fn mark_scanned(&mut self) {
+        self.has_scanned = true;
+    }
+}
+
+impl LogScan {
+    /// Prepares a read of the events after a cursor that match a filter.
+    pub fn new(filter: EventFilter, after: Cursor, limits: ScanLimits) -> Self {
+        let Cursor { epoch, position } = after;
+        Self {
+            filter,
+            limits,
+            epoch,
+            after: position,
+            earliest: BEGINNING_OF_TIME,
+            window: limits.first_window,
+            fetch_size: FetchSize::default(),
+        }
+    }
+
+    /// Returns the position up to which everything is read.
+    pub fn after(&self) -> Position {
+        self.after
+    }
+
+    /// Returns the cursor of everything that is read.
+    pub fn cursor(&self) -> Cursor {
+        Cursor { epoch: self.epoch, position: self.after }
+    }
+
+    /// Moves forward to a cursor up to which the events were read elsewhere; never backwards.
+    pub fn advance_to(&mut self, cursor: Cursor) {
+        self.after = self.after.max(cursor.position);
+        self.epoch = cursor.epoch;
+    }
+
+    /// Returns the budget of a page of at most `limit` events.
+    pub(super) fn budget(&self, limit: usize) -> PageBudget {
+        PageBudget::new(limit, self.limits.time)
+    }
+
+    /// Returns the next segment: the rest of a sealed partition, or of the open ones.
+    pub(super) fn next_segment(&self, catalogue: &Catalogue, end: Position, head_time: DateTime<Utc>) -> LogSegment {
+        let microsecond = TimeDelta::microseconds(1);
+        let sealed = catalogue.sealed_partition_after(self.after);
+        let (to, earliest, latest) = match sealed {
+            Some(partition) => (partition.last_position.min(end), partition.starts_at, partition.ends_at - microsecond),
+            None => (end, catalogue.open_from, head_time),
+        };
+        let archived_to = sealed.and_then(|partition| partition.archived_to.clone());
+        LogSegment { after: self.after, to, earliest: earliest.max(self.earliest), latest, archived_to }
+    }
+
+    /// Returns the number of rows to request: more than wanted, if the reader may not see all of them.
+    pub(super) fn rows_for(&self, wanted: usize) -> i64 {
+        const AT_LEAST: usize = 1_000;
+        self.fetch_size.rows_for(if self.filter.readable.is_some() { wanted.max(AT_LEAST) } else { wanted })
+    }
+
+    /// Returns the filter.
+    pub(super) fn filter(&self) -> &EventFilter {
+        &self.filter
+    }
+
+    /// Returns the last position of the next window after a position.
+    pub(super) fn window_end(&self, after: Position) -> Position {
+        after.saturating_add(self.window)
+    }
+
+    /// Moves forward: no event up to this position is wanted.
+    pub(super) fn skip_to(&mut self, position: Position) {
+        self.after = position;
+    }
+
+    /// Moves forward to an event.
+    pub(super) fn advance(&mut self, event: &StoredEvent<'_>) {
+        (self.after, self.earliest) = (event.global_position, event.occurred_at);
+    }
+
+    /// Records that no event that follows is older than a time.
+    pub(super) fn raise_earliest(&mut self, earliest: DateTime<Utc>) {
+        self.earliest = earliest;
+    }
+
+    /// Adjusts the window to the time that the last one took.
+    pub(super) fn adjust_window(&mut self, took: Duration) {
+        if took < WINDOW_CHEAP {
+            self.window = (self.window * 4).min(WINDOW_MAX);
+        } else if took > WINDOW_EXPENSIVE {
+            self.window = (self.window / 2).max(self.limits.first_window);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cheap_window_grows_and_an_expensive_one_shrinks() {
+        let mut scan = LogScan::new(EventFilter::default(), Cursor { epoch: None, position: 0 }, ScanLimits::default());
+        assert_eq!(scan.window_end(10), 10 + 4_096);
+        scan.adjust_window(Duration::from_millis(1));
+        assert_eq!(scan.window_end(0), 4 * 4_096);
+        scan.adjust_window(Duration::from_millis(30));
+        assert_eq!(scan.window_end(0), 4 * 4_096);
+        scan.adjust_window(Duration::from_millis(100));
+        scan.adjust_window(Duration::from_millis(100));
+        scan.adjust_window(Duration::from_millis(100));
+        assert_eq!(scan.window_end(0), 4_096);
+        for _ in 0..10 {
+            scan.adjust_window(Duration::ZERO);
+        }
+        assert_eq!(scan.window_end(0), WINDOW_MAX);
+    }
+
+    #[test]
+    fn a_scan_advances_and_never_goes_backwards() {
+        let mut scan =
+            LogScan::new(EventFilter::default(), Cursor { epoch: Some(1), position: 5 }, ScanLimits::default());
+        scan.advance_to(Cursor { epoch: Some(2), position: 3 });
+        assert_eq!(scan.cursor(), Cursor { epoch: Some(2), position: 5 });
+        scan.advance_to(Cursor { epoch: Some(2), position: 9 });
+        assert_eq!(scan.after(), 9);
+    }
+
+    #[test]
+    fn a_page_scans_once_even_without_time() {
+        let mut budget = PageBudget::new(3, Duration::ZERO);
+        assert!(!budget.is_spent());
+        budget.mark_scanned();
+        assert!(budget.is_spent());
+    }
+}

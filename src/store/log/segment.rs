@@ -1,0 +1,249 @@
+//! Scans one segment of the log: finds the positions of matching events, fetches the events, then advances the cursor.
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use futures_util::TryStreamExt;
+use sqlx::postgres::{PgArguments, PgConnection, Postgres};
+use sqlx::query::Query;
+
+use crate::domain::event::{Position, StoredEvent};
+use crate::domain::filter::EventFilter;
+use crate::store::log::scan::{LogScan, LogSegment, PageBudget};
+use crate::store::row::event_from_row;
+
+const LOG_EVENTS: &str = include_str!("../sql/log_events.sql");
+const MATCHES_BY_AGGREGATE_TYPE: &str = include_str!("../sql/log_matches_by_aggregate_type.sql");
+const MATCHES_BY_AGGREGATE: &str = include_str!("../sql/log_matches_by_aggregate.sql");
+const MATCHES_BY_EVENT_TYPE: &str = include_str!("../sql/log_matches_by_event_type.sql");
+const MATCHES_BY_CORRELATION: &str = include_str!("../sql/log_matches_by_correlation.sql");
+const EVENTS_AT: &str = include_str!("../sql/events_at.sql");
+const POSITION_BEFORE: &str = include_str!("../sql/position_before.sql");
+
+/// What a scan found in a segment. The cursor does not move before the events are delivered.
+pub(super) enum SegmentScan {
+    /// No event up to this position is wanted.
+    Nothing { up_to: Position },
+    /// All events of the segment are wanted.
+    All(LogSegment),
+    /// The events at these positions are wanted, of a window that ends at `to`.
+    Matches { positions: Vec<Position>, times: Vec<DateTime<Utc>>, to: Position, is_complete: bool, took: Duration },
+}
+
+/// The result of delivering the events of a scan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Delivery {
+    Complete,
+    /// The first expected event was not found, and nothing was delivered.
+    FirstEventMissing,
+}
+
+/// Finds out what the filter wants of a segment. `end` is the last position of the read.
+pub(super) async fn scan_segment(
+    connection: &mut PgConnection,
+    scan: &LogScan,
+    segment: LogSegment,
+    end: Position,
+    wanted: usize,
+) -> Result<SegmentScan, sqlx::Error> {
+    let segment = match restrict_to_times(connection, scan.filter(), segment, end).await? {
+        ControlFlow::Continue(segment) => segment,
+        ControlFlow::Break(up_to) => return Ok(SegmentScan::Nothing { up_to }),
+    };
+    if scan.filter().is_by_time_alone() {
+        Ok(SegmentScan::All(segment))
+    } else {
+        find_matches(connection, scan, segment, wanted).await
+    }
+}
+
+/// Restricts a segment to the filter's span of time. Breaks with the position up to which no event is wanted if the
+/// restricted segment is empty.
+async fn restrict_to_times(
+    connection: &mut PgConnection,
+    filter: &EventFilter,
+    mut segment: LogSegment,
+    end: Position,
+) -> Result<ControlFlow<Position, LogSegment>, sqlx::Error> {
+    if let Some(from) = filter.occurred_from
+        && from > segment.earliest
+    {
+        if from > segment.latest {
+            return Ok(ControlFlow::Break(segment.to));
+        }
+        segment.after = position_before(connection, from, &segment).await?;
+        segment.earliest = from;
+    }
+    if let Some(to) = filter.occurred_to
+        && to <= segment.latest
+        && segment.after < segment.to
+    {
+        segment.to = position_before(connection, to, &segment).await?;
+        if segment.to <= segment.after {
+            // All following events are later, too.
+            return Ok(ControlFlow::Break(end));
+        }
+    }
+    let is_empty = segment.after >= segment.to;
+    Ok(if is_empty { ControlFlow::Break(segment.to) } else { ControlFlow::Continue(segment) })
+}
+
+/// Returns the last position of a segment whose event is before a time.
+async fn position_before(
+    connection: &mut PgConnection,
+    time: DateTime<Utc>,
+    segment: &LogSegment,
+) -> Result<Position, sqlx::Error> {
+    sqlx::query_scalar(POSITION_BEFORE)
+        .bind(time)
+        .bind(segment.after)
+        .bind(segment.to)
+        .bind(segment.earliest)
+        .bind(segment.latest)
+        .fetch_one(connection)
+        .await
+}
+
+/// Finds the positions of matching events in the next window of a segment.
+async fn find_matches(
+    connection: &mut PgConnection,
+    scan: &LogScan,
+    segment: LogSegment,
+    wanted: usize,
+) -> Result<SegmentScan, sqlx::Error> {
+    fn null_if_empty<T>(values: &[T]) -> Option<&[T]> {
+        (!values.is_empty()).then_some(values)
+    }
+    let started = Instant::now();
+    let to = segment.to.min(scan.window_end(segment.after));
+    let rows = scan.rows_for(wanted);
+    let filter = scan.filter();
+    // Uses the index that is likely to return the fewest events that do not match.
+    let statement = if !filter.correlation_ids.is_empty() {
+        MATCHES_BY_CORRELATION
+    } else if !filter.aggregate_ids.is_empty() {
+        MATCHES_BY_AGGREGATE
+    } else if !filter.event_types.is_empty() {
+        MATCHES_BY_EVENT_TYPE
+    } else {
+        MATCHES_BY_AGGREGATE_TYPE
+    };
+    let matches: Vec<(Position, DateTime<Utc>)> = sqlx::query_as(statement)
+        .bind(segment.after)
+        .bind(to)
+        .bind(segment.earliest)
+        .bind(segment.latest)
+        .bind(rows)
+        .bind(null_if_empty(&filter.aggregate_types))
+        .bind(null_if_empty(&filter.aggregate_ids))
+        .bind(null_if_empty(&filter.event_types))
+        .bind(null_if_empty(&filter.correlation_ids))
+        .fetch_all(&mut *connection)
+        .await?;
+    let is_complete = i64::try_from(matches.len()).is_ok_and(|found| found < rows);
+    let (positions, times) = matches.into_iter().unzip();
+    Ok(SegmentScan::Matches { positions, times, to, is_complete, took: started.elapsed() })
+}
+
+impl SegmentScan {
+    /// Fetches the events and delivers them. `gap_is_allowed`: the segment may begin after a gap, because an epoch
+    /// began.
+    pub(super) async fn deliver(
+        self,
+        connection: &mut PgConnection,
+        scan: &mut LogScan,
+        budget: &mut PageBudget,
+        gap_is_allowed: bool,
+        deliver: &mut impl FnMut(&StoredEvent<'_>) -> ControlFlow<()>,
+    ) -> Result<Delivery, sqlx::Error> {
+        match self {
+            Self::Nothing { up_to } => scan.skip_to(up_to),
+            Self::All(segment) => {
+                let rows = scan.rows_for(budget.wanted);
+                scan.raise_earliest(segment.earliest);
+                let query = sqlx::query(LOG_EVENTS)
+                    .bind(segment.after)
+                    .bind(segment.to)
+                    .bind(segment.earliest)
+                    .bind(segment.latest)
+                    .bind(rows);
+                let first = if gap_is_allowed { None } else { Some(segment.after + 1) };
+                let expected = Expected::Consecutive { first };
+                let Some(events) = deliver_rows(connection, query, expected, scan, budget, deliver).await? else {
+                    return Ok(Delivery::FirstEventMissing);
+                };
+                // A segment ends with an event: the head, the last event of a partition, or the last event before a
+                // time.
+                if !budget.is_stopped && events == 0 && scan.after() != segment.to {
+                    return Ok(Delivery::FirstEventMissing);
+                }
+            }
+            Self::Matches { positions, times, to, is_complete, took } => {
+                scan.adjust_window(took);
+                let found = i64::try_from(positions.len()).unwrap_or(i64::MAX);
+                let mut events = 0;
+                if let (Some(&earliest), Some(&latest)) = (times.first(), times.last()) {
+                    let query = sqlx::query(EVENTS_AT).bind(positions).bind(times).bind(earliest).bind(latest);
+                    let delivered = deliver_rows(connection, query, Expected::Any, scan, budget, deliver).await?;
+                    events = delivered.unwrap_or(0);
+                }
+                if !budget.is_stopped && events < found {
+                    // Events are never deleted, so their partition was archived after they were found.
+                    return Ok(Delivery::FirstEventMissing);
+                }
+                if !budget.is_stopped && is_complete {
+                    scan.skip_to(to);
+                }
+            }
+        }
+        Ok(Delivery::Complete)
+    }
+}
+
+/// Which positions the rows of a statement must have.
+enum Expected {
+    Any,
+    /// Consecutive ones, beginning with `first` if that is known.
+    Consecutive {
+        first: Option<Position>,
+    },
+}
+
+/// Runs a statement that lists events in order, and delivers them up to the first unexpected gap. Returns the number of
+/// rows; `None` if the first row is not the expected one.
+async fn deliver_rows(
+    connection: &mut PgConnection,
+    query: Query<'_, Postgres, PgArguments>,
+    expected: Expected,
+    scan: &mut LogScan,
+    budget: &mut PageBudget,
+    deliver: &mut impl FnMut(&StoredEvent<'_>) -> ControlFlow<()>,
+) -> Result<Option<i64>, sqlx::Error> {
+    let (mut events, mut bytes) = (0, 0);
+    let (is_consecutive, mut next) = match expected {
+        Expected::Any => (false, None),
+        Expected::Consecutive { first } => (true, first),
+    };
+    let mut rows = query.fetch(connection);
+    while let Some(row) = rows.try_next().await? {
+        let event = event_from_row(&row)?;
+        if next.is_some_and(|next| event.global_position != next) {
+            if events == 0 {
+                return Ok(None);
+            }
+            break;
+        }
+        next = is_consecutive.then_some(event.global_position + 1);
+        scan.advance(&event);
+        events += 1;
+        bytes += event.payload_bytes();
+        if scan.filter().may_see(event.aggregate_type) && budget.deliver(&event, deliver) {
+            break;
+        }
+    }
+    if events > 0 {
+        scan.fetch_size.adjust(events, bytes);
+    }
+    Ok(Some(events))
+}

@@ -1,0 +1,164 @@
+//! The catalogue of partitions, as a process has cached it.
+//!
+//! Within an epoch, a cached catalogue may be outdated. That is harmless for open partitions: a partition that was
+//! sealed in the meantime is read as an open one. Archiving and restoring change `LogHead::catalogue_changes`. Readers
+//! compare that number whenever an event could be missing because its partition was archived.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use sqlx::Row;
+use sqlx::postgres::{PgConnection, PgRow};
+
+use crate::domain::cursor::Epoch;
+use crate::domain::event::{BEGINNING_OF_TIME, Position};
+use crate::store::log::head::{LogHead, read_log_head};
+
+const OPEN_FROM: &str = include_str!("../sql/open_from.sql");
+const SEALED_PARTITIONS: &str = include_str!("../sql/sealed_partitions.sql");
+
+/// A sealed partition that has events. Its events never change.
+#[derive(Debug, Clone)]
+pub(in crate::store) struct SealedPartition {
+    pub(in crate::store) starts_at: DateTime<Utc>,
+    pub(in crate::store) ends_at: DateTime<Utc>,
+    pub(in crate::store) last_position: Position,
+    /// Its folder in the archive; `None` if its events are in the database.
+    pub(in crate::store) archived_to: Option<Arc<str>>,
+}
+
+/// The cached catalogue.
+#[derive(Debug, Clone)]
+pub(in crate::store) struct Catalogue {
+    /// 0 before the catalogue was read.
+    epoch: Epoch,
+    /// The start of the oldest partition that is not sealed.
+    pub(in crate::store) open_from: DateTime<Utc>,
+    /// Oldest first.
+    sealed: Vec<SealedPartition>,
+    /// `LogHead::catalogue_changes` at a moment before the catalogue was read.
+    changes: i64,
+}
+
+impl SealedPartition {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        let archived_to: Option<String> = row.try_get("archived_to")?;
+        Ok(Self {
+            starts_at: row.try_get("starts_at")?,
+            ends_at: row.try_get("ends_at")?,
+            last_position: row.try_get("last_position")?,
+            archived_to: archived_to.map(Into::into),
+        })
+    }
+}
+
+impl Catalogue {
+    /// Returns a catalogue without sealed partitions, in which every partition counts as open.
+    pub(in crate::store) fn unread() -> Self {
+        Self { epoch: 0, open_from: BEGINNING_OF_TIME, sealed: Vec::new(), changes: 0 }
+    }
+
+    /// Reads the catalogue.
+    ///
+    /// While the log is empty, an import may still add events to older partitions, so no partition counts as sealed
+    /// then. That is why the head is read before the partitions.
+    pub(in crate::store) async fn read(connection: &mut PgConnection) -> Result<Self, sqlx::Error> {
+        // The head is read first, so that the next comparison detects a change between the two statements.
+        let head = read_log_head(connection, BEGINNING_OF_TIME).await?;
+        let changes = head.catalogue_changes;
+        if head.global_position == 0 {
+            return Ok(Self { epoch: head.epoch, changes, ..Self::unread() });
+        }
+        let open_from = read_open_from(connection).await?.unwrap_or(BEGINNING_OF_TIME);
+        let rows = sqlx::query(SEALED_PARTITIONS).fetch_all(&mut *connection).await?;
+        let sealed: Vec<_> = rows.iter().map(SealedPartition::from_row).collect::<Result<_, _>>()?;
+        // A partition that was sealed between the two statements still counts as open.
+        let sealed = sealed.into_iter().filter(|partition| partition.ends_at <= open_from).collect();
+        Ok(Self { epoch: head.epoch, open_from, sealed, changes })
+    }
+
+    /// Returns whether this is the catalogue of the log with this head: the epoch is the same, the log ends after the
+    /// sealed partitions, and no partition has changed.
+    pub(in crate::store) fn matches(&self, head: &LogHead) -> bool {
+        let last_sealed = self.sealed.last().map_or(0, |partition| partition.last_position);
+        self.epoch == head.epoch && head.global_position >= last_sealed && self.is_unchanged(head)
+    }
+
+    /// Returns whether no partition was sealed, archived or restored since the catalogue was read.
+    pub(in crate::store) fn is_unchanged(&self, head: &LogHead) -> bool {
+        self.changes == head.catalogue_changes
+    }
+
+    /// Returns the sealed partition that contains the event after `position`; `None` if an open one does.
+    pub(in crate::store) fn sealed_partition_after(&self, position: Position) -> Option<&SealedPartition> {
+        self.sealed.get(self.sealed.partition_point(|partition| partition.last_position <= position))
+    }
+
+    /// Returns the folders of the archived partitions between two times, both included, oldest first.
+    pub(in crate::store) fn archived_between(&self, from: DateTime<Utc>, to: DateTime<Utc>) -> Vec<Arc<str>> {
+        let partitions = self.sealed.iter().filter(|partition| partition.ends_at > from && partition.starts_at <= to);
+        partitions.filter_map(|partition| partition.archived_to.clone()).collect()
+    }
+}
+
+/// Reads the start of the oldest partition that is not sealed; `None` if no partition exists.
+pub(in crate::store) async fn read_open_from(
+    connection: &mut PgConnection,
+) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
+    sqlx::query_scalar(OPEN_FROM).fetch_optional(connection).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn month(number: u32) -> DateTime<Utc> {
+        format!("2025-{number:02}-01T00:00:00Z").parse().expect("a time")
+    }
+
+    fn catalogue() -> Catalogue {
+        let partition = |number: u32, last_position, archived_to: Option<&str>| SealedPartition {
+            starts_at: month(number),
+            ends_at: month(number + 1),
+            last_position,
+            archived_to: archived_to.map(Into::into),
+        };
+        let sealed = vec![partition(1, 10, Some("a")), partition(2, 20, Some("b")), partition(3, 30, None)];
+        Catalogue { epoch: 1, open_from: month(4), sealed, changes: 5 }
+    }
+
+    fn head(epoch: Epoch, global_position: Position, catalogue_changes: i64) -> LogHead {
+        LogHead { epoch, global_position, occurred_at: None, catalogue_changes }
+    }
+
+    #[test]
+    fn a_position_selects_the_partition_of_the_event_after_it() {
+        let catalogue = catalogue();
+        let start = |position| catalogue.sealed_partition_after(position).map(|partition| partition.starts_at);
+        assert_eq!(start(0), Some(month(1)));
+        assert_eq!(start(9), Some(month(1)));
+        assert_eq!(start(10), Some(month(2)));
+        assert_eq!(start(29), Some(month(3)));
+        assert_eq!(start(30), None);
+    }
+
+    #[test]
+    fn times_select_the_archived_partitions() {
+        let catalogue = catalogue();
+        let folders = |from, to| catalogue.archived_between(from, to).iter().map(|f| f.to_string()).collect::<String>();
+        assert_eq!(folders(month(1), month(4)), "ab");
+        assert_eq!(folders(month(2), month(2)), "b");
+        assert_eq!(folders(month(3), month(4)), "");
+    }
+
+    #[test]
+    fn a_catalogue_matches_the_head_of_its_own_log_only() {
+        let catalogue = catalogue();
+        assert!(catalogue.matches(&head(1, 30, 5)));
+        assert!(catalogue.matches(&head(1, 31, 5)));
+        assert!(!catalogue.matches(&head(2, 31, 5)));
+        assert!(!catalogue.matches(&head(1, 29, 5)));
+        assert!(!catalogue.matches(&head(1, 31, 6)));
+        assert!(!Catalogue::unread().matches(&head(1, 0, 0)));
+    }
+}

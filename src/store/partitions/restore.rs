@@ -1,0 +1,106 @@
+//! Restoring: an archived partition returns to the database, into a new table. It replaces the old table, if that still
+//! exists, only when it is complete.
+
+use sqlx::{AssertSqlSafe, Connection, Executor};
+
+use crate::archive::digest::EventDigest;
+use crate::archive::group::EventGroup;
+use crate::archive::manifest::{Manifest, Order};
+use crate::store::partitions::archiver::{Archiver, ArchivingError, Progress, differs, each_event, quote_identifier};
+use crate::store::partitions::columns::Columns;
+use crate::store::partitions::partition::Partition;
+
+const ARCHIVE_UNDO: &str = include_str!("../sql/archive_undo.sql");
+
+impl Archiver {
+    /// Restores an archived partition. Returns the number of its events. Its files stay in the archive.
+    pub async fn restore(&mut self, name: &str, progress: Progress<'_>) -> Result<u64, ArchivingError> {
+        let partitions = Partition::read_all(&mut self.connection).await?;
+        let archived = |partition: &Partition| partition.name == name && partition.archived_at.is_some();
+        let partition = partitions.into_iter().find(archived);
+        let partition = partition.ok_or_else(|| ArchivingError::NotArchived(name.to_owned()))?;
+        if partition.is_attached && !partition.detach_pending {
+            // Its table was not detached yet.
+            sqlx::query(ARCHIVE_UNDO).bind(partition.starts_at).execute(&mut self.connection).await?;
+            return Ok(partition.facts().map_or(0, |facts| facts.events));
+        }
+        if partition.detach_pending {
+            let finalize = format!("ALTER TABLE events DETACH PARTITION {} FINALIZE", quote_identifier(name));
+            self.alter(&partition, finalize).await?;
+        }
+        let folder = partition.archived_to.clone();
+        let folder = folder.ok_or_else(|| differs(&partition, "the catalogue does not name its folder"))?;
+        // The current files are read, not cached parts of them.
+        self.archive.clear_cache();
+        let (manifest, sha256) = self.archive.manifest(&folder).await?;
+        if partition.archive_sha256.as_deref() != Some(sha256.as_str()) {
+            return Err(differs(&partition, "its manifest is not the one that was written"));
+        }
+
+        let new_table: String = sqlx::query_scalar("SELECT $1 || '_' || left(md5(gen_random_uuid()::text), 8)")
+            .bind(name)
+            .fetch_one(&mut self.connection)
+            .await?;
+        sqlx::query("SELECT create_partition_table($1)").bind(&new_table).execute(&mut self.connection).await?;
+        let filled = self.fill(&new_table, &folder, &partition, &manifest, progress).await;
+        if filled.is_err() {
+            self.connection.execute(AssertSqlSafe(format!("DROP TABLE {}", quote_identifier(&new_table)))).await?;
+        }
+        filled?;
+        self.replace_table(&new_table, &partition).await?;
+        self.connection.execute(AssertSqlSafe(format!("ANALYZE {}", quote_identifier(name)))).await?;
+        Ok(manifest.events)
+    }
+
+    /// Replaces the partition's table by the new one, in one transaction.
+    async fn replace_table(&mut self, new_table: &str, partition: &Partition) -> Result<(), ArchivingError> {
+        let (old, new) = (quote_identifier(&partition.name), quote_identifier(new_table));
+        let mut transaction = self.connection.begin().await?;
+        transaction.execute(AssertSqlSafe(format!("DROP TABLE IF EXISTS {old}"))).await?;
+        transaction.execute(AssertSqlSafe(format!("ALTER TABLE {new} RENAME TO {old}"))).await?;
+        sqlx::query("SELECT attach_partition_table(p_name => $1, p_starts_at => $2, p_ends_at => $3)")
+            .bind(&partition.name)
+            .bind(partition.starts_at)
+            .bind(partition.ends_at)
+            .execute(&mut *transaction)
+            .await?;
+        sqlx::query(ARCHIVE_UNDO).bind(partition.starts_at).execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Fills a table from a partition's file, and compares the events with the manifest.
+    async fn fill(
+        &mut self,
+        table: &str,
+        folder: &str,
+        partition: &Partition,
+        manifest: &Manifest,
+        progress: Progress<'_>,
+    ) -> Result<(), ArchivingError> {
+        let mut digest = EventDigest::default();
+        for n in self.archive.groups(folder, Order::Position).await? {
+            let group = self.archive.group(folder, Order::Position, n).await?;
+            each_event(&group, |event| digest.add(event))?;
+            self.insert(table, &group).await?;
+            progress(group.len() as u64);
+        }
+        if digest.finish() != manifest.events_sha256 {
+            return Err(differs(partition, "its files are not what was written"));
+        }
+        Ok(())
+    }
+
+    async fn insert(&mut self, table: &str, group: &EventGroup) -> Result<(), ArchivingError> {
+        let statement = format!(
+            "INSERT INTO {} (event_id, aggregate_type, aggregate_id, version, event_type, event_data, metadata, \
+             occurred_at, correlation_id, causation_id, global_position) \
+             SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::integer[], $5::text[], $6::text[]::jsonb[], \
+             $7::text[]::jsonb[], $8::timestamptz[], $9::uuid[], $10::uuid[], $11::bigint[])",
+            quote_identifier(table)
+        );
+        let columns = Columns::from_group(group)?;
+        columns.bind_to(sqlx::query(AssertSqlSafe(statement))).execute(&mut self.connection).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,205 @@
+//! A database that is read: the primary, or a read replica.
+//!
+//! A read acquires a pooled connection for one short statement at a time, so a client that reads slowly holds none.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use sqlx::Connection;
+use sqlx::postgres::PgConnection;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::archive::place::Archive;
+use crate::clock::Clock;
+use crate::domain::event::Position;
+use crate::metrics::Metrics;
+use crate::store::connection::config::DatabaseConfig;
+use crate::store::connection::connector::{Connector, bulk_read_connections};
+use crate::store::connection::read_pool::{ReadConnection, ReadPool};
+use crate::store::error::StoreError;
+use crate::store::log::head::{LogHead, read_log_head};
+use crate::store::partitions::catalogue::Catalogue;
+
+/// Which database a [`Reader`] is connected to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ServerKind {
+    Primary,
+    /// It may be behind the primary, and accepts no writes.
+    Replica,
+}
+
+/// Reads of one database. It has no method that writes.
+pub struct Reader {
+    pub(super) connector: Connector,
+    pool: ReadPool,
+    /// The role in which the connections of the service work; `None`: the login itself.
+    pub(super) role: Option<&'static str>,
+    pub(super) clock: Clock,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) archive: Option<Arc<Archive>>,
+    catalogue: RwLock<Arc<Catalogue>>,
+    /// The highest position that this process has served. A failover may lose events, and the writer never assigns a
+    /// position at or below this one again.
+    high_water_mark: AtomicI64,
+    /// Limits long reads to half of the pool, so that a short read always finds a connection.
+    bulk_reads: Semaphore,
+    pub(super) server_kind: ServerKind,
+}
+
+/// The result of comparing the cached catalogue with the database.
+pub(super) enum CatalogueCheck {
+    Unchanged,
+    Changed(Arc<Catalogue>),
+}
+
+impl Reader {
+    /// Connects to a read replica. Retries for a while, because a new replica may not have the schema yet.
+    pub async fn connect_to_replica(
+        config: &DatabaseConfig,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Result<Arc<Self>, StoreError> {
+        const RETRY_FOR: Duration = Duration::from_secs(30);
+        const RETRY_PAUSE: Duration = Duration::from_millis(250);
+        let deadline = Instant::now() + RETRY_FOR;
+        loop {
+            match Self::connect(config, clock.clone(), metrics.clone(), ServerKind::Replica).await {
+                Err(error) if Instant::now() < deadline => {
+                    tracing::warn!(%error, "the read replica is not ready; retrying");
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                }
+                connected => return connected.map(Arc::new),
+            }
+        }
+    }
+
+    /// Connects to a database whose schema is up to date, and reads its catalogue.
+    pub(super) async fn connect(
+        config: &DatabaseConfig,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+        server_kind: ServerKind,
+    ) -> Result<Self, StoreError> {
+        let connector = Connector::new(config);
+        let mut connection = connector.owner().await?;
+        let role = connector.role(&mut connection).await?;
+        let catalogue = Catalogue::read(&mut connection).await?;
+        connection.close().await?;
+        Ok(Self {
+            pool: ReadPool::new(connector.pool(config, role)),
+            connector,
+            role,
+            clock,
+            metrics,
+            archive: config.archive.clone(),
+            catalogue: RwLock::new(Arc::new(catalogue)),
+            high_water_mark: AtomicI64::new(0),
+            bulk_reads: Semaphore::new(bulk_read_connections(config)),
+            server_kind,
+        })
+    }
+
+    /// Closes the pool. Waits until all of its connections are released.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    /// Returns the version of the schema in the database.
+    pub async fn schema_version(&self) -> Result<i64, StoreError> {
+        const APPLIED_VERSION: &str = include_str!("sql/applied_version.sql");
+        Ok(sqlx::query_scalar(APPLIED_VERSION).fetch_one(&mut *self.acquire().await?).await?)
+    }
+
+    /// Returns PostgreSQL's version as text.
+    pub async fn server_version(&self) -> Result<String, StoreError> {
+        Ok(sqlx::query_scalar("SHOW server_version").fetch_one(&mut *self.acquire().await?).await?)
+    }
+
+    /// Returns the number of pooled connections in use, and of idle ones.
+    pub fn pool_connections(&self) -> (usize, usize) {
+        self.pool.connections()
+    }
+
+    /// Acquires a pooled connection for one short statement.
+    pub(super) async fn acquire(&self) -> Result<ReadConnection<'_>, StoreError> {
+        let started = Instant::now();
+        let acquired = self.pool.acquire().await;
+        self.metrics.db_pool_acquire_seconds.observe(started.elapsed().as_secs_f64());
+        Ok(acquired?)
+    }
+
+    /// Acquires the permit for a long read of the log or of a stream. The caller holds it during the read.
+    pub async fn bulk_read_permit(&self) -> SemaphorePermit<'_> {
+        self.bulk_reads.acquire().await.expect("the semaphore is never closed")
+    }
+
+    /// Returns the archive, which must be configured if a partition is archived.
+    pub(super) fn archive(&self) -> Result<&Arc<Archive>, StoreError> {
+        let missing = || StoreError::ArchiveUnavailable("events are archived, and ARCHIVE_URL is not set".to_owned());
+        self.archive.as_ref().ok_or_else(missing)
+    }
+
+    /// Returns the cached catalogue.
+    pub(super) fn catalogue(&self) -> Arc<Catalogue> {
+        self.catalogue.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Reads the catalogue, and caches it.
+    pub(super) async fn reload_catalogue(&self, connection: &mut PgConnection) -> Result<Arc<Catalogue>, sqlx::Error> {
+        let catalogue = Arc::new(Catalogue::read(connection).await?);
+        *self.catalogue.write().unwrap_or_else(PoisonError::into_inner) = catalogue.clone();
+        Ok(catalogue)
+    }
+
+    /// Reloads the catalogue if a partition was sealed, archived or restored since `cached` was read.
+    ///
+    /// The catalogue names a partition as archived before the partition's table is dropped. A reader whose statement
+    /// found nothing therefore calls this method afterwards. If the catalogue has changed, the result of the statement
+    /// is void.
+    pub(super) async fn check_catalogue(
+        &self,
+        connection: &mut PgConnection,
+        cached: &Catalogue,
+    ) -> Result<CatalogueCheck, StoreError> {
+        if cached.is_unchanged(&read_log_head(connection, cached.open_from).await?) {
+            return Ok(CatalogueCheck::Unchanged);
+        }
+        Ok(CatalogueCheck::Changed(self.reload_catalogue(connection).await?))
+    }
+
+    /// Returns the catalogue of the current epoch, and the head of the log.
+    pub(super) async fn catalogue_and_head(
+        &self,
+        connection: &mut PgConnection,
+    ) -> Result<(Arc<Catalogue>, LogHead), StoreError> {
+        let mut catalogue = self.catalogue();
+        let mut head = read_log_head(connection, catalogue.open_from).await?;
+        if !catalogue.matches(&head) {
+            // The log may have been rewound behind partitions that were sealed: the cached catalogue is void.
+            catalogue = self.reload_catalogue(connection).await?;
+            head = read_log_head(connection, catalogue.open_from).await?;
+        }
+        self.raise_high_water_mark(head.global_position);
+        Ok((catalogue, head))
+    }
+
+    /// Returns the highest position that this process has served.
+    pub(super) fn high_water_mark(&self) -> Position {
+        self.high_water_mark.load(Ordering::Relaxed)
+    }
+
+    /// Records a position that was acknowledged, or that was returned to a reader.
+    pub(super) fn raise_high_water_mark(&self, position: Position) {
+        self.high_water_mark.fetch_max(position, Ordering::Relaxed);
+        if self.server_kind == ServerKind::Primary {
+            self.metrics.head_position.set(self.high_water_mark());
+        }
+    }
+
+    /// Returns the start of the oldest partition that is not sealed, for statements that read stream heads.
+    pub(super) fn open_from(&self) -> DateTime<Utc> {
+        self.catalogue().open_from
+    }
+}

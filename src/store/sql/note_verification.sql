@@ -1,7 +1,0 @@
--- Notes how far the log was verified. $1 position, $2 epoch
-INSERT INTO verification AS v (verified_position, epoch, verified_at)
-VALUES ($1, $2, clock_timestamp())
-    ON CONFLICT (only_row) DO UPDATE
-   SET verified_position = excluded.verified_position,
-       epoch = excluded.epoch,
-       verified_at = excluded.verified_at

@@ -1,0 +1,70 @@
+//! Heads of streams, and listings of them. `migrations/functions/stream_head.sql` says how a head is found.
+
+use chrono::{DateTime, Utc};
+
+use crate::domain::name::StreamId;
+use crate::domain::version::Version;
+use crate::store::error::StoreError;
+use crate::store::reader::Reader;
+
+const STREAM_HEAD: &str = include_str!("../sql/stream_head.sql");
+const STREAMS_OF_TYPE: &str = include_str!("../sql/streams_of_type.sql");
+
+/// The head of a stream. Its times bound the partitions that contain the stream's events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamHead {
+    /// The version of the last event, at least 1.
+    pub version: Version,
+    pub first_occurred_at: DateTime<Utc>,
+    pub last_occurred_at: DateTime<Utc>,
+}
+
+/// A stream in a listing.
+#[derive(Debug, Clone)]
+pub struct ListedStream {
+    pub aggregate_id: String,
+    pub head: StreamHead,
+}
+
+impl Reader {
+    /// Returns the head of a stream; `None` if the stream does not exist.
+    pub async fn stream_head(&self, stream: &StreamId) -> Result<Option<StreamHead>, StoreError> {
+        let mut connection = self.acquire().await?;
+        // fetch_all reads the result to its end, which fetch_optional does not: then the connection can be handed off.
+        let rows: Vec<(Version, DateTime<Utc>, DateTime<Utc>)> = sqlx::query_as(STREAM_HEAD)
+            .bind(stream.aggregate_type())
+            .bind(stream.aggregate_id())
+            .bind(self.open_from())
+            .fetch_all(&mut *connection)
+            .await?;
+        connection.hand_off();
+        Ok(rows.first().copied().map(|(version, first_occurred_at, last_occurred_at)| StreamHead {
+            version,
+            first_occurred_at,
+            last_occurred_at,
+        }))
+    }
+
+    /// Lists the streams of a type after `after`, at most `limit`, in byte order of their ids.
+    pub async fn list_streams(
+        &self,
+        aggregate_type: &str,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<ListedStream>, StoreError> {
+        let rows: Vec<(String, Version, DateTime<Utc>, DateTime<Utc>)> = sqlx::query_as(STREAMS_OF_TYPE)
+            .bind(aggregate_type)
+            .bind(after)
+            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+            .bind(self.open_from())
+            .fetch_all(&mut *self.acquire().await?)
+            .await?;
+        Ok(rows
+            .into_iter()
+            .map(|(aggregate_id, version, first_occurred_at, last_occurred_at)| ListedStream {
+                aggregate_id,
+                head: StreamHead { version, first_occurred_at, last_occurred_at },
+            })
+            .collect())
+    }
+}

@@ -1,0 +1,8 @@
+//! Streams: their heads, their events, and loads of aggregates with snapshots.
+
+mod archived;
+pub mod events;
+pub mod head;
+pub mod load;
+pub mod range;
+pub mod snapshots;

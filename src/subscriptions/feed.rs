@@ -1,0 +1,180 @@
+//! The feed: the ring of the last events, the position of the tailer, and the slots of subscribers.
+
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, Weak};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::cursor::Epoch;
+use crate::domain::event::Position;
+use crate::store::log::scan::ScanLimits;
+use crate::store::primary::Primary;
+use crate::store::reader::Reader;
+use crate::subscriptions::ring::{LiveEvent, Ring};
+
+/// The limits of subscriptions.
+#[derive(Debug, Clone, Copy)]
+pub struct FeedLimits {
+    /// The largest number of open event streams and long polls together.
+    pub subscribers: usize,
+    /// The largest number of events in the ring, and of their bytes as JSON.
+    pub ring_events: usize,
+    pub ring_bytes: usize,
+    /// After this time without an event, a subscriber is sent its position.
+    pub heartbeat: Duration,
+    /// An event stream sends something at least once in this time.
+    pub keep_alive: Duration,
+    pub scan: ScanLimits,
+}
+
+impl Default for FeedLimits {
+    fn default() -> Self {
+        Self {
+            subscribers: 1_000,
+            ring_events: 16_384,
+            ring_bytes: 16 * 1024 * 1024,
+            heartbeat: Duration::from_secs(1),
+            keep_alive: Duration::from_secs(15),
+            scan: ScanLimits::default(),
+        }
+    }
+}
+
+/// The limit of subscribers is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the limit of {limit} subscribers is reached")]
+pub struct TooManySubscribers {
+    /// The limit.
+    pub limit: usize,
+}
+
+/// The log as subscribers see it.
+pub struct Feed {
+    /// The tailer follows the primary. Streams are read there, too.
+    pub(super) primary: Arc<Primary>,
+    /// Subscribers of the log that are behind the ring read the log here.
+    pub(super) reader: Arc<Reader>,
+    limits: FeedLimits,
+    ring: RwLock<Ring>,
+    /// The position up to which the tailer has read.
+    pub(super) tail: watch::Sender<Position>,
+    /// Wakes the tailer when a subscriber starts.
+    pub(super) subscriber_started: Notify,
+    event_streams: AtomicUsize,
+    long_polls: AtomicUsize,
+    /// The positions of the open event streams.
+    positions: Mutex<Vec<Weak<AtomicI64>>>,
+    pub(super) closing: CancellationToken,
+}
+
+/// The kinds of subscribers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SubscriberKind {
+    EventStream,
+    LongPoll,
+}
+
+/// The slot of one subscriber, within the limit.
+pub(super) struct SubscriberSlot {
+    pub(super) feed: Arc<Feed>,
+    kind: SubscriberKind,
+}
+
+impl Feed {
+    /// Creates a feed with an empty ring. The tailer fills it.
+    pub fn new(
+        primary: Arc<Primary>,
+        reader: Arc<Reader>,
+        limits: FeedLimits,
+        closing: CancellationToken,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            primary,
+            reader,
+            limits,
+            ring: RwLock::new(Ring::new(limits.ring_events, limits.ring_bytes)),
+            tail: watch::Sender::new(0),
+            subscriber_started: Notify::new(),
+            event_streams: AtomicUsize::new(0),
+            long_polls: AtomicUsize::new(0),
+            positions: Mutex::default(),
+            closing,
+        })
+    }
+
+    /// Returns the limits of subscriptions.
+    pub fn limits(&self) -> &FeedLimits {
+        &self.limits
+    }
+
+    /// Returns the number of open event streams, and of long polls.
+    pub fn subscribers(&self) -> (usize, usize) {
+        (self.event_streams.load(Ordering::Relaxed), self.long_polls.load(Ordering::Relaxed))
+    }
+
+    /// Returns the number of events that the slowest event stream is behind the tailer.
+    pub fn lag(&self) -> Position {
+        let tail = *self.tail.borrow();
+        let mut positions = self.positions.lock().unwrap_or_else(PoisonError::into_inner);
+        positions.retain(|position| position.strong_count() > 0);
+        let behind = |position: &Weak<AtomicI64>| Some(tail - position.upgrade()?.load(Ordering::Relaxed));
+        positions.iter().filter_map(behind).max().unwrap_or(0).max(0)
+    }
+
+    /// Adds an event stream to those whose lag is measured. The position is removed when the stream drops it.
+    pub(super) fn track_position(&self, position: Position) -> Arc<AtomicI64> {
+        let tracked = Arc::new(AtomicI64::new(position));
+        let mut positions = self.positions.lock().unwrap_or_else(PoisonError::into_inner);
+        positions.retain(|position| position.strong_count() > 0);
+        positions.push(Arc::downgrade(&tracked));
+        tracked
+    }
+
+    /// Locks the ring for reading.
+    pub(super) fn ring(&self) -> RwLockReadGuard<'_, Ring> {
+        self.ring.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Clears the ring, and continues after a position.
+    pub(super) fn reset_to(&self, epoch: Epoch, position: Position) {
+        self.ring.write().unwrap_or_else(PoisonError::into_inner).restart(epoch, position);
+        self.tail.send_replace(position);
+    }
+
+    /// Adds the events up to a position to the ring, and wakes the subscribers.
+    pub(super) fn extend(&self, epoch: Epoch, events: Vec<LiveEvent>, to: Position) {
+        self.ring.write().unwrap_or_else(PoisonError::into_inner).extend(epoch, events, to);
+        self.tail.send_replace(to);
+    }
+
+    fn count(&self, kind: SubscriberKind) -> &AtomicUsize {
+        match kind {
+            SubscriberKind::EventStream => &self.event_streams,
+            SubscriberKind::LongPoll => &self.long_polls,
+        }
+    }
+}
+
+impl SubscriberSlot {
+    /// Acquires a slot, which is released when it is dropped, and wakes the tailer.
+    pub(super) fn acquire(feed: &Arc<Feed>, kind: SubscriberKind) -> Result<Self, TooManySubscribers> {
+        // Incremented before the check, so that two subscribers cannot both take the last slot.
+        feed.count(kind).fetch_add(1, Ordering::SeqCst);
+        let slot = Self { feed: feed.clone(), kind };
+        let (event_streams, long_polls) = feed.subscribers();
+        let limit = feed.limits.subscribers;
+        if event_streams + long_polls > limit {
+            return Err(TooManySubscribers { limit });
+        }
+        feed.subscriber_started.notify_one();
+        Ok(slot)
+    }
+}
+
+impl Drop for SubscriberSlot {
+    fn drop(&mut self) {
+        self.feed.count(self.kind).fetch_sub(1, Ordering::SeqCst);
+    }
+}

@@ -1,4 +1,0 @@
-//! What the process tells about itself: logs and metrics.
-
-pub mod log;
-pub mod metrics;

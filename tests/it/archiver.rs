@@ -1,0 +1,133 @@
+//! Promise P8: an archiver drops a table only after the archive is complete and verified. It resumes after an
+//! interruption, and waits for projections and statistics.
+
+use annals::clock::Clock;
+use annals::store::partitions::archiver::{ArchivingError, Include};
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::archive::{History, assert_same, config, read_everything};
+use crate::support::{TestApp, TestDatabase, TestOptions, at, within_a_minute};
+
+#[tokio::test]
+async fn a_partition_is_not_archived_before_projections_have_passed_it_and_statistics_include_it() {
+    let history = History::create().await;
+    let position = json!({"last_processed_position": 3});
+    history.app.call("PUT", "/projections/slow").json(&position).send().await.expect_status(201);
+    let mut archiver = history.archiver().await;
+    let plan = archiver.plan(at("2027-01-01T00:00:00Z"), Include::All).await.expect("a plan");
+    let names: Vec<_> = plan.partitions.iter().map(|partition| partition.name.as_str()).collect();
+    assert_eq!(names, ["events_2026_11", "events_2026_12"]);
+    let refused = archiver.archive(&plan.partitions[0], &|_| {}).await;
+    assert!(matches!(refused, Err(ArchivingError::ProjectionsBehind(names)) if names == "slow"));
+    let too_early = archiver.plan(at("2026-11-30T00:00:00Z"), Include::All).await.expect("a plan");
+    assert!(too_early.partitions.is_empty(), "November was not over then: {too_early:?}");
+    assert!(matches!(history.app.app.primary.archiver().await, Err(ArchivingError::Busy)));
+
+    history.app.call("DELETE", "/projections/slow").send().await.expect_status(204);
+    let mut session = history.session().await;
+    session.run("UPDATE statistics SET as_of_position = 3").await;
+    let refused = archiver.archive(&plan.partitions[0], &|_| {}).await;
+    assert!(matches!(refused, Err(ArchivingError::NotCounted(_))));
+    assert_eq!(std::fs::read_dir(history.folder.path()).expect("a folder").count(), 0, "nothing was written");
+}
+
+#[tokio::test]
+async fn archiving_resumes_wherever_it_was_interrupted() {
+    let history = History::create().await;
+    let before = read_everything(&history.app).await;
+    let mut session = history.session().await;
+
+    // Interrupted while the files were written.
+    let mut archiver = history.archiver().await;
+    let plan = archiver.plan(at("2027-01-01T00:00:00Z"), Include::All).await.expect("a plan");
+    session.run("UPDATE partitions SET archived_to = '2026-11-begun' WHERE name = 'events_2026_11'").await;
+    let begun = history.folder.path().join("2026-11-begun");
+    std::fs::create_dir(&begun).expect("a folder");
+    std::fs::write(begun.join("by_position.parquet"), "half of a file").expect("a file");
+    assert_same(&read_everything(&history.app).await, &before);
+
+    // Interrupted before the table was detached: a transaction that began before still uses it.
+    let mut reader = history.session().await;
+    reader.run("BEGIN ISOLATION LEVEL REPEATABLE READ").await;
+    assert!(reader.number("SELECT count(*) FROM events").await > 50);
+    let interrupted = archiver.archive(&plan.partitions[0], &|_| {}).await;
+    assert!(matches!(interrupted, Err(ArchivingError::StillUsed(_))), "{interrupted:?}");
+    archiver.close().await.expect("it ends");
+    assert_same(&read_everything(&history.app).await, &before);
+    assert_same(&read_everything(&history.replica().await).await, &before);
+    assert!(reader.number("SELECT count(*) FROM events").await > 50, "its snapshot still has the events");
+    history.app.append("/streams/Order/meanwhile", &["A"]).await;
+    reader.run("ROLLBACK").await;
+
+    // Interrupted before the table was dropped.
+    let mut archiver = history.archiver().await;
+    let plan = archiver.plan(at("2027-01-01T00:00:00Z"), Include::All).await.expect("a plan");
+    assert_eq!((plan.leftovers.len(), plan.partitions.len()), (1, 1));
+    archiver.drop_table(&plan.leftovers[0]).await.expect("the table is dropped");
+    archiver.drop_table(&plan.leftovers[0]).await.expect("no table is left to drop");
+    archiver.archive(&plan.partitions[0], &|_| {}).await.expect("it is archived");
+    let left = archiver.plan(at("2027-01-01T00:00:00Z"), Include::All).await.expect("a plan");
+    assert!(left.partitions.is_empty() && left.leftovers.is_empty());
+    // The append beside it has changed some of the other responses.
+    assert_eq!(read_everything(&history.app).await[0], before[0]);
+    let gone = "SELECT count(*) FROM pg_class WHERE relname IN ('events_2026_11', 'events_2026_12')";
+    assert_eq!(session.number(gone).await, 0);
+}
+
+#[tokio::test]
+async fn a_service_archives_automatically_if_configured() {
+    let (clock, folder) = (Clock::fixed(at("2026-11-10T00:00:00Z")), TempDir::new().expect("a folder"));
+    let database = TestDatabase::create().await;
+    let first =
+        TestApp::start_on(database.clone(), TestOptions { clock: clock.clone(), ..TestOptions::default() }).await;
+    first.append("/streams/Order/1", &["A", "B"]).await;
+    clock.set(at("2026-12-10T00:00:00Z"));
+    first.append("/streams/Order/1", &["C"]).await;
+    first.app.primary.maintain_partitions().await.expect("maintenance runs");
+    first.app.primary.count_all_events().await.expect("it is counted");
+    first.stop().await;
+
+    clock.set(at("2027-12-10T00:00:00Z"));
+    let mut options = TestOptions { clock: clock.clone(), ..TestOptions::default() };
+    options.settings.archive_after = Some(std::time::Duration::from_secs(365 * 24 * 3600));
+    let app = TestApp::start_with_config(config(&database, &folder), database.clone(), options).await;
+    within_a_minute("the partition is archived", async {
+        while app.metric("annals_partitions_archived").await < 1.0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(app.metric("annals_partitions_ahead").await, 3.0);
+    assert_eq!(app.metric("annals_archive_failures_total").await, 0.0);
+    assert_eq!(app.get("/streams/Order/1").send().await.versions(), [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn an_intact_copy_is_never_replaced_by_a_damaged_one() {
+    let history = History::create().await;
+    let mut session = history.session().await;
+    let mut reader = history.session().await;
+    reader.run("BEGIN ISOLATION LEVEL REPEATABLE READ").await;
+    assert!(reader.number("SELECT count(*) FROM events").await > 50);
+    let mut archiver = history.archiver().await;
+    let plan = archiver.plan(at("2026-12-01T00:00:00Z"), Include::All).await.expect("a plan");
+    let interrupted = archiver.archive(&plan.partitions[0], &|_| {}).await;
+    assert!(matches!(interrupted, Err(ArchivingError::StillUsed(_))), "{interrupted:?}");
+    reader.run("ROLLBACK").await;
+
+    // The partition is archived, its table still exists, and its files are damaged: the table must not be dropped.
+    let file = history.file("by_position.parquet");
+    let whole = std::fs::read(&file).expect("a file");
+    std::fs::write(&file, &whole[..whole.len() - 1]).expect("it is cut");
+    let plan = archiver.plan(at("2026-12-01T00:00:00Z"), Include::All).await.expect("a plan");
+    assert!(archiver.drop_table(&plan.leftovers[0]).await.is_err(), "the archive is incomplete");
+    let events = "SELECT count(*) FROM events_2026_11";
+    assert_eq!(session.number(events).await, 37);
+    assert!(archiver.restore("events_2026_11", &|_| {}).await.is_err(), "the files have changed");
+    assert_eq!(session.number(events).await, 37, "the table is unchanged");
+    std::fs::write(&file, &whole).expect("it is complete again");
+    archiver.restore("events_2026_11", &|_| {}).await.expect("it is restored");
+    assert_eq!(session.number(events).await, 37);
+    assert_eq!(history.app.get("/events?limit=1000").send().await.versions().len(), 111);
+}

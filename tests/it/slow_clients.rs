@@ -1,0 +1,119 @@
+//! Promise P10: clients that send slowly, and connections above the limit, get an error or are closed in time. All
+//! other clients are served.
+
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::support::{TestApp, TestOptions, within_a_minute};
+
+async fn connect(app: &TestApp) -> TcpStream {
+    TcpStream::connect(app.base.trim_start_matches("http://")).await.expect("a connection")
+}
+
+/// Returns what the server sends until it closes the connection.
+async fn until_closed(connection: &mut TcpStream) -> String {
+    let mut sent = Vec::new();
+    // A reset is an end as well.
+    let _ = within_a_minute("the server closes the connection", connection.read_to_end(&mut sent)).await;
+    String::from_utf8(sent).expect("text")
+}
+
+/// Sends the beginning of a head. Returns how long the server keeps the connection open, and what it sends.
+async fn send_part_of_a_head(app: &TestApp, head: &[u8]) -> (Duration, String) {
+    // The limit cannot begin before the connection exists, so this measures at least the limit, however slow the
+    // machine.
+    let before = Instant::now();
+    let mut connection = connect(app).await;
+    connection.write_all(head).await.expect("it is sent");
+    let response = until_closed(&mut connection).await;
+    (before.elapsed(), response)
+}
+
+#[tokio::test]
+async fn a_connection_without_a_complete_head_is_closed_at_the_limit_and_not_before() {
+    const LIMIT: Duration = Duration::from_millis(300);
+    let mut options = TestOptions::default();
+    options.settings.clients.head = LIMIT;
+    let app = TestApp::start_with(options).await;
+    let part_of_a_head = b"GET /livez HTTP/1.1\r\nHost: a\r\nX-Slow: ";
+    let (silent, slow) = tokio::join!(send_part_of_a_head(&app, b""), send_part_of_a_head(&app, part_of_a_head));
+    for (open, response) in [silent, slow] {
+        assert!(open >= LIMIT, "the connection was closed after {open:?}");
+        assert_eq!(response, "", "a request without a complete head has no response");
+    }
+    app.get("/livez").send().await.expect_status(200);
+}
+
+#[tokio::test]
+async fn a_request_whose_body_exceeds_the_time_limit_gets_400_and_writes_nothing() {
+    let mut options = TestOptions::default();
+    options.settings.clients.body = Duration::from_millis(300);
+    let app = TestApp::start_with(options).await;
+    let mut slow = connect(&app).await;
+    let head =
+        "POST /streams/Order/1 HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n";
+    slow.write_all(head.as_bytes()).await.expect("it is sent");
+    slow.write_all(b"{\"events\": [").await.expect("it is sent");
+    let response = until_closed(&mut slow).await;
+    assert!(response.starts_with("HTTP/1.1 400"), "{response}");
+    assert!(response.contains("\"code\":\"invalid_request\""), "{response}");
+    assert!(response.contains("did not arrive within"), "{response}");
+    app.get("/streams/Order/1").send().await.expect_problem(404, "stream_not_found");
+}
+
+#[tokio::test]
+async fn above_the_connection_limit_only_probes_and_metrics_are_served() {
+    let mut options = TestOptions::default();
+    options.settings.clients.connections = 1;
+    let app = TestApp::start_with(options).await;
+    let request = b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut first = connect(&app).await;
+    first.write_all(request).await.expect("it is sent");
+    assert_eq!(read_response(&mut first).await.0, "HTTP/1.1 200 OK");
+    // Above the limit a connection serves one request. Only probes and Prometheus get another response than 503.
+    let ask = async |path: &str, more: &str| {
+        let mut connection = connect(&app).await;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\nX-Request-Id: mine\r\n{more}\r\n");
+        connection.write_all(request.as_bytes()).await.expect("it is sent");
+        until_closed(&mut connection).await
+    };
+    for path in ["/livez", "/readyz", "/metrics"] {
+        assert!(ask(path, "").await.starts_with("HTTP/1.1 200"), "{path}");
+    }
+    let refused = ask("/streams/Order/1", "").await;
+    assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("retry-after: 1"), "{refused}");
+    assert!(refused.contains("\"code\":\"overloaded\"") && refused.contains("\"instance\":\"mine\""), "{refused}");
+    drop(first);
+    within_a_minute("the connection is free again", async {
+        while !ask("/streams/Order/1", "Connection: close\r\n").await.starts_with("HTTP/1.1 404") {}
+    })
+    .await;
+}
+
+/// Reads one response, whose length its head declares. Returns the status line and the body.
+async fn read_response(connection: &mut TcpStream) -> (String, String) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(connection.read_u8().await.expect("the head"));
+    }
+    let head = String::from_utf8(head).expect("text");
+    let length = head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
+    let mut body = vec![0; length.expect("a length")];
+    connection.read_exact(&mut body).await.expect("the body");
+    (head.lines().next().expect("a status line").to_owned(), String::from_utf8(body).expect("text"))
+}
+
+#[tokio::test]
+async fn a_connection_serves_several_requests_in_turn() {
+    let app = TestApp::start().await;
+    let mut connection = connect(&app).await;
+    for path in ["/livez", "/problems/internal", "/livez"] {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+        connection.write_all(request.as_bytes()).await.expect("it is sent");
+        let (status, body) = read_response(&mut connection).await;
+        assert_eq!(status, "HTTP/1.1 200 OK", "{path}");
+        assert!(body.contains(if path == "/livez" { "\"status\":\"ok\"" } else { "internal" }), "{path}: {body}");
+    }
+}
