@@ -1,4 +1,4 @@
-"""What scripts/check-contract adds to Schemathesis: bounded waits, and checks that know the problems of Annals."""
+"""The hooks of scripts/check-contract: they shorten waits, and check responses by the error codes of Annals."""
 
 import json
 import re
@@ -6,43 +6,46 @@ import re
 import schemathesis
 from schemathesis.core.failures import Failure
 
-# Rules that span several parameters or members, which OpenAPI cannot say: requests that follow the schema of each one
-# may still break them. (Operation, the `detail` of the problem).
+# Rules that span several parameters or members. OpenAPI cannot express them, so a request that conforms to the schema
+# of each one can still violate them. Each entry has an operation and a pattern of the `detail` of the problem. The
+# patterns repeat the texts in src/http and src/wire: if such a text changes, change its pattern here too.
 SPANNING = [
-    ("GET /aggregates/{aggregate_type}/{aggregate_id}/state", "version exclude each other"),
-    ("GET /events", "aggregate_id: needs exactly one aggregate_type"),
-    ("GET /events", "occurred_from: is later than occurred_to"),
-    ("GET /streams/{aggregate_type}/{aggregate_id}", "from_version: is above to_version"),
-    ("POST /appends", "the stream stands twice in the request"),
+    ("GET /aggregates/{aggregate_type}/{aggregate_id}/state", "parameter at: must not be sent together with version"),
+    ("GET /events", "aggregate_id: requires exactly one aggregate_type"),
+    ("GET /events", "occurred_from: must not be later than occurred_to"),
+    ("GET /streams/{aggregate_type}/{aggregate_id}", "from_version: must not be above to_version"),
+    ("POST /appends", "the stream occurs twice in the request"),
     ("POST /appends", "a request has at most 1000 events"),
-    ("POST /appends", "/event_id: stands twice in the request"),
-    ("POST /streams/{aggregate_type}/{aggregate_id}", "If-None-Match: and If-Match exclude each other"),
-    ("POST /streams/{aggregate_type}/{aggregate_id}", "/event_id: stands twice in the request"),
-    ("POST /reducers/{aggregate_type}/test", "/event_id: stands twice in the request"),
-    ("PUT /projections/{projection_name}", "If-None-Match: and If-Match exclude each other"),
+    ("POST /appends", "/event_id: occurs twice in the request"),
+    ("POST /streams/{aggregate_type}/{aggregate_id}", "If-None-Match: must not be sent together with If-Match"),
+    ("POST /streams/{aggregate_type}/{aggregate_id}", "/event_id: occurs twice in the request"),
+    ("POST /reducers/{aggregate_type}/test", "/event_id: occurs twice in the request"),
+    ("PUT /projections/{projection_name}", "If-None-Match: must not be sent together with If-Match"),
     ("PUT /reducers/{aggregate_type}", "/source: is required"),
-    ("POST /reducers/{aggregate_type}/test", "/source: is required|/events: must stand there, or aggregate_id"),
+    ("POST /reducers/{aggregate_type}/test", "/source: is required|/events: send either events or aggregate_id"),
 ]
-# Pages have at most 1,000 events, lines (NDJSON) any number, and an event stream takes neither `limit` nor an end: the
-# document describes the parameters of all representations at once. (`Accept`, the `detail`).
+# The document describes the parameters of all representations at once: a page has at most 1,000 events, NDJSON has any
+# number, and an event stream supports neither `limit` nor an end. Each entry has the value of `Accept` and a pattern of
+# the `detail`.
 OF_REPRESENTATIONS = [
     (None, r"parameter limit: must be a whole number from 1 to 1000$"),
     ("application/cloudevents-batch+json", r"parameter limit: must be a whole number from 1 to 1000$"),
-    ("application/x-ndjson", r"parameter wait: is for pages"),
+    ("application/x-ndjson", r"parameter wait: is only supported for pages"),
     ("text/event-stream", r"parameter (limit|wait|to_version|direction): .*event stream"),
-    # Pages and lines pass over it, whatever it is.
+    # The other representations ignore this header, so the document allows every value.
     ("text/event-stream", r"header Last-Event-ID: "),
 ]
-# JSON Schema counts 1.0 as an integer; Annals does not.
+# JSON Schema accepts 1.0 as an integer, and Annals does not.
 WHOLE_FLOAT = r"invalid type: floating point `-?[0-9]+\.0`|invalid type: floating point `[0-9.]+e\+?[0-9]+`"
-# What depends on what is stored, or on more of a document than a schema can say, has codes of its own.
+# The codes of problems that a valid request can cause: they depend on the stored data, or on rules for a document that
+# a schema cannot express.
 DEPENDS = {
     "version_conflict", "position_conflict", "position_beyond_head", "version_beyond_head", "invalid_event_data",
     "invalid_reducer", "reducer_failed", "epoch_changed", "event_id_reused", "event_partly_known", "snapshot_stale",
     "reducer_exists", "no_reducer", "position_regressed", "stream_not_found", "event_not_found", "snapshot_not_found",
     "reducer_not_found", "projection_not_found", "problem_not_found",
 }
-# Of the answers that are not the request's fault, those that a generated request can bring about on a healthy server.
+# The codes with a 5xx status that a valid request can cause on a healthy server, because it waits for a position.
 PATIENCE = {"replica_behind", "projection_behind"}
 CODES = DEPENDS | PATIENCE | {
     "invalid_request", "unauthenticated", "forbidden", "quota_exceeded", "route_not_found", "method_not_allowed",
@@ -53,7 +56,7 @@ CODES = DEPENDS | PATIENCE | {
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
-    """Makes valid waits as short as they may be: a minute is as valid as a second, and takes a minute."""
+    """Sets valid waits to their minimum. The generator chooses up to 60 seconds, which would only take time."""
     for name, least in (("wait", 0), ("timeout", 1)):
         value = (case.query or {}).get(name)
         if re.fullmatch(r"[0-9]{1,2}", str(value)) and least < int(value) <= 60:
@@ -63,20 +66,23 @@ def before_call(context, case, kwargs):
 
 
 def expects_a_float(case):
-    """The same of `expected_version`, whose fault does not tell the value."""
+    """Returns whether an `expected_version` is a float. WHOLE_FLOAT cannot match it: its `detail` has no value."""
     appends = case.body.get("appends", []) if isinstance(case.body, dict) else []
     return any(isinstance(append.get("expected_version"), float) for append in appends)
 
 
 def problem_of(response):
+    """Returns the problem document of a response, or None if the response is not a problem."""
     if response.headers.get("content-type", [""])[0] != "application/problem+json":
         return None
     return response.json()
 
 
 def breaks_a_pattern(case):
-    """Whether a header is not what the document says: the coverage phase sends "0" as valid where it cannot make a
-    value of a pattern."""
+    """Returns whether a header violates its pattern in the document.
+
+    The coverage phase declares "0" as valid if it cannot generate a value for a pattern.
+    """
     headers = {name.lower(): value for name, value in (case.headers or {}).items()}
     for parameter in case.operation.definition.raw.get("parameters", []):
         pattern, value = parameter["schema"].get("pattern"), headers.get(parameter["name"].lower())
@@ -87,17 +93,18 @@ def breaks_a_pattern(case):
 
 @schemathesis.check
 def problem_is_whole(context, response, case):
-    """Every refusal is a problem with a code of the list, its own status, and the id of the request."""
+    """Checks that every error response is a problem with a known code, its own status and the request id."""
     if response.status_code < 400:
         return
     problem = problem_of(response)
     if problem is None:
-        raise Failure(operation=case.operation.label, title="No problem", message="A refusal that is not a problem")
+        message = "An error response is not a problem document"
+        raise Failure(operation=case.operation.label, title="Not a problem", message=message)
     faults = []
     if problem.get("code") not in CODES:
         faults.append(f"unknown code {problem.get('code')}")
     if problem.get("status") != response.status_code:
-        faults.append(f"status {problem.get('status')} in an answer with {response.status_code}")
+        faults.append(f"status {problem.get('status')} in a response with status {response.status_code}")
     if problem.get("type") != f"/problems/{problem.get('code')}":
         faults.append(f"type {problem.get('type')}")
     if problem.get("instance") != response.headers.get("x-request-id", [None])[0]:
@@ -105,22 +112,23 @@ def problem_is_whole(context, response, case):
     if problem.get("code") == "invalid_request" and not problem.get("errors"):
         faults.append("invalid_request without errors")
     if faults:
-        raise Failure(operation=case.operation.label, title="Broken problem", message=", ".join(faults))
+        raise Failure(operation=case.operation.label, title="Invalid problem", message=", ".join(faults))
 
 
 @schemathesis.check
 def lines_are_complete(context, response, case):
-    """NDJSON ends with a line that says so: on a healthy server nothing breaks off."""
+    """Checks that NDJSON ends with an end line. On a healthy server every read is complete."""
     if response.headers.get("content-type", [""])[0] != "application/x-ndjson" or response.status_code != 200:
         return
     lines = [json.loads(line) for line in response.content.splitlines()]
     if not lines or lines[-1].get("end", {}).get("count") != len(lines) - 1:
-        raise Failure(operation=case.operation.label, title="Broken lines", message=f"The end is {lines[-1:]}")
+        message = f"The last line is {lines[-1:]}"
+        raise Failure(operation=case.operation.label, title="Incomplete lines", message=message)
 
 
 @schemathesis.check
 def valid_is_accepted(context, response, case):
-    """positive_data_acceptance and the rest of not_a_server_error, with a look at the code instead of the status."""
+    """Replaces positive_data_acceptance and extends not_a_server_error: it checks the code, not only the status."""
     problem = problem_of(response)
     if problem is None:
         return

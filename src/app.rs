@@ -31,13 +31,13 @@ pub struct Settings {
     pub clients: ClientLimits,
     /// Whether requests need API keys.
     pub needs_keys: bool,
-    /// Partitions are archived when they have been over for this time; `None`: never.
+    /// The time after the end of its month at which a partition is archived; `None`: never.
     pub archive_after: Option<Duration>,
-    /// The annals binary, which runs reducers in JavaScript as a process of its own.
+    /// The annals binary. It is started again as a worker process, which runs the reducers in JavaScript.
     pub program: PathBuf,
 }
 
-/// Limits of time for clients, and of their number. Each time is shorter than the soft stage of a shutdown.
+/// Time limits for clients, and the limit of their number. Each time is shorter than the soft stage of a shutdown.
 #[derive(Debug, Clone, Copy)]
 pub struct ClientLimits {
     /// The time for the head of a request, and the longest idle time of a connection between two requests.
@@ -46,7 +46,7 @@ pub struct ClientLimits {
     pub body: Duration,
     /// A connection is closed when its client reads nothing of a response for this time.
     pub stalled: Duration,
-    /// The number of open connections.
+    /// The largest number of open connections.
     pub connections: usize,
 }
 
@@ -78,7 +78,7 @@ pub struct App {
 }
 
 impl App {
-    /// The parts that an append uses.
+    /// Returns the parts that an append uses.
     pub fn append(&self) -> AppendParts<'_> {
         AppendParts {
             queue: &self.append_queue,
@@ -94,7 +94,7 @@ impl App {
     }
 }
 
-/// Generates an event id: UUIDv7, which sorts by time, so that index pages stay in memory.
+/// Generates an event id, a UUIDv7. It sorts by time, so that inserts touch the index pages that are already in memory.
 pub fn event_id_at(time: DateTime<Utc>) -> Uuid {
     let seconds = u64::try_from(time.timestamp()).unwrap_or(0);
     Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, time.timestamp_subsec_nanos()))

@@ -1,4 +1,4 @@
-//! The valid API keys, cached by this process. They are read again every few seconds. So a request causes no query, and a
+//! The valid API keys, cached by this process. They are read again every few seconds, so a request causes no query. A
 //! revoked key ends within a minute, together with its open event streams.
 
 use std::collections::HashMap;
@@ -21,14 +21,15 @@ use crate::store::reader::Reader;
 
 /// The prefix of every key, so that secret scanners recognise a key in a log or a repository.
 const PREFIX: &str = "annals";
-/// The bytes of a key's public id, and of its secret.
+/// The number of bytes of a key's public id.
 const ID_BYTES: usize = 6;
+/// The number of bytes of a key's secret.
 const SECRET_BYTES: usize = 32;
 /// The maximum age of cached keys. Older ones are discarded, so that a revocation takes effect within a minute.
 const MAX_CACHE_AGE: Duration = Duration::from_secs(45);
-/// After this time without an answer the database counts as unavailable.
+/// The database counts as unavailable if it does not return the keys within this time.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
-/// An unknown key may be new, so the keys are read again, but at most once in this time.
+/// An unknown key may be new, so the keys are read again, but at most once in this interval.
 const UNKNOWN_KEY_RETRY: Duration = Duration::from_secs(1);
 
 /// A valid key.
@@ -55,6 +56,7 @@ struct Cache {
     read_at: Option<Instant>,
 }
 
+/// The cache of valid keys.
 #[derive(Default)]
 pub struct Keyring(RwLock<Cache>);
 
@@ -85,7 +87,7 @@ impl Keyring {
         (cache.keys.get(key_id).cloned(), cache.read_at)
     }
 
-    /// Reads the keys. Keys that are not valid any more end, together with their open event streams.
+    /// Reads the keys. Cached keys that have become invalid end, together with their open event streams.
     pub async fn refresh(&self, reader: &Reader) -> Result<(), StoreError> {
         let began = Instant::now();
         let read = tokio::time::timeout(READ_TIMEOUT, reader.keys(KeySelection::Valid)).await;
@@ -128,6 +130,7 @@ impl Key {
         Ok(Self { access, ended: CancellationToken::new(), stored, limiter })
     }
 
+    /// Returns the public id, which is logged.
     pub fn key_id(&self) -> &str {
         &self.stored.key_id
     }

@@ -1,14 +1,14 @@
 //! Annals: an event store with an HTTP/JSON API, on PostgreSQL.
 //!
-//! A request enters through [`http`], which converts headers and JSON into the types of [`domain`] and checks the API key in
-//! the [`keyring`]. [`append`] submits appends to the writer of the [`store`], which puts many requests into one commit.
-//! The [`store`] reads PostgreSQL, and the [`archive`] for old partitions. [`subscriptions`] follow the log as it grows,
-//! [`reducers`] fold aggregates, [`jobs`] maintain the partitions. `docs/explanation/architecture.md` follows an append and
-//! an event through these modules.
+//! [`http`] receives a request. It checks the API key with the [`keyring`], and converts headers and JSON into the
+//! types of [`domain`]. [`append`] submits appends to the writer of the [`store`], which commits many requests
+//! together. The [`store`] reads PostgreSQL, and the [`archive`] for archived partitions. [`subscriptions`] deliver new
+//! events, [`reducers`] fold aggregates, and [`jobs`] maintain the partitions. `docs/explanation/architecture.md`
+//! describes the path of an append and of an event through these modules.
 //!
-//! Dependencies point one way, from `cli` down to `domain`, without circles; `tests/it/architecture.rs` checks that. Only
-//! [`store`] names sqlx, only [`archive`] names Parquet, only [`http`] names axum. There is no global state: two services in
-//! one process are independent.
+//! Dependencies point one way, from `cli` down to `domain`, without circles; `tests/it/architecture.rs` checks that.
+//! Only [`store`] names sqlx, only [`archive`] names Parquet, and only [`http`] names axum. There is no global state:
+//! two services in one process are independent.
 
 pub mod app;
 pub mod append;

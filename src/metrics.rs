@@ -1,6 +1,7 @@
-//! Metrics: each is declared once, in a registry of this process.
+//! The Prometheus metrics. Each is declared once, in the registry of this process.
 //!
-//! Label values are bounded: routes are templates, and aggregate types beyond the first 200 count as `other`.
+//! The number of label values is bounded: routes are templates, and aggregate types beyond the first 200 count as
+//! `other`.
 
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
@@ -18,6 +19,7 @@ const OTHER: &str = "other";
 /// Buckets from half a millisecond to ten seconds.
 const SECONDS: &[f64] =
     &[0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
+/// Buckets of append requests in one commit.
 const REQUESTS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
 
 /// The values of the label `result` of appends.
@@ -34,6 +36,7 @@ pub const APPEND_RESULTS: &[&str] = &[
     "internal",
 ];
 
+/// The metrics of a process. [`Metrics::new`] has the help text of each.
 pub struct Metrics {
     registry: Registry,
     events_inserted: IntCounterVec,
@@ -66,6 +69,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
+    /// Declares and registers all metrics.
     pub fn new() -> Self {
         let registry = Registry::new();
         let declare = Declare(&registry);

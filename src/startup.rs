@@ -1,4 +1,4 @@
-//! Builds the [`App`] and starts its background tasks; used by `annals serve` and by the tests.
+//! Builds the [`App`] and starts its background tasks. `annals serve` and the tests use it.
 
 use std::sync::Arc;
 

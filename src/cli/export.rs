@@ -46,7 +46,7 @@ pub async fn run(args: ExportArgs) -> anyhow::Result<ExitCode> {
 
 async fn export(args: &ExportArgs, database: &Database) -> anyhow::Result<()> {
     let primary = database.primary().await?;
-    let mut lines = Lines { out: BufWriter::new(io::stdout().lock()), chunk: Vec::new(), count: 0 };
+    let mut lines = Lines { out: BufWriter::new(io::stdout()), chunk: Vec::new(), count: 0 };
     let end = match (&args.aggregate_type, &args.aggregate_id) {
         (Some(aggregate_type), Some(aggregate_id)) => {
             let stream = StreamId::parse(aggregate_type.clone(), aggregate_id.clone())
@@ -66,7 +66,7 @@ async fn export(args: &ExportArgs, database: &Database) -> anyhow::Result<()> {
 }
 
 /// Exports the log up to its current head. Returns the members of the end line besides the count.
-async fn export_log(reader: &Reader, aggregate_type: Option<&str>, lines: &mut Lines<'_>) -> anyhow::Result<String> {
+async fn export_log(reader: &Reader, aggregate_type: Option<&str>, lines: &mut Lines) -> anyhow::Result<String> {
     let start = reader.log_head().await?;
     let head = start.global_position;
     let filter = EventFilter {
@@ -83,7 +83,7 @@ async fn export_log(reader: &Reader, aggregate_type: Option<&str>, lines: &mut L
     Ok(format!("\"next_after\":{head}"))
 }
 
-async fn export_stream(reader: &Reader, stream: &StreamId, lines: &mut Lines<'_>) -> anyhow::Result<String> {
+async fn export_stream(reader: &Reader, stream: &StreamId, lines: &mut Lines) -> anyhow::Result<String> {
     let head = reader.stream_head(stream).await?.with_context(|| format!("the stream {stream} does not exist"))?;
     let mut left = VersionRange::forward(1, head.version);
     let mut fetch_size = FetchSize::default();
@@ -96,13 +96,13 @@ async fn export_stream(reader: &Reader, stream: &StreamId, lines: &mut Lines<'_>
 }
 
 /// The lines of standard output.
-struct Lines<'o> {
-    out: BufWriter<io::StdoutLock<'o>>,
+struct Lines {
+    out: BufWriter<io::Stdout>,
     chunk: Vec<u8>,
     count: u64,
 }
 
-impl Lines<'_> {
+impl Lines {
     fn push(&mut self, event: &StoredEvent<'_>) -> ControlFlow<()> {
         write_event(&mut self.chunk, event);
         self.chunk.push(b'\n');

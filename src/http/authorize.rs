@@ -1,6 +1,7 @@
 //! Authentication and authorization: the key of a request, the permission that its route requires, and the key's quota.
 //!
-//! [`required_permission`] is the one table of permissions. A route that is not in it requires everything.
+//! [`required_permission`] is the one table of permissions. A route that is not in it requires the scope
+//! `admin` on all types.
 
 use std::sync::Arc;
 
@@ -29,7 +30,7 @@ pub enum RequiredPermission {
     ValidKey,
     /// The scope on the aggregate type in the path.
     OnTypeInPath(Scope),
-    /// The scope on any type. The handler checks each type.
+    /// The scope on at least one type. The handler checks each type of the request.
     OnAnyType(Scope),
     /// The scope on all types.
     OnAllTypes(Scope),
@@ -66,12 +67,13 @@ pub fn required_permission(method: &Method, route: &str) -> RequiredPermission {
     }
 }
 
-/// Handles a request only if its key has the required permission. A streamed response ends when its key ends.
+/// Handles a request only if its key has the required permission. A streamed response ends when its key expires
+/// or is revoked.
 ///
 /// It is a layer of every route if the service requires keys.
 pub async fn authorize(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
-    // Any valid key may learn that a route does not exist.
+    // A request that matches no route needs only a valid key: its response is 404.
     let route = parts.extensions.get::<MatchedPath>();
     let required =
         route.map_or(RequiredPermission::ValidKey, |route| required_permission(&parts.method, route.as_str()));

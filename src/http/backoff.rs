@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::store::error::StoreError;
 
-/// Pauses between polls: each is twice as long as the one before, up to a limit. No connection is held meanwhile.
+/// Pauses between polls. Each is twice as long as the one before, up to a limit. It holds no database connection.
 pub struct Backoff {
     pause: Duration,
     longest: Duration,
@@ -18,16 +18,17 @@ pub struct Backoff {
 impl Backoff {
     const FIRST_PAUSE: Duration = Duration::from_millis(10);
 
-    /// Pauses until `deadline`, or until `shutdown` is cancelled.
+    /// Creates pauses of at most `longest`, until `deadline` or until `shutdown` is cancelled.
     pub fn new(longest: Duration, deadline: Instant, shutdown: CancellationToken) -> Self {
         Self { pause: Self::FIRST_PAUSE, longest, deadline, shutdown }
     }
 
+    /// Returns whether the deadline has passed.
     pub fn is_over(&self) -> bool {
         Instant::now() >= self.deadline
     }
 
-    /// Waits until it is time for the next poll, at most until the deadline. Fails if a shutdown begins.
+    /// Waits until the next poll is due, at most until the deadline. Fails if a shutdown begins.
     pub async fn pause(&mut self) -> Result<(), StoreError> {
         let next_poll = self.deadline.min(Instant::now() + self.pause);
         let slept = self.shutdown.run_until_cancelled(tokio::time::sleep_until(next_poll)).await;

@@ -2,7 +2,7 @@
 
 use axum::http::HeaderValue;
 
-/// For responses that change: a cache may store them, and must validate them by their tag.
+/// For responses that change: a cache may store them, and must validate them before each use.
 pub const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
 /// For responses that no cache may store.
 pub const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");

@@ -11,8 +11,8 @@ use crate::domain::access::{Access, Pattern, Scope};
 use crate::http::problem::error::{ApiError, ApiResult};
 use crate::keyring::Key;
 
-/// The caller of a request. Handlers check it where the aggregate types are known only later: in a body, in a filter,
-/// or in the log.
+/// The caller of a request. Handlers check its permissions if the aggregate types are not in the path, but in a body,
+/// in a filter, or in the log.
 #[derive(Clone)]
 pub struct Caller(Option<Arc<Key>>);
 
@@ -21,11 +21,12 @@ pub struct Caller(Option<Arc<Key>>);
 pub struct AuthenticatedKeyId(pub String);
 
 impl Caller {
-    /// A caller that may do everything: the service requires no keys, or the route is public.
+    /// Returns a caller with all permissions: the service requires no keys, or the route is public.
     pub fn unrestricted() -> Self {
         Self(None)
     }
 
+    /// Returns a caller with the grants of a key.
     pub fn with_key(key: Arc<Key>) -> Self {
         Self(Some(key))
     }
@@ -34,6 +35,7 @@ impl Caller {
         self.0.as_ref().map(|key| &key.access)
     }
 
+    /// Returns whether the caller has the scope on a type.
     pub fn may(&self, scope: Scope, aggregate_type: &str) -> bool {
         self.access().is_none_or(|access| access.may(scope, aggregate_type))
     }
@@ -53,13 +55,13 @@ impl Caller {
         if may { Ok(()) } else { Err(ApiError::forbidden(scope, "all types (a grant on *)")) }
     }
 
-    /// Fails unless the caller has the scope on any type.
+    /// Fails unless the caller has the scope on at least one type.
     pub fn check_any(&self, scope: Scope) -> ApiResult<()> {
         let may = self.access().is_none_or(|access| access.may_any(scope));
         if may { Ok(()) } else { Err(ApiError::forbidden(scope, "any type")) }
     }
 
-    /// Returns the types that the caller may read; `None`: all.
+    /// Returns the types that the caller may read; `None` if it may read all types.
     pub fn readable_types(&self) -> Option<Vec<Pattern>> {
         let access = self.access().filter(|access| !access.may_all(Scope::Read))?;
         Some(access.patterns(Scope::Read).cloned().collect())

@@ -1,6 +1,6 @@
 //! Event streams: a subscription as server-sent events (HTML Living Standard, section 9.2).
 //!
-//! The frames are written here and not by a library, because the ring buffer has the JSON of each event once for all
+//! The frames are written here and not by a library, because the ring buffer holds the JSON of each event once for all
 //! subscribers. A frame is `id:`, `data:` in one line (no JSON text has a line break) and an empty line.
 
 use std::convert::Infallible;
@@ -22,9 +22,10 @@ use crate::store::log::head::LogHead;
 use crate::subscriptions::feed::FeedLimits;
 use crate::subscriptions::subscription::{Batch, Delivery, Subscription};
 
-/// The first frame, and the last one before a shutdown: the milliseconds after which a client reconnects.
+/// The first frame, and the last one before the server ends the stream: the milliseconds after which a client
+/// reconnects.
 const RETRY: &[u8] = b"retry: 2000\n\n";
-/// A line that clients ignore.
+/// A comment line, which clients ignore.
 const COMMENT: &[u8] = b":\n\n";
 
 /// The content of `id:`.
@@ -32,7 +33,7 @@ const COMMENT: &[u8] = b":\n\n";
 pub enum EventIdFormat {
     /// `epoch:position`
     Position,
-    /// The version of a stream. It holds the last one that the client has.
+    /// The version of an event in its stream. The value is the last version that the client has.
     Version(Version),
 }
 

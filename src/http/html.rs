@@ -1,4 +1,4 @@
-//! HTML pages that load nothing from elsewhere.
+//! HTML pages. They load nothing from other servers.
 
 use axum::response::Html;
 

@@ -1,5 +1,5 @@
-//! Renders the pages of error codes: headings, paragraphs, lists, fenced blocks and inline code, and nothing else of
-//! Markdown.
+//! Renders the pages of error codes as HTML. It supports the part of Markdown that they use: headings, paragraphs,
+//! lists, fenced blocks and inline code.
 
 use std::fmt::Write;
 

@@ -1,9 +1,10 @@
-//! Around every request, from the outside in: its id and its duration, compression, panics, the limit of connections.
+//! The layer around every request. From the outside in, it handles the request id and the duration, compression,
+//! panics, and the limit of connections.
 //!
-//! Here problems become bodies, and each request becomes a line of the log: at `debug`, and at `info`, `warn` or
-//! `error` if it was refused or failed.
+//! It writes the bodies of problems, and logs each request: at `info`, `warn` or `error` if the request was refused or
+//! failed, otherwise at `debug`.
 //!
-//! It is one layer, because the router keeps each of its layers in a box, and clones the boxes for every request.
+//! All of this is one layer, because the router boxes each of its layers and clones the boxes for every request.
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -37,7 +38,7 @@ use crate::http::request_id::{REQUEST_ID, RequestId};
 #[derive(Debug, Clone, Copy)]
 pub struct OverConnectionLimit;
 
-/// A route with everything that is done around its requests.
+/// A route with this layer around it.
 #[derive(Clone)]
 pub struct Observe<S> {
     app: Arc<App>,
@@ -45,6 +46,7 @@ pub struct Observe<S> {
 }
 
 impl<S> Observe<S> {
+    /// Wraps a route.
     pub fn new(app: Arc<App>, inner: S) -> Self {
         Self { app, inner }
     }
@@ -89,13 +91,13 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
     format!("a handler panicked: {}", message.unwrap_or("no message"))
 }
 
-/// Above the limit of connections, only probes and metrics are answered.
+/// Returns whether a request is refused. Above the limit of connections, only probes and metrics are served.
 fn is_refused(request: &Request) -> bool {
     let is_monitoring = || matches!(request.uri().path(), "/livez" | "/readyz" | "/metrics");
     request.extensions().get::<OverConnectionLimit>().is_some() && !is_monitoring()
 }
 
-/// What is needed of a request when its response is complete.
+/// The parts of a request that are needed when its response is complete.
 struct ObservedRequest {
     app: Arc<App>,
     started: Instant,
@@ -171,7 +173,8 @@ fn trace_id(traceparent: Option<&HeaderValue>) -> Option<&str> {
     hexadecimal.then_some(trace_id)
 }
 
-/// Takes the problem out of a response. An error without one is of the router or of the compression, and gets one here.
+/// Takes the problem out of a response. An error response of the router or of the compression has no problem, so one is
+/// created here.
 fn take_problem(response: &mut Response) -> Option<Problem> {
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         return Some(problem);
@@ -214,7 +217,7 @@ impl AcceptedCodings {
     }
 
     /// Compresses a response that is large enough. Event streams are not compressed, because each event must be sent at
-    /// once. Entity tags stay the same: they name a version of a stream, in every coding.
+    /// once. Entity tags are the same in every coding, because they name a version of a stream.
     async fn compress(self, response: Response) -> Response {
         const MIN_BYTES: u64 = 1_024;
         let Self::Accepted(codings) = self else { return response };
@@ -231,7 +234,7 @@ impl AcceptedCodings {
     }
 }
 
-/// Returns the label of a method. A client may invent methods, so unknown ones share a label.
+/// Returns the label of a method. A client can send any method, so unknown ones share a label.
 fn method_label(method: &Method) -> &str {
     match *method {
         Method::GET | Method::HEAD | Method::POST | Method::PUT | Method::DELETE | Method::OPTIONS | Method::PATCH => {

@@ -6,7 +6,7 @@
 //!                                                 ├ representation/   writes events and other JSON
 //!                                                 ├ event_stream      writes server-sent events
 //!                                                 └ problem/          errors
-//! openapi/: the document, beside what utoipa derives from the handlers
+//! openapi/: the parts of the OpenAPI document that utoipa does not derive from the handlers
 //! ```
 //!
 //! A handler has its extractors in the order in which errors take precedence: `Accept` (406), `Content-Type` (415), the

@@ -1,4 +1,4 @@
-//! All routes on one page.
+//! The list of all routes, and the layers around them.
 
 use std::sync::Arc;
 
@@ -56,6 +56,7 @@ pub fn openapi_document() -> OpenApi {
     document
 }
 
+/// Builds the router of the service.
 pub fn router(app: Arc<App>) -> Router {
     let (routes, mut document) = documented().split_for_parts();
     add_parameter_schemas(&mut document);

@@ -20,13 +20,13 @@ use crate::app::{App, ClientLimits};
 use crate::http::middleware::OverConnectionLimit;
 use crate::http::router::router;
 
-/// The largest head of a request, and the part of a response that is buffered for a connection.
+/// The largest head of a request, and the largest part of a response that is buffered for one connection.
 const BUFFER_BYTES: usize = 64 * 1024;
 /// The send buffer of a socket, which the system doubles.
 const SEND_BUFFER_BYTES: usize = 128 * 1024;
 /// The number of connections that are accepted above the limit.
 const SPARE_CONNECTIONS: usize = 100;
-/// The pause after an error of accept. The most common one is that too many files are open: some must be closed first.
+/// The pause after a failed accept. The most common cause is the limit of open files, and the pause lets files close.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// A server whose address is bound.
@@ -43,7 +43,7 @@ impl Server {
         Ok(Self { address: listener.local_addr()?, listener, app })
     }
 
-    /// Serves until the soft stage, and then until every request is answered.
+    /// Accepts connections until the soft stage, and returns when every request in progress is complete.
     pub async fn run(self) {
         let soft = self.app.shutdown.soft();
         let limits = self.app.settings.clients;
@@ -87,12 +87,12 @@ fn builder(limits: &ClientLimits) -> Builder {
     builder
 }
 
-/// Accepts the next connection. An error of accept concerns one client, or passes, so it is logged only.
+/// Accepts the next connection. A failed accept affects one client or is temporary, so it is only logged.
 async fn accept(listener: &TcpListener, limits: &ClientLimits) -> TcpStream {
     loop {
         match listener.accept().await {
             Ok((connection, _)) => {
-                // Responses are small and written at once: to wait for more data would only delay them.
+                // A response is written at once, so waiting for more data would only delay it.
                 if let Err(error) = connection.set_nodelay(true) {
                     tracing::debug!(%error, "failed to set TCP_NODELAY");
                 }
@@ -117,7 +117,7 @@ fn limit_send_buffer(connection: &TcpStream) {
 }
 
 /// Makes the system close a connection whose peer has received nothing for this time. Otherwise an event stream that no
-/// client reads would keep its permit, and would delay a shutdown.
+/// client reads would hold its permit and delay a shutdown.
 #[cfg(target_os = "linux")]
 fn set_tcp_user_timeout(connection: &TcpStream, stalled: Duration) {
     use nix::sys::socket::{setsockopt, sockopt::TcpUserTimeout};

@@ -1,10 +1,16 @@
-//! Decodes an event from a row.
+//! Decodes an event from a row, and delivers it.
+
+use std::ops::ControlFlow;
 
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
 use crate::domain::event::StoredEvent;
 use crate::store::jsonb::JsonbText;
+
+/// Receives the events of a read, one after the other, and may stop the read. It is a trait object, because each read would
+/// otherwise be compiled once for each of its callers.
+pub(super) type Deliver<'d> = &'d mut (dyn FnMut(&StoredEvent<'_>) -> ControlFlow<()> + Send);
 
 /// Decodes an event from a row of any statement that returns events.
 ///

@@ -1,4 +1,4 @@
-//! The JSON of events in responses. It is written directly into the buffer of the response, with payloads as the text that
+//! The JSON of events in responses. It is written directly into the buffer of the response. Payloads are the text that
 //! PostgreSQL printed.
 
 use std::io::Write;
@@ -73,7 +73,7 @@ pub fn write_cloud_event(out: &mut Vec<u8>, event: &StoredEvent<'_>) {
     out.push(b'}');
 }
 
-/// Appends the place of an event that was written.
+/// Appends the id, version, position and time of an event that was written.
 pub fn write_recorded(out: &mut Vec<u8>, event: &Recorded) {
     out.extend_from_slice(b"{\"event_id\":\"");
     write_uuid(out, event.event_id);

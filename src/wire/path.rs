@@ -1,4 +1,4 @@
-//! Paths and links: names are percent-encoded.
+//! Paths and links in responses. Names are percent-encoded.
 
 use std::fmt::Write;
 

@@ -7,12 +7,13 @@ pub fn format_time(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Micros, true)
 }
 
-/// Appends a time in the same format. A page has many times, and `format_time` would take longer than the rest of the page.
+/// Appends a time in the same format. A page has many times, so this is faster than `format_time`, which would take
+/// longer than the rest of the page.
 pub fn write_time(out: &mut Vec<u8>, at: DateTime<Utc>) {
     let Ok(year @ 0..=9999) = u32::try_from(at.year()) else {
         return out.extend_from_slice(format_time(at).as_bytes());
     };
-    // chrono represents a leap second by more than 999,999 microseconds.
+    // chrono represents a leap second as more than 999,999 microseconds.
     let micros = at.nanosecond() / 1_000;
     if micros > 999_999 {
         return out.extend_from_slice(format_time(at).as_bytes());

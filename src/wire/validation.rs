@@ -1,6 +1,6 @@
 //! Validates events that clients send, over HTTP or by an import.
 //!
-//! Faults are reported with a JSON Pointer (RFC 6901). The pointers are formatted only for a fault, because most events are
+//! Faults are reported with a JSON Pointer (RFC 6901). A pointer is formatted only for a fault, because most events are
 //! valid.
 
 use std::borrow::Cow;
@@ -16,7 +16,7 @@ use crate::domain::event::{EventId, NewEvent};
 use crate::domain::json;
 use crate::domain::name::check_name;
 
-/// An event in a request body. Payloads stay the text that was sent; null counts as absent.
+/// An event in a request body. Payloads remain the text that was sent. A member that is null counts as absent.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EventIn<'b> {
@@ -46,7 +46,7 @@ impl std::ops::Deref for Text<'_> {
     }
 }
 
-/// The ids of events that do not have their own.
+/// The ids for events that were sent without them.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct DefaultIds {
     pub correlation_id: Option<Uuid>,
@@ -72,14 +72,14 @@ impl ValidationError {
 
 /// Validates the events of one request, over all of its streams.
 pub struct EventValidator {
-    /// The bytes that the payloads of the request may still have as PostgreSQL prints them.
+    /// The number of bytes that the remaining payloads of the request may have when PostgreSQL prints them.
     printed_bytes_left: usize,
     events_left: usize,
     event_ids: HashSet<Uuid>,
 }
 
 impl EventValidator {
-    /// For a request whose body may have `body_bytes_max` bytes.
+    /// Creates the validator of a request whose body may have `body_bytes_max` bytes.
     pub fn new(body_bytes_max: usize) -> Self {
         Self {
             printed_bytes_left: body_bytes_max.saturating_mul(2),
@@ -88,8 +88,8 @@ impl EventValidator {
         }
     }
 
-    /// Validates a list of events without their payloads. `pointer` points to the list, `new_id` returns the id of the n-th
-    /// event if that has none.
+    /// Validates a list of events without their payloads. `pointer` points to the list. `new_id` returns the id of the
+    /// n-th event if that event has none.
     ///
     /// Faults in the structure (400) of the whole list are found before faults in the payloads (422).
     pub fn validate(
@@ -169,7 +169,7 @@ impl EventValidator {
             reason: fault.reason.to_string(),
         })?;
         self.printed_bytes_left = self.printed_bytes_left.checked_sub(inspected.printed_bytes).ok_or_else(|| {
-            let reason = "the documents of the request print larger than twice the largest body: send fewer at once";
+            let reason = "the documents exceed twice the body limit as PostgreSQL prints them: send fewer at once";
             ValidationError::UnsupportedJson { pointer: pointer.to_string(), reason: reason.to_owned() }
         })?;
         Ok(())

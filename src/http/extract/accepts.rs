@@ -19,7 +19,7 @@ impl<S: Send + Sync> FromRequestParts<S> for AcceptsJson {
     }
 }
 
-/// Returns the media type of `offered` with the highest quality, the first of those with the same one.
+/// Returns the media type of `offered` with the highest quality. If several have it, returns the first of them.
 pub fn accepted(headers: &HeaderMap, offered: &[&'static str]) -> ApiResult<&'static str> {
     let ranges = ranges(headers);
     let best = offered
@@ -53,7 +53,7 @@ fn ranges(headers: &HeaderMap) -> Vec<(Mime, f32)> {
 fn quality(ranges: &[(Mime, f32)], media_type: &str) -> f32 {
     let (kind, _) = media_type.split_once('/').expect("a media type has two parts");
     let specificity = |range: &Mime| {
-        // The subtype has no suffix like +json, so it is not enough to compare it.
+        // `Mime::subtype` excludes a suffix such as +json, so the whole essence is compared.
         let exact = range.essence_str() == media_type;
         let same_kind = range.type_() == kind && range.subtype() == mime::STAR;
         if exact {

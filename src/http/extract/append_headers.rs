@@ -14,10 +14,11 @@ use crate::http::problem::field_error::FieldError;
 use crate::wire::validation::DefaultIds;
 
 const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
-/// The namespace of event ids that are derived from an `Idempotency-Key`: the UUIDv5 of stream, key and the event's
-/// index.
+/// The namespace of event ids that are derived from an `Idempotency-Key`. Such an id is the UUIDv5 of the stream, the
+/// key and the index of the event.
 const IDEMPOTENCY_NAMESPACE: Uuid = Uuid::from_u128(0x6a09_e667_f3bc_5c90_8bb6_7ae8_584c_aa73);
 
+/// The headers of an append.
 pub struct AppendHeaders {
     idempotency_key: Option<String>,
     pub default_ids: DefaultIds,
@@ -42,7 +43,8 @@ impl<S: Send + Sync> FromRequestParts<S> for AppendHeaders {
 }
 
 impl AppendHeaders {
-    /// Returns the id of an event without one: the event at `index` of a stream's events in this request.
+    /// Returns the id of an event that was sent without one. `index` is its index among the events of its stream in
+    /// this request.
     pub fn event_id(&self, app: &App, stream: &StreamId, index: usize) -> EventId {
         match &self.idempotency_key {
             // Names have no control characters, so NUL separates them unambiguously.
@@ -55,7 +57,7 @@ impl AppendHeaders {
     }
 }
 
-/// Parses `Idempotency-Key`: a quoted string (RFC 8941), or the characters without quotes.
+/// Parses `Idempotency-Key`: a quoted string (RFC 8941), or the same characters without quotes.
 fn idempotency_key(headers: &HeaderMap) -> ApiResult<Option<String>> {
     const NAME: &str = "Idempotency-Key";
     let invalid = |detail: &str| ApiError::invalid(FieldError::header(NAME, detail));
@@ -93,8 +95,8 @@ fn uuid(headers: &HeaderMap, name: &'static str) -> ApiResult<Option<Uuid>> {
     Uuid::try_parse(value).map(Some).map_err(|_| ApiError::invalid(FieldError::header(name, "must be a UUID")))
 }
 
-/// Whether a header `Prefer` (RFC 7240) has `return=representation`. Unknown preferences are ignored, as the RFC
-/// requires.
+/// Returns whether a header `Prefer` (RFC 7240) has `return=representation`. Unknown preferences are ignored, as the
+/// RFC requires.
 fn prefers_representation(headers: &HeaderMap) -> bool {
     headers
         .get_all("prefer")

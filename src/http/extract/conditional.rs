@@ -20,10 +20,10 @@ const IF_NONE_MATCH: &str = "If-None-Match";
 /// The precondition of a write: the version that the client expects.
 pub struct Precondition(pub ExpectedVersion);
 
-/// The request has no precondition, because its body has the expected versions.
+/// Fails if the request has a precondition: its body has the expected versions.
 pub struct NoPreconditions;
 
-/// `If-None-Match` of a read, as it was sent. It is parsed when it is compared, after other checks of the request.
+/// `If-None-Match` of a read. It is parsed when it is compared, because other checks of the request take precedence.
 pub struct IfNoneMatch(Vec<HeaderValue>);
 
 impl<S: Send + Sync> FromRequestParts<S> for Precondition {
@@ -75,15 +75,18 @@ pub fn no_preconditions(headers: &HeaderMap) -> ApiResult<()> {
 }
 
 impl IfNoneMatch {
+    /// Copies the values of the header.
     pub fn from_headers(headers: &HeaderMap) -> Self {
         Self(headers.get_all(header::IF_NONE_MATCH).iter().cloned().collect())
     }
 
+    /// Returns whether the request has the header.
     pub fn is_present(&self) -> bool {
         !self.0.is_empty()
     }
 
-    /// Whether the client has this version already (304). Tags are compared weakly, and may be a list.
+    /// Returns whether the client already has this version (304). The header may be a list of tags, which are compared
+    /// weakly.
     pub fn matches(&self, version: Version) -> ApiResult<bool> {
         let current = etag(version);
         for value in &self.0 {

@@ -90,9 +90,9 @@ pub fn require_json(headers: &HeaderMap) -> ApiResult<()> {
 }
 
 impl JsonBody {
-    /// Parses the body. The error of a fault has a pointer to its place.
+    /// Parses the body. An error has a JSON pointer to the invalid member.
     pub fn parse<'b, T: Deserialize<'b>>(&'b self) -> ApiResult<T> {
-        // To track the path costs time for every member, so it is done only if there is a fault.
+        // Tracking the path costs time for every member, so only an invalid body is parsed again with it.
         serde_json::from_str(&self.0).map_err(|first| {
             let mut deserializer = serde_json::Deserializer::from_str(&self.0);
             match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {

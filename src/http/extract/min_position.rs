@@ -1,4 +1,5 @@
-//! `min_position`: the response is from a database that has this position, so a client reads what it has written.
+//! `min_position`: a read waits until the database that serves it has this position, so that a client reads its own
+//! writes.
 
 use std::time::Duration;
 
@@ -15,11 +16,12 @@ use crate::store::reader::Reader;
 /// The longest time that a request waits for the position.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
+/// Takes `min_position` from the query.
 pub fn take_min_position(query: &mut Query) -> ApiResult<Option<Position>> {
     query.take_number("min_position", 0, EXACT_INTEGER_MAX)
 }
 
-/// Waits until the database that will answer has a position, if one is requested.
+/// Waits until the database that `reader` reads has a position, if the request has one.
 pub async fn wait_for_position(app: &App, reader: &Reader, position: Option<Position>) -> ApiResult<()> {
     let Some(position) = position else { return Ok(()) };
     let mut backoff = Backoff::new(WAIT_MAX, Instant::now() + WAIT_MAX, app.shutdown.soft());

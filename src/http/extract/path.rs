@@ -28,8 +28,7 @@ pub struct EventIdPath(pub Uuid);
 
 /// The segments that a route names, percent-decoded; `None` if they are not UTF-8.
 ///
-/// To extract them does not fail: the fault is reported when a segment is read, because other faults may take
-/// precedence.
+/// The extraction does not fail. A fault is reported when a segment is read, because other faults may take precedence.
 pub struct PathParams(Option<RawPathParams>);
 
 impl PathParams {

@@ -1,4 +1,4 @@
-//! Query parameters: a route takes each parameter that it knows, and every other one is an error.
+//! Query parameters: a route takes each parameter that it knows, and refuses every other one.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -46,6 +46,7 @@ pub struct Query {
 }
 
 impl Query {
+    /// Splits and decodes the query of a URI.
     pub fn parse(uri: &Uri) -> ApiResult<Self> {
         let query = uri.query().unwrap_or_default();
         let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
@@ -55,7 +56,7 @@ impl Query {
         Ok(Self { pairs: pairs.collect::<ApiResult<_>>()? })
     }
 
-    /// Takes a parameter that may be given once, and not empty.
+    /// Takes a parameter. Fails if it is empty, or is given more than once.
     pub fn take(&mut self, name: &str) -> ApiResult<Option<String>> {
         let mut values = self.pairs.extract_if(.., |(given, _)| given == name).map(|(_, value)| value);
         let value = values.next();
@@ -90,7 +91,8 @@ impl Query {
         }
     }
 
-    /// Takes a time (RFC 3339) of the years 1 to 9998. Rounded up, it is still a time that RFC 3339 can write.
+    /// Takes a time (RFC 3339) of the years 1 to 9998. The year 9999 is excluded, because such a time
+    /// could not be formatted as RFC 3339 after it was rounded up.
     pub fn take_time(&mut self, name: &str) -> ApiResult<Option<DateTime<Utc>>> {
         let Some(text) = self.take(name)? else { return Ok(None) };
         let has_separator = text.as_bytes().get(10).is_some_and(|byte| matches!(byte, b'T' | b't'));
@@ -100,7 +102,7 @@ impl Query {
         time.map(Some).ok_or_else(|| invalid(name, detail))
     }
 
-    /// Takes a parameter without a value: `?verbose`. The value `true` is the same.
+    /// Takes a parameter without a value, like `?verbose`, or with the value `true`.
     pub fn take_flag(&mut self, name: &str) -> ApiResult<bool> {
         let before = self.pairs.len();
         self.pairs.retain(|(given, value)| given != name || !(value.is_empty() || value == "true"));

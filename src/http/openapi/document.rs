@@ -1,4 +1,4 @@
-//! The frame of the document.
+//! The frame of the OpenAPI document: everything but the routes.
 
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::tag::TagBuilder;

@@ -1,4 +1,4 @@
-//! The OpenAPI document: what utoipa cannot derive from the handlers.
+//! The parts of the OpenAPI document that utoipa cannot derive from the handlers.
 
 pub mod document;
 pub mod parameter_schemas;

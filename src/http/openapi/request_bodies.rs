@@ -1,4 +1,5 @@
-//! The shapes of request bodies whose types borrow from the body, so that utoipa cannot derive them.
+//! The schemas of request bodies. The types that parse them borrow from the body, so utoipa cannot derive their
+//! schemas.
 
 use utoipa::ToSchema;
 

@@ -1,4 +1,4 @@
-//! The problems that several routes can answer with.
+//! The problems that several routes can return.
 
 use std::collections::BTreeMap;
 
@@ -10,8 +10,11 @@ use crate::http::media_type::PROBLEM_JSON;
 /// A status and its description.
 pub type Described = (&'static str, &'static str);
 
+/// The request has no valid key.
 pub const UNAUTHENTICATED: Described = ("401", "Missing or invalid API key, if the service requires keys");
+/// The key has no permission.
 pub const FORBIDDEN: Described = ("403", "The key has no grant for this request");
+/// The key has reached its rate limit.
 pub const QUOTA_EXCEEDED: Described = ("429", "The key has reached its rate limit: retry after `Retry-After`");
 
 const INVALID: Described = ("400", "Invalid request: `errors` has the faults");
@@ -54,9 +57,14 @@ problem_responses! {
     DeleteProblems [INVALID, UNAVAILABLE];
     /// Every route that requires no key.
     UnknownParameter [("400", "Unknown parameter")];
+    /// Every route of a stream that may not exist.
     StreamNotFound [("404", "The stream does not exist")];
+    /// Every route of a stored snapshot.
     SnapshotNotFound [("404", "The aggregate has no snapshot")];
+    /// Every route of a registered reducer.
     ReducerNotFound [("404", "The type has no reducer")];
+    /// Every route of a projection that may not exist.
     ProjectionNotFound [("404", "The projection does not exist")];
+    /// Every append.
     UnsupportedJson [("422", "Unsupported JSON content")];
 }

@@ -73,12 +73,14 @@ impl ApiError {
         Self::new(Code::VersionConflict, detail).with_status(StatusCode::CONFLICT).with("conflicts", &conflicts)
     }
 
+    /// An event id of the request belongs to a different event.
     pub fn event_id_reused(request: &AppendRequest, known: &[Uuid]) -> Self {
         let detail =
             "an event with this id was written before, with other content or in another stream; nothing was written";
         Self::new(Code::EventIdReused, detail).with_known_events(request, known)
     }
 
+    /// Some events of the request exist, but the request is not a replay.
     pub fn event_partly_known(request: &AppendRequest, known: &[Uuid]) -> Self {
         let detail = "some of these events were written before, but not as in this request; nothing was written";
         Self::new(Code::EventPartlyKnown, detail).with_known_events(request, known)

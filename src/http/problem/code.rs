@@ -10,8 +10,10 @@ macro_rules! codes {
         pub enum Code { $($variant),* }
 
         impl Code {
+            /// All codes.
             pub const ALL: &[Code] = &[$(Code::$variant),*];
 
+            /// Returns the code as problems show it.
             pub fn as_str(self) -> &'static str {
                 match self { $(Code::$variant => $code),* }
             }
@@ -72,6 +74,7 @@ codes! {
 }
 
 impl Code {
+    /// Parses a code; `None` if it is unknown.
     pub fn parse(code: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|known| known.as_str() == code)
     }

@@ -1,4 +1,4 @@
-//! The problems of all routes but those of appends, each in one place.
+//! The constructors of all problems except the conflicts of appends.
 
 use std::time::Duration;
 
@@ -19,21 +19,24 @@ const UNEXPECTED: &str = "an unexpected error; the service's log has the cause u
 
 /// Requests and keys.
 impl ApiError {
+    /// `Accept` names none of the media types that the route offers.
     pub fn not_acceptable(offered: &[&str]) -> Self {
         Self::new(Code::NotAcceptable, format!("available here: {}", offered.join(", ")))
     }
 
+    /// The body exceeds the limit.
     pub fn payload_too_large(bytes_max: usize) -> Self {
         let detail = format!("the body is larger than {bytes_max} bytes");
         Self::new(Code::PayloadTooLarge, detail).with("max_bytes", &bytes_max)
     }
 
+    /// The request has no valid key.
     pub fn unauthenticated(detail: &str) -> Self {
         let challenge = HeaderValue::from_static("Bearer realm=\"annals\"");
         Self::new(Code::Unauthenticated, detail).with_header(header::WWW_AUTHENTICATE, challenge)
     }
 
-    /// The key has no grant of this scope on `object`: a type, all types or any type.
+    /// The key has no grant of this scope on `object`, which is one type, all types or any type.
     pub fn forbidden(scope: Scope, object: &str) -> Self {
         let verb = match scope {
             Scope::Read => "read",
@@ -43,20 +46,24 @@ impl ApiError {
         Self::new(Code::Forbidden, format!("the key has no grant to {verb} {object}"))
     }
 
+    /// The key has reached its rate limit. `wait` is the time until it may send the next request.
     pub fn quota_exceeded(wait: Duration) -> Self {
         let seconds = wait.as_secs() + 1;
         let detail = format!("the key has reached its rate limit: retry after {seconds} s");
         Self::new(Code::QuotaExceeded, detail).with_header(header::RETRY_AFTER, HeaderValue::from(seconds))
     }
 
+    /// An unexpected error. Its cause is logged, and not sent.
     pub fn internal(cause: impl ToString) -> Self {
         Self::new(Code::Internal, UNEXPECTED).with_cause(cause)
     }
 
+    /// The process is shutting down.
     pub fn shutting_down() -> Self {
         Self::new(Code::ShuttingDown, "this process takes no more requests; nothing was written")
     }
 
+    /// `/problems/<code>` was requested with an unknown code.
     pub fn problem_not_found(code: &str) -> Self {
         Self::new(Code::ProblemNotFound, format!("no problem has the code {code:?}"))
     }
@@ -64,10 +71,12 @@ impl ApiError {
 
 /// Streams and the log.
 impl ApiError {
+    /// The stream does not exist.
     pub fn stream_not_found(stream: &StreamId) -> Self {
         Self::new(Code::StreamNotFound, format!("the stream {stream} has no event"))
     }
 
+    /// No event has this id, or the caller may not read it.
     pub fn event_not_found(event_id: Uuid) -> Self {
         Self::new(Code::EventNotFound, format!("no event has the id {event_id}"))
     }
@@ -83,6 +92,7 @@ impl ApiError {
         Self::new(Code::EventNotFound, detail)
     }
 
+    /// The cursor of the client belongs to a part of the log that was lost.
     pub fn epoch_changed(epoch: Epoch, last_common_position: Position) -> Self {
         let detail = format!(
             "the log is in epoch {epoch} and is unchanged up to position {last_common_position}; \
@@ -103,7 +113,7 @@ impl ApiError {
         Self::new(Code::ReplicaBehind, detail).with("head", &head)
     }
 
-    /// The database that answers does not have the client's position or epoch yet.
+    /// The database that serves the request does not have the client's position or epoch yet.
     pub fn replica_behind(head: Position) -> Self {
         let detail = format!("the database that answers is at position {head}, behind the client's cursor");
         Self::new(Code::ReplicaBehind, detail).with("head", &head)
@@ -112,30 +122,35 @@ impl ApiError {
 
 /// Snapshots and reducers.
 impl ApiError {
+    /// The aggregate has no snapshot.
     pub fn snapshot_not_found(stream: &StreamId) -> Self {
         Self::new(Code::SnapshotNotFound, format!("the stream {stream} has no snapshot"))
     }
 
+    /// The stored snapshot has a later version than the one in the request.
     pub fn snapshot_stale(stored: Option<Version>) -> Self {
         let detail = "a snapshot of a later version is stored for the same revision";
         Self::new(Code::SnapshotStale, detail).with("snapshot_version", &stored)
     }
 
+    /// The snapshot in the request has a version that the stream does not have.
     pub fn version_beyond_head(stream: &StreamId, head: Version, version: i64) -> Self {
         let detail = format!("the stream {stream} is at version {head}: it has no version {version}");
         Self::new(Code::VersionBeyondHead, detail).with("current_version", &head)
     }
 
+    /// The type has no reducer to read or delete.
     pub fn reducer_not_found(aggregate_type: &str) -> Self {
         Self::new(Code::ReducerNotFound, format!("the type {aggregate_type:?} has no reducer"))
     }
 
-    /// A state is requested of a type without a reducer.
+    /// A state is requested, and the type has no reducer.
     pub fn no_reducer(aggregate_type: &str) -> Self {
         let detail = format!("the type {aggregate_type:?} has no reducer: register one, or load the events");
         Self::new(Code::NoReducer, detail)
     }
 
+    /// A client stores a snapshot, and the type has a reducer.
     pub fn reducer_exists(aggregate_type: &str) -> Self {
         let detail = format!("the type {aggregate_type:?} has a reducer: Annals makes its snapshots");
         Self::new(Code::ReducerExists, detail)
@@ -149,20 +164,24 @@ impl ApiError {
 
 /// Projections.
 impl ApiError {
+    /// The projection does not exist.
     pub fn projection_not_found(name: &str) -> Self {
         Self::new(Code::ProjectionNotFound, format!("no projection has the name {name:?}"))
     }
 
+    /// The projection did not process the requested position in time.
     pub fn projection_behind(position: Position, lag: Position) -> Self {
         let detail = format!("the projection has processed position {position}");
         Self::new(Code::ProjectionBehind, detail).with("last_processed_position", &position).with("lag", &lag)
     }
 
+    /// The position in the request is beyond the head of the log.
     pub fn position_beyond_head(head: Position) -> Self {
         let detail = format!("the head of the log is at position {head}: no event beyond it can have been processed");
         Self::new(Code::PositionBeyondHead, detail).with("head", &head)
     }
 
+    /// The position in the request is before the current one.
     pub fn position_regressed(current: Position) -> Self {
         let detail = format!("the projection is at position {current}; to move it backwards, send reset=true");
         Self::new(Code::PositionRegressed, detail).with("current_position", &current)

@@ -1,4 +1,4 @@
-//! The problems that errors of other modules become.
+//! Conversions of the errors of other modules into problems.
 
 use crate::http::problem::code::Code;
 use crate::http::problem::error::ApiError;

@@ -9,13 +9,14 @@ use serde_json::value::{RawValue, to_raw_value};
 use crate::http::problem::code::Code;
 use crate::http::problem::field_error::FieldError;
 
+/// The result of a handler or an extractor.
 pub type ApiResult<T> = Result<T, ApiError>;
 
-/// The error of a request. It is in a box, because a problem is large and rare.
+/// The error of a request. The problem is boxed, because it is large and rare.
 #[derive(Debug, Clone)]
 pub struct ApiError(Box<Problem>);
 
-/// A problem document, and what the middleware needs beside it.
+/// A problem document, and the data that the middleware needs to log and send it.
 #[derive(Debug, Clone)]
 pub struct Problem {
     pub code: Code,
@@ -31,6 +32,7 @@ pub struct Problem {
 }
 
 impl ApiError {
+    /// Creates an error with the status of its code. A 503 has `Retry-After: 1`.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
         let status = code.status();
         let mut headers = Vec::new();
@@ -48,11 +50,12 @@ impl ApiError {
         }))
     }
 
-    /// A fault of the request.
+    /// Creates the error for a fault of the request.
     pub fn invalid(error: FieldError) -> Self {
         Self::new(Code::InvalidRequest, error.sentence()).with("errors", &[error])
     }
 
+    /// Replaces the status.
     pub fn with_status(mut self, status: StatusCode) -> Self {
         self.0.status = status;
         self
@@ -69,6 +72,7 @@ impl ApiError {
         self
     }
 
+    /// Adds a header to the response.
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.0.headers.push((name, value));
         self
@@ -86,16 +90,19 @@ impl ApiError {
         self
     }
 
+    /// Returns the problem.
     pub fn problem(&self) -> &Problem {
         &self.0
     }
 
+    /// Returns the problem, and consumes the error.
     pub fn into_problem(self) -> Problem {
         *self.0
     }
 }
 
 impl Problem {
+    /// Returns the cause for the log.
     pub fn cause(&self) -> Option<&str> {
         self.cause.as_deref()
     }
@@ -128,7 +135,7 @@ impl Serialize for Document<'_> {
     }
 }
 
-/// Leaves the problem in the extensions of the response. The middleware writes the body, because it knows the request
+/// Puts the problem into the extensions of the response. The middleware writes the body, because it knows the request
 /// id.
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {

@@ -25,18 +25,22 @@ impl FieldError {
         Self { pointer: None, header: None, parameter: None, path: None, detail: detail.into() }
     }
 
+    /// A fault in the body.
     pub fn pointer(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
         Self { pointer: Some(pointer.into()), ..Self::new(detail) }
     }
 
+    /// A fault in a header.
     pub fn header(header: impl Into<String>, detail: impl Into<String>) -> Self {
         Self { header: Some(header.into()), ..Self::new(detail) }
     }
 
+    /// A fault in a query parameter.
     pub fn parameter(parameter: impl Into<String>, detail: impl Into<String>) -> Self {
         Self { parameter: Some(parameter.into()), ..Self::new(detail) }
     }
 
+    /// A fault in a segment of the path.
     pub fn path(path: impl Into<String>, detail: impl Into<String>) -> Self {
         Self { path: Some(path.into()), ..Self::new(detail) }
     }

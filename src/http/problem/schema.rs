@@ -1,4 +1,4 @@
-//! The shape of problems, for the OpenAPI document.
+//! The schema of problems in the OpenAPI document.
 
 use serde::Serialize;
 

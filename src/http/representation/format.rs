@@ -8,15 +8,17 @@ use crate::http::extract::query::Query;
 use crate::http::media_type::{CLOUD_EVENTS, EVENT_STREAM, JSON, NDJSON};
 use crate::http::problem::error::ApiResult;
 
-/// The default number of events in a page, or of streams in a list, and the largest one.
+/// The default number of events in a page, or of streams in a list.
 pub const LIMIT_DEFAULT: usize = 100;
+/// The largest number of events in a page, or of streams in a list.
 pub const LIMIT_MAX: usize = 1_000;
 
+/// The representation of a list of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Representation {
     /// A JSON object with a list of events. It is built in memory, up to 8 MiB.
     Page,
-    /// NDJSON: an event a line, and an end line. It is sent piece by piece.
+    /// NDJSON: one event in each line, and an end line. It is sent piece by piece.
     Lines,
     /// Server-sent events: existing events, and new ones as they are appended.
     EventStream,

@@ -35,6 +35,7 @@ pub struct LineBuffer {
 }
 
 impl LineBuffer {
+    /// Returns the number of lines that may still be written.
     pub fn left(&self) -> usize {
         self.left
     }

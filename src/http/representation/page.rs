@@ -30,10 +30,12 @@ impl PageEvents {
         Self { buffer, cloud_events, count: 0 }
     }
 
+    /// Returns the number of events.
     pub fn count(&self) -> usize {
         self.count
     }
 
+    /// Returns whether the page has its largest size.
     pub fn is_full(&self) -> bool {
         self.buffer.len() >= PAGE_BYTES_MAX
     }
@@ -49,7 +51,7 @@ impl PageEvents {
         if self.is_full() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
-    /// Ends the list, and the page with `tail`.
+    /// Ends the list, and ends the page with `tail`.
     pub fn finish(mut self, tail: &str) -> Vec<u8> {
         self.buffer.push(b']');
         if !self.cloud_events {

@@ -15,12 +15,12 @@ use crate::http::cache::{NO_CACHE, SINGLE_EVENT};
 use crate::http::media_type::JSON;
 use crate::http::problem::error::{ApiError, ApiResult};
 
-/// A JSON document that a cache must validate.
+/// Returns a JSON document that a cache must validate.
 pub fn json(document: impl Serialize) -> Response {
     ([(header::CACHE_CONTROL, NO_CACHE)], Json(document)).into_response()
 }
 
-/// One event, whose JSON is written already.
+/// Returns one event, given as JSON.
 pub fn single_event(event: Vec<u8>) -> Response {
     let headers = [(header::CONTENT_TYPE, HeaderValue::from_static(JSON)), (header::CACHE_CONTROL, SINGLE_EVENT)];
     (headers, event).into_response()
@@ -38,7 +38,7 @@ pub fn without_body(method: &Method, is_unchanged: bool, headers: &HeaderMap) ->
     (*method == Method::HEAD).then(|| (headers.clone(), unknown_body()).into_response())
 }
 
-/// Returns a stored document for a response, as the text that it is.
+/// Returns the text of a stored document as JSON that a response includes unchanged.
 pub fn stored_json(document: String) -> ApiResult<Box<RawValue>> {
     RawValue::from_string(document)
         .map_err(|error| ApiError::internal(format!("a stored document is not JSON: {error}")))

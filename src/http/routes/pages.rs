@@ -1,4 +1,4 @@
-//! `/` and `/openapi.json`: the page for people, and the document for programs.
+//! `/` and `/openapi.json`: the start page, and the OpenAPI document.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::http::problem::code::Code;
 const INDEX: &str = "<h1>Annals</h1>
 <p>An event store: append events to streams over HTTP, read them back, and subscribe to new ones.</p>
 <dl>
-<dt><a href=\"/docs/\">/docs</a></dt><dd>every route, to read about and to try</dd>
+<dt><a href=\"/docs/\">/docs</a></dt><dd>the documentation of every route, with a form to try it</dd>
 <dt><a href=\"/openapi.json\">/openapi.json</a></dt><dd>the same as an OpenAPI document</dd>
 <dt><a href=\"/readyz?verbose\">/readyz?verbose</a></dt><dd>readiness, with details</dd>
 <dt><a href=\"/livez\">/livez</a></dt><dd>liveness</dd>
@@ -36,10 +36,10 @@ curl http://HOST/streams/Order/ord-1</pre>
 <pre>curl -N -H 'Accept: text/event-stream' http://HOST/events?after=head</pre>
 <script>";
 
-/// Shows the last ten events and then new ones, while the section is open.
+/// The script that shows the last ten events and then new ones, while the section is open.
 const FOLLOW: &str = include_str!("follow.js");
 
-/// `GET /`: a page that links everything.
+/// `GET /`: a page with links to all other pages.
 pub async fn index(_: NoQuery, headers: HeaderMap) -> Html<String> {
     let is_plain = |host: &&str| host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".:-[]".contains(&byte));
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).filter(is_plain);

@@ -1,4 +1,4 @@
-//! `/livez` and `/readyz`: probes of the process, and of everything that an append needs.
+//! `/livez` and `/readyz`: probes of the process, and of all parts that an append needs.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::http::openapi::responses::UnknownParameter;
 use crate::http::problem::error::ApiResult;
 use crate::store::admin::migrate::known_version;
 
-/// A check that takes longer has failed.
+/// The time limit of a check.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The result of a probe.

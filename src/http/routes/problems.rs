@@ -28,7 +28,7 @@ pub async fn read_problem(_: NoQuery, path: PathParams, headers: HeaderMap) -> A
     let code = path.get("code")?;
     let code = Code::parse(code).ok_or_else(|| ApiError::problem_not_found(code))?;
     let vary = (header::VARY, HeaderValue::from_static("accept"));
-    // A client that accepts neither gets the page, too: it is for a person.
+    // HTML is the default, also for a client that accepts neither: the page is for people, and is better than a 406.
     if accepted(&headers, &[HTML, MARKDOWN]).is_ok_and(|media_type| media_type == MARKDOWN) {
         let content_type = HeaderValue::from_static("text/markdown; charset=utf-8");
         return Ok(([vary, (header::CONTENT_TYPE, content_type)], code.page()).into_response());

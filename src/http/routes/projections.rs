@@ -107,8 +107,8 @@ impl FromQuery for Movement {
     }
 }
 
-/// The caller may reset projections, or the request resets none. Like every missing permission, it takes precedence
-/// over the other faults of the request.
+/// Fails if the request resets a projection without permission. A missing permission takes precedence over the other
+/// faults of a request.
 pub struct MayReset;
 
 impl FromRequestParts<Arc<App>> for MayReset {
@@ -224,7 +224,7 @@ pub async fn set_projection(
         SetProjectionResult::Regressed(current) => return Err(ApiError::position_regressed(current)),
         SetProjectionResult::Conflict(current) => return Err(ApiError::position_conflict(current)),
     };
-    // Another client may have moved the projection meanwhile. Tag and body both have the position that is read here.
+    // Another client may have moved the projection in between. Tag and body both have the position that is read here.
     let projection = app.primary.projection(&name).await?;
     let projection = projection.ok_or_else(|| ApiError::projection_not_found(&name))?;
     let tag = etag(projection.last_processed_position);

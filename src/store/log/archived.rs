@@ -1,12 +1,10 @@
 //! Reads of archived segments of the log, from files. Such reads are slower, and return the same bytes.
 
-use std::ops::ControlFlow;
-
 use crate::archive::manifest::Order;
-use crate::domain::event::StoredEvent;
 use crate::store::error::StoreError;
 use crate::store::log::scan::{LogScan, LogSegment, PageBudget};
 use crate::store::reader::Reader;
+use crate::store::row::Deliver;
 
 impl Reader {
     /// Delivers the events of an archived segment, until the page's budget is spent or the segment ends.
@@ -16,7 +14,7 @@ impl Reader {
         segment: &LogSegment,
         scan: &mut LogScan,
         budget: &mut PageBudget,
-        deliver: &mut impl FnMut(&StoredEvent<'_>) -> ControlFlow<()>,
+        deliver: Deliver<'_>,
     ) -> Result<(), StoreError> {
         let archive = self.archive()?;
         budget.mark_scanned();

@@ -39,7 +39,7 @@ impl Follower {
     pub async fn read(
         &mut self,
         scan: &mut LogScan,
-        deliver: impl FnMut(&StoredEvent<'_>) -> ControlFlow<()>,
+        deliver: impl FnMut(&StoredEvent<'_>) -> ControlFlow<()> + Send,
     ) -> Result<LogHead, StoreError> {
         let read = self.reader.read_log_over(&mut self.connection, scan, deliver);
         let read = tokio::time::timeout(STATEMENT_TIMEOUT, read).await;

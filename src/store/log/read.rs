@@ -29,6 +29,7 @@ use crate::store::log::head::LogHead;
 use crate::store::log::scan::{LogScan, LogSegment, PageBudget};
 use crate::store::log::segment::{Delivery, SegmentScan, scan_segment};
 use crate::store::reader::{CatalogueCheck, Reader, ServerKind};
+use crate::store::row::Deliver;
 
 /// The progress of a page in the database.
 enum ReadProgress {
@@ -59,7 +60,7 @@ impl Reader {
         scan: &mut LogScan,
         to: Position,
         limit: usize,
-        mut deliver: impl FnMut(&StoredEvent<'_>) -> ControlFlow<()>,
+        mut deliver: impl FnMut(&StoredEvent<'_>) -> ControlFlow<()> + Send,
     ) -> Result<LogHead, StoreError> {
         let mut budget = scan.budget(limit);
         loop {
@@ -81,7 +82,7 @@ impl Reader {
         &self,
         connection: &mut PgConnection,
         scan: &mut LogScan,
-        mut deliver: impl FnMut(&StoredEvent<'_>) -> ControlFlow<()>,
+        mut deliver: impl FnMut(&StoredEvent<'_>) -> ControlFlow<()> + Send,
     ) -> Result<LogHead, StoreError> {
         let mut budget = scan.budget(usize::MAX);
         loop {
@@ -101,7 +102,7 @@ impl Reader {
         scan: &mut LogScan,
         to: Position,
         budget: &mut PageBudget,
-        deliver: &mut impl FnMut(&StoredEvent<'_>) -> ControlFlow<()>,
+        deliver: Deliver<'_>,
     ) -> Result<(ReadProgress, LogHead), StoreError> {
         let (mut catalogue, head) = self.catalogue_and_head(connection).await?;
         self.check_epoch(connection, scan.cursor(), &head).await?;

@@ -1,6 +1,5 @@
 //! The progress of a read of the log.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,6 +10,7 @@ use crate::domain::event::{BEGINNING_OF_TIME, Position, StoredEvent};
 use crate::domain::filter::EventFilter;
 use crate::store::fetch_size::FetchSize;
 use crate::store::partitions::catalogue::Catalogue;
+use crate::store::row::Deliver;
 
 /// A window that took less time than the first limit is followed by one that is four times as large; one that took more
 /// than the second limit is followed by one of half the size.
@@ -85,11 +85,7 @@ impl PageBudget {
     }
 
     /// Delivers an event. Returns whether the reader wants no more.
-    pub(super) fn deliver(
-        &mut self,
-        event: &StoredEvent<'_>,
-        deliver: &mut impl FnMut(&StoredEvent<'_>) -> ControlFlow<()>,
-    ) -> bool {
+    pub(super) fn deliver(&mut self, event: &StoredEvent<'_>, deliver: Deliver<'_>) -> bool {
         self.wanted -= 1;
         self.is_stopped = deliver(event).is_break();
         self.is_stopped || self.wanted == 0

@@ -8,10 +8,10 @@ use futures_util::TryStreamExt;
 use sqlx::postgres::{PgArguments, PgConnection, Postgres};
 use sqlx::query::Query;
 
-use crate::domain::event::{Position, StoredEvent};
+use crate::domain::event::Position;
 use crate::domain::filter::EventFilter;
 use crate::store::log::scan::{LogScan, LogSegment, PageBudget};
-use crate::store::row::event_from_row;
+use crate::store::row::{Deliver, event_from_row};
 
 const LOG_EVENTS: &str = include_str!("../sql/log_events.sql");
 const MATCHES_BY_AGGREGATE_TYPE: &str = include_str!("../sql/log_matches_by_aggregate_type.sql");
@@ -155,7 +155,7 @@ impl SegmentScan {
         scan: &mut LogScan,
         budget: &mut PageBudget,
         gap_is_allowed: bool,
-        deliver: &mut impl FnMut(&StoredEvent<'_>) -> ControlFlow<()>,
+        deliver: Deliver<'_>,
     ) -> Result<Delivery, sqlx::Error> {
         match self {
             Self::Nothing { up_to } => scan.skip_to(up_to),
@@ -218,7 +218,7 @@ async fn deliver_rows(
     expected: Expected,
     scan: &mut LogScan,
     budget: &mut PageBudget,
-    deliver: &mut impl FnMut(&StoredEvent<'_>) -> ControlFlow<()>,
+    deliver: Deliver<'_>,
 ) -> Result<Option<i64>, sqlx::Error> {
     let (mut events, mut bytes) = (0, 0);
     let (is_consecutive, mut next) = match expected {

@@ -3,19 +3,19 @@
 //! If a reader does not find the next version in the database, it reads that version here. The catalogue names the
 //! folder of each archived partition. Reads of files are slower, and return the same bytes.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
 use crate::archive::group::EventGroup;
 use crate::archive::manifest::Order;
-use crate::domain::event::{Position, StoredEvent};
+use crate::domain::event::Position;
 use crate::domain::name::StreamId;
 use crate::domain::version::Version;
 use crate::store::error::StoreError;
 use crate::store::partitions::catalogue::Catalogue;
 use crate::store::reader::Reader;
+use crate::store::row::Deliver;
 use crate::store::streams::head::StreamHead;
 use crate::store::streams::range::{Direction, StreamReadState};
 
@@ -29,11 +29,7 @@ pub(super) struct ArchivedStream<'a> {
 
 impl ArchivedStream<'_> {
     /// Delivers the next events, until a version is not archived or the read is done.
-    pub(super) async fn read(
-        &self,
-        state: &mut StreamReadState,
-        deliver: &mut impl FnMut(&StoredEvent<'_>) -> ControlFlow<()>,
-    ) -> Result<(), StoreError> {
+    pub(super) async fn read(&self, state: &mut StreamReadState, deliver: Deliver<'_>) -> Result<(), StoreError> {
         let direction = state.range.direction;
         let mut folders = self.catalogue.archived_between(self.head.first_occurred_at, self.head.last_occurred_at);
         if direction == Direction::Backward {

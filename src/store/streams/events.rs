@@ -45,7 +45,7 @@ impl Reader {
         &self,
         read: StreamRead<'_>,
         fetch_size: &mut FetchSize,
-        mut deliver: impl FnMut(&StoredEvent<'_>) -> ControlFlow<()>,
+        mut deliver: impl FnMut(&StoredEvent<'_>) -> ControlFlow<()> + Send,
     ) -> Result<VersionRange, StoreError> {
         let StreamRead { stream, head, mut range, limit } = read;
         let statement = match range.direction {

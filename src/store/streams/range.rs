@@ -1,9 +1,8 @@
 //! Ranges of versions, and the progress of a read through one.
 
-use std::ops::ControlFlow;
-
 use crate::domain::event::StoredEvent;
 use crate::domain::version::Version;
+use crate::store::row::Deliver;
 
 /// The order in which versions are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,11 +69,7 @@ impl StreamReadState {
     }
 
     /// Delivers the next event. Returns whether the read is done.
-    pub(super) fn deliver(
-        &mut self,
-        event: &StoredEvent<'_>,
-        deliver: &mut impl FnMut(&StoredEvent<'_>) -> ControlFlow<()>,
-    ) -> bool {
+    pub(super) fn deliver(&mut self, event: &StoredEvent<'_>, deliver: Deliver<'_>) -> bool {
         self.range = self.range.after(event.version);
         self.wanted -= 1;
         self.is_stopped = deliver(event).is_break();

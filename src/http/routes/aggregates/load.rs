@@ -33,7 +33,7 @@ use crate::wire::event::{EventSchema, write_stream_head};
 use crate::wire::path::{link, stream_path};
 use crate::wire::time::format_time;
 
-/// The largest number of events of a load. A client reads the rest from the stream.
+/// The largest number of events in a load. A client reads the rest from the stream.
 const EVENTS_MAX: usize = 10_000;
 
 /// An aggregate: a state to begin with, and events to apply.
@@ -183,7 +183,7 @@ async fn write_load(app: &App, stream: &StreamId, snapshot_use: SnapshotUse<'_>)
     Ok(Some(LoadedPage { page: page.finish(&next_member(next.as_deref())), head, next }))
 }
 
-/// Writes a load up to its events.
+/// Writes the members of a load that precede its events.
 fn begin_page(stream: &StreamId, head: &LoadHead) -> PageEvents {
     let mut first_members = Vec::new();
     write_stream_head(&mut first_members, stream, head.stream.version);

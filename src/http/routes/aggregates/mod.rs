@@ -1,4 +1,4 @@
-//! `/aggregates`
+//! `/aggregates`: the current state of aggregates.
 
 pub mod load;
 pub mod state;

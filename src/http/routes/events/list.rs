@@ -35,7 +35,7 @@ use crate::subscriptions::long_poll::LongPoll;
 use crate::subscriptions::subscription::{StartFrom, Subscription};
 use crate::wire::event::{CloudEventSchema, EventSchema};
 
-/// The largest link in the header `Link` of a page, which has the link in its body, too.
+/// The largest link in the header `Link` of a page. The body of a page has the link in any case.
 const LINK_BYTES_MAX: usize = 2_000;
 
 /// A page of the log.
@@ -122,8 +122,8 @@ pub async fn read_log(
         }
         Representation::Page | Representation::CloudEvents => {
             let (page, next) = write_page(&app, &request, cursor).await?;
-            // A batch of CloudEvents has no other cursor. The link of a page can be left out where it would be too
-            // large for the header limits of clients and proxies.
+            // A batch of CloudEvents has its only cursor in this header. A page has the link in its body, so the header
+            // is omitted if it could exceed the limits of clients and proxies.
             if next.len() <= LINK_BYTES_MAX || representation == Representation::CloudEvents {
                 headers.insert(header::LINK, link_to_next(&next));
             }
@@ -167,7 +167,7 @@ async fn write_page(app: &App, request: &LogReadRequest, after: Cursor) -> ApiRe
         let poll: &mut LongPoll = match &mut poll {
             None => poll.insert(LongPoll::start(&app.feed)?),
             Some(poll) => {
-                // The poll was woken by events that did not match: it pauses, so that it does not scan after every
+                // Events that did not match have woken the poll. It pauses, so that it does not scan after every
                 // append.
                 poll.pause(deadline).await;
                 poll

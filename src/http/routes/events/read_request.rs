@@ -37,7 +37,7 @@ pub struct LogReadRequest {
 /// Where a read begins.
 #[derive(Debug, Clone, Copy)]
 pub enum After {
-    /// With new events.
+    /// At the head: only new events are read.
     Head,
     Cursor(Cursor),
 }

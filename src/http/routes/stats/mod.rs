@@ -1,4 +1,4 @@
-//! `/stats`: statistics for operators. They are counted along the log, so no request scans it.
+//! `/stats`: statistics for operators. New events are counted incrementally, so no request scans the log.
 
 pub mod aggregate_types;
 pub mod aggregates;
