@@ -36,7 +36,7 @@ OF_REPRESENTATIONS = [
     ("text/event-stream", r"header Last-Event-ID: "),
 ]
 # JSON Schema accepts 1.0 as an integer, and Annals does not.
-WHOLE_FLOAT = r"invalid type: floating point `-?[0-9]+\.0`|invalid type: floating point `[0-9.]+e\+?[0-9]+`"
+WHOLE_FLOAT = r"must be a whole number, and is (-?[0-9]+\.0\b|-?[0-9.]+e\+?[0-9]+)"
 # The codes of problems that a valid request can cause: they depend on the stored data, or on rules for a document that
 # a schema cannot express.
 DEPENDS = {

@@ -3,6 +3,7 @@
 //! HTTP, the command line, subscriptions and reducers use it. It names neither HTTP nor the database.
 
 pub mod event;
+pub mod json_error;
 pub mod path;
 pub mod time;
 pub mod validation;

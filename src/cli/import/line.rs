@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::domain::event::{BEGINNING_OF_TIME, EventId, NewEvent};
 use crate::domain::name::StreamId;
 use crate::domain::version::ExpectedVersion;
+use crate::wire::json_error::describe;
 use crate::wire::time::format_time;
 use crate::wire::validation::{DefaultIds, EventIn, EventValidator, Text};
 
@@ -89,7 +90,7 @@ impl Ordinals {
 impl Line {
     /// Parses and validates a line. The error says what is wrong, for the end of a message.
     pub fn parse(text: &str, ordinals: &mut Ordinals) -> Result<Self, String> {
-        let fields: Fields<'_> = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let fields: Fields<'_> = serde_json::from_str(text).map_err(|error| describe(&error))?;
         if let Some(error) = fields.error {
             return Err(format!("the export failed here, and is not complete: {error}"));
         }
@@ -138,7 +139,7 @@ impl ImportEvent {
         let Some(occurred_at) = self.occurred_at.take() else { return Ok(()) };
         let metadata = self.event.metadata.as_deref().unwrap_or("{}");
         let members: HashMap<Cow<'_, str>, &RawValue> =
-            serde_json::from_str(metadata).map_err(|error| error.to_string())?;
+            serde_json::from_str(metadata).map_err(|error| describe(&error))?;
         if members.contains_key("occurred_at") {
             return Ok(());
         }

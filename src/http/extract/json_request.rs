@@ -17,6 +17,7 @@ use crate::http::media_type::JSON;
 use crate::http::problem::code::Code;
 use crate::http::problem::error::{ApiError, ApiResult};
 use crate::http::problem::field_error::FieldError;
+use crate::wire::json_error::describe;
 
 /// A request with a JSON body: the body is read first, then the parts are extracted in the order of `P`.
 ///
@@ -96,10 +97,10 @@ impl JsonBody {
         serde_json::from_str(&self.0).map_err(|first| {
             let mut deserializer = serde_json::Deserializer::from_str(&self.0);
             match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
-                Ok(_) => invalid_body(first),
+                Ok(_) => invalid_body(describe(&first)),
                 Err(error) => {
                     let pointer = pointer(error.path());
-                    ApiError::invalid(FieldError::pointer(pointer, error.into_inner().to_string()))
+                    ApiError::invalid(FieldError::pointer(pointer, describe(error.inner())))
                 }
             }
         })
