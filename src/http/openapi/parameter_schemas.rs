@@ -51,7 +51,7 @@ pub fn add_parameter_schemas(document: &mut OpenApi) {
 }
 
 /// Returns the schemas of members of request bodies: the object, the member, and what its value may be.
-fn member_schemas() -> [(&'static str, &'static str, Value); 8] {
+fn member_schemas() -> [(&'static str, &'static str, Value); 10] {
     [
         (
             "NewEvent",
@@ -80,7 +80,17 @@ fn member_schemas() -> [(&'static str, &'static str, Value); 8] {
             json!({"type": "integer", "format": "int32", "minimum": 1, "maximum": i32::MAX,
             "description": "The version of the stream whose state this is."}),
         ),
+        (
+            "NewSnapshot",
+            "revision",
+            nullable_name(NAME, "The client's name for the code that made the state. Loads can request it."),
+        ),
         ("NewReducer", "language", language()),
+        (
+            "ReducerTest",
+            "aggregate_id",
+            nullable_name(SEGMENT, "Uses the first 1,000 events of this aggregate. Either this or `events`."),
+        ),
         ("ReducerTest", "language", language()),
     ]
 }
@@ -120,6 +130,11 @@ fn schema_of(parameter: &str, parameter_in: &ParameterIn, place: &Place<'_>) -> 
 
 fn name(pattern: &str) -> Value {
     json!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": pattern})
+}
+
+fn nullable_name(pattern: &str, description: &str) -> Value {
+    json!({"type": ["string", "null"], "minLength": 1, "maxLength": 255, "pattern": pattern,
+        "description": description})
 }
 
 fn language() -> Value {
