@@ -26,8 +26,8 @@ COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,target=/src/target,sharing=locked \
     find . -path ./target -prune -o -type f -exec touch {} + \
-    && cargo build --release --locked --package annals --bin annals \
-    && cp target/release/annals /annals
+    && cargo build --profile dist --locked --package annals --bin annals \
+    && cp target/dist/annals /annals
 
 FROM scratch AS binaries
 ARG TARGETARCH
