@@ -101,7 +101,7 @@ impl Keyring {
         let mut before = std::mem::take(&mut cache.keys);
         for stored in read {
             let same = before.remove(&stored.key_id).filter(|key| key.stored == stored);
-            match same.map(Ok).unwrap_or_else(|| Key::from_stored(stored).map(Arc::new)) {
+            match same.map_or_else(|| Key::from_stored(stored).map(Arc::new), Ok) {
                 Ok(key) => {
                     cache.keys.insert(key.stored.key_id.clone(), key);
                 }

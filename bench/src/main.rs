@@ -50,7 +50,7 @@ async fn measure(args: &BenchArgs, parts: &[Part], database: &Database) -> anyho
         eprintln!("measuring: {}", part.to_possible_value().expect("no part is hidden").get_name());
         match part {
             Part::Direct | Part::Delivery | Part::Background => {
-                measure_server(args, *part, database, &direct, &mut report).await?
+                measure_server(args, *part, database, &direct, &mut report).await?;
             }
             Part::Partitions => growth::compare_partitions(args, other, &mut report).await?,
             Part::Import => import::compare_with_copy(args, other, &mut report).await?,
@@ -86,7 +86,7 @@ async fn measure_server(
         Part::Delivery => background::measure_delivery(args, instance.as_ref(), direct, address, report).await?,
         _ => {
             let instance = instance.as_ref().context("background load needs an instance of its own")?;
-            background::compare_appends(args, instance, direct, report).await?
+            background::compare_appends(args, instance, direct, report).await?;
         }
     }
     match instance {

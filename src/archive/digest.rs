@@ -12,7 +12,7 @@ pub struct EventDigest(Sha256);
 impl EventDigest {
     /// Adds the next event.
     pub fn add(&mut self, event: &StoredEvent<'_>) {
-        let id = |id: Option<uuid::Uuid>| id.map(|id| id.into_bytes());
+        let id = |id: Option<uuid::Uuid>| id.map(uuid::Uuid::into_bytes);
         self.field(Some(event.event_id.as_bytes()));
         self.field(Some(event.aggregate_type.as_bytes()));
         self.field(Some(event.aggregate_id.as_bytes()));

@@ -1,7 +1,7 @@
 //! The listener: accepts connections until the soft stage of a shutdown, and then completes the requests in progress.
 //!
 //! Each client has a limited time to send the head of a request, to send its body, and to receive the response. The
-//! number of connections is limited, too. Above the limit, [`SPARE_CONNECTIONS`] more are accepted for one request
+//! number of connections is limited, too. Above the limit, `SPARE_CONNECTIONS` more are accepted for one request
 //! each: probes and metrics are answered, and every other request gets 503. So a slow client delays no other one.
 
 use std::net::SocketAddr;

@@ -72,7 +72,7 @@ impl Cluster {
             match cluster.wait_until_ready(data_dir) {
                 // No server starts before all processes of a killed one have ended.
                 Err(OwnPostgresError::Failed { .. }) if started.elapsed() < LEFTOVERS_MAX => {
-                    std::thread::sleep(LEFTOVERS_PAUSE)
+                    std::thread::sleep(LEFTOVERS_PAUSE);
                 }
                 waited => return waited.map(|()| cluster),
             }

@@ -135,10 +135,8 @@ async fn a_pooled_connection_that_is_handed_over_returns_each_request_its_own_ro
             let mut random = fastrand::Rng::with_seed(client);
             for _ in 0..aborts().div_ceil(CLIENTS) {
                 let stream = random.u64(0..STREAMS);
-                let call = match random.bool() {
-                    true => app.get(&format!("/streams/Order/{stream}")),
-                    false => app.get(&format!("/aggregates/Order/{stream}")),
-                };
+                let path = if random.bool() { "streams" } else { "aggregates" };
+                let call = app.get(&format!("/{path}/Order/{stream}"));
                 // Every fifth request is aborted; the next one gets its connection.
                 let patience = if random.u8(0..5) == 0 { random.u64(0..5_000) } else { 60_000_000 };
                 if let Ok(reply) = tokio::time::timeout(Duration::from_micros(patience), call.send()).await {

@@ -147,7 +147,7 @@ fn every_kind_of_damage_is_found() {
             history.readers[0].events[1].1 = history.log[2].event_id;
         }),
         ("P3 an event that was read is not lost", |history| {
-            history.readers[0].events.push((6, uuid::Uuid::from_u128(7)))
+            history.readers[0].events.push((6, uuid::Uuid::from_u128(7)));
         }),
         ("P4 every event is stored once", |history| history.log.push(logged(1, 0, "Order/1", 5, 6))),
         ("P4 a retry writes nothing", |history| {
@@ -189,7 +189,7 @@ fn every_kind_of_damage_is_found() {
             history.requests[3].attempts[0].outcome = Outcome::Unexpected("500".to_owned());
         }),
         ("P10 the service continues and recovers", |history| {
-            history.faults[0].harm = Some("it did not recover".to_owned())
+            history.faults[0].harm = Some("it did not recover".to_owned());
         }),
     ];
     for (n, (rule, damage)) in cases.iter().enumerate() {

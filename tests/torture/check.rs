@@ -296,7 +296,10 @@ impl<'h> Checker<'h> {
             match log.next_if(|event| event.global_position == position) {
                 Some(event) if event.event_id == event_id => {}
                 Some(event) => {
-                    self.violated("P3 the event at a position never changes", format!("{place}, is {}", event.event_id))
+                    self.violated(
+                        "P3 the event at a position never changes",
+                        format!("{place}, is {}", event.event_id),
+                    );
                 }
                 None => self.violated("P3 an event that was read is not lost", place),
             }

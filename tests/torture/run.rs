@@ -62,7 +62,7 @@ pub async fn run(options: &Options) -> anyhow::Result<Outcome> {
 }
 
 async fn execute(options: &Options, cluster: &mut Cluster) -> anyhow::Result<(Duration, Vec<Kind>, History)> {
-    let bases: Vec<_> = cluster.replicas.iter().map(|replica| replica.base()).collect();
+    let bases: Vec<_> = cluster.replicas.iter().map(super::cluster::Replica::base).collect();
     let load = Load::new(bases.try_into().expect("one a replica"), options.streams)?;
     load.register_reducer().await?;
     if let Some(mutant) = options.mutant {

@@ -326,7 +326,7 @@ impl Load {
                     self.subscribe(name, replica, &filter, &mut cursor, most, Duration::ZERO).await;
                 }
                 ReadMode::SubscribeSlowly => {
-                    self.subscribe(name, replica, &filter, &mut cursor, 3_000, Duration::from_millis(100)).await
+                    self.subscribe(name, replica, &filter, &mut cursor, 3_000, Duration::from_millis(100)).await;
                 }
             }
             tokio::time::sleep(Duration::from_millis(random.u64(10..60))).await;

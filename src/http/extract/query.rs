@@ -131,7 +131,7 @@ impl Query {
 /// Percent-decodes a name or a value, with + for a space as in forms.
 fn decode(text: &str) -> ApiResult<String> {
     let spaced = text.replace('+', " ");
-    let decoded = percent_decode_str(&spaced).decode_utf8().map(|decoded| decoded.into_owned());
+    let decoded = percent_decode_str(&spaced).decode_utf8().map(std::borrow::Cow::into_owned);
     decoded.map_err(|_| invalid(text, "is not UTF-8 when percent-decoded"))
 }
 

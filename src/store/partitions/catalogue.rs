@@ -145,7 +145,9 @@ mod tests {
     #[test]
     fn times_select_the_archived_partitions() {
         let catalogue = catalogue();
-        let folders = |from, to| catalogue.archived_between(from, to).iter().map(|f| f.to_string()).collect::<String>();
+        let folders = |from, to| {
+            catalogue.archived_between(from, to).iter().map(std::string::ToString::to_string).collect::<String>()
+        };
         assert_eq!(folders(month(1), month(4)), "ab");
         assert_eq!(folders(month(2), month(2)), "b");
         assert_eq!(folders(month(3), month(4)), "");
