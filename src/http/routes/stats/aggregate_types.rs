@@ -9,7 +9,6 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::access::Scope;
 use crate::domain::event::Position;
 use crate::http::caller::Caller;
 use crate::http::extract::accepts::AcceptsJson;
@@ -17,7 +16,7 @@ use crate::http::extract::query::NoQuery;
 use crate::http::openapi::responses::ReadProblems;
 use crate::http::problem::error::ApiResult;
 use crate::http::representation::response::{json, stored_json};
-use crate::http::routes::stats::shared::count_new_events;
+use crate::http::routes::stats::shared::readable_type_statistics;
 use crate::store::admin::statistics::TypeStatistics;
 use crate::wire::time::format_time;
 
@@ -66,9 +65,7 @@ pub async fn read_aggregate_type_stats(
     _: AcceptsJson,
     _: NoQuery,
 ) -> ApiResult<Response> {
-    count_new_events(&app).await?;
-    let counted = app.primary.type_statistics().await?;
-    let readable = counted.value.into_iter().filter(|known| caller.may(Scope::Read, &known.aggregate_type));
-    let aggregate_types = readable.map(AggregateTypeOut::new).collect::<ApiResult<_>>()?;
+    let counted = readable_type_statistics(&app, &caller).await?;
+    let aggregate_types = counted.value.into_iter().map(AggregateTypeOut::new).collect::<ApiResult<_>>()?;
     Ok(json(AggregateTypesOut { as_of_position: counted.position, aggregate_types }))
 }

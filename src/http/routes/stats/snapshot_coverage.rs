@@ -9,7 +9,6 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::access::Scope;
 use crate::domain::event::Position;
 use crate::http::caller::Caller;
 use crate::http::extract::accepts::AcceptsJson;
@@ -17,7 +16,7 @@ use crate::http::extract::query::NoQuery;
 use crate::http::openapi::responses::ReadProblems;
 use crate::http::problem::error::ApiResult;
 use crate::http::representation::response::{json, stored_json};
-use crate::http::routes::stats::shared::count_new_events;
+use crate::http::routes::stats::shared::readable_type_statistics;
 use crate::store::admin::statistics::TypeStatistics;
 
 /// How many streams have a snapshot.
@@ -67,9 +66,7 @@ pub async fn read_snapshot_coverage(
     _: AcceptsJson,
     _: NoQuery,
 ) -> ApiResult<Response> {
-    count_new_events(&app).await?;
-    let mut counted = app.primary.type_statistics().await?;
-    counted.value.retain(|known| caller.may(Scope::Read, &known.aggregate_type));
+    let counted = readable_type_statistics(&app, &caller).await?;
     let streams = counted.value.iter().map(|known| known.streams).sum();
     let snapshots = counted.value.iter().map(|known| known.snapshots).sum();
     Ok(json(SnapshotCoverageOut {
