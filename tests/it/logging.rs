@@ -41,7 +41,7 @@ impl LoggedService {
     }
 
     async fn get(&self, path: &str, request_id: &str) -> u16 {
-        let client = http_client();
+        let client = http_client().build().expect("a client");
         let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         let request = client.get(format!("{}{path}", self.base)).header("traceparent", traceparent);
         request.header("x-request-id", request_id).send().await.expect("a response").status().as_u16()

@@ -336,7 +336,7 @@ struct Pace {
 
 /// Reads to the end of the log over connections that it sometimes drops. A slow subscriber has a pace.
 async fn reader(base: String, n: usize, total: i64, mut pace: Option<Pace>) -> Received {
-    let client = http_client();
+    let client = http_client().build().expect("a client");
     let mut versions: BTreeMap<String, i64> = BTreeMap::new();
     let mut last: Option<String> = None;
     let mut received = Received { connections: 0, delays: Vec::new() };

@@ -18,6 +18,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sqlx::{ConnectOptions, PgConnection};
 
+use super::http_client::http_client;
 use super::proxy::{Proxy, Target};
 
 pub const REPLICAS: usize = 2;
@@ -278,10 +279,4 @@ impl Cluster {
         }
         Ok(())
     }
-}
-
-/// Begins an HTTP client. It needs a provider of TLS, although it uses none; an error means that one is installed already.
-pub fn http_client() -> reqwest::ClientBuilder {
-    drop(rustls::crypto::ring::default_provider().install_default());
-    reqwest::Client::builder().no_proxy()
 }

@@ -15,6 +15,8 @@ mod check;
 mod cluster;
 mod faults;
 mod history;
+#[path = "../it/support/http_client.rs"]
+mod http_client;
 mod mutants;
 mod proxy;
 mod report;

@@ -11,8 +11,9 @@ use annals::domain::version::Version;
 use serde_json::{Value, json};
 use tokio::sync::RwLock;
 
-use super::cluster::{REPLICAS, http_client};
+use super::cluster::REPLICAS;
 use super::history::{Append, Attempt, EventName, Fault, Logged, Micros, Outcome, Read, Reader, Request};
+use super::http_client::http_client;
 
 /// A request without a response after this time counts as hung. The service itself stops waiting after 15 seconds.
 const RESPONSE_MAX: Duration = Duration::from_secs(25);

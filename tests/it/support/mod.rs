@@ -3,6 +3,7 @@
 
 mod append_call;
 mod client;
+mod http_client;
 pub mod imports;
 pub mod markdown;
 mod postgres;
@@ -12,6 +13,7 @@ mod sse;
 
 pub use append_call::{AppendCall, Cache, Procedure, sqlstate};
 pub use client::{Call, Reply};
+pub use http_client::http_client;
 pub use postgres::{DedicatedServer, ReplicationPair, Session, TestDatabase, copy_files};
 pub use proxy::Proxy;
 pub use sse::EventStream;
@@ -95,7 +97,7 @@ impl TestApp {
         let server = Server::bind(app.clone(), address).await.expect("a free port");
         let base = format!("http://{}", server.address);
         let served = tokio::spawn(async move { shutdown.finish(server.run()).await });
-        let client = http_client();
+        let client = http_client().build().expect("a client");
         Self { app, base, database, client, served }
     }
 
@@ -218,10 +220,4 @@ pub fn id(n: u32) -> String {
 /// Creates the schema.
 pub async fn migrate_schema(config: &DatabaseConfig) {
     migrate::migrate(config).await.expect("the schema is created");
-}
-
-/// Creates an HTTP client. It needs a provider of TLS, although it uses none; an error means that one is installed already.
-pub fn http_client() -> reqwest::Client {
-    drop(rustls::crypto::ring::default_provider().install_default());
-    reqwest::Client::builder().no_proxy().build().expect("a client")
 }
