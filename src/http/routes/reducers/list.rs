@@ -17,6 +17,7 @@ use crate::http::problem::error::ApiResult;
 use crate::http::representation::response::json;
 use crate::http::routes::reducers::shared::ReducerOut;
 
+/// All reducers, in the order of their aggregate types.
 #[derive(Serialize, ToSchema)]
 pub struct ReducerList {
     reducers: Vec<ReducerOut>,

@@ -27,6 +27,7 @@ pub struct AggregateTypesOut {
     aggregate_types: Vec<AggregateTypeOut>,
 }
 
+/// The number of events and aggregates of one type.
 #[derive(Serialize, ToSchema)]
 pub struct AggregateTypeOut {
     aggregate_type: String,

@@ -36,6 +36,7 @@ pub struct AggregateStatsOut {
     events_since_snapshot: Version,
 }
 
+/// The latest snapshot of an aggregate, without its content.
 #[derive(Serialize, ToSchema)]
 pub struct SnapshotStatsOut {
     version: Version,

@@ -31,6 +31,7 @@ pub struct LargestAggregatesOut {
     aggregates: Vec<LargeAggregateOut>,
 }
 
+/// An aggregate and the number of its events.
 #[derive(Serialize, ToSchema)]
 pub struct LargeAggregateOut {
     aggregate_type: String,

@@ -30,6 +30,7 @@ pub struct SnapshotCoverageOut {
     aggregate_types: Vec<TypeCoverageOut>,
 }
 
+/// How many aggregates of one type have a snapshot.
 #[derive(Serialize, ToSchema)]
 pub struct TypeCoverageOut {
     aggregate_type: String,

@@ -26,6 +26,7 @@ pub struct TablesOut {
     tables: Vec<TableOut>,
 }
 
+/// The size of one table, with its indexes.
 #[derive(Serialize, ToSchema)]
 pub struct TableOut {
     table: String,
@@ -36,6 +37,7 @@ pub struct TableOut {
     partitions: Option<Vec<PartitionOut>>,
 }
 
+/// The size and the state of one monthly partition.
 #[derive(Serialize, ToSchema)]
 pub struct PartitionOut {
     name: String,

@@ -32,6 +32,7 @@ pub struct StreamList {
     next: Option<String>,
 }
 
+/// A stream and the version of its latest event.
 #[derive(Serialize, ToSchema)]
 pub struct ListedStreamOut {
     aggregate_id: String,
