@@ -5,8 +5,9 @@
 //! when a request arrives. It checks the depth, duplicate keys, U+0000, lone surrogates and numbers, and computes the
 //! size of the document as PostgreSQL prints it.
 //!
-//! Invariant: `jsonb` accepts every document that `inspect` accepts, and prints it in exactly
-//! [`Inspected::printed_bytes`] bytes.
+//! Invariants: `jsonb` accepts every document that `inspect` accepts, and prints it in exactly
+//! [`Inspected::printed_bytes`] bytes. `inspect` accepts what `jsonb` prints, so that a document can be sent again as it
+//! was returned.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -17,10 +18,12 @@ use serde_json::value::RawValue;
 pub const DEPTH_MAX: usize = 64;
 /// The largest integer that every JSON parser represents exactly (2^53 - 1). Versions and positions do not exceed it.
 pub const EXACT_INTEGER_MAX: i64 = (1 << 53) - 1;
-/// The largest number of digits of a number, counted from its first nonzero digit.
+/// The largest number of significant digits of a number: from its first to its last nonzero digit.
 pub const NUMBER_DIGITS_MAX: usize = 40;
 /// The largest absolute value of the power of ten of a number's first nonzero digit, and of a written exponent.
 pub const NUMBER_EXPONENT_MAX: i64 = 308;
+/// The largest number of digits after the decimal point, trailing zeros included, as JSONB prints them.
+pub const NUMBER_SCALE_MAX: usize = 347;
 
 /// The result of [`inspect`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,8 +51,10 @@ pub enum Reason {
     Nul,
     #[error("contains a lone surrogate, which is not a character: send a pair, or the character itself")]
     LoneSurrogate,
-    #[error("a number with more than {NUMBER_DIGITS_MAX} digits: send it as a string")]
+    #[error("a number with more than {NUMBER_DIGITS_MAX} significant digits: send it as a string")]
     TooManyDigits,
+    #[error("a number with more than {NUMBER_SCALE_MAX} digits after the decimal point: send it as a string")]
+    TooManyDecimals,
     #[error("a number beyond 10^{NUMBER_EXPONENT_MAX} or below 10^-{NUMBER_EXPONENT_MAX}: send it as a string")]
     ExponentOutOfRange,
     #[error("not valid JSON")]
@@ -275,8 +280,11 @@ fn printed_number_bytes(text: &str) -> Result<usize, Reason> {
         return Err(Reason::ExponentOutOfRange);
     }
 
-    let leading_zeros = integer.bytes().chain(fraction.bytes()).take_while(|digit| *digit == b'0').count();
-    let digits = integer.len() + fraction.len() - leading_zeros;
+    let is_zero = |digit: &u8| *digit == b'0';
+    let leading_zeros = integer.bytes().chain(fraction.bytes()).take_while(is_zero).count();
+    let trailing_zeros = fraction.bytes().rev().chain(integer.bytes().rev()).take_while(is_zero).count();
+    // 0 if the number is zero.
+    let digits = (integer.len() + fraction.len() - leading_zeros).saturating_sub(trailing_zeros);
     if digits > NUMBER_DIGITS_MAX {
         return Err(Reason::TooManyDigits);
     }
@@ -289,6 +297,9 @@ fn printed_number_bytes(text: &str) -> Result<usize, Reason> {
     let sign = usize::from(text.len() != unsigned.len() && digits > 0);
     let integer_digits = if digits == 0 { 1 } else { usize::try_from(magnitude + 1).unwrap_or(0).max(1) };
     let scale = usize::try_from(fraction.len() as i64 - exponent).unwrap_or(0);
+    if scale > NUMBER_SCALE_MAX {
+        return Err(Reason::TooManyDecimals);
+    }
     Ok(sign + integer_digits + if scale > 0 { 1 + scale } else { 0 })
 }
 

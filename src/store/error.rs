@@ -33,12 +33,15 @@ pub enum StoreError {
     /// The process is shutting down.
     #[error("the service is shutting down")]
     ShuttingDown,
-    /// The reader's cursor is no longer part of the log. The log of its epoch and the current one are equal up to
-    /// `last_common_position` only.
+    /// The reader's cursor is no longer part of the log. The log that the reader has read and the current one are equal
+    /// up to `last_common_position` only.
     #[error("the log is in epoch {epoch}: it is unchanged up to position {last_common_position} only")]
     EpochChanged { epoch: Epoch, last_common_position: Position },
+    /// The reader's position, which names no epoch, is beyond the head of the log. The head is the field.
+    #[error("the head of the log is at position {0} only")]
+    BeyondHead(Position),
     /// The read replica that was read does not have the reader's position or epoch yet. Its head is the field.
-    #[error("the database that answers is at position {0} only")]
+    #[error("the read replica is at position {0} only")]
     Behind(Position),
     /// An event that must exist was not found, so the log is damaged.
     #[error("an event is missing: {0}")]

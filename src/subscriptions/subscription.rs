@@ -152,7 +152,8 @@ impl Subscription {
                 Ok(Step::UpToDate) => deadline,
                 // The client's next request gets `epoch_changed` with the position to resume from.
                 Err(StoreError::EpochChanged { .. }) => return Ok(Delivery::Ended),
-                Ok(Step::ReadAgainLater) | Err(StoreError::Unavailable(_) | StoreError::ArchiveUnavailable(_)) => {
+                Ok(Step::ReadAgainLater)
+                | Err(StoreError::Unavailable(_) | StoreError::ArchiveUnavailable(_) | StoreError::Behind(_)) => {
                     deadline.min(Instant::now() + RETRY_PAUSE)
                 }
                 Err(error) => return Err(error),

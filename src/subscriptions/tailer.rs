@@ -92,17 +92,17 @@ async fn read_events(feed: &Feed, follower: &mut Follower) -> Result<bool, Store
             Ok(head) => head,
             // A subscriber beyond the last common position gets `epoch_changed` with its next request.
             Err(StoreError::EpochChanged { epoch, last_common_position }) => {
-                tracing::warn!(epoch, last_common_position, "the log is in a new epoch, and its last events were lost");
+                if from.epoch == Some(epoch) {
+                    let advice = "run `annals epoch --begin`";
+                    tracing::error!(epoch, head = last_common_position, advice, "the log is shorter than before");
+                } else {
+                    tracing::warn!(epoch, last_common_position, "a new epoch has begun, and the last events were lost");
+                }
                 feed.reset_to(epoch, last_common_position);
                 return Ok(true);
             }
             Err(error) => return Err(error),
         };
-        if head.global_position < before {
-            tracing::error!(position = before, head = head.global_position, "the log is shorter than before");
-            feed.reset_to(head.epoch, head.global_position);
-            return Ok(true);
-        }
         if scan.after() == before {
             return Ok(has_moved);
         }

@@ -4,6 +4,7 @@
 
 pub mod event;
 pub mod json_error;
+pub mod object;
 pub mod path;
 pub mod time;
 pub mod validation;

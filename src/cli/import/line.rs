@@ -12,6 +12,7 @@ use crate::domain::event::{BEGINNING_OF_TIME, EventId, NewEvent};
 use crate::domain::name::StreamId;
 use crate::domain::version::ExpectedVersion;
 use crate::wire::json_error::describe;
+use crate::wire::object::{Object, optional_object};
 use crate::wire::time::format_time;
 use crate::wire::validation::{DefaultIds, EventIn, EventValidator, Text};
 
@@ -61,6 +62,7 @@ struct Fields<'l> {
     correlation_id: Option<Text<'l>>,
     #[serde(borrow)]
     causation_id: Option<Text<'l>>,
+    #[serde(default, deserialize_with = "optional_object")]
     end: Option<End>,
     #[serde(borrow)]
     error: Option<&'l RawValue>,
@@ -90,7 +92,7 @@ impl Ordinals {
 impl Line {
     /// Parses and validates a line. The error says what is wrong, for the end of a message.
     pub fn parse(text: &str, ordinals: &mut Ordinals) -> Result<Self, String> {
-        let fields: Fields<'_> = serde_json::from_str(text).map_err(|error| describe(&error))?;
+        let Object(fields): Object<Fields<'_>> = serde_json::from_str(text).map_err(|error| describe(&error))?;
         if let Some(error) = fields.error {
             return Err(format!("the export failed here, and is not complete: {error}"));
         }

@@ -18,6 +18,7 @@ use crate::http::problem::code::Code;
 use crate::http::problem::error::{ApiError, ApiResult};
 use crate::http::problem::field_error::FieldError;
 use crate::wire::json_error::describe;
+use crate::wire::object::Object;
 
 /// A request with a JSON body: the body is read first, then the parts are extracted in the order of `P`.
 ///
@@ -91,16 +92,20 @@ pub fn require_json(headers: &HeaderMap) -> ApiResult<()> {
 }
 
 impl JsonBody {
-    /// Parses the body. An error has a JSON pointer to the invalid member.
-    pub fn parse<'b, T: Deserialize<'b>>(&'b self) -> ApiResult<T> {
+    /// Parses the body, which must be an object. An error has a JSON pointer to the invalid member. If the body is not
+    /// an object, the error shows `example`.
+    pub fn parse<'b, T: Deserialize<'b>>(&'b self, example: &str) -> ApiResult<T> {
         // Tracking the path costs time for every member, so only an invalid body is parsed again with it.
-        serde_json::from_str(&self.0).map_err(|first| {
+        serde_json::from_str(&self.0).map(|Object(body)| body).map_err(|first| {
             let mut deserializer = serde_json::Deserializer::from_str(&self.0);
-            match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
+            match serde_path_to_error::deserialize::<_, Object<T>>(&mut deserializer) {
                 Ok(_) => invalid_body(describe(&first)),
                 Err(error) => {
-                    let pointer = pointer(error.path());
-                    ApiError::invalid(FieldError::pointer(pointer, describe(error.inner())))
+                    let (pointer, mut detail) = (pointer(error.path()), describe(error.inner()));
+                    if !self.0.trim_ascii_start().starts_with('{') {
+                        detail = format!("{detail}. Example: {example}");
+                    }
+                    ApiError::invalid(FieldError::pointer(pointer, detail))
                 }
             }
         })

@@ -1,5 +1,5 @@
-//! `min_position`: a read waits until the database that serves it has this position, so that a client reads its own
-//! writes.
+//! A read waits until the database that serves it has a position: `min_position`, so that a client reads its own
+//! writes, or that of its cursor.
 
 use std::time::Duration;
 
@@ -8,12 +8,15 @@ use tokio::time::Instant;
 use crate::app::App;
 use crate::domain::event::Position;
 use crate::domain::json::EXACT_INTEGER_MAX;
+use crate::domain::cursor::Cursor;
 use crate::http::backoff::Backoff;
 use crate::http::extract::query::Query;
 use crate::http::problem::error::{ApiError, ApiResult};
+use crate::store::error::StoreError;
+use crate::store::log::head::LogHead;
 use crate::store::reader::Reader;
 
-/// The longest time that a request waits for the position.
+/// The longest time that a request waits.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// Takes `min_position` from the query.
@@ -32,6 +35,30 @@ pub async fn wait_for_position(app: &App, reader: &Reader, position: Option<Posi
         }
         if backoff.is_over() {
             return Err(ApiError::position_not_reached(head, position));
+        }
+        backoff.pause().await?;
+    }
+}
+
+/// Returns the head of the log if it contains a cursor. A read replica may be behind a cursor that another process has
+/// returned, so the request waits for the replica as long as the primary has the position.
+pub async fn wait_for_cursor(app: &App, cursor: Cursor) -> ApiResult<LogHead> {
+    let mut backoff = Backoff::new(WAIT_MAX, Instant::now() + WAIT_MAX, app.shutdown.soft());
+    let mut is_checked = false;
+    loop {
+        let head = match app.reader.log_head_for(cursor).await {
+            Err(StoreError::Behind(head)) => head,
+            head => return Ok(head?),
+        };
+        if !is_checked {
+            match app.primary.log_head_for(cursor).await {
+                // Without the primary, only the replica knows the log.
+                Ok(_) | Err(StoreError::Unavailable(_)) => is_checked = true,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if backoff.is_over() {
+            return Err(ApiError::replica_behind(head));
         }
         backoff.pause().await?;
     }

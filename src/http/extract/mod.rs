@@ -8,6 +8,7 @@ pub mod append_headers;
 pub mod conditional;
 pub mod headers;
 pub mod json_request;
+pub mod last_event_id;
 pub mod min_position;
 pub mod path;
 pub mod query;

@@ -43,6 +43,8 @@ impl<S: Send + Sync> FromRequestParts<S> for NoQuery {
 /// The parameters of one request that were not taken yet.
 pub struct Query {
     pairs: Vec<(String, String)>,
+    /// The parameters of the route, which are those that it has asked for.
+    known: Vec<&'static str>,
 }
 
 impl Query {
@@ -53,24 +55,31 @@ impl Query {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             Ok((decode(name)?, decode(value)?))
         });
-        Ok(Self { pairs: pairs.collect::<ApiResult<_>>()? })
+        Ok(Self { pairs: pairs.collect::<ApiResult<_>>()?, known: Vec::new() })
     }
 
     /// Takes a parameter. Fails if it is empty, or is given more than once.
-    pub fn take(&mut self, name: &str) -> ApiResult<Option<String>> {
-        let mut values = self.pairs.extract_if(.., |(given, _)| given == name).map(|(_, value)| value);
-        let value = values.next();
-        if values.next().is_some() {
-            return Err(invalid(name, "is given more than once"));
-        }
-        match value {
+    pub fn take(&mut self, name: &'static str) -> ApiResult<Option<String>> {
+        match self.take_optional(name)? {
             Some(value) if value.is_empty() => Err(invalid(name, "must not be empty")),
             value => Ok(value),
         }
     }
 
+    /// Takes a parameter that may be empty. Fails if it is given more than once.
+    pub fn take_optional(&mut self, name: &'static str) -> ApiResult<Option<String>> {
+        self.known.push(name);
+        let mut values = self.pairs.extract_if(.., |(given, _)| given == name).map(|(_, value)| value);
+        let value = values.next();
+        if values.next().is_some() {
+            return Err(invalid(name, "is given more than once"));
+        }
+        Ok(value)
+    }
+
     /// Takes all values of a parameter that may be repeated. None may be empty.
-    pub fn take_all(&mut self, name: &str) -> ApiResult<Vec<String>> {
+    pub fn take_all(&mut self, name: &'static str) -> ApiResult<Vec<String>> {
+        self.known.push(name);
         let values: Vec<_> = self.pairs.extract_if(.., |(given, _)| given == name).map(|(_, value)| value).collect();
         if values.iter().any(String::is_empty) {
             return Err(invalid(name, "must not be empty"));
@@ -79,7 +88,7 @@ impl Query {
     }
 
     /// Takes a whole number, digits only, from `min` to `max`.
-    pub fn take_number<N>(&mut self, name: &str, min: N, max: N) -> ApiResult<Option<N>>
+    pub fn take_number<N>(&mut self, name: &'static str, min: N, max: N) -> ApiResult<Option<N>>
     where
         N: FromStr + PartialOrd + Display,
     {
@@ -93,7 +102,7 @@ impl Query {
 
     /// Takes a time (RFC 3339) of the years 1 to 9998. The year 9999 is excluded, because such a time
     /// could not be formatted as RFC 3339 after it was rounded up.
-    pub fn take_time(&mut self, name: &str) -> ApiResult<Option<DateTime<Utc>>> {
+    pub fn take_time(&mut self, name: &'static str) -> ApiResult<Option<DateTime<Utc>>> {
         let Some(text) = self.take(name)? else { return Ok(None) };
         let has_separator = text.as_bytes().get(10).is_some_and(|byte| matches!(byte, b'T' | b't'));
         let time = DateTime::parse_from_rfc3339(&text).ok().map(|time| time.to_utc());
@@ -102,28 +111,20 @@ impl Query {
         time.map(Some).ok_or_else(|| invalid(name, detail))
     }
 
-    /// Takes a parameter without a value, like `?verbose`, or with the value `true`.
-    pub fn take_flag(&mut self, name: &str) -> ApiResult<bool> {
-        let before = self.pairs.len();
-        self.pairs.retain(|(given, value)| given != name || !(value.is_empty() || value == "true"));
-        Ok(self.pairs.len() < before)
+    /// Fails if the request has one of these parameters, which the requested representation does not support.
+    pub fn refuse(&self, names: &[&str], why: &str) -> ApiResult<()> {
+        let refused = names.iter().find(|name| self.pairs.iter().any(|(given, _)| given == *name));
+        refused.map_or(Ok(()), |name| Err(invalid(name, why)))
     }
 
-    /// Fails if the request has one of these parameters.
-    pub fn refuse(&mut self, names: &[&str], why: &str) -> ApiResult<()> {
-        for name in names {
-            if self.take(name)?.is_some() {
-                return Err(invalid(name, why));
-            }
-        }
-        Ok(())
-    }
-
-    /// Fails if a parameter was not taken: the route does not know it.
+    /// Fails if a parameter was not taken: the route does not know it. The error lists those that it knows.
     pub fn finish(self) -> ApiResult<()> {
-        match self.pairs.into_iter().next() {
+        match self.pairs.first() {
             None => Ok(()),
-            Some((name, _)) => Err(invalid(&name, "is not a parameter of this route")),
+            Some((name, _)) if self.known.is_empty() => {
+                Err(invalid(name, "is unknown: this route has no query parameters"))
+            }
+            Some((name, _)) => Err(invalid(name, format!("is unknown: the parameters are {}", self.known.join(", ")))),
         }
     }
 }

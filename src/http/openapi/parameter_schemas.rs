@@ -121,8 +121,8 @@ fn schema_of(parameter: &str, parameter_in: &ParameterIn, place: &Place<'_>) -> 
         ("If-None-Match", _) if place.is_read => text(TAGS),
         ("If-None-Match", _) => json!({"type": "string", "enum": ["*"]}),
         ("Idempotency-Key", _) => text(KEY),
-        ("verbose", _) => json!({"type": "string", "enum": ["", "true"]}),
-        ("Last-Event-ID" | "Prefer", _) => json!({"type": "string"}),
+        ("verbose", _) => json!({"type": "string", "enum": ["", "1", "true"]}),
+        ("Last-Event-ID" | "lastEventId" | "Prefer", _) => json!({"type": "string"}),
         _ => return None,
     };
     Some(if place.is_list { json!({"type": "array", "items": value, "maxItems": VALUES_MAX}) } else { value })

@@ -36,8 +36,18 @@ pub struct ProjectionParams {
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "for the OpenAPI document")]
 pub struct MinPositionParams {
-    /// Waits up to one second until the database that answers has this position
+    /// Waits up to one second until the database that serves the request has this position
     min_position: Option<u64>,
+}
+
+/// `lastEventId` of an event stream
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "for the OpenAPI document")]
+pub struct LastEventIdParams {
+    /// The same as the header `Last-Event-ID`, which has precedence. Only for event streams
+    #[param(rename = "lastEventId")]
+    last_event_id: Option<String>,
 }
 
 /// `If-None-Match` of a read

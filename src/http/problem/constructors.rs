@@ -60,7 +60,7 @@ impl ApiError {
 
     /// The process is shutting down.
     pub fn shutting_down() -> Self {
-        Self::new(Code::ShuttingDown, "this process takes no more requests; nothing was written")
+        Self::new(Code::ShuttingDown, "this process is shutting down and accepts no new requests; nothing was written")
     }
 
     /// `/problems/<code>` was requested with an unknown code.
@@ -109,13 +109,13 @@ impl ApiError {
 
     /// The log did not reach a requested position in time.
     pub fn position_not_reached(head: Position, requested: Position) -> Self {
-        let detail = format!("the database that answers is at position {head}, not yet at {requested}");
+        let detail = format!("the database that serves this request is at position {head}, not yet at {requested}");
         Self::new(Code::ReplicaBehind, detail).with("head", &head)
     }
 
     /// The database that serves the request does not have the client's position or epoch yet.
     pub fn replica_behind(head: Position) -> Self {
-        let detail = format!("the database that answers is at position {head}, behind the client's cursor");
+        let detail = format!("the read replica that serves this request is at position {head}, behind the client's cursor");
         Self::new(Code::ReplicaBehind, detail).with("head", &head)
     }
 }
@@ -177,7 +177,7 @@ impl ApiError {
 
     /// The position in the request is beyond the head of the log.
     pub fn position_beyond_head(head: Position) -> Self {
-        let detail = format!("the head of the log is at position {head}: no event beyond it can have been processed");
+        let detail = format!("the head of the log is at position {head}: no position beyond it can have been read or processed");
         Self::new(Code::PositionBeyondHead, detail).with("head", &head)
     }
 

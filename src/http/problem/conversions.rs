@@ -17,6 +17,7 @@ impl From<StoreError> for ApiError {
             StoreError::EpochChanged { epoch, last_common_position } => {
                 Self::epoch_changed(*epoch, *last_common_position)
             }
+            StoreError::BeyondHead(head) => Self::position_beyond_head(*head),
             StoreError::Behind(head) => Self::replica_behind(*head),
             StoreError::ShuttingDown => Self::shutting_down().with_cause(error),
             StoreError::Unavailable(_) => Self::new(Code::DatabaseUnavailable, DATABASE_UNAVAILABLE).with_cause(error),

@@ -1,10 +1,12 @@
 //! `POST /appends`: append events to several streams in one atomic step.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
+use serde::de::{self, Deserializer, Unexpected, Visitor};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -27,12 +29,19 @@ use crate::http::problem::error::{ApiError, ApiResult};
 use crate::http::problem::field_error::FieldError;
 use crate::http::problem::schema::ProblemSchema;
 use crate::http::representation::appended::{Appended, Written, append_response, write_appended};
+use crate::wire::object::objects;
 use crate::wire::validation::{EventIn, EventValidator};
+
+/// The smallest body.
+const EXAMPLE: &str = concat!(
+    r#"{"appends": [{"aggregate_type": "Order", "aggregate_id": "ord-1", "#,
+    r#""events": [{"event_type": "OrderPlaced", "event_data": {"total": 42}}]}]}"#
+);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct AppendsIn<'b> {
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "objects")]
     appends: Vec<AppendIn<'b>>,
 }
 
@@ -42,31 +51,37 @@ struct AppendIn<'b> {
     aggregate_type: String,
     aggregate_id: String,
     expected_version: Option<ExpectedIn>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "objects")]
     events: Vec<EventIn<'b>>,
 }
 
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "must be a version (0 or more), \"none\" or \"exists\"")]
-enum ExpectedIn {
-    Exact(u64),
-    Word(ExpectedWord),
+/// The member `expected_version`: a version, `none` or `exists`.
+struct ExpectedIn(ExpectedVersion);
+
+impl<'de> Deserialize<'de> for ExpectedIn {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ExpectedVisitor).map(Self)
+    }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum ExpectedWord {
-    None,
-    Exists,
-}
+struct ExpectedVisitor;
 
-impl From<Option<ExpectedIn>> for ExpectedVersion {
-    fn from(expected: Option<ExpectedIn>) -> Self {
-        match expected {
-            None => Self::Any,
-            Some(ExpectedIn::Exact(version)) => Self::Exact(version),
-            Some(ExpectedIn::Word(ExpectedWord::None)) => Self::None,
-            Some(ExpectedIn::Word(ExpectedWord::Exists)) => Self::Exists,
+impl Visitor<'_> for ExpectedVisitor {
+    type Value = ExpectedVersion;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a version (0 or more), \"none\" or \"exists\"")
+    }
+
+    fn visit_u64<E: de::Error>(self, version: u64) -> Result<ExpectedVersion, E> {
+        Ok(ExpectedVersion::Exact(version))
+    }
+
+    fn visit_str<E: de::Error>(self, word: &str) -> Result<ExpectedVersion, E> {
+        match word {
+            "none" => Ok(ExpectedVersion::None),
+            "exists" => Ok(ExpectedVersion::Exists),
+            _ => Err(E::invalid_value(Unexpected::Str(word), &self)),
         }
     }
 }
@@ -100,7 +115,7 @@ pub async fn append_to_streams(
     request: JsonRequest<(NoQuery, NoPreconditions, AppendHeaders)>,
 ) -> ApiResult<Response> {
     let JsonRequest { parts: (NoQuery, NoPreconditions, headers), body } = request;
-    let request = Arc::new(validate(&app, body.parse()?, &headers)?);
+    let request = Arc::new(validate(&app, body.parse(EXAMPLE)?, &headers)?);
     request.appends.iter().try_for_each(|append| caller.check(Scope::Append, append.stream.aggregate_type()))?;
 
     let Submitted { outcome, snapshot_due } = app.append().submit(&request).await?;
@@ -145,7 +160,7 @@ fn validate(app: &App, sent: AppendsIn<'_>, headers: &AppendHeaders) -> ApiResul
         let pointer = format!("{pointer}/events");
         let events = validator.validate(&pointer, &append.events, headers.default_ids, new_id)?;
         payloads.push(append.events);
-        appends.push(Append { stream, expected: append.expected_version.into(), events });
+        appends.push(Append { stream, expected: append.expected_version.map_or(ExpectedVersion::Any, |ExpectedIn(version)| version), events });
     }
     for (index, events) in payloads.iter().enumerate() {
         validator.validate_payloads(&format!("/appends/{index}/events"), events)?;

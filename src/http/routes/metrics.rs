@@ -7,16 +7,13 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 
 use crate::app::App;
-use crate::http::extract::query::NoQuery;
-use crate::http::openapi::responses::UnknownParameter;
 use crate::http::problem::error::{ApiError, ApiResult};
 
 /// Get metrics in the text format of Prometheus
 #[utoipa::path(get, path = "/metrics", operation_id = "read_metrics", tag = "operations", responses(
     (status = 200, description = "The metrics", body = String, content_type = "text/plain"),
-    UnknownParameter,
 ))]
-pub async fn read_metrics(State(app): State<Arc<App>>, _: NoQuery) -> ApiResult<Response> {
+pub async fn read_metrics(State(app): State<Arc<App>>) -> ApiResult<Response> {
     let (in_use, idle) = app.primary.pool_connections();
     let pool = &app.metrics.db_pool_connections;
     pool.with_label_values(&["in_use"]).set(in_use as i64);

@@ -6,16 +6,13 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::http::cache::NO_STORE;
-use crate::http::extract::query::{FromQuery, NoQuery, Parameters, Query};
-use crate::http::openapi::responses::UnknownParameter;
-use crate::http::problem::error::ApiResult;
 use crate::store::admin::migrate::known_version;
 
 /// The time limit of a check.
@@ -34,17 +31,11 @@ pub struct Health {
     details: Option<BTreeMap<&'static str, String>>,
 }
 
-/// The query parameters of `/readyz`.
-pub struct ReadinessParameters {
-    verbose: bool,
-}
-
-impl FromQuery for ReadinessParameters {
-    fn from_query(mut query: Query) -> ApiResult<Self> {
-        let verbose = query.take_flag("verbose")?;
-        query.finish()?;
-        Ok(Self { verbose })
-    }
+/// Returns whether the client wants the details of a probe: `?verbose`, `?verbose=1` or `?verbose=true`. Monitoring
+/// tools add parameters of their own, so a probe ignores every other one.
+fn is_verbose(uri: &Uri) -> bool {
+    let query = uri.query().unwrap_or_default();
+    query.split('&').any(|pair| matches!(pair, "verbose" | "verbose=" | "verbose=1" | "verbose=true"))
 }
 
 /// Check liveness
@@ -52,8 +43,8 @@ impl FromQuery for ReadinessParameters {
 /// Succeeds while the process runs. It never uses the database: an unavailable database is no reason to restart the
 /// process.
 #[utoipa::path(get, path = "/livez", operation_id = "check_liveness", tag = "operations",
-    responses((status = 200, description = "The process runs", body = Health), UnknownParameter))]
-pub async fn check_liveness(_: NoQuery) -> Response {
+    responses((status = 200, description = "The process runs", body = Health)))]
+pub async fn check_liveness() -> Response {
     respond(Health { status: "ok", checks: BTreeMap::from([("process", "ok".to_owned())]), details: None })
 }
 
@@ -62,15 +53,15 @@ pub async fn check_liveness(_: NoQuery) -> Response {
 /// Succeeds if the database answers and accepts writes, its schema is not older than this version needs, the writer
 /// runs, and the process is not shutting down.
 #[utoipa::path(get, path = "/readyz", operation_id = "check_readiness", tag = "operations",
-    params(("verbose" = Option<String>, Query, description = "Adds versions and the head of the log", allow_reserved)),
+    params(("verbose" = Option<bool>, Query, description = "Adds versions and the head of the log. `?verbose` is enough",
+        allow_reserved)),
     responses(
         (status = 200, description = "Ready", body = Health),
-        UnknownParameter,
         (status = 503, description = "Not ready: `checks` has the reasons", body = Health),
     ))]
 pub async fn check_readiness(
     State(app): State<Arc<App>>,
-    Parameters(ReadinessParameters { verbose }): Parameters<ReadinessParameters>,
+    uri: Uri,
 ) -> Response {
     let database = check(app.primary.check_writable()).await;
     let schema = match &database {
@@ -79,7 +70,7 @@ pub async fn check_readiness(
     };
     let writer = app.append_queue.is_open().then_some(()).ok_or_else(|| "has ended".to_owned());
     let serving = (!app.shutdown.has_begun()).then_some(()).ok_or_else(|| "shutting down".to_owned());
-    let details = if verbose && database.is_ok() { Some(details(&app).await) } else { None };
+    let details = if is_verbose(&uri) && database.is_ok() { Some(details(&app).await) } else { None };
 
     let checks = [("database", database), ("schema", schema), ("writer", writer), ("serving", serving)];
     let status = if checks.iter().all(|(_, check)| check.is_ok()) { "ok" } else { "unavailable" };

@@ -40,6 +40,10 @@ const TIMEOUT_SECONDS_MAX: u64 = 60;
 /// The longest pause between two polls of a projection.
 const POLL_PAUSE_MAX: Duration = Duration::from_millis(250);
 
+/// The body of a PUT.
+const EXAMPLE: &str = r#"{"last_processed_position": 1042}"#;
+
+/// The position of a projection, to store.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PositionIn {
@@ -61,6 +65,7 @@ pub struct ProjectionOut {
     lag_seconds: f64,
 }
 
+/// All projections, in the order of their names.
 #[derive(Serialize, ToSchema)]
 pub struct ProjectionList {
     projections: Vec<ProjectionOut>,
@@ -149,6 +154,8 @@ pub async fn list_projections(State(app): State<Arc<App>>, _: AcceptsJson, _: No
     responses(
         (status = 200, description = "The projection and its position", body = ProjectionOut),
         ProjectionNotFound,
+        (status = 422, description = "`wait_for` is beyond the head of the log", body = ProblemSchema,
+            content_type = "application/problem+json"),
         (status = 504, description = "The projection did not process the position in time", body = ProblemSchema,
             content_type = "application/problem+json"),
         ReadProblems,
@@ -160,6 +167,7 @@ pub async fn read_projection(
     Parameters(WaitParameters { wait_for, timeout }): Parameters<WaitParameters>,
 ) -> ApiResult<Response> {
     let mut backoff = Backoff::new(POLL_PAUSE_MAX, Instant::now() + timeout, app.shutdown.soft());
+    let mut is_checked = false;
     loop {
         let projection = app.primary.projection(&name).await?;
         let projection = projection.ok_or_else(|| ApiError::projection_not_found(&name))?;
@@ -168,6 +176,13 @@ pub async fn read_projection(
             let headers = [(header::CACHE_CONTROL, NO_CACHE), (header::ETAG, etag(position))];
             let projection = ProjectionOut::new(projection, head(&app).await?);
             return Ok((headers, Json(projection)).into_response());
+        }
+        // A client waits for an event that it knows. The head of the log never falls, so it is compared once.
+        if !std::mem::replace(&mut is_checked, true) {
+            let head = head(&app).await?;
+            if wait_for.is_some_and(|wanted| wanted > head) {
+                return Err(ApiError::position_beyond_head(head));
+            }
         }
         if backoff.is_over() {
             return Err(ApiError::projection_behind(position, projection.lag(head(&app).await?)));
@@ -207,7 +222,7 @@ pub async fn set_projection(
     request: JsonRequest<(ProjectionPath, Parameters<Movement>, Precondition)>,
 ) -> ApiResult<Response> {
     let JsonRequest { parts: (ProjectionPath(name), Parameters(movement), Precondition(expected)), body } = request;
-    let position = body.parse::<PositionIn>()?.last_processed_position;
+    let position = body.parse::<PositionIn>(EXAMPLE)?.last_processed_position;
     if !(0..=EXACT_INTEGER_MAX).contains(&position) {
         let detail = format!("must be from 0 to {EXACT_INTEGER_MAX}");
         return Err(ApiError::invalid(FieldError::pointer("/last_processed_position", detail)));

@@ -30,6 +30,9 @@ use crate::store::streams::snapshots::NewSnapshot;
 use crate::wire::time::format_time;
 use crate::wire::validation::EventValidator;
 
+/// The smallest body of a PUT.
+const EXAMPLE: &str = r#"{"version": 42, "state": {"total": 42}}"#;
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SnapshotIn<'b> {
@@ -57,7 +60,7 @@ pub struct SnapshotOut {
 impl<'b> SnapshotIn<'b> {
     /// Parses and validates a body: first everything but the state (400), then the state (422).
     fn parse(body: &'b JsonBody, body_bytes_max: usize) -> ApiResult<Self> {
-        let snapshot: Self = body.parse()?;
+        let snapshot: Self = body.parse(EXAMPLE)?;
         if !(1..=EXACT_INTEGER_MAX).contains(&snapshot.version) {
             return Err(ApiError::invalid(FieldError::pointer("/version", "must be a version: 1, 2, 3 …")));
         }

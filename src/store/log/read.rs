@@ -10,8 +10,9 @@
 //! whole log.
 //!
 //! Every page first reads the head, and then reads only up to it, on one connection. If the epoch is no longer that of
-//! the cursor, the read checks on the same connection whether the cursor is still valid. So a page either continues
-//! what was read before, or fails with [`StoreError::EpochChanged`].
+//! the cursor, or the cursor is beyond the head, the read checks on the same connection whether the cursor is still
+//! valid. So a page either continues what was read before, or fails with [`StoreError::EpochChanged`],
+//! [`StoreError::BeyondHead`] or [`StoreError::Behind`].
 //!
 //! The cached catalogue may be outdated. The read compares it with the database whenever an event could be missing
 //! because its partition was archived.
@@ -49,7 +50,7 @@ impl Reader {
     pub async fn log_head_for(&self, cursor: Cursor) -> Result<LogHead, StoreError> {
         let mut connection = self.acquire().await?;
         let (_, head) = self.catalogue_and_head(&mut connection).await?;
-        self.check_epoch(&mut connection, cursor, &head).await?;
+        self.check_cursor(&mut connection, cursor, &head).await?;
         Ok(head)
     }
 
@@ -105,7 +106,7 @@ impl Reader {
         deliver: Deliver<'_>,
     ) -> Result<(ReadProgress, LogHead), StoreError> {
         let (mut catalogue, head) = self.catalogue_and_head(connection).await?;
-        self.check_epoch(connection, scan.cursor(), &head).await?;
+        self.check_cursor(connection, scan.cursor(), &head).await?;
         scan.epoch = Some(head.epoch);
         let Some(head_time) = head.occurred_at else { return Ok((ReadProgress::Complete, head)) };
         let end = to.min(head.global_position);
@@ -147,27 +148,44 @@ impl Reader {
         scan: &LogScan,
     ) -> Result<StoreError, StoreError> {
         let (_, head) = self.catalogue_and_head(connection).await?;
-        self.check_epoch(connection, scan.cursor(), &head).await?;
+        self.check_cursor(connection, scan.cursor(), &head).await?;
         Ok(StoreError::EventMissing(MissingEvent::AfterPosition(scan.after())))
     }
 
-    /// Returns an error if the epoch has changed since the cursor, and with it events that the cursor has passed.
-    async fn check_epoch(
+    /// Returns an error if the log does not contain the cursor: events that the cursor has passed were lost, or the
+    /// cursor is beyond the head.
+    async fn check_cursor(
         &self,
         connection: &mut PgConnection,
         cursor: Cursor,
         head: &LogHead,
     ) -> Result<(), StoreError> {
-        let Some(epoch) = cursor.epoch.filter(|epoch| *epoch != head.epoch) else { return Ok(()) };
-        if epoch > head.epoch && self.server_kind == ServerKind::Replica {
-            // The epoch has not reached the replica yet.
-            return Err(StoreError::Behind(head.global_position));
+        let last_common = match cursor.epoch {
+            Some(epoch) if epoch > head.epoch => match self.server_kind {
+                // The epoch has not reached the replica yet.
+                ServerKind::Replica => return Err(StoreError::Behind(head.global_position)),
+                // An epoch of which the primary has no record belongs to another history, with no common position.
+                ServerKind::Primary => 0,
+            },
+            Some(epoch) if epoch < head.epoch => {
+                last_common_position(connection, epoch).await?.unwrap_or(Position::MAX)
+            }
+            _ => Position::MAX,
+        };
+        if cursor.position > last_common {
+            let last_common_position = last_common.min(head.global_position);
+            return Err(StoreError::EpochChanged { epoch: head.epoch, last_common_position });
         }
-        // An epoch of which this database has no record belongs to another history, with no common position.
-        let last_common = if epoch > head.epoch { Some(0) } else { last_common_position(connection, epoch).await? };
-        match last_common.filter(|position| *position < cursor.position) {
-            Some(last_common_position) => Err(StoreError::EpochChanged { epoch: head.epoch, last_common_position }),
-            None => Ok(()),
+        if cursor.position <= head.global_position {
+            return Ok(());
         }
+        Err(match (self.server_kind, cursor.epoch) {
+            (ServerKind::Replica, _) => StoreError::Behind(head.global_position),
+            // The log had this position: its end was lost, and no epoch began.
+            (ServerKind::Primary, Some(_)) => {
+                StoreError::EpochChanged { epoch: head.epoch, last_common_position: head.global_position }
+            }
+            (ServerKind::Primary, None) => StoreError::BeyondHead(head.global_position),
+        })
     }
 }

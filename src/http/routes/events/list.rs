@@ -17,8 +17,8 @@ use crate::domain::event::Position;
 use crate::domain::filter::EventFilter;
 use crate::http::caller::Caller;
 use crate::http::event_stream::{EventIdFormat, event_stream};
-use crate::http::extract::min_position::wait_for_position;
-use crate::http::openapi::parameters::MinPositionParams;
+use crate::http::extract::min_position::{wait_for_cursor, wait_for_position};
+use crate::http::openapi::parameters::{LastEventIdParams, MinPositionParams};
 use crate::http::openapi::responses::ReadProblems;
 use crate::http::problem::error::ApiResult;
 use crate::http::problem::schema::ProblemSchema;
@@ -81,12 +81,15 @@ pub struct LogPage {
         MinPositionParams,
         ("Last-Event-ID" = Option<String>, Header,
             description = "The last id that an event stream has sent: it resumes there, whatever `after` is"),
+        LastEventIdParams,
     ),
     responses(
         (status = 200, description = "A page, the lines, or the event stream", content(
             (LogPage = "application/json"), (String = "application/x-ndjson"), (String = "text/event-stream"),
             (Vec<CloudEventSchema> = "application/cloudevents-batch+json"))),
         (status = 409, description = "The cursor is no longer valid: continue from `rewind_to`", body = ProblemSchema,
+            content_type = "application/problem+json"),
+        (status = 422, description = "`after`, without an epoch, is beyond the head of the log", body = ProblemSchema,
             content_type = "application/problem+json"),
         ReadProblems,
     ))]
@@ -146,7 +149,7 @@ async fn resolve(app: &App, after: After) -> ApiResult<(LogHead, Position)> {
             let head = app.reader.log_head().await?;
             Ok((head, head.global_position))
         }
-        After::Cursor(cursor) => Ok((app.reader.log_head_for(cursor).await?, cursor.position)),
+        After::Cursor(cursor) => Ok((wait_for_cursor(app, cursor).await?, cursor.position)),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::domain::cursor::Cursor;
 use crate::domain::event::Position;
 use crate::domain::filter::EventFilter;
 use crate::domain::name::{NameFault, check_name, check_path_name};
-use crate::http::extract::headers::single;
+use crate::http::extract::last_event_id::take_last_event_id;
 use crate::http::extract::min_position::take_min_position;
 use crate::http::extract::query::Query;
 use crate::http::problem::error::{ApiError, ApiResult};
@@ -50,7 +50,7 @@ impl<S: Send + Sync> FromRequestParts<S> for LogReadRequest {
         let mut query = Query::parse(&parts.uri)?;
         let mut after = take_after(&mut query)?;
         if representation == Representation::EventStream
-            && let Some(last_event) = last_event(&parts.headers)?
+            && let Some(last_event) = last_event(&parts.headers, &mut query)?
         {
             after = After::Cursor(last_event);
         }
@@ -95,12 +95,10 @@ fn take_after(query: &mut Query) -> ApiResult<After> {
 }
 
 /// Returns the cursor after which an event stream resumes.
-fn last_event(headers: &HeaderMap) -> ApiResult<Option<Cursor>> {
-    const LAST_EVENT_ID: &str = "Last-Event-ID";
-    let Some(value) = single(headers, LAST_EVENT_ID)?.filter(|value| !value.is_empty()) else { return Ok(None) };
-    let cursor = value.to_str().ok().and_then(|text| text.parse().ok());
-    let detail = "must be an epoch and a position, like 1:1042";
-    cursor.map(Some).ok_or_else(|| ApiError::invalid(FieldError::header(LAST_EVENT_ID, detail)))
+fn last_event(headers: &HeaderMap, query: &mut Query) -> ApiResult<Option<Cursor>> {
+    let Some(last_event_id) = take_last_event_id(headers, query)? else { return Ok(None) };
+    let cursor = last_event_id.text.parse();
+    cursor.map(Some).map_err(|_| last_event_id.invalid("must be an epoch and a position, like 1:1042"))
 }
 
 fn take_filter(query: &mut Query) -> ApiResult<EventFilter> {

@@ -22,6 +22,10 @@ use crate::http::problem::schema::ProblemSchema;
 use crate::http::routes::reducers::shared::{ReducerOut, validate_interval, validate_source};
 use crate::reducers::trial::Trial;
 
+/// The smallest body of a PUT.
+const EXAMPLE: &str = r#"{"language": "merge-patch"}"#;
+
+/// A reducer to store.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = NewReducer)]
@@ -56,7 +60,7 @@ pub async fn put_reducer(
     request: JsonRequest<(TypePath, NoQuery)>,
 ) -> ApiResult<Response> {
     let JsonRequest { parts: (TypePath(aggregate_type), NoQuery), body } = request;
-    let reducer: ReducerIn<'_> = body.parse()?;
+    let reducer: ReducerIn<'_> = body.parse(EXAMPLE)?;
     let snapshot_every = validate_interval(reducer.snapshot_every.unwrap_or(app.settings.snapshot_every))?;
     let source = validate_source(&reducer.language, reducer.source, snapshot_every)?;
     // A source that cannot be used is refused here, and not at the first fold.

@@ -35,7 +35,11 @@ use crate::reducers::trial::Trial;
 use crate::store::fetch_size::FetchSize;
 use crate::store::streams::events::StreamRead;
 use crate::store::streams::range::VersionRange;
+use crate::wire::object::optional_objects;
 use crate::wire::validation::{DefaultIds, EventIn, EventValidator};
+
+/// The smallest body.
+const EXAMPLE: &str = r#"{"language": "merge-patch", "aggregate_id": "ord-1"}"#;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -43,7 +47,7 @@ struct TrialIn<'b> {
     language: Cow<'b, str>,
     source: Option<String>,
     aggregate_id: Option<String>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "optional_objects")]
     events: Option<Vec<EventIn<'b>>>,
     snapshot_every: Option<u32>,
 }
@@ -83,7 +87,7 @@ pub async fn test_reducer(
     request: JsonRequest<(TypePath, NoQuery)>,
 ) -> ApiResult<Response> {
     let JsonRequest { parts: (TypePath(aggregate_type), NoQuery), body } = request;
-    let sent: TrialIn<'_> = body.parse()?;
+    let sent: TrialIn<'_> = body.parse(EXAMPLE)?;
     let snapshot_every = match sent.snapshot_every {
         Some(snapshot_every) => validate_interval(snapshot_every)?,
         None => {

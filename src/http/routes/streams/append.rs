@@ -33,6 +33,7 @@ use crate::store::fetch_size::FetchSize;
 use crate::store::streams::events::StreamRead;
 use crate::store::streams::range::VersionRange;
 use crate::wire::event::write_event;
+use crate::wire::object::objects;
 use crate::wire::path::stream_path;
 use crate::wire::validation::{EventIn, EventValidator};
 
@@ -40,10 +41,13 @@ use crate::wire::validation::{EventIn, EventValidator};
 const MISSED_EVENTS_MAX: usize = 100;
 const MISSED_BYTES_MAX: usize = 8 * 1024 * 1024;
 
+/// The smallest body.
+const EXAMPLE: &str = r#"{"events": [{"event_type": "OrderPlaced", "event_data": {"total": 42}}]}"#;
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct StreamAppendIn<'b> {
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "objects")]
     events: Vec<EventIn<'b>>,
 }
 
@@ -83,7 +87,7 @@ pub async fn append_to_stream(
     request: Request,
 ) -> ApiResult<Response> {
     let JsonRequest { parts: (NoQuery, StreamPath(stream), Precondition(expected), headers), body } = request;
-    let sent: StreamAppendIn<'_> = body.parse()?;
+    let sent: StreamAppendIn<'_> = body.parse(EXAMPLE)?;
     let mut validator = EventValidator::new(app.settings.max_body_bytes);
     let new_id = |index| headers.event_id(&app, &stream, index);
     let events = validator.validate("/events", &sent.events, headers.default_ids, new_id)?;

@@ -15,7 +15,7 @@ use crate::domain::version::Version;
 use crate::http::cache::etag;
 use crate::http::event_stream::{EventIdFormat, event_stream};
 use crate::http::extract::min_position::wait_for_position;
-use crate::http::openapi::parameters::{IfNoneMatchParams, MinPositionParams, StreamParams};
+use crate::http::openapi::parameters::{IfNoneMatchParams, LastEventIdParams, MinPositionParams, StreamParams};
 use crate::http::openapi::responses::{ReadProblems, StreamNotFound};
 use crate::http::problem::error::{ApiError, ApiResult};
 use crate::http::problem::schema::ProblemSchema;
@@ -67,6 +67,7 @@ pub struct StreamPage {
         IfNoneMatchParams,
         ("Last-Event-ID" = Option<String>, Header,
             description = "The last version that an event stream has sent: it resumes after this version"),
+        LastEventIdParams,
     ),
     responses(
         (status = 200, description = "A page, the lines, or the event stream", content(
@@ -107,7 +108,9 @@ pub async fn read_stream(
         let from = request.range().from;
         let start_from = StartFrom::Stream { stream: stream.clone(), from };
         let subscription = Subscription::start(&app.feed, start_from, &log_head)?;
-        let body = event_stream(&app, subscription, EventIdFormat::Version(from - 1), 0, &log_head);
+        // An id beyond the head would be refused when the client resumes with it.
+        let last_version = (from - 1).min(head.version);
+        let body = event_stream(&app, subscription, EventIdFormat::Version(last_version), 0, &log_head);
         return Ok((headers, body).into_response());
     }
     if representation == Representation::Lines {

@@ -8,7 +8,7 @@ use crate::domain::event::Position;
 use crate::domain::name::StreamId;
 use crate::domain::version::{VERSION_MAX, Version};
 use crate::http::extract::conditional::IfNoneMatch;
-use crate::http::extract::headers::single;
+use crate::http::extract::last_event_id::take_last_event_id;
 use crate::http::extract::min_position::take_min_position;
 use crate::http::extract::path::StreamPath;
 use crate::http::extract::query::Query;
@@ -43,6 +43,7 @@ impl<S: Send + Sync> FromRequestParts<S> for StreamReadRequest {
         if is_event_stream {
             query.refuse(&["to_version"], "is not supported for an event stream, which has no end")?;
         }
+        let last_version = if is_event_stream { last_version(&parts.headers, &mut query)? } else { None };
         let mut from_version = query.take_number("from_version", 1, VERSION_MAX)?;
         let to_version = query.take_number("to_version", 1, VERSION_MAX)?;
         let limit = representation.take_limit(&mut query)?;
@@ -59,9 +60,8 @@ impl<S: Send + Sync> FromRequestParts<S> for StreamReadRequest {
         let if_none_match = IfNoneMatch::from_headers(&parts.headers);
         // An invalid header is reported before the stream is looked up.
         if_none_match.matches(0)?;
-        let last_version = if is_event_stream { last_version(&parts.headers)? } else { None };
         if let Some(last) = last_version {
-            from_version = Some(last + 1);
+            from_version = from_version.max(Some(last + 1));
         }
         Ok(Self {
             representation,
@@ -117,11 +117,9 @@ fn take_direction(query: &mut Query, representation: Representation) -> ApiResul
 }
 
 /// Returns the version after which an event stream resumes.
-fn last_version(headers: &HeaderMap) -> ApiResult<Option<u64>> {
-    const LAST_EVENT_ID: &str = "Last-Event-ID";
-    let Some(value) = single(headers, LAST_EVENT_ID)?.filter(|value| !value.is_empty()) else { return Ok(None) };
-    let digits = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+fn last_version(headers: &HeaderMap, query: &mut Query) -> ApiResult<Option<u64>> {
+    let Some(last_event_id) = take_last_event_id(headers, query)? else { return Ok(None) };
+    let digits = Some(&last_event_id.text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
     let version = digits.and_then(|digits| digits.parse().ok()).filter(|version| *version < VERSION_MAX);
-    let invalid = || ApiError::invalid(FieldError::header(LAST_EVENT_ID, "must be a version, like 42"));
-    version.map(Some).ok_or_else(invalid)
+    version.map(Some).ok_or_else(|| last_event_id.invalid("must be a version, like 42"))
 }
