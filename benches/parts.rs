@@ -16,11 +16,11 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-/// `event_data` of the events that `annals-bench` appends, about 250 bytes.
+/// The `event_data` of the events that `annals-bench` appends, about 250 bytes.
 const EVENT_DATA: &str = concat!(
     r#"{"order":"ord-000000000000","customer":"cus-000000000000","currency":"EUR","total":1234.56,"#,
     r#""lines":[{"sku":"A-100001","quantity":2,"price":499.99},{"sku":"B-200002","quantity":1,"price":234.58}],"#,
-    r#""note":"leave it with the neighbours if nobody is"}"#,
+    r#""note":"leave it with the neighbours at number 12"}"#,
 );
 
 fn event() -> StoredEvent<'static> {
@@ -91,10 +91,10 @@ fn preconditions(criterion: &mut Criterion) {
 
 fn filters(criterion: &mut Criterion) {
     let event = event();
-    let wanted = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
     let filter = EventFilter {
-        aggregate_types: wanted(&["Invoice", "Order"]),
-        event_types: wanted(&["OrderShipped", "OrderCancelled", "OrderPlaced"]),
+        aggregate_types: owned(&["Invoice", "Order"]),
+        event_types: owned(&["OrderShipped", "OrderCancelled", "OrderPlaced"]),
         ..EventFilter::default()
     };
     criterion.bench_function("filter/types of an event", |bencher| {

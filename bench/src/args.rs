@@ -6,43 +6,44 @@ use annals::config::database::DatabaseArgs;
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
 
-/// Measures Annals beside direct SQL, and beside itself under other conditions.
+/// Compares Annals with direct SQL, and with itself under other conditions.
 #[derive(Debug, Parser)]
 #[command(name = "annals-bench", version)]
 pub struct BenchArgs {
-    /// What to measure [default: all; with --server, direct and delivery; with --fill, that alone]
+    /// Parts to measure [default: all; with --server: direct and delivery; with --fill: none]
     #[arg(value_enum)]
     parts: Vec<Part>,
 
-    /// Rounds; each round measures every row once on both sides
+    /// Number of rounds; each round measures every row once on both sides
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1_000))]
     pub rounds: u64,
 
-    /// Seconds that each measurement takes
+    /// Duration of each measurement in seconds
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3_600))]
     pub seconds: u64,
 
-    /// Clients of the rows that append single events
+    /// Numbers of clients for the rows that append single events
     #[arg(long, value_delimiter = ',', default_values_t = [1, 16, 64, 256])]
     pub clients: Vec<usize>,
 
-    /// Subscribers of the parts that have subscribers
+    /// Number of subscribers in the parts delivery and footprint
     #[arg(long, default_value_t = 200)]
     pub subscribers: usize,
 
-    /// Appends per second while the time to subscribers is measured
+    /// Appends per second in the part delivery
     #[arg(long, default_value_t = 500)]
     pub rate: u64,
 
-    /// Store this number of events (about 800 bytes of disk each), and measure appends and loads beside an empty store
+    /// Also compare a store with this number of events (about 800 bytes of disk each) with an empty store
     #[arg(long)]
     pub fill: Option<u64>,
 
-    /// A running server to measure, as host:port, which requires no API key; direct SQL still goes to the configured database
+    /// Measure a running server at this address, as host:port; it must not require API keys, and direct SQL still uses
+    /// the configured database
     #[arg(long)]
     pub server: Option<String>,
 
-    /// The service to start [default: the annals beside this program]
+    /// Program of the service to start [default: annals in the folder of this program]
     #[arg(long)]
     program: Option<PathBuf>,
 
@@ -50,7 +51,7 @@ pub struct BenchArgs {
     #[arg(long)]
     pub json: Option<PathBuf>,
 
-    /// Folder of pgbench [default: found in PATH; without pgbench this process sends the same statements]
+    /// Folder of pgbench [default: searched in PATH; without pgbench, this process sends the same statements]
     #[arg(long)]
     pub pgbench_dir: Option<PathBuf>,
 
@@ -58,42 +59,42 @@ pub struct BenchArgs {
     pub database: DatabaseArgs,
 }
 
-/// What can be measured.
+/// The parts of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Part {
-    /// Appends, batches and loads over HTTP beside direct SQL
+    /// Appends, batches and loads over HTTP, compared with direct SQL
     Direct,
-    /// The time from an append to its subscribers, alone and beside other work on the database
+    /// Time from an append to its delivery to subscribers, with and without other work on the database
     Delivery,
-    /// Appends beside other work on the database: a long transaction and a vacuum
+    /// Appends with and without other work on the database (long transactions and a vacuum)
     Background,
-    /// Loads and pages of the log with the events in 12 and 36 partitions, beside 1
+    /// Loads and pages of the log with the events in 12 and in 36 partitions, compared with 1 partition
     Partitions,
-    /// `annals import` beside COPY into the same tables
+    /// `annals import`, compared with COPY into the same tables
     Import,
-    /// Memory under clients and subscribers, and the time from start to ready
+    /// Memory with many clients and subscribers, and the time from start to ready
     Footprint,
 }
 
 impl BenchArgs {
-    /// The parts to measure.
+    /// Returns the parts to measure.
     pub fn parts(&self) -> anyhow::Result<Vec<Part>> {
-        let with_a_server = [Part::Direct, Part::Delivery];
+        let server_parts = [Part::Direct, Part::Delivery];
         let parts = match (&self.server, self.fill) {
             _ if !self.parts.is_empty() => self.parts.clone(),
-            (Some(_), _) => with_a_server.to_vec(),
+            (Some(_), _) => server_parts.to_vec(),
             (None, Some(_)) => Vec::new(),
             (None, None) => Part::value_variants().to_vec(),
         };
-        let needs_its_own = self.fill.is_some() || parts.iter().any(|part| !with_a_server.contains(part));
+        let needs_own_server = self.fill.is_some() || parts.iter().any(|part| !server_parts.contains(part));
         anyhow::ensure!(
-            self.server.is_none() || !needs_its_own,
-            "--server goes with direct and delivery alone: the other parts need servers and databases of their own"
+            self.server.is_none() || !needs_own_server,
+            "--server is allowed only for direct and delivery: the other parts need their own servers and databases"
         );
         Ok(parts)
     }
 
-    /// The path of the service to start.
+    /// Returns the path of the program of the service.
     pub fn program(&self) -> anyhow::Result<PathBuf> {
         let program = match &self.program {
             Some(program) => program.clone(),
@@ -101,7 +102,7 @@ impl BenchArgs {
         };
         anyhow::ensure!(
             program.is_file(),
-            "{} does not exist: build it with the same profile (cargo build --release), or name another with --program",
+            "{} does not exist: build it with the same profile (cargo build --release), or use --program",
             program.display()
         );
         program.canonicalize().with_context(|| format!("{} cannot be resolved", program.display()))

@@ -19,7 +19,7 @@ const BACKGROUND_LOAD: &str =
 /// The pause between two runs of VACUUM.
 const VACUUM_PAUSE: Duration = Duration::from_secs(10);
 
-/// Measures the rate of appends with background load. The baseline is the rate without it.
+/// Measures the rate of appends with background load. The baseline is the rate without background load.
 pub async fn compare_appends(
     args: &BenchArgs,
     instance: &BenchInstance,
@@ -44,8 +44,8 @@ pub async fn compare_appends(
     Ok(())
 }
 
-/// Measures the time from sending an append until each subscriber has read the event. It is measured alone and, on an
-/// instance of the benchmark, with background load, too.
+/// Measures the time from sending an append until each subscriber has read the event, without background load. On an
+/// instance of the benchmark, the time is also measured with background load.
 pub async fn measure_delivery(
     args: &BenchArgs,
     instance: Option<&BenchInstance>,
@@ -66,22 +66,22 @@ pub async fn measure_delivery(
 
 /// Other work on the server of the database: two open transactions and a repeated VACUUM.
 struct BackgroundLoad {
-    /// Their connections are closed when this value is dropped, and PostgreSQL rolls the transactions back.
+    /// Sessions with open transactions. When this value is dropped, PostgreSQL rolls the transactions back.
     open_transactions: [Session; 2],
     vacuum: JoinHandle<anyhow::Result<()>>,
     stopped: CancellationToken,
 }
 
 impl BackgroundLoad {
-    /// Opens a snapshot and starts to vacuum in the database of the service, and writes in another database without a
-    /// commit.
+    /// Opens a snapshot in the database of the service, starts to vacuum that database, and writes to another database
+    /// without a commit.
     async fn start(service: &Scratch, other: &Scratch) -> anyhow::Result<Self> {
         let mut reader = service.session().await?;
         reader.run("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM partitions").await?;
         let mut writer = other.session().await?;
         writer.run("CREATE TABLE IF NOT EXISTS idle (n integer); BEGIN; INSERT INTO idle VALUES (1)").await?;
         let mut vacuuming = service.session().await?;
-        // The default of autovacuum, so that VACUUM takes the same share of the disk.
+        // The default of autovacuum, so that VACUUM uses as much of the disk as autovacuum does.
         vacuuming.run("SET vacuum_cost_delay = '2ms'").await?;
         let stopped = CancellationToken::new();
         let until = stopped.clone();

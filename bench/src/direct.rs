@@ -1,4 +1,4 @@
-//! The service compared with direct SQL: appends, batches and loads, measured on both sides in turn.
+//! The service compared with direct SQL. Appends, batches and loads are measured alternately on both sides.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ const DIRECT_LOADS: &str = include_str!("direct_loads.sql");
 /// The number of aggregates to load. Each has a snapshot at version 100, and 50 events after it.
 pub const AGGREGATES: usize = 500;
 
-/// One row of the report: the same work in HTTP and in SQL.
+/// One row of the report, which has the same work over HTTP and in SQL.
 struct Comparison {
     name: String,
     clients: usize,
@@ -81,7 +81,7 @@ pub async fn prepare_loads(address: &str) -> anyhow::Result<()> {
     let snapshot = load::json_body(&format!(r#"{{"version":100,"state":{EVENT_DATA}}}"#));
     for aggregate in 1..=AGGREGATES {
         let stream = format!("Loaded/agg-{aggregate}");
-        // An earlier run on the same server has created the stream and its snapshot.
+        // The status is 412 if an earlier run on the same server has created the stream and its snapshot.
         if client.status(&load::append(&stream, "If-Match: \"0\"\r\n", &events)).await? == 412 {
             continue;
         }

@@ -15,8 +15,8 @@ use crate::args::BenchArgs;
 use crate::load::EVENT_DATA;
 use crate::scratch::Scratch;
 
-/// The largest number of sessions. More sessions do not make PostgreSQL faster, and an application with more clients
-/// would not open a session for each of them either.
+/// The maximum number of sessions. More sessions do not make PostgreSQL faster, and an application with more clients
+/// would not open a session for each client.
 const SESSIONS_MAX: usize = 64;
 
 /// The transaction that each client repeats.
@@ -25,12 +25,12 @@ pub enum Script {
     InsertOne,
     /// Inserts a number of rows of one stream.
     InsertMany { rows: usize },
-    /// Reads the snapshot and the later events of one of a number of aggregates.
+    /// Reads the snapshot and the later events of a random aggregate.
     Loads { aggregates: usize },
 }
 
 impl Script {
-    /// Returns the largest value of `:n`, a random number from 1 that is drawn anew for each transaction.
+    /// Returns the maximum of `:n`, which is a new random number from 1 for each transaction.
     fn random_max(&self) -> u64 {
         match self {
             Self::InsertOne | Self::InsertMany { .. } => 1_000_000_000_000,
@@ -183,7 +183,7 @@ async fn run_driver(scratch: &Scratch, script: &Script, sessions: usize, duratio
     Ok(transactions as f64 / started.elapsed().as_secs_f64())
 }
 
-/// A statement whose parameters have numbers.
+/// A statement with numbered parameters.
 struct Statement {
     text: String,
     /// The names of the parameters `$1`, `$2` and so on.
@@ -191,7 +191,7 @@ struct Statement {
 }
 
 impl Statement {
-    /// Replaces the names of the parameters by numbers.
+    /// Replaces the names of the parameters with numbers.
     fn parse(statement: &str) -> Self {
         let mut parsed = Self { text: statement.to_owned(), parameters: Vec::new() };
         for name in [":data::", ":n::"] {

@@ -45,7 +45,7 @@ pub async fn measure(args: &BenchArgs, database: &Database, report: &mut Report)
     Ok(())
 }
 
-/// Returns the peak memory of a server after a run of appends with open event streams, in MiB.
+/// Returns the peak memory of a server, in MiB, after a run of appends with open event streams.
 async fn peak_memory(args: &BenchArgs, server: &Server) -> anyhow::Result<u64> {
     let event_streams = subscribers::subscribe_and_discard(&server.address, args.subscribers).await?;
     let duration = Duration::from_secs(args.seconds);

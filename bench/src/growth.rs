@@ -1,4 +1,4 @@
-//! The cost of a long history: the same requests to two instances, one of which has more events or more partitions.
+//! The cost of a long history. Two instances get the same requests, and one of them has more events or more partitions.
 
 use std::time::Duration;
 
@@ -55,8 +55,8 @@ pub async fn compare_partitions(args: &BenchArgs, other: &ConnectOptions, report
     single.remove().await
 }
 
-/// Measures appends and loads with a number of events stored. The baseline is an empty store. Reports the size of the
-/// database, too.
+/// Measures appends and loads with a number of stored events. The baseline is an empty store. Also reports the size of
+/// the database.
 pub async fn compare_with_empty(
     args: &BenchArgs,
     other: &ConnectOptions,
@@ -103,7 +103,7 @@ async fn start_filled(
         eprintln!("{name}: {to} of {events} events");
     }
     prepare_loads(&instance.server.address).await?;
-    // Autovacuum would do this later, while requests are measured.
+    // Without this statement, autovacuum would run while requests are measured.
     instance.scratch.run("VACUUM (ANALYZE)").await?;
     Ok(instance)
 }

@@ -1,4 +1,4 @@
-//! `annals import` compared with COPY: the same rows into the same tables, which are empty before each round.
+//! `annals import` compared with COPY. Both write the same rows to the same tables, which are empty before each round.
 
 use std::fs::File;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
@@ -23,7 +23,7 @@ const TABLES: [&str; 3] = ["streams", "events", "event_ids"];
 
 /// Measures `annals import`, in events per second. The baseline is COPY of the rows that the import has written.
 pub async fn compare_with_copy(args: &BenchArgs, other: &ConnectOptions, report: &mut Report) -> anyhow::Result<()> {
-    /// The number of events for each second of a measurement: about as many as an import writes in a second.
+    /// The number of events for each second of a measurement. An import writes about this number in a second.
     const EVENTS_PER_SECOND: u64 = 30_000;
     let events = EVENTS_PER_SECOND * args.seconds;
     let file = tempfile::NamedTempFile::new()?;
@@ -46,8 +46,8 @@ pub async fn compare_with_copy(args: &BenchArgs, other: &ConnectOptions, report:
     Ok(())
 }
 
-/// Writes events to a file for `annals import`. `time` returns the time of the event with a number. Each stream gets 50
-/// events, and 1,000 streams grow at a time.
+/// Writes events to a file for `annals import`. `time` returns the time of the event with the given number. Each stream
+/// gets 50 events, and the events of 1,000 streams alternate.
 pub fn write_events(
     file: &File,
     events: RangeInclusive<u64>,
@@ -77,7 +77,7 @@ pub async fn import_file(args: &BenchArgs, database: &Scratch, file: &Path) -> a
     Ok(())
 }
 
-/// Copies the tables from one database to another in one transaction. Returns the seconds from its begin to its commit.
+/// Copies the tables from one database to another in one transaction. Returns the seconds that the transaction took.
 async fn copy_tables(from: &Scratch, to: &Scratch) -> anyhow::Result<f64> {
     let (mut source, mut target) = (from.session().await?, to.session().await?);
     let mut files = Vec::new();

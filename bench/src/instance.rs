@@ -1,4 +1,4 @@
-//! The service that is measured: `annals serve` as a process of its own, with its usual log.
+//! The measured service, which is `annals serve` as a process of its own with its usual log.
 
 use std::fs::File;
 use std::path::Path;
@@ -21,12 +21,12 @@ pub const SERVICE_DATABASE: &str = "annals_bench";
 pub enum ServerDatabase<'a> {
     /// A database of a running PostgreSQL.
     Url(&'a ConnectOptions),
-    /// A PostgreSQL that the command runs itself, with its data in this folder.
+    /// A PostgreSQL that the command itself starts, with its data in this folder.
     DataDir(&'a Path),
 }
 
 impl ServerDatabase<'_> {
-    /// Returns the process `annals <command>` on this database. It does not inherit the database of this process.
+    /// Returns a command `annals <command>` for this database. It does not inherit the database of this process.
     pub fn command(&self, args: &BenchArgs, command: &str) -> anyhow::Result<Command> {
         let mut process = Command::new(args.program()?);
         process.arg(command).stdin(Stdio::null());
@@ -49,7 +49,7 @@ impl ServerDatabase<'_> {
 /// A process that runs `annals serve`. It is killed when this value is dropped.
 pub struct Server {
     child: Child,
-    /// `host:port`, where it listens.
+    /// The address at which the process listens, as `host:port`.
     pub address: String,
     /// The time from the start of the process to the first response of `/readyz` with status 200.
     pub ready_after: Duration,
@@ -81,10 +81,10 @@ impl Server {
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        bail!("annals serve does not listen within {} s", START_MAX.as_secs())
+        bail!("annals serve did not listen within {} s", START_MAX.as_secs())
     }
 
-    /// Sends SIGTERM, and waits until the process has ended. It stops the PostgreSQL that it runs itself.
+    /// Sends SIGTERM, and waits until the process has ended. The process also stops a PostgreSQL that it has started.
     pub fn stop(mut self) -> anyhow::Result<()> {
         kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM)?;
         self.child.wait()?;
@@ -101,7 +101,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // No request is in progress any more, so the process need not shut down in order.
+        // No request is in progress, so an orderly shutdown is not necessary.
         drop(self.child.kill());
         drop(self.child.wait());
     }

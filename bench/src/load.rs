@@ -1,4 +1,4 @@
-//! Load over HTTP: a number of clients, each with a connection of its own and one request at a time.
+//! Load over HTTP. Each client has a connection of its own, and sends one request at a time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,19 +8,19 @@ use anyhow::bail;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// The payload of every event, about 250 bytes. `direct_loads.sql` has the same one.
-pub const EVENT_DATA: &str = r#"{"order":"ord-000000000000","customer":"cus-000000000000","currency":"EUR","total":1234.56,"lines":[{"sku":"A-100001","quantity":2,"price":499.99},{"sku":"B-200002","quantity":1,"price":234.58}],"note":"leave it with the neighbours if nobody is"}"#;
+/// The payload of every event, about 250 bytes. `direct_loads.sql` has the same payload.
+pub const EVENT_DATA: &str = r#"{"order":"ord-000000000000","customer":"cus-000000000000","currency":"EUR","total":1234.56,"lines":[{"sku":"A-100001","quantity":2,"price":499.99},{"sku":"B-200002","quantity":1,"price":234.58}],"note":"leave it with the neighbours at number 12"}"#;
 
 /// The requests that the clients repeat.
 #[derive(Debug, Clone, Copy)]
 pub enum Work {
     /// Appends a number of events to a new stream, with `If-Match: "0"`.
     NewStreams { events: usize },
-    /// Appends a single event to one of a number of streams, in turn, without a precondition.
+    /// Appends a single event without a precondition, to each of a number of streams in turn.
     FixedStreams { streams: u64 },
-    /// Loads one of a number of aggregates, in turn. `direct::prepare_loads` has created them.
+    /// Loads each of a number of aggregates in turn. `direct::prepare_loads` has created the aggregates.
     Loads { aggregates: u64 },
-    /// Reads a page of 100 events, from any position of a log that has this number of events.
+    /// Reads a page of 100 events, at changing positions of a log with this number of events.
     Pages { events: u64 },
 }
 
@@ -91,8 +91,8 @@ pub struct Measurement {
     pub p99: Duration,
 }
 
-/// Repeats requests for `duration`. All clients run on one thread: on several threads they would move between them, and
-/// would take twice as much processor time from the service.
+/// Repeats requests for `duration`. All clients run on one thread. On several threads the tasks would move between
+/// threads, and the clients would take twice as much processor time from the service.
 pub async fn run(
     address: &str,
     clients: usize,
@@ -138,14 +138,14 @@ async fn run_clients(
     Ok(Measurement { per_second, p50: quantile(0.5), p99: quantile(0.99) })
 }
 
-/// Sends one request after the other until a time. Returns the response times.
+/// Sends one request after another until a point in time. Returns the response times.
 async fn repeat(
     mut client: Client,
     work: Work,
     until: Instant,
     counter: RequestCounter,
 ) -> anyhow::Result<Vec<Duration>> {
-    // The body is created once, because processor time of the clients is not available to the service.
+    // The body is created once, because processor time that the clients use is not available to the service.
     let body = work.body();
     let mut latencies = Vec::new();
     while Instant::now() < until {
@@ -157,8 +157,8 @@ async fn repeat(
     Ok(latencies)
 }
 
-/// An HTTP client with one connection and one request at a time. A general HTTP client would take more processor time,
-/// which is not available to the service then.
+/// An HTTP client with one connection and one request at a time. A general HTTP client would use more processor time,
+/// which would not be available to the service.
 pub struct Client {
     connection: TcpStream,
     buffer: Vec<u8>,
@@ -228,7 +228,7 @@ impl Client {
     }
 }
 
-/// The end of a response.
+/// The mark at which a response ends.
 enum ResponseEnd {
     /// The length in bytes, from `Content-Length`.
     At(usize),

@@ -1,8 +1,9 @@
-//! `annals-bench`: the service beside direct SQL, and beside itself under other conditions, in alternating rounds of one run.
+//! `annals-bench` compares the service with direct SQL, and with itself under other conditions, in alternating rounds
+//! of one run.
 //!
-//! The figures of two machines, or of two days, cannot be compared. The ratio of two sides of one run can. This program
-//! reports figures and does not judge them. It starts the `annals` that was built beside it as a process of its own, with
-//! the usual log, on databases that it creates and drops.
+//! Figures of different machines or of different days cannot be compared. The ratio of the two sides of one run can be
+//! compared. This program reports figures and does not judge them. It starts the program `annals` from its own folder
+//! as a separate process, with the usual log, on databases that it creates and drops.
 
 mod args;
 mod background;
@@ -79,7 +80,7 @@ async fn measure_server(
     let address = match (&instance, &args.server) {
         (Some(instance), _) => &instance.server.address,
         (None, Some(address)) => address.strip_prefix("http://").unwrap_or(address).trim_end_matches('/'),
-        (None, None) => unreachable!("an instance is started where no server is given"),
+        (None, None) => unreachable!("an instance is started if no server is given"),
     };
     match part {
         Part::Direct => direct::compare(args, direct, address, report).await?,

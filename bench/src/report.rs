@@ -39,12 +39,12 @@ pub struct Machine {
     synchronous_commit: String,
     processors: usize,
     processor: String,
-    /// The time for which a small commit waits until it is on disk, in microseconds.
+    /// The time that a small commit waits for the disk, in microseconds.
     commit_flush_us: f64,
 }
 
 impl Machine {
-    /// Reads the properties of this machine, and of the PostgreSQL that has the database.
+    /// Reads the properties of this machine, and of the PostgreSQL of the database.
     pub async fn read(scratch: &Scratch) -> anyhow::Result<Self> {
         let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
@@ -96,7 +96,7 @@ async fn commit_flush(scratch: &Scratch) -> anyhow::Result<Duration> {
     Ok(medians[0].saturating_sub(medians[1]))
 }
 
-/// A rate of Annals, and the rate of a baseline that was measured in turn with it.
+/// A rate of Annals, and the rate of a baseline. Both were measured alternately.
 #[derive(Debug, Serialize)]
 pub struct Row {
     name: String,

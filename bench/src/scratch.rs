@@ -1,4 +1,4 @@
-//! Databases that the benchmark creates, fills and drops, and sessions that use them apart from the service.
+//! Databases that the benchmark creates, fills and drops, and sessions that use them without the service.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection, Executor};
 /// A database that exists until [`Scratch::remove`].
 #[derive(Clone)]
 pub struct Scratch {
-    /// The connection on which the database is created and dropped, to another database of the same server.
+    /// Another database of the same server. The database is created and dropped over a connection to it.
     other: ConnectOptions,
     name: String,
 }
@@ -26,7 +26,7 @@ impl Session {
         Ok(())
     }
 
-    /// Runs one statement with parameters of type text, reads all its rows, and keeps it prepared.
+    /// Runs one statement with parameters of type text, and reads all its rows. The statement is prepared only once.
     pub async fn run_prepared(&mut self, sql: &str, parameters: impl Iterator<Item = &str>) -> anyhow::Result<()> {
         let mut query = sqlx::query(AssertSqlSafe(sql));
         for parameter in parameters {
@@ -45,7 +45,7 @@ impl Session {
         Ok(())
     }
 
-    /// Copies rows from a file of [`Session::copy_out`] to a table.
+    /// Copies rows to a table, from a file that [`Session::copy_out`] has written.
     pub async fn copy_in(&mut self, table: &str, file: &mut File) -> anyhow::Result<()> {
         const BUFFER_BYTES: usize = 64 * 1024;
         let mut copy = self.0.copy_in_raw(&format!("COPY {table} FROM STDIN")).await?;
@@ -63,10 +63,10 @@ impl Session {
 }
 
 impl Scratch {
-    /// Creates the database `name`, a plain identifier, over a connection to the database `other`. Drops a database of
-    /// that name first.
+    /// Creates the database `name` over a connection to the database `other`. Drops a database of that name first. The
+    /// name must be a plain identifier.
     pub async fn create(other: ConnectOptions, name: &str) -> anyhow::Result<Self> {
-        // Otherwise sqlx logs the notice that no database of that name exists.
+        // Without this setting, sqlx logs the notice that no database of that name exists.
         let other = other.options([("client_min_messages", "warning")]);
         let scratch = Self { other, name: name.to_owned() };
         scratch.drop_database().await?;

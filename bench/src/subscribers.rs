@@ -1,9 +1,8 @@
-//! The delivery of events to subscribers: appends at a fixed rate, many event streams, and the time until each
-//! subscriber has read each event.
+//! The delivery of events to subscribers. Clients append at a fixed rate, and many subscribers read the events.
 //!
-//! The time runs from the moment when a client sends the append to the moment when a subscriber has read the event. It
-//! includes the commit. Each subscriber must read every event once and in order. Events that are missed or out of order
-//! are counted and reported.
+//! The measured time begins when a client sends the append, and ends when a subscriber has read the event. It includes
+//! the commit. Each subscriber must read every event once and in order. Events that are missed or out of order are
+//! counted and reported.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,7 +22,7 @@ use crate::report::Delivery;
 const AGGREGATE_TYPE: &str = "Delivered";
 
 /// Appends single events at the configured rate, over several connections, while the configured number of subscribers
-/// follows the log. `name` is the name of the result in the report.
+/// reads the log. `name` is the name of the result in the report.
 pub async fn measure(args: &BenchArgs, address: &str, name: &'static str) -> anyhow::Result<Delivery> {
     const APPENDERS: u64 = 8;
     let appends_each = (args.rate * args.seconds).div_ceil(APPENDERS);
@@ -76,21 +75,21 @@ async fn append(address: String, stream: u64, appends: u64, interval: Duration, 
     Ok(())
 }
 
-/// Opens event streams of the events that [`load::Work::NewStreams`] appends. Their events are read and discarded until
+/// Opens event streams with the events that [`load::Work::NewStreams`] appends. The events are read and discarded until
 /// the result is dropped.
 pub async fn subscribe_and_discard(address: &str, subscribers: usize) -> anyhow::Result<JoinSet<()>> {
     let mut event_streams = JoinSet::new();
     for _ in 0..subscribers {
         let mut connection = subscribe(address, "Bench").await?;
         event_streams.spawn(async move {
-            // An event stream that breaks does not matter: only the memory of the server is measured.
+            // A broken event stream is not an error, because only the memory of the server is measured.
             drop(tokio::io::copy(&mut connection, &mut tokio::io::sink()).await);
         });
     }
     Ok(event_streams)
 }
 
-/// Requests the event stream of an aggregate type, from the head of the log on.
+/// Requests the event stream of an aggregate type, beginning at the head of the log.
 async fn subscribe(address: &str, aggregate_type: &str) -> anyhow::Result<TcpStream> {
     let mut connection = TcpStream::connect(address).await?;
     // With HTTP/1.0, the body of the response is not divided into chunks.
@@ -104,12 +103,12 @@ async fn subscribe(address: &str, aggregate_type: &str) -> anyhow::Result<TcpStr
 
 /// The events that a subscriber has read.
 struct Received {
-    /// The time of each event from its append to its reader, in microseconds.
+    /// For each event, the time from sending the append until the subscriber has read it, in microseconds.
     delays_us: Vec<u64>,
     out_of_order: u64,
 }
 
-/// Subscribes from the head of the log on, waits until all subscribers are ready, and reads `total` events.
+/// Subscribes at the head of the log, waits until all subscribers are ready, and reads `total` events.
 async fn receive(address: String, total: u64, origin: Instant, ready: Arc<Barrier>) -> anyhow::Result<Received> {
     let connection = subscribe(&address, AGGREGATE_TYPE).await?;
     let mut lines = BufReader::with_capacity(256 * 1024, connection);
@@ -118,7 +117,7 @@ async fn receive(address: String, total: u64, origin: Instant, ready: Arc<Barrie
         response.push_str(&line);
         line.clear();
         if lines.read_line(&mut line).await? == 0 {
-            bail!("the event stream ended before it had caught up: {response}");
+            bail!("the event stream ended before the subscriber had caught up: {response}");
         }
     }
     ready.wait().await;

@@ -1,8 +1,7 @@
 //! `annals-bench` as a process. The figures depend on the machine, so the test checks that both sides of each row are
 //! measured, and that the program drops its databases.
 //!
-//! The program starts the `annals` in its own folder, so run this test with `cargo test --workspace`, which builds
-//! both.
+//! The program starts `annals` from its own folder. `cargo test --workspace` builds both programs.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -12,7 +11,7 @@ use annals::own_postgres::server::OwnPostgres;
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
 
-/// The folder of `postgres` and `initdb` that the tests use.
+/// Returns the folder of the `postgres` and `initdb` that the tests use; `None`: the program searches for them.
 fn bin() -> Option<PathBuf> {
     std::env::var_os("ANNALS_PG_BIN").map(PathBuf::from)
 }
@@ -24,13 +23,14 @@ async fn run(data_dir: &Path, arguments: &[&str]) -> Output {
     if let Some(bin) = bin() {
         command.env("ANNALS_PG_BIN", bin);
     }
-    tokio::task::spawn_blocking(move || command.output().expect("the program runs")).await.expect("it ends")
+    tokio::task::spawn_blocking(move || command.output().expect("the program runs")).await.expect("the task ends")
 }
 
 #[tokio::test]
-async fn the_benchmark_measures_both_sides_and_leaves_no_database_behind() {
+async fn the_benchmark_measures_both_sides_and_drops_its_databases() {
     let folder = tempfile::Builder::new().prefix("annals-bench-").tempdir().expect("a folder");
-    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).expect("its mode can be set");
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))
+        .expect("the mode of the folder is set");
     let file = tempfile::NamedTempFile::new().expect("a file");
     let arguments = ["direct", "delivery", "import", "--rounds", "1", "--seconds", "1"];
     let options =
@@ -58,11 +58,11 @@ async fn the_benchmark_measures_both_sides_and_leaves_no_database_behind() {
 
     let postgres = OwnPostgres::start_in(folder.path().to_owned(), bin(), &[]).await.expect("PostgreSQL starts");
     let mut connection = PgConnection::connect_with(&postgres.options()).await.expect("a connection");
-    let left = "SELECT count(*) FROM pg_database WHERE datname LIKE 'annals_bench%'";
-    let left: i64 = sqlx::query_scalar(left).fetch_one(&mut connection).await.expect("a count");
+    let remaining = "SELECT count(*) FROM pg_database WHERE datname LIKE 'annals_bench%'";
+    let remaining: i64 = sqlx::query_scalar(remaining).fetch_one(&mut connection).await.expect("a count");
     connection.close().await.expect("the connection closes");
-    postgres.stop().await.expect("it stops");
-    assert_eq!(left, 0);
+    postgres.stop().await.expect("PostgreSQL stops");
+    assert_eq!(remaining, 0, "the program has dropped its databases");
 }
 
 #[tokio::test]
@@ -71,5 +71,5 @@ async fn parts_that_need_databases_of_their_own_are_refused_for_a_running_server
     let output = run(folder.path(), &["import", "--server", "127.0.0.1:1"]).await;
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success(), "{stderr}");
-    assert!(stderr.contains("--server goes with direct and delivery alone"), "{stderr}");
+    assert!(stderr.contains("--server is allowed only for direct and delivery"), "{stderr}");
 }

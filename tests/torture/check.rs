@@ -1,8 +1,8 @@
-//! The checker: returns the places at which a history breaks a promise.
+//! The checker, which returns the places at which a history breaks a promise.
 //!
-//! It knows nothing of the service but the promises P1 to P10 (docs/explanation/reliability.md). It checks the history
-//! at the end of a run, when every request has a response and every reader has caught up: before, a delayed event looks
-//! like a lost one.
+//! It knows only the promises P1 to P10 (docs/explanation/reliability.md), and no part of the implementation. It checks
+//! the history at the end of a run, when every request has a response and every reader has caught up. An earlier check
+//! could not distinguish a delayed event from a lost one.
 
 use std::collections::HashMap;
 
@@ -18,7 +18,7 @@ pub struct Violation {
     pub what: String,
 }
 
-/// The number of violations of one rule that are reported.
+/// The maximum number of violations that are reported for one rule.
 const REPORTED_MAX: usize = 20;
 
 /// Returns the violations, up to a limit for each rule.
@@ -58,7 +58,7 @@ impl<'h> Checker<'h> {
         }
     }
 
-    /// Positions and versions have no gap, times never go backwards, and every event was sent.
+    /// Checks that positions and versions have no gap, that times never go backwards, and that every event was sent.
     fn check_log(&mut self) {
         let history = self.history;
         let sent: HashMap<_, _> =
@@ -101,7 +101,7 @@ impl<'h> Checker<'h> {
         }
     }
 
-    /// Every request has a response that it may have, in time.
+    /// Checks that every request has an allowed response within the time limit.
     fn check_responses(&mut self) {
         for request in &self.history.requests {
             let place = place(request);
@@ -112,10 +112,10 @@ impl<'h> Checker<'h> {
                     Outcome::Replayed(_) | Outcome::Conflict(_) | Outcome::Refused(_) | Outcome::Unknown(_) => {}
                     Outcome::Hung => {
                         let what = format!("{place}, sent at {}", attempt.sent);
-                        self.violated("P10 every request is answered in time", what);
+                        self.violated("P10 every request gets a response in time", what);
                     }
-                    Outcome::Unexpected(answer) => {
-                        self.violated("P10 errors are clear", format!("{place}: {answer}"));
+                    Outcome::Unexpected(response) => {
+                        self.violated("P10 errors are clear", format!("{place}: {response}"));
                     }
                 }
             }
@@ -126,19 +126,26 @@ impl<'h> Checker<'h> {
                 request.attempts.last().map(|attempt| &attempt.outcome),
                 Some(Outcome::Written(_) | Outcome::Replayed(_) | Outcome::Conflict(_))
             ) {
-                self.violated("P10 every request is answered in time", format!("{place} has no response at the end"));
+                self.violated(
+                    "P10 every request gets a response in time",
+                    format!("{place} has no response at the end"),
+                );
             }
         }
     }
 
-    /// An acknowledged request is in the log, at the place in its response. One that ended with a conflict is not.
+    /// Checks that an acknowledged request is in the log at the place of its response, and that a request that ended
+    /// with a conflict is not in the log.
     fn check_acknowledged(&mut self) {
         for request in &self.history.requests {
             let place = place(request);
             let Some(places) = request.acknowledged() else {
                 for name in request.names().flat_map(|(_, names)| names) {
                     if let Some(event) = self.at.get(&name) {
-                        let what = format!("{place} ended with a conflict and is at {}", event.global_position);
+                        let what = format!(
+                            "{place} ended with a conflict, and the log has its event at {}",
+                            event.global_position
+                        );
                         self.violated("P4 a retry returns what the first attempt would have returned", what);
                     }
                 }
@@ -151,13 +158,19 @@ impl<'h> Checker<'h> {
                     _ => true,
                 };
                 if !agrees {
-                    let what = format!("{place}: {places:?}, and {:?}", attempt.outcome);
+                    let what = format!(
+                        "{place}: the first acknowledgement is {places:?}, and another attempt has {:?}",
+                        attempt.outcome
+                    );
                     self.violated("P4 a retry returns what the first attempt would have returned", what);
                 }
             }
             for ((append, names), &(version, position)) in request.names().zip(places) {
                 if append.expected.is_some_and(|expected| expected + 1 != version) {
-                    let what = format!("{place} expects {:?} and is version {version}", append.expected);
+                    let what = format!(
+                        "{place} expects version {:?}, and its first event has version {version}",
+                        append.expected
+                    );
                     self.violated("P2 an expected version is met", what);
                 }
                 for (offset, name) in names.into_iter().enumerate() {
@@ -179,7 +192,7 @@ impl<'h> Checker<'h> {
         }
     }
 
-    /// A conflict names a version that the stream had during the request, and not the expected one.
+    /// Checks that a conflict names a version that the stream had during the request, and not the expected version.
     fn check_conflicts(&mut self) {
         // The earliest time at which each version may exist, and the time at which it certainly exists.
         let mut versions: HashMap<(&str, Version), (Micros, Micros)> = HashMap::new();
@@ -197,8 +210,8 @@ impl<'h> Checker<'h> {
             for attempt in &request.attempts {
                 let Outcome::Conflict(current) = &attempt.outcome else { continue };
                 for (stream, current) in current {
-                    let of = |append: &&Append| &append.stream == stream;
-                    let expected = request.appends.iter().find(of).and_then(|append| append.expected);
+                    let is_of_stream = |append: &&Append| &append.stream == stream;
+                    let expected = request.appends.iter().find(is_of_stream).and_then(|append| append.expected);
                     let earliest = versions.get(&(stream.as_str(), *current)).map_or(0, |&(earliest, _)| earliest);
                     let next = versions.get(&(stream.as_str(), current + 1));
                     let was_passed = next.is_some_and(|&(_, certain)| certain < attempt.sent);
@@ -211,7 +224,7 @@ impl<'h> Checker<'h> {
         }
     }
 
-    /// A request that was acknowledged before another one was sent precedes it in the log.
+    /// Checks that a request that was acknowledged before another one was sent precedes it in the log.
     fn check_order(&mut self) {
         let mut placed: Vec<(Position, Micros, Micros, &Request)> = Vec::new();
         for request in &self.history.requests {
@@ -224,15 +237,18 @@ impl<'h> Checker<'h> {
         let mut first_end = Micros::MAX;
         for (position, sent, ended, request) in placed {
             if sent > first_end {
-                let what = format!("{} at {position} was sent after a later event was acknowledged", place(request));
+                let what = format!(
+                    "{} at {position} was sent after an event at a higher position was acknowledged",
+                    place(request)
+                );
                 self.violated("P3 the order of the log agrees with time", what);
             }
             first_end = first_end.min(ended);
         }
     }
 
-    /// The end of the log in a response was not behind an earlier acknowledgement or an earlier response. A state
-    /// belongs to the event with which it ends.
+    /// Checks that the head of the log in a response is not below a position of an earlier response, and that the
+    /// stream and the version of a state are those of its last event.
     fn check_reads(&mut self) {
         let mut known: Vec<(Micros, Position)> = Vec::new();
         for request in &self.history.requests {
@@ -253,7 +269,7 @@ impl<'h> Checker<'h> {
                 Read::State { stream, version, last, .. } => {
                     let event = EventName::from_id(*last).and_then(|name| self.at.get(&name).copied());
                     if event.is_none_or(|event| event.stream != *stream || event.version != *version) {
-                        let what = format!("{stream} at version {version} ends with {last}");
+                        let what = format!("the state of {stream} at version {version} has the last event {last}");
                         self.violated("P7 a state matches its events", what);
                     }
                 }
@@ -268,19 +284,19 @@ impl<'h> Checker<'h> {
                 highest = highest.max(position);
             }
             if head < highest {
-                let what = format!("asked at {asked}: the log ends at {head}, and {highest} was known");
+                let what = format!("a read at {asked} returned the head {head} after position {highest} was known");
                 self.violated("P3 a read shows what was acknowledged", what);
             }
         }
     }
 
-    /// A reader has received every event that it asked for, once, in order.
+    /// Checks that a reader has received every event that it requested, once and in order.
     fn check_reader(&mut self, reader: &Reader) {
-        let wanted = |event: &&Logged| {
+        let is_requested = |event: &&Logged| {
             let aggregate_type = event.stream.split('/').next();
             reader.aggregate_type.is_none() || reader.aggregate_type.as_deref() == aggregate_type
         };
-        let mut log = self.history.log.iter().filter(wanted).peekable();
+        let mut log = self.history.log.iter().filter(is_requested).peekable();
         let mut last = 0;
         for &(position, event_id) in &reader.events {
             let place = format!("{}: position {position}, {event_id}", reader.name);
@@ -290,7 +306,7 @@ impl<'h> Checker<'h> {
             }
             last = position;
             while let Some(missed) = log.next_if(|event| event.global_position < position) {
-                let what = format!("{}: missed {}, got {position}", reader.name, missed.global_position);
+                let what = format!("{}: missed position {}, received {position}", reader.name, missed.global_position);
                 self.violated("P6 subscribers miss nothing", what);
             }
             match log.next_if(|event| event.global_position == position) {
@@ -298,25 +314,26 @@ impl<'h> Checker<'h> {
                 Some(event) => {
                     self.violated(
                         "P3 the event at a position never changes",
-                        format!("{place}, is {}", event.event_id),
+                        format!("{place}, and the log has {}", event.event_id),
                     );
                 }
                 None => self.violated("P3 an event that was read is not lost", place),
             }
         }
         if let Some(missed) = log.next() {
-            let what = format!("{}: missed {} and all after it", reader.name, missed.global_position);
+            let what = format!("{}: missed position {} and all later ones", reader.name, missed.global_position);
             self.violated("P6 subscribers miss nothing", what);
         }
     }
 }
 
-/// The time during which a request was written: from the first attempt that may have written to the first
-/// acknowledgement. A refused attempt has written nothing.
+/// Returns the time during which a request was written. It begins with the first attempt that may have written, and
+/// ends with the first acknowledgement. A refused attempt has written nothing.
 fn span(request: &Request) -> (Micros, Micros) {
     let is_acknowledged = |outcome: &Outcome| matches!(outcome, Outcome::Written(_) | Outcome::Replayed(_));
     let may_have_written = |outcome: &Outcome| !matches!(outcome, Outcome::Refused(_));
-    let attempts = |of: fn(&Outcome) -> bool| request.attempts.iter().filter(move |attempt| of(&attempt.outcome));
+    let attempts =
+        |matches: fn(&Outcome) -> bool| request.attempts.iter().filter(move |attempt| matches(&attempt.outcome));
     let sent = attempts(may_have_written).map(|attempt| attempt.sent).min().unwrap_or(0);
     let ended = attempts(is_acknowledged).map(|attempt| attempt.ended).min().unwrap_or(Micros::MAX);
     (sent, ended)

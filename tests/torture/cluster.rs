@@ -22,7 +22,7 @@ use super::http_client::http_client;
 use super::proxy::{Proxy, Target};
 
 pub const REPLICAS: usize = 2;
-/// The time limit for every recovery. Nothing depends on how fast a recovery is.
+/// The time limit for every recovery. No result depends on the duration of a recovery.
 pub const RECOVERY_MAX: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
 /// The time limit of a query while a backend of PostgreSQL is frozen.
@@ -49,20 +49,21 @@ impl Postgres {
         self.server.data_dir().join("pg/.s.PGSQL.5432")
     }
 
-    /// The address for a program that connects directly.
+    /// Returns the address for a program that connects directly.
     pub fn url(&self) -> String {
         format!("postgres://annals@localhost/eventstore?host={}", self.server.data_dir().join("pg").display())
     }
 
-    /// Opens a session of the owner, apart from the connections of the service.
+    /// Opens a session as the owner of the database. The service does not use it.
     pub async fn session(&self) -> anyhow::Result<PgConnection> {
         Ok(self.server.options().disable_statement_logging().connect().await?)
     }
 
-    /// Kills all processes of PostgreSQL, and starts it again after a pause: it recovers from its write-ahead log.
+    /// Kills all processes of PostgreSQL, and starts PostgreSQL again after a pause. It then recovers from its
+    /// write-ahead log.
     pub async fn kill_and_restart(&mut self, pause: Duration) -> anyhow::Result<()> {
         let postmaster = Pid::from_raw(self.server.pid());
-        // A stopped postmaster does not react to the end of its children.
+        // A suspended postmaster does not react when its children exit.
         kill(postmaster, Signal::SIGSTOP)?;
         for child in children(postmaster)? {
             signal(child, Signal::SIGKILL)?;
@@ -82,8 +83,8 @@ impl Postgres {
         Ok(pids.into_iter().map(Pid::from_raw).collect())
     }
 
-    /// Stops the backend that holds the append lock, in the middle of an append; `None` if no backend was found with
-    /// the lock.
+    /// Freezes the backend that holds the append lock, in the middle of an append. Returns `None` if no backend was
+    /// found with the lock.
     pub async fn freeze_lock_holder(&self) -> anyhow::Result<Option<Pid>> {
         const TRIES: usize = 500;
         let holder =
@@ -93,8 +94,8 @@ impl Postgres {
             let found: Option<i32> = sqlx::query_scalar(holder).fetch_optional(&mut session).await?;
             if let Some(pid) = found.map(Pid::from_raw) {
                 signal(pid, Signal::SIGSTOP)?;
-                // The backend may have ended its append in between, so the lock is checked again. If it was stopped
-                // while it held an internal lock of PostgreSQL, this query waits, too.
+                // The backend may have completed its append before the signal, so the lock is checked again. If the
+                // backend was frozen while it held an internal lock of PostgreSQL, this query reaches its time limit.
                 let still = sqlx::query_scalar::<_, i32>(holder).fetch_optional(&mut session);
                 let still = tokio::time::timeout(QUERY_MAX, still).await.unwrap_or(Ok(Some(pid.as_raw())))?;
                 if still == Some(pid.as_raw()) {
@@ -168,7 +169,7 @@ impl Replica {
         Ok(replica)
     }
 
-    /// The base URL for clients.
+    /// Returns the base URL for clients.
     pub fn base(&self) -> String {
         format!("http://{}", self.clients.address)
     }
@@ -191,7 +192,7 @@ impl Replica {
                 tokio::time::sleep(POLL).await;
             }
         };
-        tokio::time::timeout(RECOVERY_MAX, ended).await.context("the replica does not end")?
+        tokio::time::timeout(RECOVERY_MAX, ended).await.context("the replica has not ended after a minute")?
     }
 
     pub fn restart(&mut self) -> anyhow::Result<()> {
@@ -199,7 +200,7 @@ impl Replica {
         Ok(())
     }
 
-    /// Waits until the replica is ready. Starts it again if it has ended, as a supervisor does.
+    /// Waits until the replica is ready. Starts it again if it has ended, like a supervisor.
     pub async fn wait_until_ready(&mut self) -> anyhow::Result<()> {
         let client = http_client().timeout(Duration::from_secs(5)).build()?;
         let url = format!("http://{}/readyz", self.listen);
@@ -208,7 +209,7 @@ impl Replica {
                 if self.child.try_wait()?.is_some() {
                     self.restart()?;
                 }
-                if client.get(&url).send().await.is_ok_and(|answer| answer.status().is_success()) {
+                if client.get(&url).send().await.is_ok_and(|response| response.status().is_success()) {
                     return anyhow::Ok(());
                 }
                 tokio::time::sleep(POLL).await;

@@ -1,4 +1,4 @@
-//! The faults: how each is injected, and what must continue meanwhile and recover afterwards.
+//! The faults, and what must continue during each fault and recover after it.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -20,8 +20,8 @@ pub enum Kind {
     TerminateBackend,
     CutDatabase,
     CutClients,
-    LoseDatabaseAnswers,
-    LoseClientAnswers,
+    LoseDatabaseResponses,
+    LoseClientResponses,
     Delay,
     FreezeReplica,
     FreezeLockHolder,
@@ -38,8 +38,8 @@ impl Kind {
         (Self::TerminateBackend, 3),
         (Self::CutDatabase, 3),
         (Self::CutClients, 3),
-        (Self::LoseDatabaseAnswers, 3),
-        (Self::LoseClientAnswers, 2),
+        (Self::LoseDatabaseResponses, 3),
+        (Self::LoseClientResponses, 2),
         (Self::Delay, 2),
         (Self::FreezeReplica, 2),
         (Self::FreezeLockHolder, 2),
@@ -51,8 +51,8 @@ impl Kind {
     }
 }
 
-/// Returns the faults of a run: first every kind once, in random order, then at random by the shares; or `only` one
-/// kind.
+/// Returns the faults of a run. Every kind occurs once, in random order. Further faults are chosen at random, by their
+/// shares. With `only`, all faults are of that kind.
 pub fn schedule(rounds: usize, only: Option<Kind>, random: &mut fastrand::Rng) -> Vec<Kind> {
     if let Some(kind) = only {
         return vec![kind; rounds];
@@ -91,7 +91,7 @@ impl Injector<'_> {
                 let continues = self.wait_for_progress(replica, || false);
                 tokio::time::timeout(RECOVERY_MAX, continues)
                     .await
-                    .with_context(|| format!("replica {replica} acknowledges nothing within a minute"))?;
+                    .with_context(|| format!("replica {replica} acknowledges no request within a minute"))?;
             }
             anyhow::Ok(())
         };
@@ -117,13 +117,13 @@ impl Injector<'_> {
                 let status = self.cluster.replicas[at].wait_for_end().await?;
                 self.cluster.replicas[at].restart()?;
                 if !status.success() {
-                    return Ok(Some(format!("a stop by SIGTERM ended with {status}")));
+                    return Ok(Some(format!("after SIGTERM the replica ended with {status}")));
                 }
             }
             Kind::CutDatabase => self.cluster.replicas[at].database.cut(),
             Kind::CutClients => self.cluster.replicas[at].clients.cut(),
-            Kind::LoseDatabaseAnswers => self.cluster.replicas[at].database.drop_responses(self.random.u32(1..6)),
-            Kind::LoseClientAnswers => self.cluster.replicas[at].clients.drop_responses(self.random.u32(1..20)),
+            Kind::LoseDatabaseResponses => self.cluster.replicas[at].database.drop_responses(self.random.u32(1..6)),
+            Kind::LoseClientResponses => self.cluster.replicas[at].clients.drop_responses(self.random.u32(1..20)),
             Kind::Delay => {
                 let delay = Duration::from_millis(self.random.u64(5..120));
                 let replica = &self.cluster.replicas[at];
@@ -140,7 +140,7 @@ impl Injector<'_> {
                 return Ok(continues.is_err().then(|| "a frozen replica blocked the other one".to_owned()));
             }
             Kind::FreezeLockHolder => {
-                // No append is possible meanwhile. Every request must get an error and not wait.
+                // While the holder is frozen, no append is possible. Every request must get an error in time.
                 if let Some(pid) = self.cluster.postgres.freeze_lock_holder().await? {
                     tokio::time::sleep(longer * 2).await;
                     signal(pid, Signal::SIGCONT)?;
@@ -160,7 +160,7 @@ impl Injector<'_> {
     }
 
     /// Withholds the last five bytes of an append of one replica. PostgreSQL has executed the append, and waits for the
-    /// end of the request. The other replica must not wait with it.
+    /// end of the request. The other replica must acknowledge appends meanwhile.
     async fn withhold_sync(&mut self, at: usize) -> anyhow::Result<Option<String>> {
         let proxy = &self.cluster.replicas[at].database;
         tokio::time::timeout(RECOVERY_MAX, proxy.withhold_append()).await.context("no append was sent")?;
@@ -173,7 +173,7 @@ impl Injector<'_> {
     }
 
     /// Waits until a replica has acknowledged requests that were sent after this call. Returns false if `is_abandoned`
-    /// first.
+    /// returns true before.
     async fn wait_for_progress(&self, replica: usize, is_abandoned: impl Fn() -> bool) -> bool {
         let acknowledged = &self.load.acknowledged[replica];
         let until = acknowledged.load(Ordering::SeqCst) + self.progress;

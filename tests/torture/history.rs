@@ -1,8 +1,8 @@
 //! The history of a run: requests, responses, reads and the log. The checker needs nothing else, so a stored history
 //! can be checked again.
 //!
-//! Times are microseconds since the start of the run, on one clock. The name of an event says which request sent it.
-//! Its id and its content are computed from the name, and are not stored in the history.
+//! Times are microseconds since the start of the run, on one clock. The name of an event identifies the request that
+//! sent it. The id and the content of the event are computed from the name, and are not stored in the history.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
@@ -18,7 +18,7 @@ use uuid::Uuid;
 /// Microseconds since the start of the run.
 pub type Micros = u64;
 
-/// The name of an event: the `index`th event of the `number`th request of a writer.
+/// The name of an event: its writer, the number of the request of that writer, and its index in the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EventName {
     pub writer: u16,
@@ -27,7 +27,7 @@ pub struct EventName {
 }
 
 impl EventName {
-    /// The event id: a UUID of version 8 that encodes the name.
+    /// Returns the event id, a UUID of version 8 that encodes the name.
     pub fn id(self) -> Uuid {
         let mut bytes = [0; 16];
         bytes[0..2].copy_from_slice(&self.writer.to_be_bytes());
@@ -47,7 +47,7 @@ impl EventName {
         (name.id() == id).then_some(name)
     }
 
-    /// The `event_data`. A state that merge-patch has folded names its last event.
+    /// Returns the `event_data`. A state that merge-patch has folded contains the id of its last event.
     pub fn data(self) -> Value {
         let pad = "x".repeat(usize::from(self.writer) * 7 + self.number as usize % 90);
         json!({"last": self.id(), "number": self.number, "pad": pad})
@@ -85,9 +85,9 @@ pub struct Attempt {
 pub enum Outcome {
     /// 201: the first version and the first position of each append.
     Written(Vec<(Version, Position)>),
-    /// 200: the same.
+    /// 200: the first version and the first position of each append, as in the first response.
     Replayed(Vec<(Version, Position)>),
-    /// 412 or 409: the streams whose version was not the expected one, with their versions.
+    /// 412 or 409: the streams whose version was not the expected one, with their current versions.
     Conflict(Vec<(String, Version)>),
     /// 503 with a code that means that nothing was written.
     Refused(String),
@@ -95,12 +95,12 @@ pub enum Outcome {
     Unknown(String),
     /// No response within the time limit of every request.
     Hung,
-    /// A response that no event of a run explains.
+    /// A response that no fault of the run explains.
     Unexpected(String),
 }
 
 impl Request {
-    /// The first version and position of each append, from the first acknowledgement.
+    /// Returns the first version and position of each append, from the first acknowledgement.
     pub fn acknowledged(&self) -> Option<&[(Version, Position)]> {
         self.attempts.iter().find_map(|attempt| match &attempt.outcome {
             Outcome::Written(places) | Outcome::Replayed(places) => Some(places.as_slice()),
@@ -108,7 +108,7 @@ impl Request {
         })
     }
 
-    /// Names of the events of each append.
+    /// Returns each append with the names of its events.
     pub fn names(&self) -> impl Iterator<Item = (&Append, Vec<EventName>)> {
         let mut next = 0;
         self.appends.iter().map(move |append| {
@@ -124,13 +124,13 @@ impl Request {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Reader {
     pub name: String,
-    /// The only aggregate type that it asks for.
+    /// The only aggregate type that the reader requests; `None`: all types.
     pub aggregate_type: Option<String>,
     pub events: Vec<(Position, Uuid)>,
     pub connections: u32,
 }
 
-/// A read of the end of the log, or of a state.
+/// A read of the head of the log, or of a state.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Read {
@@ -148,7 +148,7 @@ pub struct Logged {
     pub version: Version,
     pub event_id: Uuid,
     pub occurred_at: String,
-    /// The `event_data` if it is not the one that the name determines.
+    /// The `event_data`, if it differs from the content that the name determines.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub altered_data: Option<Value>,
 }
@@ -183,7 +183,7 @@ enum Line {
 }
 
 impl History {
-    /// Writes one JSON object a line.
+    /// Writes one JSON object on each line.
     pub fn write(&self, path: &Path) -> anyhow::Result<()> {
         let mut file = BufWriter::new(File::create(path)?);
         let lines = self.requests.iter().cloned().map(Line::Request);

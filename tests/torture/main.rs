@@ -1,15 +1,15 @@
 //! `annals-torture`: injects faults under load, and checks every promise afterwards.
 //!
-//! Two replicas of the service run on one PostgreSQL. Writers, subscribers, pollers and readers of states use them
-//! through proxies, and a seed decides the faults. At the end a checker examines the history, and `annals verify` runs.
+//! Two replicas of the service run on one PostgreSQL. Writers, subscribers, pollers and readers of states send requests
+//! through proxies. A seed decides the faults. At the end a checker examines the history, and `annals verify` runs.
 //!
 //!     cargo test --test annals-torture                                     each kind of fault once, as in CI
 //!     cargo test --release --test annals-torture -- --rounds 300 --seed 7  the long run
 //!     cargo test --features mutants --test annals-torture -- --mutants     mutants, each of which must be found
 //!     cargo test --test annals-torture -- --check target/torture/seed-7    checks a stored history again
 //!
-//! The history, the logs and the report of a run are stored in target/torture. The seed decides what is sent, and which
-//! faults occur in which order. It does not decide the timing.
+//! The history, the logs and the report of a run are stored in target/torture. The seed decides which requests are
+//! sent, and which faults occur in which order. It does not decide the timing.
 
 mod check;
 mod cluster;
@@ -41,11 +41,11 @@ struct Args {
     #[arg(long, default_value_t = faults::Kind::ALL.len())]
     rounds: usize,
 
-    /// Inject only this kind of fault: stop-replica is a rolling restart
+    /// Inject only one kind of fault, for example stop-replica for rolling restarts
     #[arg(long)]
     only: Option<faults::Kind>,
 
-    /// Decides what is sent, and which faults occur in which order
+    /// Seed that decides which requests are sent, and which faults occur in which order
     #[arg(long, default_value_t = 1)]
     seed: u64,
 
@@ -57,15 +57,15 @@ struct Args {
     #[arg(long, default_value_t = 25)]
     streams: u64,
 
-    /// Run this mutant until it is found
+    /// Run one mutant until the checker finds it
     #[arg(long, value_name = "NAME")]
     mutant: Option<String>,
 
-    /// Run every mutant; fail if one is not found
+    /// Run every mutant; fail if the checker misses one
     #[arg(long)]
     mutants: bool,
 
-    /// Only check the history in this folder
+    /// Check the history that is stored in this folder, without a run
     #[arg(long, value_name = "FOLDER")]
     check: Option<PathBuf>,
 
@@ -80,7 +80,7 @@ struct Args {
 fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
     if !args.filters.is_empty() && !args.filters.iter().any(|filter| "torture".contains(filter.as_str())) {
-        println!("annals-torture: not selected");
+        println!("annals-torture: skipped, because no filter matches \"torture\"");
         return Ok(ExitCode::SUCCESS);
     }
     let results = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("torture");
@@ -103,14 +103,14 @@ fn main() -> anyhow::Result<ExitCode> {
         for mutant in &MUTANTS {
             found.push((mutant, runtime.block_on(run::run(&options(Some(mutant))))?));
         }
-        println!("{}", report::of_mutants(&found));
+        println!("{}", report::format_mutants(&found));
         let missed = found.iter().any(|(_, outcome)| outcome.violations.is_empty());
         return Ok(if missed { ExitCode::FAILURE } else { ExitCode::SUCCESS });
     }
     let mutant = args.mutant.as_deref().map(Mutant::named).transpose()?;
     let options = options(mutant);
     let outcome = runtime.block_on(run::run(&options))?;
-    let report = report::of_run(&outcome);
+    let report = report::format_run(&outcome);
     std::fs::write(options.folder.join("report.txt"), &report)?;
     println!("{report}");
     runtime.shutdown_timeout(Duration::from_secs(1));

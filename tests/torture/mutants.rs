@@ -1,9 +1,9 @@
 //! Mutants: broken builds of Annals. Each breaks one thing that a promise depends on, and a run must find it. A checker
 //! that was never seen failing proves nothing.
 //!
-//! A mutant of SQL patches functions in the run's own database. It names a line by its marker, a comment at the end of
-//! the line (`-- marker: append-lock`), so that it does not depend on the text of the line. Exactly one line of a
-//! function carries a marker. A mutant of Rust code is compiled in with the cargo feature `mutants`, and
+//! A mutant of SQL patches functions in the run's own database. It identifies a line by a marker, which is a comment at
+//! the end of the line (`-- marker: append-lock`). So the mutant does not depend on the text of the line. A marker
+//! occurs in exactly one line of a function. A mutant of Rust code is compiled in with the cargo feature `mutants`, and
 //! `ANNALS_MUTANT` selects it.
 
 use anyhow::ensure;
@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, Executor, PgConnection};
 
 pub struct Mutant {
     pub name: &'static str,
-    /// What is broken.
+    /// A description of the broken behaviour.
     pub what: &'static str,
     /// A statement that runs before the patches.
     prepare: Option<&'static str>,
@@ -19,12 +19,12 @@ pub struct Mutant {
     place: Place,
 }
 
-/// Where a mutant is.
+/// The place of a mutant.
 #[derive(PartialEq, Eq)]
 enum Place {
-    /// In functions of the database alone.
+    /// Only functions of the database.
     Database,
-    /// In the program, and perhaps in the database, too.
+    /// The program. Functions of the database can be patched, too.
     Program,
 }
 
@@ -48,37 +48,37 @@ const LOCKED: &str = "append_events_locked";
 const SINGLE_PROCEDURE: &str = "append_event";
 const SINGLE_LOCKED: &str = "append_event_locked";
 
-/// Removes a line.
+/// Returns a patch that removes a line.
 const fn remove(function: &'static str, marker: &'static str) -> Patch {
     Patch { function, marker, change: Change::RemoveLine }
 }
 
-/// Replaces a line by other text.
+/// Returns a patch that replaces a line with other text.
 const fn replace(function: &'static str, marker: &'static str, text: &'static str) -> Patch {
     Patch { function, marker, change: Change::ReplaceLine(text) }
 }
 
-/// Inserts text after a line.
+/// Returns a patch that inserts text after a line.
 const fn insert_after(function: &'static str, marker: &'static str, text: &'static str) -> Patch {
     Patch { function, marker, change: Change::InsertAfter(text) }
 }
 
-/// Inserts text before a line.
+/// Returns a patch that inserts text before a line.
 const fn insert_before(function: &'static str, marker: &'static str, text: &'static str) -> Patch {
     Patch { function, marker, change: Change::InsertBefore(text) }
 }
 
 const CREATE_SEQUENCE: &str = "CREATE SEQUENCE mutant_positions; GRANT ALL ON SEQUENCE mutant_positions TO PUBLIC";
 const LOCK: &str = "PERFORM pg_advisory_xact_lock('events'::regclass::oid::integer, 1);";
-const FLUSH_NO_COMMIT: &str = "PERFORM set_config('synchronous_commit', 'off', true);";
-/// The loop that decides requests one by one assigns positions here.
+const SYNCHRONOUS_COMMIT_OFF: &str = "PERFORM set_config('synchronous_commit', 'off', true);";
+/// Patches the line that assigns positions in the loop that decides requests one by one.
 const POSITIONS_OF_DECIDED: Patch = replace(
     LOCKED,
     "first-position",
     "append_first_positions[a] := nextval('mutant_positions');
      PERFORM nextval('mutant_positions') FROM generate_series(2, v_count);",
 );
-/// The positions of a plain batch are computed before. This replaces them.
+/// Replaces the positions of a plain batch, which are computed before this line.
 const POSITIONS_OF_PLAIN: Patch = insert_after(
     LOCKED,
     "plain-batch",
@@ -95,8 +95,8 @@ const TRUST_END_OF_LOG: &str = "IF p_last_generation IS NOT NULL THEN
      log_time := p_log_time;
      open_from := p_open_from;
  END IF;";
-const WRITTEN_ON_CONFLICT: &str = "WHERE append_first_versions[i.append] > 0 ON CONFLICT DO NOTHING;";
-const IGNORE_KNOWN_IDS: Patch = replace(LOCKED, "insert-event-ids", WRITTEN_ON_CONFLICT);
+const WRITTEN_APPENDS_ON_CONFLICT: &str = "WHERE append_first_versions[i.append] > 0 ON CONFLICT DO NOTHING;";
+const IGNORE_KNOWN_IDS: Patch = replace(LOCKED, "insert-event-ids", WRITTEN_APPENDS_ON_CONFLICT);
 const IGNORE_KNOWN_ID: Patch = replace(
     SINGLE_LOCKED,
     "insert-event-ids",
@@ -118,7 +118,7 @@ pub const MUTANTS: [Mutant; 11] = [
     },
     Mutant {
         name: "no-commit",
-        what: "the procedure does not commit; the end of the client's request does",
+        what: "the procedure does not commit; the transaction commits only when the client's request ends",
         prepare: None,
         patches: &[remove(PROCEDURE, "commit"), remove(SINGLE_PROCEDURE, "commit")],
         place: Place::Database,
@@ -135,8 +135,8 @@ pub const MUTANTS: [Mutant; 11] = [
         what: "`synchronous_commit` is off for appends",
         prepare: None,
         patches: &[
-            insert_before(PROCEDURE, "commit", FLUSH_NO_COMMIT),
-            insert_before(SINGLE_PROCEDURE, "commit", FLUSH_NO_COMMIT),
+            insert_before(PROCEDURE, "commit", SYNCHRONOUS_COMMIT_OFF),
+            insert_before(SINGLE_PROCEDURE, "commit", SYNCHRONOUS_COMMIT_OFF),
         ],
         place: Place::Database,
     },
@@ -146,7 +146,7 @@ pub const MUTANTS: [Mutant; 11] = [
         prepare: None,
         patches: &[
             remove(LOCKED, "append-lock"),
-            replace(LOCKED, "insert-events", WRITTEN_ON_CONFLICT),
+            replace(LOCKED, "insert-events", WRITTEN_APPENDS_ON_CONFLICT),
             replace(LOCKED, "insert-streams", "WHERE t.first_occurred_at IS NOT NULL ON CONFLICT DO NOTHING;"),
             IGNORE_KNOWN_IDS,
             remove(SINGLE_LOCKED, "append-lock"),
@@ -186,7 +186,7 @@ pub const MUTANTS: [Mutant; 11] = [
     },
     Mutant {
         name: "stale-end-of-log",
-        what: "a session trusts its cached end of the log, whichever session has appended since",
+        what: "a session uses its cached end of the log, although another session has appended since",
         prepare: None,
         patches: &[
             insert_after(LOCKED, "cache-miss", TRUST_END_OF_LOG),
@@ -196,7 +196,7 @@ pub const MUTANTS: [Mutant; 11] = [
     },
     Mutant {
         name: "stale-stream-heads",
-        what: "a session trusts its cached stream heads, whichever session has appended since",
+        what: "a session uses its cached stream heads, although another session has appended since",
         prepare: None,
         patches: &[
             insert_after(LOCKED, "cache-miss", "stream_nos := p_stream_nos;"),
@@ -232,7 +232,7 @@ impl Patch {
         let marker = format!("-- marker: {}", self.marker);
         let is_marked = |line: &&str| line.trim_end().ends_with(&marker);
         let marked = source.lines().filter(is_marked).count();
-        ensure!(marked == 1, "{marked} lines of {} carry the marker {}", self.function, self.marker);
+        ensure!(marked == 1, "{marked} lines of {} have the marker {}, and not one", self.function, self.marker);
         let mut patched = Vec::new();
         for line in source.lines() {
             match &self.change {
@@ -251,21 +251,21 @@ impl Mutant {
     pub fn named(name: &str) -> anyhow::Result<&'static Self> {
         let names: Vec<_> = MUTANTS.iter().map(|mutant| mutant.name).collect();
         let found = MUTANTS.iter().find(|mutant| mutant.name == name);
-        found.ok_or_else(|| anyhow::anyhow!("there is no mutant {name}, only {}", names.join(", ")))
+        found.ok_or_else(|| anyhow::anyhow!("no mutant is named {name}; the mutants are {}", names.join(", ")))
     }
 
-    /// The value of `ANNALS_MUTANT` for the program; `None` for a mutant of the database alone.
+    /// Returns the value of `ANNALS_MUTANT` for the program; `None` for a mutant that changes only the database.
     pub fn in_program(&self) -> anyhow::Result<Option<&'static str>> {
         let is_in_program = self.place == Place::Program;
         ensure!(
             cfg!(feature = "mutants") || !is_in_program,
-            "the mutant {} is in the program: run with --features mutants",
+            "the mutant {} changes the program: run with --features mutants",
             self.name
         );
         Ok(is_in_program.then_some(self.name))
     }
 
-    /// Changes the functions of the database.
+    /// Patches the functions of the database.
     pub async fn apply(&self, connection: &mut PgConnection) -> anyhow::Result<()> {
         if let Some(statement) = self.prepare {
             connection.execute(statement).await?;

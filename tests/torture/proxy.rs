@@ -12,9 +12,10 @@ use tokio::sync::{Notify, watch};
 
 /// The Sync message, with which a client of PostgreSQL ends a request.
 const SYNC: &[u8] = b"S\0\0\0\x04";
-/// Only the connection of the writer prepares such a statement.
+/// The beginning of the statements that append. Only the connection of the writer prepares them.
 const APPEND: &[u8] = b"CALL append_event";
-/// On that connection an append is longer than every other message after the first ones.
+/// The minimum length of an append. On the connection of the writer, all other messages are shorter, except those at
+/// the start of the connection.
 const APPEND_BYTES_MIN: usize = 150;
 
 #[derive(Clone)]
@@ -27,13 +28,13 @@ struct Faults {
     /// Connections of an earlier generation are closed.
     generation: watch::Sender<u64>,
     delay_millis: AtomicU64,
-    /// The number of responses to drop; the connection of each is closed.
+    /// The number of responses to drop. When a response is dropped, its connection is closed.
     drop_responses: AtomicU32,
-    /// The end of the next append is withheld.
+    /// Whether the end of the next append is withheld.
     withhold: AtomicBool,
     withheld: Notify,
     release: Notify,
-    /// The client has closed the connection whose append is withheld.
+    /// Whether the client has closed the connection of the withheld append.
     abandoned: AtomicBool,
 }
 
@@ -64,18 +65,18 @@ impl Proxy {
         self.faults.generation.send_modify(|generation| *generation += 1);
     }
 
-    /// Delays every chunk of data from now on.
+    /// Delays every later chunk of data.
     pub fn delay(&self, delay: Duration) {
         self.faults.delay_millis.store(delay.as_millis() as u64, Ordering::SeqCst);
     }
 
-    /// Drops the next responses, and closes the connection of each.
+    /// Drops a number of responses, and closes their connections.
     pub fn drop_responses(&self, responses: u32) {
         self.faults.drop_responses.store(responses, Ordering::SeqCst);
     }
 
-    /// Withholds the last message of the next append, which PostgreSQL executes without it. Returns when it is
-    /// withheld.
+    /// Withholds the last message of the next append. PostgreSQL executes the append without that message. Returns when
+    /// the message is withheld.
     pub async fn withhold_append(&self) {
         self.faults.abandoned.store(false, Ordering::SeqCst);
         self.faults.withhold.store(true, Ordering::SeqCst);
@@ -117,7 +118,7 @@ async fn accept(listener: TcpListener, target: Target, faults: Arc<Faults>) {
     }
 }
 
-/// Forwards both directions, until one ends or the connection is closed.
+/// Forwards both directions until one of them ends or the connection is closed.
 async fn forward<R, W>(client: TcpStream, (from_server, to_server): (R, W), faults: Arc<Faults>)
 where
     R: AsyncRead + Unpin,
@@ -134,15 +135,15 @@ where
 
 async fn forward_requests(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, faults: &Faults) {
     let mut buffer = vec![0; 65_536];
-    let mut appends = false;
+    let mut is_writer = false;
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
         let mut chunk = &buffer[..length];
         delay(faults).await;
-        appends |= chunk.windows(APPEND.len()).any(|window| window == APPEND);
-        let is_append = appends && length >= APPEND_BYTES_MIN && chunk.ends_with(SYNC);
+        is_writer |= chunk.windows(APPEND.len()).any(|window| window == APPEND);
+        let is_append = is_writer && length >= APPEND_BYTES_MIN && chunk.ends_with(SYNC);
         if is_append && faults.withhold.swap(false, Ordering::SeqCst) {
-            let (most, end) = chunk.split_at(length - SYNC.len());
-            if to.write_all(most).await.is_err() {
+            let (beginning, end) = chunk.split_at(length - SYNC.len());
+            if to.write_all(beginning).await.is_err() {
                 return;
             }
             let released = faults.release.notified();

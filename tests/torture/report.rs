@@ -9,15 +9,16 @@ use super::history::Read;
 use super::mutants::Mutant;
 use super::run::Outcome;
 
-/// Returns the figures of a run.
-pub fn of_run(outcome: &Outcome) -> String {
+/// Formats the figures of a run.
+pub fn format_run(outcome: &Outcome) -> String {
     let history = &outcome.history;
     let attempts = || history.requests.iter().flat_map(|request| &request.attempts);
-    let count = |of: fn(&history::Outcome) -> bool| attempts().filter(|attempt| of(&attempt.outcome)).count();
+    let count =
+        |is_counted: fn(&history::Outcome) -> bool| attempts().filter(|attempt| is_counted(&attempt.outcome)).count();
     let kills = outcome.faults.iter().filter(|kind| kind.is_kill()).count();
     let heads = history.reads.iter().filter(|read| matches!(read, Read::Head { .. })).count();
     let delivered: usize = history.readers.iter().map(|reader| reader.events.len()).sum();
-    let reconnections: u32 = history.readers.iter().map(|reader| reader.connections).sum();
+    let connections: u32 = history.readers.iter().map(|reader| reader.connections).sum();
     let mut text = String::new();
     for (what, figure) in [
         ("seed", outcome.seed.to_string()),
@@ -32,8 +33,8 @@ pub fn of_run(outcome: &Outcome) -> String {
         ("refused", count(|outcome| matches!(outcome, history::Outcome::Refused(_))).to_string()),
         ("outcome unknown at first", count(|outcome| matches!(outcome, history::Outcome::Unknown(_))).to_string()),
         ("events in the log", history.log.len().to_string()),
-        ("delivered to readers", format!("{delivered}, over {reconnections} event streams")),
-        ("ends of the log read", heads.to_string()),
+        ("delivered to readers", format!("{delivered}, over {connections} event streams")),
+        ("heads of the log read", heads.to_string()),
         ("states read", (history.reads.len() - heads).to_string()),
         ("broken promises", outcome.violations.len().to_string()),
     ] {
@@ -46,8 +47,8 @@ pub fn of_run(outcome: &Outcome) -> String {
     text
 }
 
-/// Returns a table in Markdown: which rules found each mutant, and when.
-pub fn of_mutants(found: &[(&Mutant, Outcome)]) -> String {
+/// Formats a Markdown table with the rules that found each mutant, and the number of rounds until then.
+pub fn format_mutants(found: &[(&Mutant, Outcome)]) -> String {
     let mut text = "| mutant | what is broken | found by | after |\n|---|---|---|---|\n".to_owned();
     for (mutant, outcome) in found {
         let rules: BTreeSet<_> = outcome.violations.iter().map(|violation| violation.rule).collect();

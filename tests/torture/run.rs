@@ -1,4 +1,4 @@
-//! One run: from an empty database to the checked history.
+//! One run, which begins with an empty database and ends with a checked history.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -22,7 +22,7 @@ pub struct Options {
     pub folder: PathBuf,
     pub seed: u64,
     pub rounds: usize,
-    /// The only kind of fault; `None`: all kinds.
+    /// The only kind of fault that is injected; `None`: all kinds.
     pub only: Option<Kind>,
     pub writers: usize,
     pub streams: u64,
@@ -63,7 +63,7 @@ pub async fn run(options: &Options) -> anyhow::Result<Outcome> {
 
 async fn execute(options: &Options, cluster: &mut Cluster) -> anyhow::Result<(Duration, Vec<Kind>, History)> {
     let bases: Vec<_> = cluster.replicas.iter().map(super::cluster::Replica::base).collect();
-    let load = Load::new(bases.try_into().expect("one a replica"), options.streams)?;
+    let load = Load::new(bases.try_into().expect("one base URL for each replica"), options.streams)?;
     load.register_reducer().await?;
     if let Some(mutant) = options.mutant {
         mutant.apply(&mut cluster.postgres.session().await?).await?;
@@ -96,7 +96,7 @@ async fn execute(options: &Options, cluster: &mut Cluster) -> anyhow::Result<(Du
     let history = settle(cluster, &load, history.faults).await?;
     for task in tasks {
         task.abort();
-        // A reader that has panicked sees no fault, so its panic must not be lost.
+        // A task that panicked has recorded no violation, so the panic is propagated.
         if let Err(ended) = task.await
             && ended.is_panic()
         {
@@ -126,7 +126,7 @@ fn start(load: &Arc<Load>, options: &Options) -> Vec<tokio::task::JoinHandle<()>
     tasks
 }
 
-/// Waits until every request has a response and every reader has reached the end of the log. Returns the history.
+/// Waits until every request has a response, and every reader has reached the end of the log. Returns the history.
 async fn settle(cluster: &Cluster, load: &Load, mut faults: Vec<Fault>) -> anyhow::Result<History> {
     let mut add_harm = |what: &str, harm: String| {
         faults.push(Fault { round: 0, at: load.now(), what: what.to_owned(), harm: Some(harm) });
@@ -134,7 +134,7 @@ async fn settle(cluster: &Cluster, load: &Load, mut faults: Vec<Fault>) -> anyho
     let quiet = match tokio::time::timeout(RECOVERY_MAX * 2, load.quiesce()).await {
         Ok(quiet) => Some(quiet),
         Err(_) => {
-            add_harm("the end", "a request has no response after two minutes".to_owned());
+            add_harm("the end of the run", "a request has no response after two minutes".to_owned());
             None
         }
     };
@@ -156,9 +156,9 @@ async fn settle(cluster: &Cluster, load: &Load, mut faults: Vec<Fault>) -> anyho
     if let Err(error) = verify(cluster).await {
         add_harm("annals verify", format!("{error:#}"));
     }
-    let left = cluster.postgres.idle_in_transaction().await?;
-    if left > 0 && quiet.is_some() {
-        add_harm("connections", format!("{left} were left inside a transaction"));
+    let idle = cluster.postgres.idle_in_transaction().await?;
+    if idle > 0 && quiet.is_some() {
+        add_harm("connections", format!("{idle} connections are idle in a transaction"));
     }
     faults.extend(load.unexpected.lock().expect("the lock").iter().cloned());
     Ok(History {
@@ -170,13 +170,13 @@ async fn settle(cluster: &Cluster, load: &Load, mut faults: Vec<Fault>) -> anyho
     })
 }
 
-/// Reads the whole log as NDJSON, whose last line confirms that it is complete.
+/// Reads the whole log as NDJSON. The last line confirms that the log is complete.
 async fn read_log(load: &Load, replica: usize) -> anyhow::Result<Vec<Logged>> {
     let call = load.get(replica, "/events").header("accept", "application/x-ndjson");
     let text = call.timeout(RECOVERY_MAX).send().await?.error_for_status()?.text().await?;
     let mut lines: Vec<Value> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
-    let end = lines.pop().context("a response without lines")?;
-    anyhow::ensure!(end["end"]["count"] == lines.len(), "it ends with {end}");
+    let end = lines.pop().context("the response has no lines")?;
+    anyhow::ensure!(end["end"]["count"] == lines.len(), "the response ends with {end}");
     lines.iter().map(|line| logged(line).with_context(|| line.to_string())).collect()
 }
 

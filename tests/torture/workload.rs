@@ -1,5 +1,5 @@
-//! The load: writers that append and repeat each request until it has a response, and readers of every kind. All use
-//! proxies.
+//! The load: writers that append and repeat each request until it has a response, and readers of every kind. All
+//! requests pass through proxies.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -21,7 +21,7 @@ const RESPONSE_MAX: Duration = Duration::from_secs(25);
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// The time limit for readers to reach the end of the log.
 const READERS_MAX: Duration = Duration::from_secs(60);
-/// A type with a reducer, and one without.
+/// The aggregate types: the first one has a reducer, the second one has none.
 pub const TYPES: [&str; 2] = ["Order", "Invoice"];
 
 /// The state that writers and readers share.
@@ -33,12 +33,11 @@ pub struct Load {
     pub requests: Mutex<Vec<Request>>,
     pub reads: Mutex<Vec<Read>>,
     pub readers: Mutex<HashMap<String, Reader>>,
-    /// Responses to readers that no event of a run explains.
+    /// Responses to readers that no fault of the run explains.
     pub unexpected: Mutex<Vec<Fault>>,
     /// The last known version of each stream, for writers that expect a version.
     versions: Mutex<HashMap<String, Version>>,
-    /// Every request in progress holds it shared. A task that holds it exclusively knows that no request is in
-    /// progress.
+    /// Each request in progress holds this lock shared. While a task holds it exclusively, no request is in progress.
     quiet: RwLock<()>,
     /// The number of requests that each replica has acknowledged.
     pub acknowledged: [AtomicU64; REPLICAS],
@@ -85,12 +84,12 @@ impl Load {
         self.stopped.load(Ordering::SeqCst)
     }
 
-    /// A GET request to one replica, through its proxy.
+    /// Returns a GET request to one replica, through its proxy.
     pub fn get(&self, replica: usize, path: &str) -> reqwest::RequestBuilder {
         self.client.get(format!("{}{path}", self.bases[replica]))
     }
 
-    /// Registers merge-patch for the first type, so each state contains the name of its last event.
+    /// Registers merge-patch for the first type, so that each state contains the id of its last event.
     pub async fn register_reducer(&self) -> anyhow::Result<()> {
         let call = self.client.put(format!("{}/reducers/{}", self.bases[0], TYPES[0]));
         let body = json!({"language": "merge-patch"}).to_string();
@@ -98,7 +97,8 @@ impl Load {
         Ok(())
     }
 
-    /// Waits until every reader has received its events of this log. The checker finds the readers that never do.
+    /// Waits until every reader has received its events of this log, up to a time limit. The checker reports the
+    /// readers that have missed events.
     pub async fn wait_for_readers(&self, log: &[Logged]) {
         let complete = |reader: &Reader| {
             let of_type = |event: &&Logged| {
@@ -122,20 +122,21 @@ impl Load {
         let mut random = fastrand::Rng::with_seed(seed ^ (u64::from(writer) << 32));
         for number in 1.. {
             tokio::time::sleep(Duration::from_millis(random.u64(0..20))).await;
-            let busy = self.quiet.read().await;
+            let in_progress = self.quiet.read().await;
             if self.is_stopped() {
                 return;
             }
-            let mut request = Request { writer, number, appends: self.choose(&mut random), attempts: Vec::new() };
+            let mut request =
+                Request { writer, number, appends: self.choose_appends(&mut random), attempts: Vec::new() };
             self.send_until_completed(&mut request, &mut random).await;
-            self.note_versions(&request);
+            self.record_versions(&request);
             self.requests.lock().expect("the lock").push(request);
-            drop(busy);
+            drop(in_progress);
         }
     }
 
-    /// Chooses one or two streams, some with the last known version as the expected one.
-    fn choose(&self, random: &mut fastrand::Rng) -> Vec<Append> {
+    /// Chooses appends to one or two streams. Some appends expect the last known version.
+    fn choose_appends(&self, random: &mut fastrand::Rng) -> Vec<Append> {
         let mut appends = Vec::<Append>::new();
         let streams = if random.u8(0..100) < 8 { 2 } else { 1 };
         while appends.len() < streams {
@@ -153,11 +154,12 @@ impl Load {
 
     async fn send_until_completed(&self, request: &mut Request, random: &mut fastrand::Rng) {
         loop {
-            // Each writer prefers one replica, and uses the other one for the next attempt.
+            // The number of the writer decides the replica of its first attempt. Further attempts alternate.
             let replica = (usize::from(request.writer) + request.attempts.len()) % REPLICAS;
             // Some requests are aborted, and some are sent twice at the same time.
-            let patience = if random.u8(0..100) < 4 { Duration::from_millis(random.u64(0..20)) } else { RESPONSE_MAX };
-            let first = self.send(request, replica, patience);
+            let time_limit =
+                if random.u8(0..100) < 4 { Duration::from_millis(random.u64(0..20)) } else { RESPONSE_MAX };
+            let first = self.send(request, replica, time_limit);
             if random.u8(0..100) < 4 {
                 let (first, second) = tokio::join!(first, self.send(request, REPLICAS - 1 - replica, RESPONSE_MAX));
                 request.attempts.extend([first, second]);
@@ -184,13 +186,13 @@ impl Load {
         }
     }
 
-    async fn send(&self, request: &Request, replica: usize, patience: Duration) -> Attempt {
+    async fn send(&self, request: &Request, replica: usize, time_limit: Duration) -> Attempt {
         let sent = self.now();
-        let response = tokio::time::timeout(patience, self.post(request, replica)).await;
+        let response = tokio::time::timeout(time_limit, self.post(request, replica)).await;
         let outcome = match response {
             Ok(Ok((status, body))) => classify(request, status, &body),
             Ok(Err(error)) => Outcome::Unknown(format!("{error:?}").chars().take(200).collect()),
-            Err(_) if patience < RESPONSE_MAX => Outcome::Unknown("aborted by the client".to_owned()),
+            Err(_) if time_limit < RESPONSE_MAX => Outcome::Unknown("aborted by the client".to_owned()),
             Err(_) => Outcome::Hung,
         };
         if matches!(outcome, Outcome::Written(_) | Outcome::Replayed(_)) {
@@ -232,18 +234,18 @@ impl Load {
         Ok((status, response.text().await?))
     }
 
-    fn note_versions(&self, request: &Request) {
+    fn record_versions(&self, request: &Request) {
         let mut versions = self.versions.lock().expect("the lock");
-        let mut note = |stream: &String, version: Version| {
+        let mut record = |stream: &String, version: Version| {
             let known = versions.entry(stream.clone()).or_default();
             *known = version.max(*known);
         };
         for (append, (first, _)) in request.appends.iter().zip(request.acknowledged().unwrap_or_default()) {
-            note(&append.stream, first + Version::from(append.events) - 1);
+            record(&append.stream, first + Version::from(append.events) - 1);
         }
         for attempt in &request.attempts {
             if let Outcome::Conflict(current) = &attempt.outcome {
-                current.iter().for_each(|(stream, version)| note(stream, *version));
+                current.iter().for_each(|(stream, version)| record(stream, *version));
             }
         }
     }
@@ -290,19 +292,19 @@ fn classify(request: &Request, status: u16, body: &str) -> Outcome {
     outcome.unwrap_or_else(unexpected)
 }
 
-/// How a reader reads the log.
+/// The way in which a reader reads the log.
 #[derive(Clone, Copy)]
 pub enum ReadMode {
-    /// By event streams, each with a random number of events.
+    /// By event streams, each of which ends after a random number of events.
     Subscribe,
-    /// The same, with a pause after every 100 events.
+    /// By event streams, with a pause after every 100 events.
     SubscribeSlowly,
     /// By pages.
     Poll,
 }
 
 impl Load {
-    /// Reads the log until the task is aborted. Every connection resumes where the last one ended.
+    /// Reads the log until the task is aborted. Each connection resumes at the cursor of the previous one.
     pub async fn read(
         self: Arc<Self>,
         name: &'static str,
@@ -323,8 +325,8 @@ impl Load {
             match mode {
                 ReadMode::Poll => self.poll(name, replica, &filter, &mut cursor).await,
                 ReadMode::Subscribe => {
-                    let most = random.u32(50..3_000);
-                    self.subscribe(name, replica, &filter, &mut cursor, most, Duration::ZERO).await;
+                    let events_max = random.u32(50..3_000);
+                    self.subscribe(name, replica, &filter, &mut cursor, events_max, Duration::ZERO).await;
                 }
                 ReadMode::SubscribeSlowly => {
                     self.subscribe(name, replica, &filter, &mut cursor, 3_000, Duration::from_millis(100)).await;
@@ -380,12 +382,12 @@ impl Load {
         replica: usize,
         filter: &str,
         cursor: &mut String,
-        most: u32,
+        events_max: u32,
         pause: Duration,
     ) {
         let path = format!("/events?after=0{filter}");
         let call = self.get(replica, &path).header("accept", "text/event-stream");
-        // The header takes precedence over the parameter. The first request has none.
+        // The header takes precedence over the parameter. The first request has no header.
         let call = if cursor == "0" { call } else { call.header("last-event-id", cursor.as_str()) };
         let Ok(Ok(mut response)) = tokio::time::timeout(SILENCE_MAX, call.send()).await else { return };
         if !response.status().is_success() {
@@ -403,7 +405,7 @@ impl Load {
                 if let (None, Some(Ok(event))) = (field("event"), field("data").map(serde_json::from_str::<Value>)) {
                     self.record(name, [event]);
                     count += 1;
-                    // At the end of the run, slow readers catch up.
+                    // At the end of the run, slow readers do not pause, so that they catch up.
                     if count % 100 == 0 && !self.is_stopped() {
                         tokio::time::sleep(pause).await;
                     }
@@ -412,13 +414,13 @@ impl Load {
                     *cursor = id.to_owned();
                 }
             }
-            if count >= most {
+            if count >= events_max {
                 return;
             }
         }
     }
 
-    /// Reads states at random until the task is aborted.
+    /// Reads states of random aggregates until the task is aborted.
     pub async fn read_states(self: Arc<Self>, seed: u64) {
         let mut random = fastrand::Rng::with_seed(seed ^ 0xF01D);
         loop {
