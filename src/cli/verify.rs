@@ -17,6 +17,7 @@ use crate::store::admin::verify::check::Check;
 use crate::store::admin::verify::verifier::{SampledSnapshot, Verifier, VerifyFrom};
 use crate::store::error::StoreError;
 use crate::store::primary::Primary;
+use crate::wire::time::format_time;
 
 /// The exit status after findings.
 const WRONG: u8 = 1;
@@ -68,9 +69,12 @@ async fn verify(args: &VerifyArgs, database: &Database) -> anyhow::Result<bool> 
         verifier.order().await?,
         verifier.versions().await?,
         verifier.ids().await?,
+        verifier.records().await?,
         snapshots(&mut verifier, &primary, args.sample, archive.findings.is_empty()).await?,
         archive,
+        verifier.clocks().await?,
     ];
+    let reach = verifier.reach().await?;
     let is_ok = checks.iter().all(|check| check.findings.is_empty());
     verifier.close(!is_ok).await?;
     primary.close().await;
@@ -82,7 +86,8 @@ async fn verify(args: &VerifyArgs, database: &Database) -> anyhow::Result<bool> 
             .collect();
         let report = json!({
             "ok": is_ok, "epoch": head.epoch, "after_position": since, "to_position": head.global_position,
-            "checks": checks,
+            "to_occurred_at": head.occurred_at.map(format_time), "counted_to_position": reach.counted_to,
+            "append_generation": reach.append_generation, "checks": checks,
         });
         println!("{report:#}");
     } else {
@@ -103,6 +108,8 @@ fn describe(name: &str) -> (&'static str, &'static str) {
         "versions" => ("versions without gaps, heads as the events", "streams"),
         "ids" => ("ids, places and content equal in both tables", "events"),
         "snapshots" => ("snapshots equal to a fold of their events", "snapshots"),
+        "records" => ("ids, streams, snapshots, positions and counts do not exceed the log", "records"),
+        "clocks" => ("no event in the future", "clock"),
         _ => ("archived files as written", "partitions"),
     }
 }

@@ -1,5 +1,5 @@
-//! Promise P1, P2, P7, P8, P9: `annals verify` finds nothing in an intact store, and finds every kind of damage in a
-//! damaged one.
+//! Promise P1, P2, P7, P8, P9: `annals verify` has no findings for an intact store, and finds every kind of damage in a
+//! damaged store.
 
 use annals::archive::place::Archive;
 use annals::clock::Clock;
@@ -20,9 +20,9 @@ async fn verify(database: &TestDatabase, folder: &str, arguments: &[&str]) -> (i
     let mut command = annals(Some(database));
     command.env("ARCHIVE_URL", folder).arg("verify").arg("--json").args(arguments);
     let output = output(command).await;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said}"));
-    (output.status.code().expect("it was not killed"), report)
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {stderr}"));
+    (output.status.code().expect("the command was not killed"), report)
 }
 
 /// Returns the findings of a check.
@@ -35,12 +35,12 @@ fn findings(report: &Value, name: &str) -> String {
 /// Creates a log of three months whose first partition is archived, with snapshots of a reducer and of a client.
 async fn history(folder: &str) -> TestDatabase {
     let database = TestDatabase::create().await;
-    let clock = Clock::fixed(at("2026-11-03T00:00:00Z"));
+    let clock = Clock::fixed(at("2025-11-03T00:00:00Z"));
     let options = TestOptions { clock: clock.clone(), ..TestOptions::default() };
     let app = TestApp::start_with_config(config(&database, folder), database.clone(), options).await;
     let reducer = json!({"language": "merge-patch", "source": "", "snapshot_every": 5});
     app.call("PUT", "/reducers/Cart").json(&reducer).send().await.expect_status(201);
-    for (known, month) in (1..).zip(["2026-11", "2026-12", "2027-01"]) {
+    for (known, month) in (1..).zip(["2025-11", "2025-12", "2026-01"]) {
         clock.set(at(&format!("{month}-10T00:00:00Z")));
         for n in 0..12 {
             app.append(&format!("/streams/Order/{}", n % 5), &["A", "B"]).await;
@@ -57,12 +57,12 @@ async fn history(folder: &str) -> TestDatabase {
     })
     .await;
     app.app.primary.maintain_partitions().await.expect("maintenance runs");
-    app.app.primary.count_all_events().await.expect("it is counted");
+    app.app.primary.count_all_events().await.expect("the events are counted");
     let mut archiver = app.app.primary.archiver().await.expect("no other archiver runs");
-    let plan = archiver.plan(at("2026-12-02T00:00:00Z"), Include::All).await.expect("a plan");
+    let plan = archiver.plan(at("2025-12-02T00:00:00Z"), Include::All).await.expect("a plan");
     assert_eq!(plan.partitions.len(), 1);
-    archiver.archive(&plan.partitions[0], &|_| {}).await.expect("it is archived");
-    archiver.close().await.expect("it ends");
+    archiver.archive(&plan.partitions[0], &|_| {}).await.expect("the partition is archived");
+    archiver.close().await.expect("the archiver ends");
     app.stop().await;
     database
 }
@@ -76,7 +76,7 @@ async fn an_intact_store_has_no_findings_and_since_last_checks_only_new_events()
     assert_eq!((status, &report["ok"], &report["to_position"]), (0, &json!(true), &json!(111)), "{report:#}");
     let checked: Vec<_> =
         report["checks"].as_array().expect("checks").iter().map(|check| check["checked"].clone()).collect();
-    assert_eq!(checked, [111, 7, 111, 2, 1], "{report:#}");
+    assert_eq!(checked, [111, 7, 111, 9, 2, 1, 1], "{report:#}");
 
     let (status, report) = verify(&database, path, &["--since-last"]).await;
     assert_eq!(
@@ -103,32 +103,45 @@ async fn every_kind_of_damage_is_found_and_reported() {
     let database = history(path).await;
     let mut session = database.session().await;
     session.run("ALTER TABLE event_ids DISABLE TRIGGER event_ids_immutable").await;
-    for partition in ["events_2026_12", "events_2027_01"] {
+    for partition in ["events_2025_12", "events_2026_01"] {
         session.run(&format!("ALTER TABLE {partition} DISABLE TRIGGER {partition}_immutable")).await;
     }
-    // The damage, the check that finds it, and a part of the finding.
     let all = "SELECT count(*) FROM events";
     let before = session.number(all).await;
-    for (damage, check, says) in [
-        ("DELETE FROM events_2026_12 WHERE global_position = 45", "order", "follows position 44"),
-        ("DELETE FROM events_2026_12 WHERE global_position = 45", "versions", "follow version"),
-        ("UPDATE events_2026_12 SET occurred_at = '2026-12-30' WHERE global_position = 45", "order", "follows position 45"),
-        ("UPDATE partitions SET events = 1 WHERE name = 'events_2026_12'", "order", "catalogue says"),
+    // The damage, the check that finds it, and a part of the finding.
+    for (damage, check, finding) in [
+        ("DELETE FROM events_2025_12 WHERE global_position = 45", "order", "follows position 44"),
+        ("DELETE FROM events_2025_12 WHERE global_position = 45", "versions", "follow version"),
+        ("UPDATE events_2025_12 SET occurred_at = '2025-12-30' WHERE global_position = 45", "order", "follows position 45"),
+        ("UPDATE partitions SET events = 1 WHERE name = 'events_2025_12'", "order", "catalogue says"),
         ("UPDATE streams SET version = version - 1 WHERE aggregate_id = '2'", "versions", "streams says version"),
         ("UPDATE streams SET first_occurred_at = '2020-01-01' WHERE aggregate_id = '2'", "versions", "its first event occurred at"),
         ("DELETE FROM streams WHERE aggregate_id = '3'", "versions", "not in streams"),
-        ("UPDATE events_2027_01 SET version = 99 WHERE global_position = 80", "versions", "follow version"),
+        ("UPDATE events_2026_01 SET version = 99 WHERE global_position = 80", "versions", "follow version"),
         ("DELETE FROM event_ids WHERE global_position = 90", "ids", "its id is not in event_ids"),
         ("DELETE FROM event_ids WHERE global_position = 5", "ids", "archived"),
         ("UPDATE event_ids SET version = 77 WHERE global_position = 90", "ids", "another place"),
         ("UPDATE event_ids SET stream_no = 0 WHERE global_position = 90", "ids", "another stream"),
-        ("UPDATE events_2027_01 SET event_data = '{\"n\": 2}' WHERE global_position = 90", "ids", "not what was written"),
+        ("UPDATE events_2026_01 SET event_data = '{\"n\": 2}' WHERE global_position = 90", "ids", "not what was written"),
         ("INSERT INTO event_ids SELECT gen_random_uuid(), 1, 1, 3, now(), 0", "ids", "event_ids has 112 events"),
         ("UPDATE snapshots SET state = '{\"n\": 5}' WHERE aggregate_type = 'Order'", "snapshots", "checksum"),
         ("UPDATE snapshots SET state = '{\"n\": 5}', checksum = snapshot_checksum(aggregate_type, aggregate_id, version,
              '{\"n\": 5}', occurred_at, reducer, revision) WHERE aggregate_type = 'Cart'", "snapshots", "another state"),
         ("UPDATE snapshots SET version = 999, checksum = snapshot_checksum(aggregate_type, aggregate_id, 999, state,
              occurred_at, reducer, revision) WHERE aggregate_type = 'Order'", "snapshots", "does not have this version"),
+        // The newest event leaves no gap in the log. Other tables still name it.
+        ("DELETE FROM events_2026_01 WHERE global_position = 111", "records", "event_ids has positions up to 111"),
+        ("DELETE FROM events_2026_01 WHERE global_position = 111", "records", "statistics are counted up to position 111"),
+        ("INSERT INTO verification VALUES (112, 1, now())", "records", "verified up to position 112"),
+        ("INSERT INTO streams (stream_no, aggregate_type, aggregate_id, first_occurred_at)
+            VALUES (1, 'Order', 'lost', '2026-01-05')", "records", "Order/lost is in streams, and has no event"),
+        ("UPDATE snapshots SET version = 999 WHERE aggregate_type = 'Order'", "records", "does not have this version"),
+        ("INSERT INTO projection_positions VALUES ('ahead', 112)", "records", "beyond the head"),
+        ("UPDATE event_counts SET events = events + 1 WHERE aggregate_type = 'Cart'", "records", "of the type Cart"),
+        ("UPDATE stream_counts SET streams = streams + 1 WHERE at_least = 1", "records", "streams of the type Order"),
+        ("UPDATE snapshot_counts SET snapshots = 7", "records", "the statistics count 7 snapshots"),
+        ("SELECT setval('append_generation', 1, false)", "records", "the append generation is 1"),
+        ("SELECT setval('streams_stream_no_seq', 2)", "records", "the numbers of streams are drawn up to 2"),
         ("UPDATE partitions SET archive_sha256 = 'x' WHERE archived_at IS NOT NULL", "archive", "manifest"),
     ] {
         // The tables are restored from copies.
@@ -136,21 +149,21 @@ async fn every_kind_of_damage_is_found_and_reported() {
         session.run(damage).await;
         let (status, report) = verify(&database, path, &[]).await;
         let found = findings(&report, check);
-        assert!(status == 1 && report["ok"] == false && found.contains(says), "{damage}: {status} {report:#}");
+        assert!(status == 1 && report["ok"] == false && found.contains(finding), "{damage}: {status} {report:#}");
         restore_tables(&mut session).await;
     }
     assert_eq!(session.number(all).await, before);
     let (status, report) = verify(&database, path, &[]).await;
     assert_eq!(status, 0, "{report:#}");
 
-    // The archive: a changed file, and a missing folder.
+    // The archive has a changed file, and then its folder is missing.
     let partition = std::fs::read_dir(folder.path()).expect("a folder").next().expect("a partition");
     let partition = partition.expect("a partition").path();
     let file = partition.join("by_aggregate.parquet");
     let mut bytes = std::fs::read(&file).expect("a file");
     let last = bytes.len() - 20;
     bytes[last] ^= 1;
-    std::fs::write(&file, &bytes).expect("it is changed");
+    std::fs::write(&file, &bytes).expect("the file is changed");
     let (status, report) = verify(&database, path, &[]).await;
     assert_eq!(status, 1, "{report:#}");
     assert!(
@@ -159,21 +172,35 @@ async fn every_kind_of_damage_is_found_and_reported() {
     );
     assert!(findings(&report, "versions").contains("not verified"), "{report:#}");
     assert_eq!(findings(&report, "order"), "[]", "the catalogue is intact");
-    std::fs::remove_dir_all(&partition).expect("it is removed");
+    std::fs::remove_dir_all(&partition).expect("the folder is removed");
     let (status, report) = verify(&database, path, &[]).await;
-    assert!(status == 1 && findings(&report, "archive").contains("events_2026_11"), "{report:#}");
+    assert!(status == 1 && findings(&report, "archive").contains("events_2025_11"), "{report:#}");
     let mut command = annals(Some(&database));
     command.arg("verify");
-    let said = output(command).await;
+    let output = output(command).await;
     assert_eq!(
-        said.status.code(),
+        output.status.code(),
         Some(2),
         "without the archive the log cannot be verified: {}",
-        String::from_utf8_lossy(&said.stdout)
+        String::from_utf8_lossy(&output.stdout)
     );
 }
 
-const TABLES: [&str; 6] = ["events_2026_12", "events_2027_01", "event_ids", "streams", "snapshots", "partitions"];
+const TABLES: [&str; 13] = [
+    "events_2025_12",
+    "events_2026_01",
+    "event_ids",
+    "streams",
+    "snapshots",
+    "partitions",
+    "projection_positions",
+    "statistics",
+    "event_counts",
+    "stream_counts",
+    "snapshot_counts",
+    "snapshot_changes",
+    "verification",
+];
 
 async fn copy_tables(session: &mut Session) {
     for table in TABLES {
@@ -191,5 +218,8 @@ async fn restore_tables(session: &mut Session) {
         let columns = session.texts(&columns).await.remove(0);
         session.run(&format!("INSERT INTO {table} ({columns}) SELECT {columns} FROM copy_of_{table}")).await;
         session.run(&format!("DROP TABLE copy_of_{table}")).await;
+    }
+    for sequence in ["append_generation", "streams_stream_no_seq"] {
+        session.run(&format!("SELECT setval('{sequence}', 1000)")).await;
     }
 }

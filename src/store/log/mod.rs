@@ -1,6 +1,7 @@
 //! The log: its head, reads in order, the tailer's connection, and epochs.
 
 mod archived;
+pub mod clocks;
 pub(super) mod epochs;
 pub mod follow;
 pub mod head;

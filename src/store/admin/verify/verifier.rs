@@ -10,10 +10,13 @@ use sqlx::{Connection, Executor, Row};
 use crate::archive::group::EventGroup;
 use crate::archive::manifest::Order;
 use crate::archive::place::Archive;
+use crate::clock::Clock;
+use crate::domain::append::REQUEST_EVENTS_MAX;
 use crate::domain::event::{BEGINNING_OF_TIME, Position};
 use crate::domain::version::Version;
 use crate::store::admin::verify::check::Check;
 use crate::store::error::StoreError;
+use crate::store::log::clocks::{CLOCK_TOLERANCE, compare_clocks};
 use crate::store::log::head::{LogHead, read_log_head};
 use crate::store::partitions::archiver::{ArchivingError, each_event, events_digest, lock_archive};
 use crate::store::partitions::columns::Columns;
@@ -25,6 +28,7 @@ const VERIFY_ORDER: &str = include_str!("../../sql/verify_order.sql");
 const VERIFY_IDS: &str = include_str!("../../sql/verify_ids.sql");
 const VERIFY_ARCHIVED_IDS: &str = include_str!("../../sql/verify_archived_ids.sql");
 const VERIFY_SNAPSHOTS: &str = include_str!("../../sql/verify_snapshots.sql");
+const VERIFY_RECORDS: &str = include_str!("../../sql/verify_records.sql");
 const RECORD_VERIFICATION: &str = include_str!("../../sql/record_verification.sql");
 
 /// A snapshot to compare with a fold of its events.
@@ -42,10 +46,20 @@ pub struct SampledSnapshot {
     pub is_intact: bool,
 }
 
+/// The counters that a verification has compared with the head of the log.
+#[derive(Debug, Clone, Copy)]
+pub struct Reach {
+    /// The position up to which the statistics are counted.
+    pub counted_to: Position,
+    /// The last generation of an append.
+    pub append_generation: i64,
+}
+
 /// A verification in progress.
 pub struct Verifier {
     pub(super) connection: PgConnection,
     pub(super) archive: Option<Arc<Archive>>,
+    clock: Clock,
     pub(super) partitions: Vec<Partition>,
     pub(super) open_from: DateTime<Utc>,
     /// The first positions of the epochs after the first epoch.
@@ -92,6 +106,7 @@ impl Primary {
         Ok(Verifier {
             connection,
             archive: self.archive.clone(),
+            clock: self.clock.clone(),
             partitions,
             open_from,
             epochs,
@@ -290,6 +305,55 @@ impl Verifier {
             check.add_finding(row.try_get(0)?);
         }
         Ok(())
+    }
+
+    /// Checks that the log has everything that other tables record of it: ids, streams, snapshots, positions and counts.
+    /// This finds the loss of the last events, which leaves no gap in the log itself.
+    pub async fn records(&mut self) -> Result<Check, ArchivingError> {
+        let mut check = Check::new("records");
+        let findings: Vec<String> = sqlx::query_scalar(VERIFY_RECORDS)
+            .bind(self.head.global_position)
+            .bind(self.head.epoch)
+            .bind(self.open_from)
+            .bind(self.since == 0)
+            .bind(REQUEST_EVENTS_MAX as i64)
+            .bind(check.room())
+            .fetch_all(&mut self.connection)
+            .await?;
+        check.add_findings(findings);
+        let counted = "SELECT (SELECT count(*) FROM streams) + (SELECT count(*) FROM snapshots) \
+                       + (SELECT count(*) FROM projection_positions)";
+        let records: i64 = sqlx::query_scalar(counted).fetch_one(&mut self.connection).await?;
+        check.checked = records.unsigned_abs();
+        Ok(check)
+    }
+
+    /// Compares the clocks: no event may be in the future.
+    pub async fn clocks(&mut self) -> Result<Check, ArchivingError> {
+        let mut check = Check { checked: 1, ..Check::new("clocks") };
+        let compared = compare_clocks(&mut self.connection, &self.clock, self.open_from).await?;
+        if compared.log_ahead > CLOCK_TOLERANCE {
+            let seconds = compared.log_ahead.num_seconds();
+            check.add_finding(format!(
+                "the last event is {seconds} s in the future: later events get its time until the clock has caught up"
+            ));
+        }
+        if compared.database_ahead.abs() > CLOCK_TOLERANCE {
+            let seconds = compared.database_ahead.num_seconds();
+            check.add_finding(format!("the clock of PostgreSQL differs by {seconds} s from the clock of this machine"));
+        }
+        Ok(check)
+    }
+
+    /// Returns how far the proof reaches: the counters that were compared with the head.
+    pub async fn reach(&mut self) -> Result<Reach, ArchivingError> {
+        let row = sqlx::query(
+            "SELECT (SELECT s.as_of_position FROM statistics s) AS counted_to, \
+             (SELECT q.last_value FROM append_generation q) AS append_generation",
+        )
+        .fetch_one(&mut self.connection)
+        .await?;
+        Ok(Reach { counted_to: row.try_get("counted_to")?, append_generation: row.try_get("append_generation")? })
     }
 
     /// Checks that the files and manifests of the archive are what was written. This must be the first check, because

@@ -1,0 +1,117 @@
+-- What other tables record of the log, and the log does not have. Each row is a finding.
+-- $1 position of the head, $2 epoch, $3 start of the oldest partition that is not sealed, $4 whether to compare all
+-- counts, $5 the largest number of events that one append can write, $6 the largest number of findings
+SELECT f.finding
+  FROM (
+       SELECT format('the log ends at position %s, and event_ids has positions up to %s: the last events are missing',
+                     $1, max(k.global_position)) AS finding
+         FROM event_ids k
+        WHERE k.global_position > $1
+       HAVING count(*) > 0
+
+       UNION ALL
+       SELECT format('stream %s/%s is in streams, and has no event', s.aggregate_type, s.aggregate_id)
+         FROM streams s
+        WHERE s.version = 0
+          AND NOT EXISTS (
+              SELECT FROM events e
+               WHERE e.aggregate_type = s.aggregate_type
+                 AND e.aggregate_id = s.aggregate_id
+                 AND e.version = 1
+                 AND e.occurred_at = s.first_occurred_at)
+
+       UNION ALL
+       SELECT format('snapshot of %s/%s at version %s: its stream does not have this version',
+                     s.aggregate_type, s.aggregate_id, s.version)
+         FROM snapshots s
+         LEFT JOIN LATERAL stream_head(s.aggregate_type, s.aggregate_id, $3) AS h
+           ON true
+        WHERE s.version > coalesce(h.version, 0)
+
+       UNION ALL
+       SELECT format('projection %s has processed position %s, which is beyond the head of the log',
+                     p.projection_name, p.last_processed_position)
+         FROM projection_positions p
+        WHERE p.last_processed_position > $1
+
+       UNION ALL
+       SELECT format('the log was verified up to position %s, which is beyond its head', v.verified_position)
+         FROM verification v
+        WHERE v.verified_position > $1
+          AND v.epoch = $2
+
+       UNION ALL
+       SELECT format('the statistics are counted up to position %s, which is beyond the head of the log',
+                     s.as_of_position)
+         FROM statistics s
+        WHERE s.as_of_position > $1
+
+       UNION ALL
+       SELECT format('the numbers of streams are drawn up to %s, and a stream has the number %s', q.last_value, m.stream_no)
+         FROM streams_stream_no_seq q
+         JOIN (SELECT max(s.stream_no) AS stream_no FROM streams s) AS m
+           ON m.stream_no > CASE WHEN q.is_called THEN q.last_value ELSE 0 END
+
+       UNION ALL
+       SELECT format('the append generation is %s: so few appends cannot have written the positions up to %s', q.last_value, $1)
+         FROM append_generation q
+        WHERE $2 = 1
+          AND $1 > CASE WHEN q.is_called THEN q.last_value ELSE 0 END * $5
+
+       UNION ALL
+       SELECT format('the statistics count %s events of the type %s, and event_ids has %s',
+                     coalesce(c.events, 0), coalesce(c.aggregate_type, k.aggregate_type), coalesce(k.events, 0))
+         FROM (
+              SELECT c.aggregate_type, sum(c.events) AS events
+                FROM event_counts c
+               GROUP BY c.aggregate_type) AS c
+         FULL JOIN (
+              SELECT s.aggregate_type, count(*) AS events
+                FROM event_ids k
+                JOIN streams s
+                  ON s.stream_no = k.stream_no
+               WHERE k.global_position <= (SELECT t.as_of_position FROM statistics t)
+               GROUP BY s.aggregate_type) AS k
+           ON k.aggregate_type = c.aggregate_type
+        WHERE $4
+          AND c.events IS DISTINCT FROM k.events
+
+       UNION ALL
+       SELECT format('the statistics count %s streams of the type %s, and event_ids has %s',
+                     coalesce(c.streams, 0), coalesce(c.aggregate_type, k.aggregate_type), coalesce(k.streams, 0))
+         FROM (
+              SELECT c.aggregate_type, c.streams
+                FROM stream_counts c
+               WHERE c.at_least = 1) AS c
+         FULL JOIN (
+              SELECT s.aggregate_type, count(*) AS streams
+                FROM event_ids k
+                JOIN streams s
+                  ON s.stream_no = k.stream_no
+               WHERE k.version = 1
+                 AND k.global_position <= (SELECT t.as_of_position FROM statistics t)
+               GROUP BY s.aggregate_type) AS k
+           ON k.aggregate_type = c.aggregate_type
+        WHERE $4
+          AND c.streams IS DISTINCT FROM k.streams
+
+       UNION ALL
+       SELECT format('the statistics count %s snapshots of the type %s, and snapshots has %s',
+                     coalesce(c.snapshots, 0), coalesce(c.aggregate_type, s.aggregate_type), coalesce(s.snapshots, 0))
+         FROM (
+              SELECT n.aggregate_type, sum(n.snapshots) AS snapshots
+                FROM (
+                     SELECT c.aggregate_type, c.snapshots FROM snapshot_counts c
+                     UNION ALL
+                     SELECT c.aggregate_type, c.change FROM snapshot_changes c) AS n
+               GROUP BY n.aggregate_type
+              HAVING sum(n.snapshots) <> 0) AS c
+         FULL JOIN (
+              SELECT s.aggregate_type, count(*) AS snapshots
+                FROM snapshots s
+               GROUP BY s.aggregate_type) AS s
+           ON s.aggregate_type = c.aggregate_type
+        WHERE $4
+          AND c.snapshots IS DISTINCT FROM s.snapshots
+       ) AS f
+ LIMIT $6
