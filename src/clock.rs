@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 /// The clock of the system, or one that a test sets.
 ///
@@ -12,6 +12,8 @@ use chrono::{DateTime, Utc};
 #[derive(Debug, Clone, Default)]
 pub struct Clock {
     set_to_micros: Option<Arc<AtomicI64>>,
+    /// How far the clock is behind that of the system, which PostgreSQL uses.
+    behind: TimeDelta,
 }
 
 impl Clock {
@@ -22,7 +24,12 @@ impl Clock {
 
     /// Returns a clock that shows `time` until [`Clock::set`] changes it. Times are truncated to microseconds.
     pub fn fixed(time: DateTime<Utc>) -> Self {
-        Self { set_to_micros: Some(Arc::new(AtomicI64::new(time.timestamp_micros()))) }
+        Self { set_to_micros: Some(Arc::new(AtomicI64::new(time.timestamp_micros()))), ..Self::default() }
+    }
+
+    /// Returns a clock that is behind the clock of PostgreSQL. For tests: PostgreSQL uses its own clock.
+    pub fn behind(behind: TimeDelta) -> Self {
+        Self { behind, ..Self::default() }
     }
 
     /// Sets a fixed clock, and all of its clones.
@@ -38,7 +45,7 @@ impl Clock {
     /// Returns the current time.
     pub fn now(&self) -> DateTime<Utc> {
         #[expect(clippy::disallowed_methods, reason = "the only place that reads the time")]
-        self.set_to().unwrap_or_else(Utc::now)
+        self.set_to().unwrap_or_else(|| Utc::now() - self.behind)
     }
 
     /// Returns the time that a test has set, for PostgreSQL; `None` if PostgreSQL uses its own clock.

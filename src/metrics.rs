@@ -8,8 +8,8 @@ use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 /// The number of aggregate types with a label value of their own.
@@ -29,6 +29,7 @@ pub const APPEND_RESULTS: &[&str] = &[
     "version_conflict",
     "event_id_reused",
     "event_partly_known",
+    "clock_skew",
     "overloaded",
     "shutting_down",
     "database_unavailable",
@@ -52,6 +53,8 @@ pub struct Metrics {
     snapshots_ignored: IntCounter,
     pub reducer_failures: IntCounter,
     pub head_position: IntGauge,
+    pub log_ahead_seconds: Gauge,
+    pub database_clock_ahead_seconds: Gauge,
     pub subscribers: IntGaugeVec,
     pub subscription_lag_events: IntGauge,
     pub projection_lag_events: IntGaugeVec,
@@ -111,6 +114,14 @@ impl Metrics {
                 .counter("annals_snapshots_ignored_total", "Loads that ignored a snapshot because it was not usable."),
             head_position: declare
                 .gauge("annals_head_position", "Highest position of the log that this process has seen."),
+            log_ahead_seconds: declare.float_gauge(
+                "annals_log_ahead_seconds",
+                "How far the time of the last event is ahead of the clock of the service; 0 if it is not.",
+            ),
+            database_clock_ahead_seconds: declare.float_gauge(
+                "annals_database_clock_ahead_seconds",
+                "How far the clock of PostgreSQL is ahead of the clock of the service; negative if it is behind.",
+            ),
             subscribers: declare.gauges("annals_subscribers", "Open event streams and long polls.", &["transport"]),
             subscription_lag_events: declare.gauge(
                 "annals_subscription_lag_events",
@@ -246,6 +257,10 @@ impl Declare<'_> {
 
     fn gauge(&self, name: &str, help: &str) -> IntGauge {
         self.registered(IntGauge::new(name, help))
+    }
+
+    fn float_gauge(&self, name: &str, help: &str) -> Gauge {
+        self.registered(Gauge::new(name, help))
     }
 
     fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::app::{App, Settings};
 use crate::clock::Clock;
-use crate::jobs::{api_keys, caches, maintenance, statistics};
+use crate::jobs::{api_keys, caches, clocks, maintenance, statistics};
 use crate::keyring::Keyring;
 use crate::metrics::Metrics;
 use crate::reducers::javascript::workers::Workers;
@@ -54,6 +54,7 @@ pub async fn start(
         closing: closing.clone(),
     }));
     shutdown.track(statistics::run(primary.clone(), metrics.clone(), closing.clone()));
+    shutdown.track(clocks::run(primary.clone(), metrics.clone(), closing.clone()));
     shutdown.track(caches::run(caches::Caches {
         primary: primary.clone(),
         replica: replica.map(|_| reader.clone()),

@@ -10,6 +10,7 @@
 --   p_id_is_new                 the caller generated the event id for this call, so it is not known
 --   p_position_floor            the highest position that the caller has served
 --   p_now                       the time of a clock that a test has set; NULL: the clock of the server
+--   p_service_time              the time by the clock of the service
 --
 -- The caller's cache, as in append_events_locked:
 --   p_stream_head, p_stream_no  version and number of the stream; NULL if unknown
@@ -20,6 +21,7 @@
 --   generation .. open_from     as in append_events_locked
 --   version                     the version of the event, whose position is log_position and whose time is log_time;
 --                               NULL: nothing was written
+-- Raises AN002, as append_events_locked does.
 --
 -- Locks and plans: as in append_events_locked.
 -- Lines with a marker are patched by the broken builds of annals-torture.
@@ -36,6 +38,7 @@ CREATE OR REPLACE FUNCTION append_event_locked(
     p_id_is_new boolean,
     p_position_floor bigint,
     p_now timestamptz,
+    p_service_time timestamptz,
     p_stream_head integer,
     p_stream_no bigint,
     p_last_generation bigint,
@@ -66,6 +69,7 @@ DECLARE
 
     v_is_known boolean;
     v_head     integer;
+    v_now      timestamptz;
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'append_event needs READ COMMITTED: an older snapshot would not see the last append';
@@ -131,7 +135,12 @@ BEGIN
 
     version := v_head + 1;
     log_position := log_position + 1;  -- marker: first-position
-    log_time := greatest(coalesce(p_now, clock_timestamp()), log_time);
+    v_now := coalesce(p_now, clock_timestamp());
+    IF v_now > p_service_time + interval '1 day' AND v_now > coalesce(log_time, '-infinity') THEN
+        RAISE EXCEPTION 'the clock of PostgreSQL is more than a day ahead of the clock of the service'
+            USING ERRCODE = 'AN002';
+    END IF;
+    log_time := greatest(v_now, log_time);
     INSERT INTO events (
            event_id, aggregate_type, aggregate_id, version, event_type, event_data, metadata,
            occurred_at, correlation_id, causation_id, global_position)

@@ -19,6 +19,7 @@
 --   p_ids_are_new                   the caller generated all event ids for this call, so none of them is known
 --   p_position_floor                the highest position that the caller has served: never assigned again
 --   p_now                           the time of a clock that a test has set; NULL: the clock of the server
+--   p_service_time                  the time by the clock of the service; NULL for an import
 --
 -- The caller's cache, from the last append over its connection; NULL if there was none, or if it failed:
 --   p_stream_heads, p_stream_nos    versions and numbers of the streams; NULL where unknown; NULL if none is known
@@ -37,6 +38,8 @@
 --   append_current_versions         the version of the stream when the request was decided
 --   event_versions .. event_times   the places of known event ids, NULL where unknown; NULL if none is known
 --   written_at                      occurred_at of the written events (not for an import)
+-- Raises AN001 if an import would move the time of the log backwards, and AN002 if the clock of PostgreSQL would move it
+-- more than a day ahead of the clock of the service.
 --
 -- Locks: the append lock (events, 1) first, held to the commit. PostgreSQL makes a commit visible before it releases
 -- its locks, so positions become visible in their order. The function is VOLATILE and the transaction READ COMMITTED,
@@ -65,6 +68,7 @@ CREATE OR REPLACE FUNCTION append_events_locked(
     p_ids_are_new boolean,
     p_position_floor bigint,
     p_now timestamptz,
+    p_service_time timestamptz,
     p_stream_heads integer[],
     p_stream_nos bigint[],
     p_last_generation bigint,
@@ -111,6 +115,7 @@ DECLARE
     v_heads         integer[];
     v_sealed        integer[];    -- streams.version; NULL: the stream is new, or its head is in the caller's cache
     v_is_plain      boolean;      -- every event is written: none is known, and every version is as expected
+    v_is_ahead      boolean;      -- a written event would move the time of the log too far ahead
     v_any_new       boolean;      -- a stream is new
     v_any_stored    boolean;      -- the head of a stream must be read from the tables
     v_any_known     boolean;      -- an event id is known
@@ -158,6 +163,9 @@ BEGIN
         log_position := p_position_floor;
     END IF;
     written_at := greatest(coalesce(p_now, clock_timestamp()), log_time);
+    v_is_ahead := p_event_times IS NULL
+                  AND written_at > p_service_time + interval '1 day'
+                  AND written_at > coalesce(log_time, '-infinity');
 
     -- 2. Read the numbers and the heads of the streams: from the cache, or 0 for a new stream. The other heads are read
     --    below. Also find out whether an event id is known, and what a plain batch would write if each append is the
@@ -340,6 +348,11 @@ BEGIN
         v_append := v_last_append;
         v_event := v_last_event;
     END LOOP;
+
+    IF v_is_ahead AND written = ANY (request_outcomes) THEN
+        RAISE EXCEPTION 'the clock of PostgreSQL is more than a day ahead of the clock of the service'
+            USING ERRCODE = 'AN002';
+    END IF;
 
     -- 4. Write the accepted events, in the order of the batch. In a SELECT list, PostgreSQL reads several unnest() in
     --    parallel, and without the copy of all rows that unnest() in FROM makes.

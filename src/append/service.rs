@@ -79,6 +79,7 @@ fn result_label(result: &Result<Outcome, AppendError>) -> &'static str {
         Ok(Outcome::EventIdReused(_)) => "event_id_reused",
         Ok(Outcome::EventPartlyKnown(_)) => "event_partly_known",
         Err(AppendError::Overloaded) => "overloaded",
+        Err(AppendError::ClockSkew) => "clock_skew",
         Err(AppendError::ShuttingDown) => "shutting_down",
         Err(AppendError::Unavailable(_)) => "database_unavailable",
         Err(AppendError::OutcomeUnknown) => "outcome_unknown",

@@ -2,6 +2,7 @@
 
 pub mod api_keys;
 pub mod caches;
+pub mod clocks;
 pub mod maintenance;
 mod repeat;
 pub mod statistics;

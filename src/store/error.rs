@@ -90,7 +90,9 @@ impl From<DatabaseError> for StoreError {
     fn from(error: DatabaseError) -> Self {
         match Failure::classify(&error) {
             Failure::ConnectionLost | Failure::Transient | Failure::LockTimeout => Self::Unavailable(Arc::new(error)),
-            Failure::PartitionMissing | Failure::DataRejected | Failure::Unexpected => Self::Internal(Arc::new(error)),
+            Failure::PartitionMissing | Failure::DataRejected | Failure::ClockSkew | Failure::Unexpected => {
+                Self::Internal(Arc::new(error))
+            }
         }
     }
 }
@@ -121,6 +123,8 @@ pub(super) enum Failure {
     LockTimeout,
     /// No partition of events accepts the row.
     PartitionMissing,
+    /// `append_events` refused to move the time of the log more than a day ahead of the service's clock.
+    ClockSkew,
     /// PostgreSQL rejected a value (SQLSTATE class 22 or 23).
     DataRejected,
     /// Any other error.
@@ -160,6 +164,7 @@ impl Failure {
             // statement (57014) does not lose its connection, but a CALL may be cancelled after the commit in it.
             "57P01" | "57P02" | "57P05" | "25P03" | "57014" => Self::ConnectionLost,
             "55P03" => Self::LockTimeout,
+            "AN002" => Self::ClockSkew,
             // A CHECK constraint has the same code, and a name.
             "23514" if !names_constraint => Self::PartitionMissing,
             // Read-only: a standby, or a primary that was demoted in the meantime.

@@ -56,12 +56,14 @@ pub(super) struct AppendContext {
     pub(super) position_floor: Position,
     /// The time of a clock that a test has set.
     pub(super) now: Option<DateTime<Utc>>,
+    /// The time by the clock of the service; `None` for an import.
+    pub(super) service_time: Option<DateTime<Utc>>,
 }
 
 impl AppendContext {
     /// Binds the parameters to the call.
     pub(super) fn bind_to(self, call: Call) -> Call {
-        call.bind(self.ids_are_new).bind(self.position_floor).bind(self.now)
+        call.bind(self.ids_are_new).bind(self.position_floor).bind(self.now).bind(self.service_time)
     }
 }
 

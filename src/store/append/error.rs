@@ -10,6 +10,9 @@ pub enum AppendError {
     /// The queue is full, or the append lock was not free in time. Nothing is written.
     #[error("too many appends are queued, or the append lock was held too long")]
     Overloaded,
+    /// The clock of PostgreSQL would move the time of the log too far ahead. Nothing is written.
+    #[error("the clock of PostgreSQL is more than a day ahead of the clock of the service")]
+    ClockSkew,
     /// The service accepts no more appends. Nothing is written.
     #[error("the service is shutting down")]
     ShuttingDown,

@@ -44,7 +44,8 @@ pub struct ImportBatch(Batch);
 impl ImportBatch {
     /// Prepares a batch of events in order, each with its time. Without times, the events occur when they are written.
     pub fn new(requests: &[AppendRequest], times: Option<Vec<DateTime<Utc>>>) -> Self {
-        Self(Batch::new(requests, times, AppendContext { ids_are_new: false, position_floor: 0, now: None }))
+        let context = AppendContext { ids_are_new: false, position_floor: 0, now: None, service_time: None };
+        Self(Batch::new(requests, times, context))
     }
 }
 

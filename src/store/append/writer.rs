@@ -185,10 +185,8 @@ impl Writer {
                 }
                 completed
             }
-            // PostgreSQL rejected a value of one request. If each request is submitted alone, only that one fails.
-            Err(AppendError::Internal(error))
-                if batch.len() > 1 && Failure::classify(&error) == Failure::DataRejected =>
-            {
+            // PostgreSQL rejected one request. If each request is submitted alone, only that one fails.
+            Err(error) if batch.len() > 1 && concerns_one_request(&error) => {
                 for pending in batch {
                     let result = self.submit(std::slice::from_ref(&pending), Submission::Repeated).await;
                     let outcome =
@@ -251,6 +249,7 @@ impl Writer {
                     }
                 }
                 Failure::LockTimeout => return Err(failed(sent, AppendError::Overloaded)),
+                Failure::ClockSkew => return Err(failed(sent, AppendError::ClockSkew)),
                 Failure::Transient => {
                     // A demoted primary refuses every append; a new connection may reach the new primary.
                     self.session = None;
@@ -292,13 +291,23 @@ impl Writer {
     }
 }
 
+/// Returns whether a batch failed because of one of its requests: a value was rejected, or an event would move the time
+/// of the log too far ahead. The other requests can still be written, or are replays or conflicts.
+fn concerns_one_request(error: &AppendError) -> bool {
+    match error {
+        AppendError::ClockSkew => true,
+        AppendError::Internal(error) => Failure::classify(error) == Failure::DataRejected,
+        _ => false,
+    }
+}
+
 /// Returns the error for a batch that was not sent.
 fn failed_before_sending(error: DatabaseError) -> AppendError {
     match Failure::classify(&error) {
         Failure::ConnectionLost | Failure::Transient | Failure::LockTimeout => {
             AppendError::Unavailable(Arc::new(error))
         }
-        Failure::PartitionMissing | Failure::DataRejected | Failure::Unexpected => {
+        Failure::PartitionMissing | Failure::DataRejected | Failure::ClockSkew | Failure::Unexpected => {
             AppendError::Internal(Arc::new(error))
         }
     }
@@ -317,6 +326,7 @@ async fn call(
         ids_are_new: is_first && batch.iter().all(is_generated),
         position_floor: primary.high_water_mark(),
         now: primary.clock.set_to(),
+        service_time: Some(primary.clock.now()),
     };
     let call = async {
         if mutants::is(mutants::ACKNOWLEDGED_BEFORE_COMMIT) {

@@ -1,4 +1,4 @@
-//! No promise: calls of the append procedures and of their functions, in named notation, for tests that must control the
+//! No promise: calls of the append procedures and of their functions, in named notation. Tests use them to control the
 //! session, the transaction and the cache of the caller.
 
 use chrono::{DateTime, Utc};
@@ -7,20 +7,19 @@ use sqlx::postgres::PgRow;
 
 use super::id;
 
-/// What the writer caches after an append: the generation and the end of the log, and the stream that it has appended
-/// to.
+/// The values that the writer caches after an append: the generation, the end of the log, and the stream of the append.
 #[derive(Debug, Clone)]
 pub struct Cache {
     pub generation: i64,
     pub log_position: i64,
     pub log_time: DateTime<Utc>,
     pub open_from: DateTime<Utc>,
-    /// Number and version of the stream; `None`: the caller does not know it.
+    /// The number and the version of the stream; `None`: the caller does not know the stream.
     pub stream: Option<(i64, i32)>,
 }
 
 impl Cache {
-    /// The cache after an append, without its stream.
+    /// Returns the cache after an append, without the stream of the append.
     pub fn from_row(row: &PgRow) -> Self {
         Self {
             generation: row.get("generation"),
@@ -51,20 +50,20 @@ pub struct AppendCall {
     pub procedure: Procedure,
     pub aggregate_type: &'static str,
     pub aggregate_id: String,
-    /// The expected version, as the procedure encodes it: -1 is any.
+    /// The expected version in the encoding of the procedure; [`AppendCall::ANY`] is any version.
     pub expected: i32,
-    /// An SQL expression.
+    /// The event id, as an SQL expression.
     pub event_id: String,
-    /// The clock of the test; `None`: the clock of PostgreSQL.
+    /// The time of the test clock; `None`: the clock of PostgreSQL.
     pub now: Option<&'static str>,
     pub cache: Option<Cache>,
 }
 
 impl AppendCall {
-    /// An expected version that every version meets.
+    /// The encoding of an expected version that every version satisfies.
     pub const ANY: i32 = -1;
 
-    /// An append to a stream of orders, by a caller whose cache is empty.
+    /// Creates an append to a stream of orders, by a caller whose cache is empty.
     pub fn new(procedure: Procedure, aggregate_id: impl Into<String>, expected: i32, event: u32) -> Self {
         Self {
             procedure,
@@ -77,7 +76,7 @@ impl AppendCall {
         }
     }
 
-    /// The parameters that are passed to the procedure and to the function.
+    /// Returns the parameters, which are the same for the procedure and for the function.
     fn parameters(&self) -> Vec<String> {
         let Self { aggregate_type, aggregate_id, expected, event_id, now, cache, .. } = self;
         let null = || "NULL".to_owned();
@@ -126,6 +125,7 @@ impl AppendCall {
         };
         parameters.extend([
             named("p_position_floor", "0".to_owned()),
+            named("p_service_time", null()),
             named("p_now", now.map_or_else(null, |now| format!("'{now}'"))),
             named("p_last_generation", cached(|cache| cache.generation.to_string())),
             named("p_log_position", cached(|cache| cache.log_position.to_string())),
@@ -135,7 +135,7 @@ impl AppendCall {
         parameters
     }
 
-    /// A call of the procedure, which commits, as the writer does it.
+    /// Returns a call of the procedure, which commits. The writer sends the same call.
     pub fn to_procedure(&self) -> String {
         const SINGLE: [&str; 6] = ["stream_no", "generation", "log_position", "log_time", "open_from", "version"];
         const BATCH: [&str; 13] = [
@@ -161,7 +161,7 @@ impl AppendCall {
         format!("CALL {name}({})", self.parameters().into_iter().chain(results).collect::<Vec<_>>().join(", "))
     }
 
-    /// A call of the function alone, which does not commit.
+    /// Returns a call of the function, which does not commit.
     pub fn to_function(&self) -> String {
         let name = match self.procedure {
             Procedure::Single => "append_event_locked",
@@ -170,7 +170,7 @@ impl AppendCall {
         format!("SELECT * FROM {name}({})", self.parameters().join(", "))
     }
 
-    /// Version and position of the event in the result; `None`: nothing was written.
+    /// Returns the version and the position of the event in the result; `None`: nothing was written.
     pub fn written(&self, row: &PgRow) -> Option<(i32, i64)> {
         match self.procedure {
             Procedure::Single => Some((row.get::<Option<i32>, _>("version")?, row.get("log_position"))),
@@ -182,7 +182,7 @@ impl AppendCall {
         }
     }
 
-    /// The number of the stream in the result.
+    /// Returns the number of the stream in the result.
     pub fn stream_no(&self, row: &PgRow) -> i64 {
         match self.procedure {
             Procedure::Single => row.get("stream_no"),
@@ -191,7 +191,7 @@ impl AppendCall {
     }
 }
 
-/// The SQLSTATE of an error that PostgreSQL reports.
+/// Returns the SQLSTATE of an error that PostgreSQL reports.
 pub fn sqlstate(error: &sqlx::Error) -> Option<String> {
     error.as_database_error().and_then(|error| error.code().map(|code| code.into_owned()))
 }
