@@ -70,6 +70,8 @@ pub(super) struct Ring {
     bytes: usize,
     events_max: usize,
     bytes_max: usize,
+    /// The number of times that the log was found shorter than before.
+    rewinds: u64,
 }
 
 /// The result of reading the ring.
@@ -85,12 +87,17 @@ pub(super) enum Found {
 impl Ring {
     /// Creates an empty ring with these limits.
     pub(super) fn new(events_max: usize, bytes_max: usize) -> Self {
-        Self { epoch: 0, from: 0, to: 0, events: VecDeque::new(), bytes: 0, events_max, bytes_max }
+        Self { epoch: 0, from: 0, to: 0, events: VecDeque::new(), bytes: 0, events_max, bytes_max, rewinds: 0 }
     }
 
     /// Returns whether the tailer has read the log.
     pub(super) fn has_started(&self) -> bool {
         self.epoch > 0
+    }
+
+    /// Returns the number of times that the log was found shorter than before.
+    pub(super) fn rewinds(&self) -> u64 {
+        self.rewinds
     }
 
     /// Returns the cursor of the end of the ring.
@@ -100,6 +107,7 @@ impl Ring {
 
     /// Clears the ring, which then begins after a position.
     pub(super) fn restart(&mut self, epoch: Epoch, position: Position) {
+        self.rewinds += u64::from(position < self.to);
         self.events.clear();
         self.bytes = 0;
         (self.epoch, self.from, self.to) = (epoch, position, position);

@@ -78,6 +78,8 @@ pub struct Subscription {
     /// `position`, for the lag of the feed.
     tracked: Arc<AtomicI64>,
     tail: watch::Receiver<Position>,
+    /// The number of rewinds of the log that were compared with `position`.
+    rewinds: u64,
     _slot: SubscriberSlot,
 }
 
@@ -128,6 +130,7 @@ impl Subscription {
             highest: position.unwrap_or(0),
             tracked,
             tail: feed.tail.subscribe(),
+            rewinds: feed.ring().rewinds(),
             _slot: slot,
         })
     }
@@ -172,6 +175,12 @@ impl Subscription {
     async fn step(&mut self) -> Result<Step, StoreError> {
         // A stream that was not read yet is read from the table first, in the order of its versions.
         let Some(position) = self.position else { return self.read_table().await };
+        let rewinds = self.feed.ring().rewinds();
+        if rewinds != self.rewinds {
+            // Fails if the log no longer has what was delivered.
+            self.feed.primary.log_head_for(self.cursor()).await?;
+            self.rewinds = rewinds;
+        }
         let found = self.feed.ring().read(position, BATCH_BYTES);
         match found {
             Found::NotStarted => Ok(Step::UpToDate),

@@ -1,5 +1,5 @@
-//! Promise P6: event streams. A subscriber catches up and continues with live events. One that is slow, disconnected or
-//! late misses no event and gets none out of order.
+//! Promise P6: event streams. A subscriber catches up and continues with live events. A subscriber that is slow,
+//! disconnected or late misses no event and gets no event out of order.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -19,7 +19,7 @@ fn with_limits(limits: FeedLimits) -> TestOptions {
     options
 }
 
-/// The ring buffer of the test with many subscribers. A slow subscriber is always further behind.
+/// The size of the ring buffer in the test with many subscribers. A slow subscriber is further behind.
 const RING_EVENTS: usize = 1_000;
 
 async fn positions(stream: &mut EventStream, count: usize) -> Vec<i64> {
@@ -48,12 +48,12 @@ async fn a_subscriber_catches_up_and_then_gets_live_events() {
         app.append("/streams/Order/1", &["E"]).await;
         assert_eq!(stream.event().await.id, format!("1:{n}"));
     }
-    // Only events that are appended after the subscription.
+    // A subscription at the head gets only events that are appended later.
     let mut new = app.subscribe("/events?after=head").await;
     assert_eq!(new.message().await.event, "caught-up");
     app.append("/streams/Order/1", &["E"]).await;
     assert_eq!(new.event().await.id, "1:30");
-    // An empty log.
+    // A subscriber of an empty log.
     let empty = TestApp::start().await;
     let mut stream = empty.subscribe("/events").await;
     assert_eq!(stream.message().await.id, "1:0");
@@ -89,19 +89,25 @@ async fn an_event_stream_of_one_stream_uses_versions() {
     app.append("/streams/Order/2", &["Y"]).await;
     app.append("/streams/Order/1", &["D", "E"]).await;
     assert_eq!((stream.event().await.id, stream.event().await.id), ("4".to_owned(), "5".to_owned()));
-    // It resumes by version, and may begin with a version that does not exist yet.
+    // A subscriber resumes by version, and may begin with a version that does not exist yet.
     let resumed = app.get("/streams/Order/1").header("last-event-id", "4");
     assert_eq!(EventStream::open(resumed).await.event().await.id, "5");
     let mut later = app.subscribe("/streams/Order/1?from_version=7").await;
-    assert_eq!(later.message().await.id, "6");
+    // The id never exceeds the head, so that the client can resume with it.
+    let caught_up = later.message().await;
+    assert_eq!((caught_up.id.as_str(), caught_up.event.as_str()), ("5", "caught-up"));
+    let resumed = app.get("/streams/Order/1?from_version=7").header("last-event-id", &caught_up.id);
+    let mut resumed = EventStream::open(resumed).await;
+    assert_eq!(resumed.message().await.id, "5");
     app.append("/streams/Order/1", &["F", "G"]).await;
     assert_eq!(later.event().await.json()["event_type"], "G");
+    assert_eq!(resumed.event().await.json()["event_type"], "G");
 
     let subscribe = |path: &str| app.get(path).header("accept", "text/event-stream").send();
     subscribe("/streams/Order/3").await.expect_problem(404, "stream_not_found");
-    for name in ["to_version=3", "limit=3", "direction=backward", "after=1"] {
-        let name_alone = name.split_once('=').expect("a pair").0;
-        subscribe(&format!("/streams/Order/1?{name}")).await.expect_invalid("parameter", name_alone);
+    for query in ["to_version=3", "limit=3", "direction=backward", "after=1"] {
+        let parameter = query.split_once('=').expect("a pair").0;
+        subscribe(&format!("/streams/Order/1?{query}")).await.expect_invalid("parameter", parameter);
     }
     let wrong = app.get("/streams/Order/1").header("last-event-id", "1:4").header("accept", "text/event-stream");
     wrong.send().await.expect_invalid("header", "Last-Event-ID");
@@ -137,14 +143,14 @@ async fn a_filtered_event_stream_reports_its_position_without_matching_events() 
 }
 
 #[tokio::test]
-async fn a_slow_subscriber_misses_nothing_and_delays_no_other_one() {
+async fn a_slow_subscriber_misses_nothing_and_does_not_delay_others() {
     // The ring buffer has ten events, so a slow subscriber must read the table.
     let app = TestApp::start_with(with_limits(FeedLimits { ring_events: 10, ..FeedLimits::default() })).await;
     let mut slow = app.subscribe("/events").await;
     let mut fast = app.subscribe("/events").await;
     assert_eq!(slow.message().await.event, "caught-up");
     let filler = "x".repeat(4_000);
-    // More than all buffers on the way hold: the event stream of the slow subscriber stalls.
+    // The events exceed all buffers on the way, so the event stream of the slow subscriber stalls.
     for n in 0..30 {
         let many: Vec<_> = (0..200).map(|_| json!({"event_type": "E", "event_data": filler})).collect();
         app.post("/streams/Order/1", &json!({ "events": many })).send().await.expect_status(201);
@@ -172,7 +178,7 @@ async fn subscribers_above_the_limit_are_refused() {
     app.get("/events?after=1&wait=5").send().await.expect_problem(503, "too_many_subscribers");
     app.get("/events?wait=5").send().await.expect_status(200);
     drop(streams);
-    within_a_minute("their slots are free", async {
+    within_a_minute("the slots of the subscribers are free", async {
         while app.app.feed.subscribers().0 > 0 {
             tokio::task::yield_now().await;
         }
@@ -189,8 +195,8 @@ async fn a_shutdown_ends_event_streams_first_and_clients_resume_on_the_next_proc
     let mut stream = first.subscribe("/events").await;
     let last = stream.event().await;
     stream.until("caught-up").await;
-    // The shutdown does not wait for event streams, which have no end of their own.
-    assert!(first.stop().await, "an orderly end");
+    // The shutdown does not wait for event streams, because they do not end by themselves.
+    assert!(first.stop().await, "the shutdown is orderly");
     let mut frames = Vec::new();
     while let Some(frame) = stream.frame().await {
         frames.push(frame);
@@ -235,7 +241,7 @@ async fn an_event_stream_resumes_after_an_outage_of_the_database() {
         proxy.up();
         assert_eq!(positions(&mut stream, 2).await, [round * 2, round * 2 + 1]);
     }
-    // During an outage no subscription can begin. The open one continues afterwards.
+    // During an outage, no subscription can begin.
     proxy.down();
     let refused = app.get("/events").header("accept", "text/event-stream").send().await;
     refused.expect_problem(503, "database_unavailable");
@@ -251,12 +257,12 @@ async fn a_client_that_reads_nothing_is_disconnected() {
     let mut connection =
         TcpStream::connect(app.base.strip_prefix("http://").expect("a URL")).await.expect("a connection");
     let request = "GET /events HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n";
-    connection.write_all(request.as_bytes()).await.expect("it is sent");
-    within_a_minute("its slot is free", async {
+    connection.write_all(request.as_bytes()).await.expect("the request is sent");
+    within_a_minute("the slot of the client is free", async {
         while app.app.feed.subscribers().0 == 0 {
             tokio::task::yield_now().await;
         }
-        // The buffers fill up, and then the limit of time passes.
+        // The buffers fill up, and then the time limit expires.
         while app.app.feed.subscribers().0 > 0 {
             app.post("/streams/Order/1", &body).send().await.expect_status(201);
         }
@@ -265,7 +271,7 @@ async fn a_client_that_reads_nothing_is_disconnected() {
     drop(connection);
 }
 
-/// The number of events that the next test appends, and of subscribers. For a long run:
+/// Returns the number of events and the number of subscribers of the next test. For a long run:
 /// `ANNALS_TEST_EVENTS=1000000 cargo test …`.
 fn size() -> (u64, usize) {
     let events = std::env::var("ANNALS_TEST_EVENTS").ok().map(|value| value.parse().expect("a number"));
@@ -302,7 +308,7 @@ async fn each_of_200_subscribers_gets_every_event_once_despite_disconnects() {
     let mut delays = Vec::new();
     let mut reconnected = 0;
     for reader in readers {
-        let received = reader.await.expect("a reader ends");
+        let received = reader.await.expect("the reader does not panic");
         reconnected += received.connections - 1;
         delays.extend(received.delays);
     }
@@ -322,19 +328,19 @@ async fn each_of_200_subscribers_gets_every_event_once_despite_disconnects() {
     .await;
 }
 
-/// What one subscriber has received.
+/// The connections and the delays of one subscriber.
 struct Received {
     connections: u32,
     delays: Vec<Duration>,
 }
 
-/// A slow subscriber reads on only when it is this number of events behind, or when all events are appended.
+/// The pace of a slow subscriber. It pauses until it is `behind` events behind, or until all events are appended.
 struct Pace {
     acknowledged: watch::Receiver<i64>,
     behind: i64,
 }
 
-/// Reads to the end of the log over connections that it sometimes drops. A slow subscriber has a pace.
+/// Reads the log to its end, and drops some connections before. A slow subscriber has a pace.
 async fn reader(base: String, n: usize, total: i64, mut pace: Option<Pace>) -> Received {
     let client = http_client().build().expect("a client");
     let mut versions: BTreeMap<String, i64> = BTreeMap::new();
@@ -347,7 +353,7 @@ async fn reader(base: String, n: usize, total: i64, mut pace: Option<Pace>) -> R
         if let Some(last) = &last {
             request = request.header("last-event-id", last);
         }
-        let mut stream = EventStream::from_response(request.send().await.expect("it connects"));
+        let mut stream = EventStream::from_response(request.send().await.expect("the reader connects"));
         received.connections += 1;
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         // About every second connection is dropped before the end.

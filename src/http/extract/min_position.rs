@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::app::App;
+use crate::domain::cursor::Cursor;
 use crate::domain::event::Position;
 use crate::domain::json::EXACT_INTEGER_MAX;
-use crate::domain::cursor::Cursor;
 use crate::http::backoff::Backoff;
 use crate::http::extract::query::Query;
 use crate::http::problem::error::{ApiError, ApiResult};
@@ -40,25 +40,35 @@ pub async fn wait_for_position(app: &App, reader: &Reader, position: Option<Posi
     }
 }
 
+/// What to do if the read replica is behind a cursor that the primary has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IfBehind {
+    /// Wait for the replica.
+    Wait,
+    /// Return the head of the primary.
+    UsePrimary,
+}
+
 /// Returns the head of the log if it contains a cursor. A read replica may be behind a cursor that another process has
-/// returned, so the request waits for the replica as long as the primary has the position.
-pub async fn wait_for_cursor(app: &App, cursor: Cursor) -> ApiResult<LogHead> {
+/// returned.
+pub async fn head_for_cursor(app: &App, cursor: Cursor, if_behind: IfBehind) -> ApiResult<LogHead> {
     let mut backoff = Backoff::new(WAIT_MAX, Instant::now() + WAIT_MAX, app.shutdown.soft());
     let mut is_checked = false;
     loop {
-        let head = match app.reader.log_head_for(cursor).await {
+        let behind = match app.reader.log_head_for(cursor).await {
             Err(StoreError::Behind(head)) => head,
             head => return Ok(head?),
         };
         if !is_checked {
             match app.primary.log_head_for(cursor).await {
+                Ok(head) if if_behind == IfBehind::UsePrimary => return Ok(head),
                 // Without the primary, only the replica knows the log.
                 Ok(_) | Err(StoreError::Unavailable(_)) => is_checked = true,
                 Err(error) => return Err(error.into()),
             }
         }
         if backoff.is_over() {
-            return Err(ApiError::replica_behind(head));
+            return Err(ApiError::replica_behind(behind));
         }
         backoff.pause().await?;
     }

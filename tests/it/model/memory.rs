@@ -1,5 +1,5 @@
-//! No promise: the API as a few maps in memory. It follows docs/reference/http-api.md and docs/reference/errors.md, and
-//! knows nothing of the implementation.
+//! No promise: the model of the API, which consists of a few maps in memory. It follows docs/reference/http-api.md and
+//! docs/reference/errors.md, and shares no code with the implementation.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ pub const EVENT_TYPES: [&str; 2] = ["Happened", "Changed"];
 const NAMES: [&str; 5] = ["Order/1", "Order/2", "Order/a", "Invoice/1", "Invoice/2"];
 pub const STREAMS: u8 = NAMES.len() as u8;
 
-/// `type/id`.
+/// Returns the name of a stream, as `type/id`.
 pub fn stream(number: u8) -> &'static str {
     NAMES[usize::from(number)]
 }
@@ -22,7 +22,7 @@ pub fn stream(number: u8) -> &'static str {
 pub struct Append {
     pub stream: u8,
     pub expected: Expected,
-    /// The number of the event id, and whether the event has its unusual content.
+    /// For each event, the number of its id, and whether it has its unusual content.
     pub events: Vec<(u8, bool)>,
 }
 
@@ -76,10 +76,10 @@ fn problem(status: u16, code: &str, mut more: Value) -> Response {
 
 impl Model {
     pub fn head(&self, stream: u8) -> i64 {
-        self.of(stream).count() as i64
+        self.events_of(stream).count() as i64
     }
 
-    fn of(&self, stream: u8) -> impl Iterator<Item = (i64, &Stored)> {
+    fn events_of(&self, stream: u8) -> impl Iterator<Item = (i64, &Stored)> {
         (1..=self.log.len() as i64).zip(&self.log).filter(move |(_, stored)| stored.stream == stream)
     }
 
@@ -99,15 +99,15 @@ impl Model {
         (1..=self.log.len() as i64).map(|position| self.event(position)).collect()
     }
 
-    /// Returns the command with the version that its client expects.
-    pub fn fixed(&self, command: &Command) -> Command {
-        let fix = |append: &Append| match append.expected {
+    /// Returns the command with the current version of the stream in place of [`Expected::Current`].
+    pub fn with_exact_versions(&self, command: &Command) -> Command {
+        let exact = |append: &Append| match append.expected {
             Expected::Current => Append { expected: Expected::Exactly(self.head(append.stream)), ..append.clone() },
             _ => append.clone(),
         };
         match command {
-            Command::Append(append) => Command::Append(fix(append)),
-            Command::AppendMany(appends) => Command::AppendMany(appends.iter().map(fix).collect()),
+            Command::Append(append) => Command::Append(exact(append)),
+            Command::AppendMany(appends) => Command::AppendMany(appends.iter().map(exact).collect()),
             command => command.clone(),
         }
     }
@@ -126,12 +126,12 @@ impl Model {
                 }
             }
             Command::AppendMany(appends) => self.append(appends),
-            Command::Repeat(_) => unreachable!("it was replaced by the command that it repeats"),
+            Command::Repeat(_) => unreachable!("a repetition is replaced by the command that it repeats"),
             Command::ReadStream { stream, from, to, limit, backward } => {
                 self.stream(*stream, *from, *to, *limit, *backward)
             }
             Command::ReadVersion { stream, version } => {
-                match self.of(*stream).find(|(_, stored)| stored.version == *version) {
+                match self.events_of(*stream).find(|(_, stored)| stored.version == *version) {
                     _ if *version < 1 => problem(400, "invalid_request", json!({})),
                     Some((position, _)) => (200, self.event(position)),
                     None if self.head(*stream) == 0 => problem(404, "stream_not_found", json!({})),
@@ -218,7 +218,7 @@ impl Model {
             Expected::None => head == 0,
             Expected::Exists => head > 0,
             Expected::Exactly(version) => head == version,
-            Expected::Current => unreachable!("it was replaced by a version"),
+            Expected::Current => unreachable!("the current version is replaced by its number"),
         }
     }
 
@@ -246,7 +246,7 @@ impl Model {
                 .events
                 .iter()
                 .map(|(event, _)| {
-                    let position = self.position_of(*event).expect("it is stored");
+                    let position = self.position_of(*event).expect("the event is stored");
                     let stored = &self.log[position as usize - 1];
                     json!({"event_id": id(u32::from(*event)), "version": stored.version, "global_position": position})
                 })
@@ -268,7 +268,7 @@ impl Model {
         }
         let inside = |stored: &&(i64, &Stored)| stored.1.version >= from && to.is_none_or(|to| stored.1.version <= to);
         let mut positions: Vec<_> =
-            self.of(stream).collect::<Vec<_>>().iter().filter(inside).map(|(position, _)| *position).collect();
+            self.events_of(stream).collect::<Vec<_>>().iter().filter(inside).map(|(position, _)| *position).collect();
         if backward {
             positions.reverse();
         }
@@ -284,6 +284,9 @@ impl Model {
 
     fn page(&self, after: i64, limit: usize, aggregate_type: Option<u8>, event_type: Option<u8>) -> Response {
         let head = self.log.len() as i64;
+        if after > head {
+            return (422, json!({"code": "position_beyond_head", "head": head}));
+        }
         let matches = |event: &Value| {
             aggregate_type.is_none_or(|wanted| event["aggregate_type"] == TYPES[usize::from(wanted)])
                 && event_type.is_none_or(|wanted| event["event_type"] == EVENT_TYPES[usize::from(wanted)])
@@ -295,7 +298,7 @@ impl Model {
         let mut body = json!({"events": events, "head": head, "epoch": 1});
         if complete {
             body["at_head"] = json!(true);
-            body["next_after"] = json!(head.max(after));
+            body["next_after"] = json!(head);
         } else if let Some(last) = last
             && aggregate_type.is_none()
             && event_type.is_none()
@@ -367,10 +370,10 @@ impl Model {
         if head == 0 {
             return problem(404, "stream_not_found", json!({}));
         }
-        let fits = |snapshot: &&Snapshot| !ignore && (revision.is_none() || snapshot.revision == revision);
-        let snapshot = self.snapshots.get(&stream).filter(fits);
+        let is_usable = |snapshot: &&Snapshot| !ignore && (revision.is_none() || snapshot.revision == revision);
+        let snapshot = self.snapshots.get(&stream).filter(is_usable);
         let from = snapshot.map_or(0, |snapshot| snapshot.version);
-        let after = self.of(stream).filter(|(_, stored)| stored.version > from);
+        let after = self.events_of(stream).filter(|(_, stored)| stored.version > from);
         let events: Vec<_> = after.map(|(position, _)| self.event(position)).collect();
         let snapshot = snapshot.map(|snapshot| json!({"version": snapshot.version, "state": {"of": snapshot.version}}));
         (200, json!({"version": head, "snapshot": snapshot, "events": events, "next": null}))

@@ -17,7 +17,7 @@ use crate::domain::event::Position;
 use crate::domain::filter::EventFilter;
 use crate::http::caller::Caller;
 use crate::http::event_stream::{EventIdFormat, event_stream};
-use crate::http::extract::min_position::{wait_for_cursor, wait_for_position};
+use crate::http::extract::min_position::{IfBehind, head_for_cursor, wait_for_position};
 use crate::http::openapi::parameters::{LastEventIdParams, MinPositionParams};
 use crate::http::openapi::responses::ReadProblems;
 use crate::http::problem::error::ApiResult;
@@ -75,7 +75,8 @@ pub struct LogPage {
         ("aggregate_id" = Option<Vec<String>>, Query,
             description = "One of these. Requires exactly one `aggregate_type`"),
         ("event_type" = Option<Vec<String>>, Query, description = "One of these"),
-        ("correlation_id" = Option<Vec<String>>, Query, description = "One of these"),
+        ("correlation_id" = Option<Vec<String>>, Query,
+            description = "One of these: a UUID, or the text that was sent in `X-Correlation-Id`"),
         ("occurred_from" = Option<String>, Query, description = "At this time or later (RFC 3339)"),
         ("occurred_to" = Option<String>, Query, description = "Before this time (RFC 3339)"),
         MinPositionParams,
@@ -102,7 +103,7 @@ pub async fn read_log(
 ) -> ApiResult<Response> {
     request.filter.readable = readable(&caller, &request.filter)?;
     wait_for_position(&app, &app.reader, request.min_position).await?;
-    let (head, after) = resolve(&app, request.after).await?;
+    let (head, after) = resolve(&app, &request).await?;
 
     let representation = request.representation;
     let cursor = Cursor { epoch: Some(head.epoch), position: after };
@@ -143,13 +144,20 @@ fn readable(caller: &Caller, filter: &EventFilter) -> ApiResult<Option<Vec<Patte
 }
 
 /// Returns the head of the log, and the position after which a read begins. Fails if the cursor is no longer valid.
-async fn resolve(app: &App, after: After) -> ApiResult<(LogHead, Position)> {
-    match after {
+async fn resolve(app: &App, request: &LogReadRequest) -> ApiResult<(LogHead, Position)> {
+    match request.after {
         After::Head => {
             let head = app.reader.log_head().await?;
             Ok((head, head.global_position))
         }
-        After::Cursor(cursor) => Ok((wait_for_cursor(app, cursor).await?, cursor.position)),
+        After::Cursor(cursor) => {
+            let if_behind = match request.representation {
+                // A subscription waits for the replica itself, and a browser does not retry after an error.
+                Representation::EventStream => IfBehind::UsePrimary,
+                _ => IfBehind::Wait,
+            };
+            Ok((head_for_cursor(app, cursor, if_behind).await?, cursor.position))
+        }
     }
 }
 

@@ -4,7 +4,6 @@ use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
-use uuid::Uuid;
 
 use crate::domain::cursor::Cursor;
 use crate::domain::event::Position;
@@ -16,6 +15,7 @@ use crate::http::extract::query::Query;
 use crate::http::problem::error::{ApiError, ApiResult};
 use crate::http::problem::field_error::FieldError;
 use crate::http::representation::format::Representation;
+use crate::wire::correlation::id_from_text;
 use crate::wire::path::link;
 use crate::wire::time::format_time;
 
@@ -106,9 +106,7 @@ fn take_filter(query: &mut Query) -> ApiResult<EventFilter> {
         aggregate_types: take_names(query, "aggregate_type", check_path_name)?,
         aggregate_ids: take_names(query, "aggregate_id", check_path_name)?,
         event_types: take_names(query, "event_type", check_name)?,
-        correlation_ids: take_values(query, "correlation_id", |id| {
-            Uuid::try_parse(id).map_err(|_| "must be a UUID".to_owned())
-        })?,
+        correlation_ids: take_values(query, "correlation_id", |id| Ok(id_from_text(id.as_bytes())))?,
         occurred_from: take_time(query, "occurred_from")?,
         occurred_to: take_time(query, "occurred_to")?,
         readable: None,
