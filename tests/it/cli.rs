@@ -10,7 +10,7 @@ use crate::support::{TestApp, TestDatabase, TestOptions, events, id};
 
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/package-events.ndjson");
 
-/// The program, with no environment variable of this process but the database.
+/// Returns a command that runs the program on a database. It inherits no environment variable of this process.
 pub fn annals(database: Option<&TestDatabase>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_annals"));
     command.env_clear().env("PATH", "/usr/bin:/bin").env("ANNALS_LOG", "json").env("ANNALS_LOG_LEVEL", "warn");
@@ -27,7 +27,7 @@ fn url(database: &TestDatabase) -> String {
 }
 
 pub async fn output(mut command: Command) -> Output {
-    tokio::task::spawn_blocking(move || command.output().expect("the binary runs")).await.expect("it ends")
+    tokio::task::spawn_blocking(move || command.output().expect("the binary runs")).await.expect("the task ends")
 }
 
 pub async fn run(database: &TestDatabase, arguments: &[&str]) -> (bool, String, String) {
@@ -41,7 +41,7 @@ pub async fn run(database: &TestDatabase, arguments: &[&str]) -> (bool, String, 
 fn file_with(lines: &[Value]) -> tempfile::NamedTempFile {
     let mut file = tempfile::NamedTempFile::new().expect("a file");
     for line in lines {
-        writeln!(file, "{line}").expect("it is written");
+        writeln!(file, "{line}").expect("the file is written");
     }
     file
 }
@@ -57,10 +57,10 @@ fn path(file: &tempfile::NamedTempFile) -> &str {
 #[tokio::test]
 async fn real_events_are_imported_once_and_exported_unchanged() {
     let database = TestDatabase::create_empty().await;
-    let (ok, said, error) = run(&database, &["import", DATA]).await;
-    assert!(ok && said == "5286 new events, 0 known already\n", "{said}{error}");
-    let (ok, said, _) = run(&database, &["import", DATA]).await;
-    assert!(ok && said == "0 new events, 5286 known already\n", "{said}");
+    let (ok, printed, error) = run(&database, &["import", DATA]).await;
+    assert!(ok && printed == "5286 new events, 0 known already\n", "{printed}{error}");
+    let (ok, printed, _) = run(&database, &["import", DATA]).await;
+    assert!(ok && printed == "0 new events, 5286 known already\n", "{printed}");
 
     let (ok, exported, _) = run(&database, &["export"]).await;
     assert!(ok);
@@ -127,16 +127,48 @@ async fn an_export_can_be_imported_into_another_database() {
     let text = exported[0].clone();
     let output = tokio::task::spawn_blocking(move || {
         let mut child = import.spawn().expect("the binary runs");
-        child.stdin.take().expect("a pipe").write_all(text.as_bytes()).expect("it reads");
-        child.wait_with_output().expect("it ends")
+        child.stdin.take().expect("a pipe").write_all(text.as_bytes()).expect("the command reads its input");
+        child.wait_with_output().expect("the command ends")
     });
-    let output = output.await.expect("it ends");
+    let output = output.await.expect("the task ends");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(exports(second).await, exported);
     assert!(!run(&first, &["export", "--type", "T", "--id", "none"]).await.0);
 }
 
-/// A single event may have more bytes than a batch of several may have.
+/// JSONB prints numbers without an exponent, so they come back with more digits than they were sent with.
+#[tokio::test]
+async fn numbers_can_be_sent_and_imported_again_as_they_are_returned() {
+    let app = TestApp::start().await;
+    let numbers =
+        "[1e40, -1.5e308, 1e-308, 1.50e-300, 0e-308, 123456789012345678901234567890.5000, 1e2, 9007199254740993]";
+    let body = format!("{{\"events\": [{{\"event_type\": \"E\", \"event_data\": {numbers}}}]}}");
+    let post = |path: &'static str, body: String| {
+        app.call("POST", path).header("content-type", "application/json").body(body).send()
+    };
+    post("/streams/Order/1", body).await.expect_status(201);
+    let event_data = async |path: &str| {
+        let text = app.get(path).send().await.expect_status(200).text();
+        let data = text.split_once("\"event_data\":").expect("event_data").1;
+        data.split_once(",\"metadata\"").expect("metadata").0.to_owned()
+    };
+    let returned = event_data("/streams/Order/1/1").await;
+    post("/streams/Order/2", format!("{{\"events\": [{{\"event_type\": \"E\", \"event_data\": {returned}}}]}}"))
+        .await
+        .expect_status(201);
+    assert_eq!(event_data("/streams/Order/2/1").await, returned);
+
+    let (ok, exported, error) = run(&app.database, &["export"]).await;
+    assert!(ok, "{error}");
+    let mut file = tempfile::NamedTempFile::new().expect("a file");
+    file.write_all(exported.as_bytes()).expect("the file is written");
+    let other = TestDatabase::create_empty().await;
+    let (ok, _, error) = run(&other, &["import", path(&file)]).await;
+    assert!(ok, "{error}");
+    assert_eq!(run(&other, &["export"]).await.1, exported);
+}
+
+/// A single event may exceed the limit of bytes for a batch of several events.
 #[tokio::test]
 async fn large_events_are_imported_at_any_line() {
     let large = |time: &str| {
@@ -151,15 +183,15 @@ async fn large_events_are_imported_at_any_line() {
         large("2026-01-04T00:00:00Z"),
     ]);
     let database = TestDatabase::create_empty().await;
-    let (ok, said, error) = run(&database, &["import", path(&file)]).await;
-    assert!(ok && said == "4 new events, 0 known already\n", "{said}{error}");
+    let (ok, printed, error) = run(&database, &["import", path(&file)]).await;
+    assert!(ok && printed == "4 new events, 0 known already\n", "{printed}{error}");
 }
 
 #[tokio::test]
 async fn importing_an_empty_file_writes_nothing() {
     let database = TestDatabase::create_empty().await;
-    let (ok, said, error) = run(&database, &["import", path(&file_with(&[]))]).await;
-    assert!(ok && said == "0 new events, 0 known already\n", "{said}{error}");
+    let (ok, printed, error) = run(&database, &["import", path(&file_with(&[]))]).await;
+    assert!(ok && printed == "0 new events, 0 known already\n", "{printed}{error}");
 }
 
 #[tokio::test]
@@ -182,8 +214,8 @@ async fn an_import_with_decreasing_times_is_refused_before_it_writes() {
     assert_eq!(session.number("SELECT count(*) FROM events").await, 1);
 
     for round in ["2 new events, 0 known already\n", "0 new events, 2 known already\n"] {
-        let (ok, said, error) = run(&database, &["import", "--time=now", path(&before)]).await;
-        assert!(ok && said == round, "{said}{error}");
+        let (ok, printed, error) = run(&database, &["import", "--time=now", path(&before)]).await;
+        assert!(ok && printed == round, "{printed}{error}");
     }
     let original =
         session.texts("SELECT metadata->>'occurred_at' FROM events WHERE aggregate_id = 'b' ORDER BY version").await;
@@ -211,20 +243,20 @@ async fn a_running_service_reads_events_that_are_imported_meanwhile() {
 }
 
 #[tokio::test]
-async fn a_different_file_of_the_same_streams_is_not_taken_for_a_retry() {
+async fn a_different_file_of_the_same_streams_is_not_treated_as_a_retry() {
     let database = TestDatabase::create_empty().await;
     let first = file_with(&[line("a", "2026-07-01T00:00:00Z"), line("a", "2026-07-02T00:00:00Z")]);
     assert!(run(&database, &["import", path(&first)]).await.0);
-    // The same ordinals and equal content, but another time: before the end of the log, and after it.
+    // The event has the same ordinal and equal content, but another time, before or after the end of the log.
     for time in ["2026-07-01T12:00:00Z", "2026-08-01T00:00:00Z"] {
         let second = file_with(&[line("a", time)]);
-        let (ok, said, error) = run(&database, &["import", path(&second)]).await;
-        assert!(!ok && error.contains("another event with this id") && error.contains("event ids"), "{said}{error}");
+        let (ok, printed, error) = run(&database, &["import", path(&second)]).await;
+        assert!(!ok && error.contains("another event with this id") && error.contains("event ids"), "{printed}{error}");
     }
     let mut named = line("a", "2026-08-01T00:00:00Z");
     named["event_id"] = json!(id(3));
-    let (ok, said, error) = run(&database, &["import", path(&file_with(&[named]))]).await;
-    assert!(ok && said == "1 new events, 0 known already\n", "{said}{error}");
+    let (ok, printed, error) = run(&database, &["import", path(&file_with(&[named]))]).await;
+    assert!(ok && printed == "1 new events, 0 known already\n", "{printed}{error}");
 }
 
 #[tokio::test]
@@ -234,9 +266,9 @@ async fn a_file_may_have_a_byte_order_mark_and_several_exports() {
     let both = [line("a", "2026-07-01T00:00:00Z"), end(1), line("b", "2026-07-02T00:00:00Z"), end(1)];
     let text: String = both.iter().map(|line| format!("{line}\n")).collect();
     let mut file = tempfile::NamedTempFile::new().expect("a file");
-    file.write_all(format!("\u{feff}{text}").as_bytes()).expect("it is written");
-    let (ok, said, error) = run(&database, &["import", path(&file)]).await;
-    assert!(ok && said == "2 new events, 0 known already\n", "{said}{error}");
+    file.write_all(format!("\u{feff}{text}").as_bytes()).expect("the file is written");
+    let (ok, printed, error) = run(&database, &["import", path(&file)]).await;
+    assert!(ok && printed == "2 new events, 0 known already\n", "{printed}{error}");
 }
 
 #[tokio::test]
@@ -249,7 +281,7 @@ async fn a_fault_in_a_file_is_reported_with_its_line_and_nothing_is_written() {
     timeless.as_object_mut().expect("an object").remove("occurred_at");
     let mut future = fine.clone();
     future["occurred_at"] = json!("2999-01-01T00:00:00Z");
-    for (bad, said) in [
+    for (bad, fault) in [
         (future, "in the future"),
         (json!("text"), "line 2"),
         (unknown, "nonsense"),
@@ -260,7 +292,7 @@ async fn a_fault_in_a_file_is_reported_with_its_line_and_nothing_is_written() {
         let file = file_with(&[fine.clone(), bad]);
         let (ok, _, error) = run(&database, &["import", path(&file)]).await;
         assert!(
-            !ok && error.contains(said) && error.contains("line 2") && error.contains("nothing was written"),
+            !ok && error.contains(fault) && error.contains("line 2") && error.contains("nothing was written"),
             "{error}"
         );
     }
@@ -318,31 +350,31 @@ async fn an_invalid_setting_stops_the_start_with_the_name_of_the_variable() {
             .env(variable, value)
             .arg("serve");
         let output = output(command).await;
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(!output.status.success() && said.contains(variable), "{variable}={value}: {said}");
-        assert!(!said.contains("secret"), "{said}");
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && printed.contains(variable), "{variable}={value}: {printed}");
+        assert!(!printed.contains("secret"), "{printed}");
     }
     let mut both = annals(None);
     both.env("DATABASE_URL", "postgres://x@localhost/x").env("DATABASE_HOST", "localhost").arg("migrate");
-    let said = String::from_utf8_lossy(&output(both).await.stderr).into_owned();
-    assert!(said.contains("DATABASE_URL and DATABASE_HOST are both set"), "{said}");
+    let printed = String::from_utf8_lossy(&output(both).await.stderr).into_owned();
+    assert!(printed.contains("DATABASE_URL and DATABASE_HOST are both set"), "{printed}");
     let mut port = annals(None);
     for (variable, value) in [("HOST", "localhost"), ("NAME", "x"), ("USER", "x"), ("PORT", "0")] {
         port.env(format!("DATABASE_{variable}"), value);
     }
     port.arg("migrate");
-    let said = String::from_utf8_lossy(&output(port).await.stderr).into_owned();
-    assert!(said.contains("DATABASE_PORT=0"), "{said}");
+    let printed = String::from_utf8_lossy(&output(port).await.stderr).into_owned();
+    assert!(printed.contains("DATABASE_PORT=0"), "{printed}");
 }
 
 #[tokio::test]
 async fn migrate_prints_what_it_applied() {
     let database = TestDatabase::create_empty().await;
-    let (ok, said, _) = run(&database, &["migrate"]).await;
-    assert!(ok && said.starts_with("applied 0001 schema\n"), "{said}");
-    assert!(said.contains("applied function append_events\n"), "{said}");
-    let (ok, said, _) = run(&database, &["migrate"]).await;
-    assert!(ok && said.starts_with("the schema is up to date"), "{said}");
+    let (ok, printed, _) = run(&database, &["migrate"]).await;
+    assert!(ok && printed.starts_with("applied 0001 schema\n"), "{printed}");
+    assert!(printed.contains("applied function append_events\n"), "{printed}");
+    let (ok, printed, _) = run(&database, &["migrate"]).await;
+    assert!(ok && printed.starts_with("the schema is up to date"), "{printed}");
     let foreign = TestDatabase::create_empty().await;
     foreign.session().await.run("CREATE TABLE events (id int)").await;
     let (ok, _, error) = run(&foreign, &["serve"]).await;
@@ -354,8 +386,8 @@ async fn serving_without_migrating_requires_the_schema() {
     let database = TestDatabase::create_empty().await;
     let mut command = annals(Some(&database));
     command.env("ANNALS_MIGRATE", "false");
-    let said = String::from_utf8_lossy(&output(command).await.stderr).into_owned();
-    assert!(said.contains("run `annals migrate`"), "{said}");
+    let printed = String::from_utf8_lossy(&output(command).await.stderr).into_owned();
+    assert!(printed.contains("run `annals migrate`"), "{printed}");
 }
 
 #[tokio::test]
