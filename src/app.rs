@@ -31,10 +31,23 @@ pub struct Settings {
     pub clients: ClientLimits,
     /// Whether requests need API keys.
     pub needs_keys: bool,
+    /// The origins whose pages may call the service from a browser.
+    pub cors_origins: CorsOrigins,
     /// The time after the end of its month at which a partition is archived; `None`: never.
     pub archive_after: Option<Duration>,
     /// The annals binary. It is started again as a worker process, which runs the reducers in JavaScript.
     pub program: PathBuf,
+}
+
+/// Origins (RFC 6454) whose pages may call the service from a browser.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum CorsOrigins {
+    /// None: browsers refuse the responses to pages of other origins.
+    #[default]
+    None,
+    Any,
+    /// Like `https://app.example.com`, without a path.
+    List(Vec<String>),
 }
 
 /// Time limits for clients, and the limit of their number. Each time is shorter than the soft stage of a shutdown.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use clap::{Args, ValueEnum};
 
-use crate::app::{ClientLimits, Settings};
+use crate::app::{ClientLimits, CorsOrigins, Settings};
 use crate::config::database::{DatabaseArgs, options_from_url};
 use crate::config::error::ConfigError;
 use crate::config::parse::{duration, non_empty};
@@ -40,6 +40,11 @@ pub struct ServeArgs {
     #[arg(long, env = "ANNALS_ALLOW_ANONYMOUS", value_name = "ANNALS_ALLOW_ANONYMOUS", default_value = "false",
           action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub annals_allow_anonymous: bool,
+
+    /// Origins whose pages may call the service from a browser, like https://app.example.com, separated by commas; or *
+    /// for all [default: none]
+    #[arg(long, env = "ANNALS_CORS_ORIGINS", value_name = "ANNALS_CORS_ORIGINS")]
+    pub annals_cors_origins: Option<String>,
 
     /// Bring the schema of the database up to date at the start
     #[arg(long, env = "ANNALS_MIGRATE", value_name = "ANNALS_MIGRATE", default_value = "true",
@@ -102,10 +107,37 @@ impl ServeArgs {
             feed: FeedLimits { subscribers, ..FeedLimits::default() },
             clients: ClientLimits { connections: clients.connections.max(subscribers + OTHER_CONNECTIONS), ..clients },
             needs_keys: self.annals_auth == Auth::Keys,
+            cors_origins: cors_origins(non_empty(&self.annals_cors_origins).unwrap_or_default())?,
             archive_after,
             program: this_program()?,
         })
     }
+}
+
+/// Parses a list of origins. An origin is a scheme, a host and perhaps a port (RFC 6454, section 6.2).
+fn cors_origins(list: &str) -> Result<CorsOrigins, ConfigError> {
+    let origins: Vec<_> = list.split(',').map(str::trim).filter(|origin| !origin.is_empty()).collect();
+    match origins.as_slice() {
+        [] => Ok(CorsOrigins::None),
+        ["*"] => Ok(CorsOrigins::Any),
+        origins => origins.iter().map(|origin| check_origin(origin)).collect::<Result<_, _>>().map(CorsOrigins::List),
+    }
+}
+
+/// Returns an origin as browsers send it: in lower case.
+fn check_origin(origin: &str) -> Result<String, ConfigError> {
+    let invalid = |what: &str| {
+        let example = "write it like https://app.example.com or http://localhost:5173";
+        Err(ConfigError(format!("ANNALS_CORS_ORIGINS: {origin:?} {what}: {example}")))
+    };
+    let Some((scheme, host)) = origin.split_once("://") else { return invalid("has no scheme") };
+    if scheme.is_empty() || !scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte)) {
+        return invalid("has no valid scheme");
+    }
+    if host.is_empty() || !host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:[]_".contains(&byte)) {
+        return invalid("must be a scheme, a host and perhaps a port, without a path");
+    }
+    Ok(origin.to_ascii_lowercase())
 }
 
 impl ServeArgs {

@@ -20,6 +20,8 @@ pub enum NameFault {
     Control,
     #[error("must not begin or end with white space")]
     WhiteSpace,
+    #[error("must not begin with $, which is reserved for types of Annals itself")]
+    Reserved,
     #[error("must not be \".\" or \"..\" and must not contain \"/\", because it is part of a path")]
     NotAPathSegment,
 }
@@ -50,6 +52,11 @@ pub fn check_path_name(name: &str) -> Result<(), NameFault> {
     Ok(())
 }
 
+/// Checks that a client may write an aggregate type or an event type: those that begin with `$` are reserved.
+pub fn check_not_reserved(name: &str) -> Result<(), NameFault> {
+    if name.starts_with('$') { Err(NameFault::Reserved) } else { Ok(()) }
+}
+
 /// The identity of a stream, which contains the events of one aggregate.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamId {
@@ -72,6 +79,15 @@ impl StreamId {
         check_path_name(&aggregate_type).map_err(in_field("aggregate_type"))?;
         check_path_name(&aggregate_id).map_err(in_field("aggregate_id"))?;
         Ok(Self { aggregate_type, aggregate_id })
+    }
+
+    /// Validates both names of a stream that a client writes: its type must not be reserved.
+    pub fn parse_writable(aggregate_type: String, aggregate_id: String) -> Result<Self, StreamIdFault> {
+        let stream = Self::parse(aggregate_type, aggregate_id)?;
+        match check_not_reserved(stream.aggregate_type()) {
+            Ok(()) => Ok(stream),
+            Err(fault) => Err(StreamIdFault { field: "aggregate_type", fault }),
+        }
     }
 
     /// Returns the aggregate type.

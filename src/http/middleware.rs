@@ -28,11 +28,13 @@ use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove
 use crate::app::App;
 use crate::http::cache::NO_STORE;
 use crate::http::caller::AuthenticatedKeyId;
+use crate::http::lingering_body::linger;
 use crate::http::media_type::PROBLEM_JSON;
 use crate::http::missing_events::report_missing_event;
 use crate::http::problem::code::Code;
 use crate::http::problem::error::{ApiError, Problem};
 use crate::http::request_id::{REQUEST_ID, RequestId};
+use crate::http::routing_hints::{RouteMethods, method_not_allowed, route_not_found};
 
 /// Marks the requests of a connection that is above the limit of connections.
 #[derive(Debug, Clone, Copy)]
@@ -42,13 +44,14 @@ pub struct OverConnectionLimit;
 #[derive(Clone)]
 pub struct Observe<S> {
     app: Arc<App>,
+    methods: Arc<RouteMethods>,
     inner: S,
 }
 
 impl<S> Observe<S> {
     /// Wraps a route.
-    pub fn new(app: Arc<App>, inner: S) -> Self {
-        Self { app, inner }
+    pub fn new(app: Arc<App>, methods: Arc<RouteMethods>, inner: S) -> Self {
+        Self { app, methods, inner }
     }
 }
 
@@ -66,9 +69,10 @@ where
     }
 
     fn call(&mut self, mut request: Request) -> Self::Future {
-        let observed = ObservedRequest::new(&self.app, &request);
+        let observed = ObservedRequest::new(&self.app, &self.methods, &request);
         let codings = AcceptedCodings::from_request(&request);
         request.extensions_mut().insert(observed.id.clone());
+        let request = linger(request, observed.body_deadline());
         let handled = if is_refused(&request) { None } else { Some(self.inner.call(request)) };
         Box::pin(async move {
             let response = match handled {
@@ -100,6 +104,7 @@ fn is_refused(request: &Request) -> bool {
 /// The parts of a request that are needed when its response is complete.
 struct ObservedRequest {
     app: Arc<App>,
+    methods: Arc<RouteMethods>,
     started: Instant,
     id: RequestId,
     method: Method,
@@ -109,9 +114,10 @@ struct ObservedRequest {
 }
 
 impl ObservedRequest {
-    fn new(app: &Arc<App>, request: &Request) -> Self {
+    fn new(app: &Arc<App>, methods: &Arc<RouteMethods>, request: &Request) -> Self {
         Self {
             app: app.clone(),
+            methods: methods.clone(),
             started: Instant::now(),
             id: RequestId::from_headers(request.headers(), || app.new_event_id()),
             method: request.method().clone(),
@@ -121,9 +127,19 @@ impl ObservedRequest {
         }
     }
 
+    /// Returns the template of the route.
+    fn route(&self) -> &str {
+        self.route.as_ref().map_or("none", MatchedPath::as_str)
+    }
+
+    /// Returns the time at which the body must have arrived.
+    fn body_deadline(&self) -> tokio::time::Instant {
+        (self.started + self.app.settings.clients.body).into()
+    }
+
     /// Counts the request, logs it, and completes the response.
     fn finish(self, mut response: Response) -> Response {
-        let problem = take_problem(&mut response);
+        let problem = self.take_problem(&mut response);
         if let Some(problem) = &problem {
             if problem.is_missing_event {
                 report_missing_event(&self.app.metrics, problem.cause().unwrap_or_default());
@@ -131,11 +147,10 @@ impl ObservedRequest {
             write_problem(&mut response, problem, self.id.as_str());
         }
         let elapsed = self.started.elapsed();
-        let route = self.route.as_ref().map_or("none", MatchedPath::as_str);
         self.app
             .metrics
             .http_request_duration_seconds
-            .with_label_values(&[method_label(&self.method), route, response.status().as_str()])
+            .with_label_values(&[method_label(&self.method), self.route(), response.status().as_str()])
             .observe(elapsed.as_secs_f64());
 
         let key_id = response.extensions_mut().remove::<AuthenticatedKeyId>();
@@ -164,6 +179,25 @@ impl ObservedRequest {
         response.headers_mut().insert(REQUEST_ID, self.id.into_header());
         response
     }
+
+    /// Takes the problem out of a response. An error response of the router or of the compression has no problem, so
+    /// one is created here.
+    fn take_problem(&self, response: &mut Response) -> Option<Problem> {
+        if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+            return Some(problem);
+        }
+        let path = self.uri.path();
+        let error = match response.status() {
+            StatusCode::METHOD_NOT_ALLOWED => method_not_allowed(&self.method, path, self.route(), &self.methods),
+            StatusCode::NOT_FOUND => route_not_found(path),
+            // The compression returns it for GET and HEAD.
+            StatusCode::NOT_ACCEPTABLE => {
+                ApiError::new(Code::NotAcceptable, "Accept-Encoding excludes every coding, and identity too")
+            }
+            _ => return None,
+        };
+        Some(error.into_problem())
+    }
 }
 
 /// Returns the trace id of a request (W3C Trace Context). It is logged, and not stored.
@@ -171,22 +205,6 @@ fn trace_id(traceparent: Option<&HeaderValue>) -> Option<&str> {
     let trace_id = traceparent?.to_str().ok()?.split('-').nth(1)?;
     let hexadecimal = trace_id.len() == 32 && trace_id.bytes().all(|byte| byte.is_ascii_hexdigit());
     hexadecimal.then_some(trace_id)
-}
-
-/// Takes the problem out of a response. An error response of the router or of the compression has no problem, so one is
-/// created here.
-fn take_problem(response: &mut Response) -> Option<Problem> {
-    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
-        return Some(problem);
-    }
-    let (code, detail) = match response.status() {
-        StatusCode::METHOD_NOT_ALLOWED => (Code::MethodNotAllowed, "the header Allow lists the methods of this path"),
-        StatusCode::NOT_FOUND => (Code::RouteNotFound, "no route has this path; /docs lists them"),
-        // The compression returns it for GET and HEAD.
-        StatusCode::NOT_ACCEPTABLE => (Code::NotAcceptable, "Accept-Encoding excludes every coding, and identity too"),
-        _ => return None,
-    };
-    Some(ApiError::new(code, detail).into_problem())
 }
 
 fn write_problem(response: &mut Response, problem: &Problem, request_id: &str) {

@@ -13,12 +13,14 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::app::App;
 use crate::http::authorize::authorize;
+use crate::http::cors::cors_layer;
 use crate::http::middleware::Observe;
 use crate::http::openapi::document::frame;
 use crate::http::openapi::parameter_schemas::add_parameter_schemas;
 use crate::http::routes::{
     aggregates, appends, events, metrics, pages, probes, problems, projections, reducers, snapshots, stats, streams,
 };
+use crate::http::routing_hints::RouteMethods;
 
 /// The routes that the OpenAPI document describes.
 fn documented() -> OpenApiRouter<Arc<App>> {
@@ -60,6 +62,7 @@ pub fn openapi_document() -> OpenApi {
 pub fn router(app: Arc<App>) -> Router {
     let (routes, mut document) = documented().split_for_parts();
     add_parameter_schemas(&mut document);
+    let methods = Arc::new(RouteMethods::from_document(&document));
     let document: Arc<str> = document.to_pretty_json().expect("the document is plain data").into();
     let mut routes = routes
         .route("/", get(pages::index))
@@ -69,5 +72,9 @@ pub fn router(app: Arc<App>) -> Router {
         routes = routes.layer(from_fn_with_state(app.clone(), authorize));
     }
     let observed = app.clone();
-    routes.layer(layer_fn(move |route| Observe::new(observed.clone(), route))).with_state(app)
+    let routes = routes.layer(layer_fn(move |route| Observe::new(observed.clone(), methods.clone(), route)));
+    match cors_layer(&app.settings.cors_origins) {
+        Some(cors) => routes.layer(cors).with_state(app),
+        None => routes.with_state(app),
+    }
 }

@@ -10,18 +10,20 @@ use std::time::Duration;
 
 use axum::Extension;
 use hyper::server::conn::http1::Builder;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use crate::app::{App, ClientLimits};
+use crate::http::connection::Connection;
 use crate::http::middleware::OverConnectionLimit;
 use crate::http::router::router;
 
-/// The largest head of a request, and the largest part of a response that is buffered for one connection.
-const BUFFER_BYTES: usize = 64 * 1024;
+/// The largest head of a request, and the largest part of a response that is buffered for one connection. A request line
+/// of the largest length fits beside its headers.
+const BUFFER_BYTES: usize = 72 * 1024;
 /// The send buffer of a socket, which the system doubles.
 const SEND_BUFFER_BYTES: usize = 128 * 1024;
 /// The number of connections that are accepted above the limit.
@@ -47,7 +49,8 @@ impl Server {
     pub async fn run(self) {
         let soft = self.app.shutdown.soft();
         let limits = self.app.settings.clients;
-        let router = router(self.app);
+        let app = self.app;
+        let router = router(app.clone());
         let connection_permits = Arc::new(Semaphore::new(limits.connections));
         let spare_permits = Arc::new(Semaphore::new(SPARE_CONNECTIONS));
         let graceful = GracefulShutdown::new();
@@ -64,8 +67,9 @@ impl Server {
                     continue;
                 };
                 let (service, watcher) = (TowerToHyperService::new(router), graceful.watcher());
+                let connection = Connection::new(connection, app.clone());
                 tokio::spawn(async move {
-                    let serving = builder.serve_connection(TokioIo::new(connection), service);
+                    let serving = builder.serve_connection(connection, service);
                     if let Err(error) = watcher.watch(serving).await {
                         tracing::debug!(%error, "a connection ended with an error");
                     }

@@ -2,6 +2,7 @@
 //!
 //! HTTP, the command line, subscriptions and reducers use it. It names neither HTTP nor the database.
 
+pub mod correlation;
 pub mod event;
 pub mod json_error;
 pub mod object;

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::domain::append::REQUEST_EVENTS_MAX;
 use crate::domain::event::{EventId, NewEvent};
 use crate::domain::json;
-use crate::domain::name::check_name;
+use crate::domain::name::{check_name, check_not_reserved};
 
 /// An event in a request body. Payloads remain the text that was sent. A member that is null counts as absent.
 #[derive(Deserialize)]
@@ -127,7 +127,9 @@ impl EventValidator {
             text.as_deref().map(|text| Uuid::try_parse(text).map_err(|_| invalid(member, "must be a UUID"))).transpose()
         };
         let event_type = event.event_type.as_deref().ok_or_else(|| invalid("event_type", "is required"))?;
-        check_name(event_type).map_err(|fault| invalid("event_type", &fault.to_string()))?;
+        check_name(event_type)
+            .and_then(|()| check_not_reserved(event_type))
+            .map_err(|fault| invalid("event_type", &fault.to_string()))?;
         let event_data =
             event.event_data.ok_or_else(|| invalid("event_data", "is required: any JSON value but null"))?;
         if event.metadata.is_some_and(|metadata| !metadata.get().starts_with('{')) {

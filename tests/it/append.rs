@@ -81,7 +81,7 @@ async fn an_event_is_returned_as_it_was_sent() {
 }
 
 #[tokio::test]
-async fn payloads_keep_every_digit() {
+async fn every_digit_of_a_payload_is_preserved() {
     let app = TestApp::start().await;
     let numbers = "[9007199254740993, 9007199254740993.10, 0.1000, 12345678901234567890123456789012345678.25]";
     let body = format!(r#"{{"events": [{{"event_type": "Counted", "event_data": {numbers}}}]}}"#);
@@ -115,9 +115,32 @@ async fn headers_set_the_default_correlation_and_causation_ids() {
         (&page["events"][1]["correlation_id"], &page["events"][1]["causation_id"]),
         (&json!(id(9)), &json!(id(8)))
     );
-    for header in ["X-Correlation-Id", "X-Causation-Id"] {
-        app.post("/streams/Order/1", &body).header(header, "seven").send().await.expect_invalid("header", header);
+}
+
+#[tokio::test]
+async fn a_gateway_may_send_any_text_as_correlation_id() {
+    let app = TestApp::start().await;
+    let append = |name: &'static str, value: &'static str| {
+        app.post("/streams/Order/1", &events(&["A"])).header(name, value).header("x-causation-id", "cause 1").send()
+    };
+    append("x-correlation-id", "req-77").await.expect_status(201);
+    append("x-correlation-id", " req-77 ").await.expect_status(201);
+    append("x-correlation-id", "").await.expect_status(201);
+    append("x-correlation-id", "00000000000040008000000000000007").await.expect_status(201);
+    let page = app.get("/streams/Order/1").send().await.json();
+    let correlation_id = |index: usize| page["events"][index]["correlation_id"].clone();
+    // The UUIDv5 of the text in the documented namespace.
+    assert_eq!(correlation_id(0), "9ac9a1a6-b1a5-573d-ae63-62d18ea77e2a");
+    assert_eq!((correlation_id(1), correlation_id(2)), (correlation_id(0), Value::Null));
+    assert_eq!(correlation_id(3), id(7));
+    assert_eq!(page["events"][0]["causation_id"], page["events"][1]["causation_id"]);
+    for (value, found) in [("req-77", 2), ("9ac9a1a6-b1a5-573d-ae63-62d18ea77e2a", 2), ("req-78", 0)] {
+        let page = app.get(&format!("/events?correlation_id={value}")).send().await.expect_status(200);
+        assert_eq!(page.versions().len(), found, "{value}");
     }
+    // In a body, an id that is not a UUID is a mistake.
+    let body = json!({"events": [{"event_type": "A", "event_data": 1, "correlation_id": "req-77"}]});
+    app.post("/streams/Order/1", &body).send().await.expect_invalid("pointer", "/events/0/correlation_id");
 }
 
 #[tokio::test]
@@ -198,7 +221,7 @@ async fn an_invalid_body_is_refused_with_a_pointer_to_the_fault() {
 }
 
 #[tokio::test]
-async fn names_that_a_path_cannot_carry_are_refused() {
+async fn names_that_a_path_cannot_contain_are_refused() {
     let app = TestApp::start().await;
     let long = "x".repeat(256);
     for (path, place) in [
@@ -278,7 +301,7 @@ async fn errors_are_reported_in_the_documented_order() {
     let app = TestApp::start().await;
     app.append("/streams/Order/1", &["E"]).await;
     let large = "x".repeat(1024 * 1024 + 1);
-    // Every part of the request is wrong. Each step corrects the fault that was reported.
+    // Every part of the first request is wrong. Each following request corrects the fault that was reported.
     let call = |accept: &str, content_type: &str, body: &str, query: &str| {
         app.call("POST", &format!("/streams/Order/1{query}"))
             .header("accept", accept)

@@ -1,5 +1,5 @@
-//! Promise P2, P4: `POST /appends` writes to several streams in one atomic step. One failed precondition writes
-//! nothing, and a retry returns the first response.
+//! Promise P2, P4: `POST /appends` writes to several streams in one atomic step. If one precondition fails, nothing is
+//! written. A retry returns the first response.
 
 use serde_json::{Value, json};
 
@@ -21,7 +21,7 @@ async fn several_streams_are_written_in_one_atomic_step() {
         append("d", json!(0), &[5]),
     ]});
     let first = app.post("/appends", &body).send().await.expect_status(201).json();
-    let appends = first["appends"].as_array().expect("answers");
+    let appends = first["appends"].as_array().expect("appends");
     let places: Vec<_> = appends
         .iter()
         .map(|a| {
@@ -56,7 +56,7 @@ async fn several_streams_are_written_in_one_atomic_step() {
 }
 
 #[tokio::test]
-async fn one_failed_precondition_writes_nothing() {
+async fn nothing_is_written_if_one_precondition_fails() {
     let app = TestApp::start().await;
     app.append("/streams/Account/a", &["Opened", "Used"]).await;
     let body = json!({"appends": [
@@ -106,7 +106,7 @@ async fn idempotency_keys_and_default_ids_apply_to_each_stream() {
     let first = call().send().await.expect_status(201).json();
     assert_ne!(first["appends"][0]["events"][0]["event_id"], first["appends"][1]["events"][0]["event_id"]);
     assert_eq!(call().send().await.expect_status(200).json(), first);
-    // The key belongs to the stream, whichever route appends to it.
+    // A key is scoped to its stream, on both routes that append.
     let single = app.post("/streams/A/1", &events(&["E"])).header("idempotency-key", "k");
     single.send().await.expect_problem(409, "event_id_reused");
     assert_eq!(app.get("/streams/A/2/1").send().await.json()["correlation_id"], id(4));

@@ -1,5 +1,5 @@
-//! No promise: the rules of the source. Dependencies point one way and have no circles, each library has one module
-//! that uses it, every file of SQL is used and described, and every setting is documented.
+//! No promise: the rules of the source. Dependencies point one way and have no cycles. Some libraries are used only by
+//! certain modules. Every file of SQL is used and described, and every setting is documented.
 
 use std::collections::BTreeSet;
 
@@ -24,7 +24,7 @@ const LAYERS: &[&[&str]] = &[
     &["cli"],
 ];
 
-/// The libraries that only some modules may name.
+/// The libraries that only the listed modules may name.
 const LIBRARIES: &[(&str, &[&str])] = &[
     ("sqlx", &["store"]),
     ("axum", &["http"]),
@@ -33,7 +33,7 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("utoipa", &["http", "wire", "append"]),
 ];
 
-/// What a module must not name.
+/// Modules, with the names that they must not use.
 const FORBIDDEN: &[(&str, &str)] =
     &[("domain", "tokio"), ("domain", "Utc::now"), ("archive", "tokio::fs"), ("archive", "Utc::now")];
 
@@ -49,15 +49,15 @@ fn dependencies_point_one_way() {
 }
 
 #[test]
-fn top_level_modules_have_no_circle() {
-    let circle = import_graph().circle_of_modules();
-    assert!(circle.is_none(), "a circle of modules: {}", circle.unwrap_or_default());
+fn top_level_modules_have_no_cycle() {
+    let cycle = import_graph().cycle_of_modules();
+    assert!(cycle.is_none(), "a cycle of modules: {}", cycle.unwrap_or_default());
 }
 
 #[test]
-fn files_have_no_circle() {
-    let circle = import_graph().circle_of_files();
-    assert!(circle.is_none(), "a circle of files: {}", circle.unwrap_or_default());
+fn files_have_no_cycle() {
+    let cycle = import_graph().cycle_of_files();
+    assert!(cycle.is_none(), "a cycle of files: {}", cycle.unwrap_or_default());
 }
 
 #[test]
@@ -72,11 +72,11 @@ fn an_import_against_the_order_is_found() {
     ]);
     let expected = ["extra is in no layer", "src/store/read.rs imports src/http/cache.rs"];
     assert_eq!(graph.imports_against_order(LAYERS), expected);
-    assert_eq!((graph.circle_of_modules(), graph.circle_of_files()), (None, None));
+    assert_eq!((graph.cycle_of_modules(), graph.cycle_of_files()), (None, None));
 }
 
 #[test]
-fn a_circle_of_two_top_level_modules_is_found() {
+fn a_cycle_of_two_top_level_modules_is_found() {
     let graph = ImportGraph::from_sources([
         ("src/app.rs", "use crate::jobs::{maintenance, repeat};\npub struct App;"),
         ("src/jobs/mod.rs", "pub mod maintenance; pub mod repeat;"),
@@ -85,13 +85,12 @@ fn a_circle_of_two_top_level_modules_is_found() {
     ]);
     let expected = "app → jobs → app (src/app.rs imports src/jobs/maintenance.rs, \
                     src/jobs/maintenance.rs imports src/app.rs)";
-    assert_eq!(graph.circle_of_modules().as_deref(), Some(expected));
+    assert_eq!(graph.cycle_of_modules().as_deref(), Some(expected));
 }
 
 #[test]
-fn a_circle_of_files_in_one_module_is_found() {
-    // Each file imports the next one in another way: by `super`, by a name that was imported, and by the name of a
-    // child.
+fn a_cycle_of_files_in_one_module_is_found() {
+    // The imports use different forms of paths: `super`, an imported name, and the name of a child module.
     let graph = ImportGraph::from_sources([
         ("src/store/mod.rs", "pub mod log; pub mod read;"),
         ("src/store/log/mod.rs", "mod head; pub fn newest() -> head::Head { head::Head }"),
@@ -100,8 +99,8 @@ fn a_circle_of_files_in_one_module_is_found() {
         ("src/store/test_only.rs", "#[cfg(test)]\nmod tests {\n    use crate::store::log::head;\n}\n"),
     ]);
     let expected = "src/store/log/mod.rs → src/store/log/head.rs → src/store/read.rs → src/store/log/mod.rs";
-    assert_eq!(graph.circle_of_files().as_deref(), Some(expected));
-    assert_eq!(graph.circle_of_modules(), None);
+    assert_eq!(graph.cycle_of_files().as_deref(), Some(expected));
+    assert_eq!(graph.cycle_of_modules(), None);
     assert!(graph.imports_against_order(LAYERS).is_empty());
 }
 
@@ -142,28 +141,28 @@ fn every_function_file_has_a_header_and_the_function_of_its_name() {
     }
 }
 
-/// The text between two marks.
+/// Returns the text between two marks.
 fn between<'t>(text: &'t str, start: &str, end: &str) -> &'t str {
-    let (_, rest) = text.split_once(start).unwrap_or_else(|| panic!("no {start}"));
-    rest.split_once(end).unwrap_or_else(|| panic!("no {end} after {start}")).0
+    let (_, rest) = text.split_once(start).unwrap_or_else(|| panic!("the text does not contain {start}"));
+    rest.split_once(end).unwrap_or_else(|| panic!("the text does not contain {end} after {start}")).0
 }
 
-/// The text of a function file with single spaces.
+/// Returns the text of a function file, with single spaces.
 fn function(name: &str) -> String {
     let text = read(&format!("migrations/functions/{name}.sql"));
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// `append_events_locked` computes the heads of a whole batch, and therefore repeats the query of `stream_head`. The
-/// two must find the same version.
+/// `append_events_locked` computes the heads of a whole batch, and therefore repeats the query of `stream_head`. Both
+/// queries must find the same version.
 #[test]
 fn an_append_reads_the_head_of_a_stream_as_stream_head_does() {
     let (read_side, append_side) = (function("stream_head"), function("append_events_locked"));
-    // The read returns the time of the last event, too.
+    // The read also returns the time of the last event.
     let of_read = between(&read_side, "LEFT JOIN LATERAL ( ", "LIMIT 1)");
     let of_read = of_read.replacen("SELECT e.version, e.occurred_at ", "SELECT e.version ", 1);
-    // The append has its own names for the stream and for the bound. Its second bound excludes no event: under the
-    // lock, no event is later than the end of the log.
+    // The append has its own names for the stream and for the bound. Its second bound excludes no event, because no
+    // event is later than the end of the log under the lock.
     let of_append = between(&append_side, "WHEN t.sealed_version IS NULL THEN t.head ELSE greatest( (", "LIMIT 1)");
     let of_append = of_append
         .replacen("= t.aggregate_type", "= p_aggregate_type", 1)
@@ -171,21 +170,26 @@ fn an_append_reads_the_head_of_a_stream_as_stream_head_does() {
         .replacen(">= open_from", ">= p_open_from", 1)
         .replacen(" AND e.occurred_at <= log_time", "", 1);
     assert_eq!(of_append, of_read);
-    // Both take the version that sealing wrote, if it is higher.
+    // Both use the version that sealing wrote, if it is higher.
     assert!(read_side.contains("SELECT greatest(o.version, s.version),"));
     assert_eq!(between(&append_side, "LIMIT 1), t", " END"), ".sealed_version)");
 }
 
-/// Every variable that the command line reads, over all commands.
+/// Returns every variable that any command reads.
 fn variables() -> BTreeSet<String> {
     fn collect(command: &clap::Command, found: &mut BTreeSet<String>) {
         for argument in command.get_arguments() {
             let variable = argument.get_env().map(|name| name.to_string_lossy().into_owned());
             if let Some(variable) = variable {
-                let flag = argument.get_long().expect("every variable is a flag, too").replace('-', "_").to_uppercase();
-                assert_eq!(flag, variable, "flag and variable have one name");
+                let flag =
+                    argument.get_long().expect("every variable also has a flag").replace('-', "_").to_uppercase();
+                assert_eq!(flag, variable, "a flag and its variable have the same name");
                 let shown = argument.get_value_names().map(|names| names[0].to_string());
-                assert_eq!(shown.as_ref(), Some(&variable), "errors name the variable");
+                assert_eq!(
+                    shown.as_ref(),
+                    Some(&variable),
+                    "the name of the value is the variable, so that errors name the variable"
+                );
                 found.insert(variable);
             }
         }

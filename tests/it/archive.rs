@@ -1,5 +1,5 @@
-//! Promise P8: archiving a partition changes no response, not by one byte, and files that were changed or
-//! lost are detected.
+//! Promise P8: archiving a partition changes no byte of any response. Archive files that were changed or lost are
+//! detected.
 
 use std::path::PathBuf;
 
@@ -22,12 +22,12 @@ pub struct History {
 }
 
 pub fn config(database: &TestDatabase, folder: &TempDir) -> DatabaseConfig {
-    let archive = Archive::open(folder.path().to_str().expect("a path")).expect("the folder is there");
+    let archive = Archive::open(folder.path().to_str().expect("a path")).expect("the folder exists");
     DatabaseConfig { archive: Some(archive), ..database.config() }
 }
 
 impl History {
-    /// Creates a log whose partitions of November and December are sealed, and the one of January is open.
+    /// Creates a log. Its partitions of November and December are sealed, and its partition of January is open.
     pub async fn create() -> Self {
         let (clock, folder) = (Clock::fixed(at("2026-11-01T00:00:00Z")), TempDir::new().expect("a folder"));
         let database = TestDatabase::create().await;
@@ -49,11 +49,11 @@ impl History {
             history.app.post("/streams/Order/known", &known).send().await.expect_status(201);
         }
         history.app.app.primary.maintain_partitions().await.expect("maintenance runs");
-        history.app.app.primary.count_all_events().await.expect("it is counted");
+        history.app.app.primary.count_all_events().await.expect("the events are counted");
         history
     }
 
-    /// Starts another process on the same database. It is not notified of what this one does.
+    /// Starts another service on the same database. The first service does not notify it of changes.
     pub async fn replica(&self) -> TestApp {
         let options = TestOptions { clock: self.clock.clone(), ..TestOptions::default() };
         TestApp::start_with_config(config(&self.app.database, &self.folder), self.app.database.clone(), options).await
@@ -68,22 +68,22 @@ impl History {
         let mut archiver = self.archiver().await;
         let plan = archiver.plan(at("2027-01-01T00:00:00Z"), Include::All).await.expect("a plan");
         for partition in &plan.partitions {
-            archiver.archive(partition, &|_| {}).await.expect("it is archived");
+            archiver.archive(partition, &|_| {}).await.expect("the partition is archived");
         }
-        archiver.close().await.expect("it ends");
+        archiver.close().await.expect("the archiver ends");
     }
 
     pub async fn restore(&self, partition: &str) {
         let mut archiver = self.archiver().await;
-        archiver.restore(partition, &|_| {}).await.expect("it is restored");
-        archiver.close().await.expect("it ends");
+        archiver.restore(partition, &|_| {}).await.expect("the partition is restored");
+        archiver.close().await.expect("the archiver ends");
     }
 
     pub async fn session(&self) -> Session {
         self.app.database.session().await
     }
 
-    /// The file of this name in the oldest partition's folder.
+    /// Returns the file of this name in the folder of the oldest partition.
     pub fn file(&self, name: &str) -> PathBuf {
         let partitions = std::fs::read_dir(self.folder.path()).expect("a folder");
         partitions.map(|partition| partition.expect("a partition").path().join(name)).min().expect("a file")
@@ -131,12 +131,12 @@ pub async fn read_everything(app: &TestApp) -> Vec<(String, String)> {
         ("/events?occurred_from=2026-12-05T00:00:00Z&limit=3", "*/*"),
         ("/events?occurred_to=2026-11-02T00:00:00Z", LINES),
         ("/events?occurred_to=2026-12-01T00:00:00Z&aggregate_type=Cart", LINES),
-        ("/events?event_type=Nobody", LINES),
+        ("/events?event_type=Unknown", LINES),
     ];
     let known = known.iter().map(|path| (path.as_str(), "*/*"));
     for (path, accept) in paths.into_iter().chain(known) {
         let reply = app.get(path).header("accept", accept).send().await.expect_status(200);
-        // Whether a snapshot exists yet depends on timing.
+        // Whether a snapshot exists depends on timing, so its version is not compared.
         let text = reply.text();
         let text = match text.split_once(",\"snapshot_version\"") {
             Some((state, _)) => state.to_owned(),
@@ -164,16 +164,16 @@ async fn archived_events_are_read_by_the_same_requests_and_are_equal_byte_by_byt
 
     history.archive().await;
     let mut session = history.session().await;
-    let left = session.texts("SELECT DISTINCT to_char(occurred_at, 'YYYY-MM') FROM events").await;
-    assert_eq!(left, ["2027-01"], "November and December are no longer in the database");
+    let months = session.texts("SELECT DISTINCT to_char(occurred_at, 'YYYY-MM') FROM events").await;
+    assert_eq!(months, ["2027-01"], "November and December are not in the database");
     let tables = "SELECT count(*) FROM pg_class WHERE relname IN ('events_2026_11', 'events_2026_12')";
     assert_eq!(session.number(tables).await, 0);
-    // The process that archived, one that was running meanwhile, and one that starts now.
+    // The service that archived, a service that ran meanwhile, and a service that starts after the archiving.
     assert_same(&read_everything(&history.app).await, &before);
     assert_same(&read_everything(&replica).await, &before);
     assert_same(&read_everything(&history.replica().await).await, &before);
 
-    // Event ids and versions are known after the partition has left the database.
+    // After the partition was dropped from the database, event ids and versions are still known.
     for n in [100, 101] {
         let replayed = history.app.post("/streams/Order/known", &event_with_id(&id(n))).send().await;
         assert_eq!(replayed.expect_status(200).header("idempotent-replayed"), Some("true"));
@@ -213,14 +213,14 @@ async fn an_archived_partition_is_restored() {
     assert_same(&read_everything(&history.app).await, &before);
     assert_same(&read_everything(&replica).await, &before);
     let mut session = history.session().await;
-    let left = session.texts("SELECT DISTINCT to_char(occurred_at, 'YYYY-MM') FROM events ORDER BY 1").await;
-    assert_eq!(left, ["2026-12", "2027-01"]);
-    // It is not archived again automatically.
+    let months = session.texts("SELECT DISTINCT to_char(occurred_at, 'YYYY-MM') FROM events ORDER BY 1").await;
+    assert_eq!(months, ["2026-12", "2027-01"]);
+    // A restored partition is not archived again automatically.
     let mut archiver = history.archiver().await;
     let automatic = archiver.plan(at("2027-01-01T00:00:00Z"), Include::NeverRestored).await.expect("a plan");
     assert!(automatic.partitions.is_empty(), "{automatic:?}");
-    archiver.close().await.expect("it ends");
-    // The older partition is restored, too, and then both are archived again.
+    archiver.close().await.expect("the archiver ends");
+    // The older partition is also restored, and then both partitions are archived again.
     history.restore("events_2026_11").await;
     assert_same(&read_everything(&history.app).await, &before);
     let unique = "SELECT count(*) FROM pg_index WHERE indrelid = 'events_2026_11'::regclass AND indisunique";
@@ -272,8 +272,8 @@ async fn readers_miss_nothing_while_partitions_are_archived_and_restored() {
         moving.await;
         done.store(true, std::sync::atomic::Ordering::Relaxed);
     };
-    let ((), here, there) = tokio::join!(moved, reading(&history.app), reading(&replica));
-    assert!(here > 0 && there > 0, "{here} and {there} rounds of reading");
+    let ((), first, second) = tokio::join!(moved, reading(&history.app), reading(&replica));
+    assert!(first > 0 && second > 0, "the readers completed {first} and {second} rounds");
 }
 
 #[tokio::test]
@@ -284,47 +284,48 @@ async fn archive_files_that_were_changed_or_lost_are_detected() {
     let whole = std::fs::read(&file).expect("a file");
     let mut changed = whole.clone();
     changed[whole.len() / 3] ^= 0xff;
-    std::fs::write(&file, &changed).expect("it is changed");
+    std::fs::write(&file, &changed).expect("the file is changed");
     history.replica().await.get("/events?limit=30").send().await.expect_problem(500, "internal");
     // A changed byte anywhere in the file makes the checksum of its range fail.
     let folder = file.parent().and_then(|folder| folder.file_name()).and_then(|name| name.to_str()).expect("a name");
     for at in (4..whole.len()).step_by(whole.len() / 40) {
         let mut changed = whole.clone();
         changed[at] ^= 1 << (at % 8);
-        std::fs::write(&file, &changed).expect("it is changed");
-        let archive = Archive::open(history.folder.path().to_str().expect("a path")).expect("it opens");
+        std::fs::write(&file, &changed).expect("the file is changed");
+        let archive = Archive::open(history.folder.path().to_str().expect("a path")).expect("the archive opens");
         let mut read = Ok(());
         for n in archive.groups(folder, Order::Position).await.unwrap_or(0..0) {
             read = read.and(archive.group(folder, Order::Position, n).await.map(drop));
         }
         let opened = archive.groups(folder, Order::Position).await.map(drop);
-        assert!(opened.and(read).is_err(), "a change at byte {at} of {}", whole.len());
+        assert!(opened.and(read).is_err(), "the change of byte {at} of {} was not detected", whole.len());
     }
-    std::fs::write(&file, &whole[..whole.len() / 2]).expect("it is cut");
+    std::fs::write(&file, &whole[..whole.len() / 2]).expect("the file is truncated");
     history.replica().await.get("/events?limit=30").send().await.expect_problem(500, "internal");
-    std::fs::remove_file(&file).expect("it is removed");
-    let gone = history.replica().await.get("/events?limit=30").send().await;
-    gone.expect_problem(503, "database_unavailable");
+    std::fs::remove_file(&file).expect("the file is removed");
+    let missing = history.replica().await.get("/events?limit=30").send().await;
+    missing.expect_problem(503, "database_unavailable");
     // Events in the database are served as before.
     history.app.get("/events?after=75&limit=3").send().await.expect_status(200);
     history.app.append("/streams/Order/always", &["C"]).await;
 
     let elsewhere = TempDir::new().expect("another folder");
     let other = config(&history.app.database, &elsewhere);
-    let primary = Primary::connect(&other, Clock::system(), Default::default()).await.expect("it connects");
-    let refused = primary.check_archive().await.expect_err("it is another archive").to_string();
+    let primary = Primary::connect(&other, Clock::system(), Default::default()).await.expect("the store connects");
+    let refused = primary.check_archive().await.expect_err("another archive is refused").to_string();
     assert!(refused.contains("ARCHIVE_URL does not have it"), "{refused}");
-    assert!(primary.archiver().await.is_err(), "no partition is written to another archive");
+    assert!(primary.archiver().await.is_err(), "partitions must not be written to another archive");
 
     let without = DatabaseConfig { archive: None, ..history.app.database.config() };
-    let primary = Primary::connect(&without, Clock::system(), Default::default()).await.expect("it connects");
-    let refused = primary.check_archive().await.expect_err("archived events cannot be read").to_string();
+    let primary = Primary::connect(&without, Clock::system(), Default::default()).await.expect("the store connects");
+    let refused =
+        primary.check_archive().await.expect_err("a configuration without the archive is refused").to_string();
     assert!(refused.contains("ARCHIVE_URL"), "{refused}");
 }
 
-/// The cached catalogue of each stale process is from a time before the partitions were sealed.
+/// The cached catalogue of each stale service is from a time before the partitions were sealed.
 #[tokio::test]
-async fn a_process_with_an_outdated_catalogue_reads_correctly() {
+async fn a_service_with_an_outdated_catalogue_reads_correctly() {
     let (clock, folder) = (Clock::fixed(at("2026-11-05T00:00:00Z")), TempDir::new().expect("a folder"));
     let database = TestDatabase::create().await;
     let start = async || {
@@ -361,19 +362,19 @@ async fn a_process_with_an_outdated_catalogue_reads_correctly() {
     };
     let expected = read(&app).await;
     app.app.primary.maintain_partitions().await.expect("maintenance runs");
-    app.app.primary.count_all_events().await.expect("it is counted");
-    // One request at a time, so that each one is the first of its process after the partitions have moved.
+    app.app.primary.count_all_events().await.expect("the events are counted");
+    // Each round has one request, which is the first request of each stale service after the partitions were moved.
     for (n, request) in requests.iter().enumerate() {
         let mut archiver = app.app.primary.archiver().await.expect("no other archiver runs");
         let plan = archiver.plan(at("2027-02-01T00:00:00Z"), Include::All).await.expect("a plan");
         for partition in &plan.partitions {
-            archiver.archive(partition, &|_| {}).await.expect("it is archived");
+            archiver.archive(partition, &|_| {}).await.expect("the partition is archived");
         }
-        // Every second time the oldest partition is restored, and newer ones are archived.
+        // In every second round, the oldest partition is restored, and the newer ones are in the archive.
         if n % 2 == 1 {
-            archiver.restore("events_2026_11", &|_| {}).await.expect("it is restored");
+            archiver.restore("events_2026_11", &|_| {}).await.expect("the partition is restored");
         }
-        archiver.close().await.expect("it ends");
+        archiver.close().await.expect("the archiver ends");
         for other in &stale {
             let (path, accept) = request;
             let response = other.get(path).header("accept", accept).send().await.expect_status(200).text();

@@ -1,5 +1,5 @@
 //! Promise P8: an archiver drops a table only after the archive is complete and verified. It resumes after an
-//! interruption, and waits for projections and statistics.
+//! interruption, and archives no partition that projections or statistics have not processed.
 
 use annals::clock::Clock;
 use annals::store::partitions::archiver::{ArchivingError, Include};
@@ -21,7 +21,7 @@ async fn a_partition_is_not_archived_before_projections_have_passed_it_and_stati
     let refused = archiver.archive(&plan.partitions[0], &|_| {}).await;
     assert!(matches!(refused, Err(ArchivingError::ProjectionsBehind(names)) if names == "slow"));
     let too_early = archiver.plan(at("2026-11-30T00:00:00Z"), Include::All).await.expect("a plan");
-    assert!(too_early.partitions.is_empty(), "November was not over then: {too_early:?}");
+    assert!(too_early.partitions.is_empty(), "November was not over at that time: {too_early:?}");
     assert!(matches!(history.app.app.primary.archiver().await, Err(ArchivingError::Busy)));
 
     history.app.call("DELETE", "/projections/slow").send().await.expect_status(204);
@@ -33,7 +33,7 @@ async fn a_partition_is_not_archived_before_projections_have_passed_it_and_stati
 }
 
 #[tokio::test]
-async fn archiving_resumes_wherever_it_was_interrupted() {
+async fn archiving_resumes_after_an_interruption_at_any_step() {
     let history = History::create().await;
     let before = read_everything(&history.app).await;
     let mut session = history.session().await;
@@ -47,16 +47,16 @@ async fn archiving_resumes_wherever_it_was_interrupted() {
     std::fs::write(begun.join("by_position.parquet"), "half of a file").expect("a file");
     assert_same(&read_everything(&history.app).await, &before);
 
-    // Interrupted before the table was detached: a transaction that began before still uses it.
+    // Interrupted before the table was detached, because an older transaction still uses the table.
     let mut reader = history.session().await;
     reader.run("BEGIN ISOLATION LEVEL REPEATABLE READ").await;
     assert!(reader.number("SELECT count(*) FROM events").await > 50);
     let interrupted = archiver.archive(&plan.partitions[0], &|_| {}).await;
     assert!(matches!(interrupted, Err(ArchivingError::StillUsed(_))), "{interrupted:?}");
-    archiver.close().await.expect("it ends");
+    archiver.close().await.expect("the archiver ends");
     assert_same(&read_everything(&history.app).await, &before);
     assert_same(&read_everything(&history.replica().await).await, &before);
-    assert!(reader.number("SELECT count(*) FROM events").await > 50, "its snapshot still has the events");
+    assert!(reader.number("SELECT count(*) FROM events").await > 50, "the snapshot of the reader still has the events");
     history.app.append("/streams/Order/meanwhile", &["A"]).await;
     reader.run("ROLLBACK").await;
 
@@ -65,14 +65,14 @@ async fn archiving_resumes_wherever_it_was_interrupted() {
     let plan = archiver.plan(at("2027-01-01T00:00:00Z"), Include::All).await.expect("a plan");
     assert_eq!((plan.leftovers.len(), plan.partitions.len()), (1, 1));
     archiver.drop_table(&plan.leftovers[0]).await.expect("the table is dropped");
-    archiver.drop_table(&plan.leftovers[0]).await.expect("no table is left to drop");
-    archiver.archive(&plan.partitions[0], &|_| {}).await.expect("it is archived");
+    archiver.drop_table(&plan.leftovers[0]).await.expect("a table that is already dropped is no error");
+    archiver.archive(&plan.partitions[0], &|_| {}).await.expect("the partition is archived");
     let left = archiver.plan(at("2027-01-01T00:00:00Z"), Include::All).await.expect("a plan");
     assert!(left.partitions.is_empty() && left.leftovers.is_empty());
-    // The append beside it has changed some of the other responses.
+    // The append during the archiving has changed some of the other responses.
     assert_eq!(read_everything(&history.app).await[0], before[0]);
-    let gone = "SELECT count(*) FROM pg_class WHERE relname IN ('events_2026_11', 'events_2026_12')";
-    assert_eq!(session.number(gone).await, 0);
+    let tables = "SELECT count(*) FROM pg_class WHERE relname IN ('events_2026_11', 'events_2026_12')";
+    assert_eq!(session.number(tables).await, 0);
 }
 
 #[tokio::test]
@@ -85,7 +85,7 @@ async fn a_service_archives_automatically_if_configured() {
     clock.set(at("2026-12-10T00:00:00Z"));
     first.append("/streams/Order/1", &["C"]).await;
     first.app.primary.maintain_partitions().await.expect("maintenance runs");
-    first.app.primary.count_all_events().await.expect("it is counted");
+    first.app.primary.count_all_events().await.expect("the events are counted");
     first.stop().await;
 
     clock.set(at("2027-12-10T00:00:00Z"));
@@ -116,18 +116,18 @@ async fn an_intact_copy_is_never_replaced_by_a_damaged_one() {
     assert!(matches!(interrupted, Err(ArchivingError::StillUsed(_))), "{interrupted:?}");
     reader.run("ROLLBACK").await;
 
-    // The partition is archived, its table still exists, and its files are damaged: the table must not be dropped.
+    // The partition is archived, and its table still exists. Its files are damaged, so the table must not be dropped.
     let file = history.file("by_position.parquet");
     let whole = std::fs::read(&file).expect("a file");
-    std::fs::write(&file, &whole[..whole.len() - 1]).expect("it is cut");
+    std::fs::write(&file, &whole[..whole.len() - 1]).expect("the file is truncated");
     let plan = archiver.plan(at("2026-12-01T00:00:00Z"), Include::All).await.expect("a plan");
     assert!(archiver.drop_table(&plan.leftovers[0]).await.is_err(), "the archive is incomplete");
     let events = "SELECT count(*) FROM events_2026_11";
     assert_eq!(session.number(events).await, 37);
     assert!(archiver.restore("events_2026_11", &|_| {}).await.is_err(), "the files have changed");
     assert_eq!(session.number(events).await, 37, "the table is unchanged");
-    std::fs::write(&file, &whole).expect("it is complete again");
-    archiver.restore("events_2026_11", &|_| {}).await.expect("it is restored");
+    std::fs::write(&file, &whole).expect("the file is repaired");
+    archiver.restore("events_2026_11", &|_| {}).await.expect("the partition is restored");
     assert_eq!(session.number(events).await, 37);
     assert_eq!(history.app.get("/events?limit=1000").send().await.versions().len(), 111);
 }

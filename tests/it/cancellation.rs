@@ -13,14 +13,14 @@ use serde_json::json;
 use crate::support::{TestApp, TestDatabase, TestOptions, within_a_minute};
 
 const CLIENTS: usize = 40;
-/// A client aborts a request after this time at the latest.
-const PATIENCE_MAX: Duration = Duration::from_millis(20);
+/// The maximum time after which a client aborts a request.
+const ABORT_MAX: Duration = Duration::from_millis(20);
 
 fn aborts() -> usize {
     std::env::var("ANNALS_TEST_ABORTS").map_or(3_000, |value| value.parse().expect("a number"))
 }
 
-/// What became of the requests.
+/// The numbers of requests by their outcome.
 #[derive(Default)]
 struct Counts {
     succeeded: usize,
@@ -38,7 +38,7 @@ async fn requests_that_are_aborted_at_any_moment_harm_no_other_request() {
         let (app, acknowledged, counts) = (&app, &acknowledged, &counts);
         async move {
             let mut random = fastrand::Rng::with_seed(client as u64);
-            let mut last_duration = PATIENCE_MAX;
+            let mut last_duration = ABORT_MAX;
             for n in 0..aborts().div_ceil(CLIENTS) {
                 let number = (client * 1_000_000 + n) as u64;
                 let id = uuid::Uuid::from_u64_pair(0x4000, 0x8000_0000_0000_0000 | number);
@@ -51,16 +51,16 @@ async fn requests_that_are_aborted_at_any_moment_harm_no_other_request() {
                     _ => app.post(&format!("/streams/Order/{}", number % 50), &event),
                 };
                 // The client waits for every fifth response, so that some appends are acknowledged.
-                let is_patient = n % 5 == 0;
-                let patience = if is_patient {
+                let waits_for_response = n % 5 == 0;
+                let time_limit = if waits_for_response {
                     Duration::from_secs(60)
                 } else {
-                    // At most the duration of an earlier request, so that on any machine a large share is aborted.
-                    Duration::from_micros(random.u64(0..=last_duration.min(PATIENCE_MAX).as_micros() as u64))
+                    // The limit is at most the duration of an earlier request, so that many are aborted on any machine.
+                    Duration::from_micros(random.u64(0..=last_duration.min(ABORT_MAX).as_micros() as u64))
                 };
                 let sent = Instant::now();
-                let reply = tokio::time::timeout(patience, call.send()).await;
-                if is_patient {
+                let reply = tokio::time::timeout(time_limit, call.send()).await;
+                if waits_for_response {
                     last_duration = sent.elapsed();
                 }
                 let mut counts = counts.lock().expect("the lock");
@@ -76,7 +76,7 @@ async fn requests_that_are_aborted_at_any_moment_harm_no_other_request() {
                             acknowledged.lock().expect("the lock").insert(event["event_id"].to_string());
                         }
                     }
-                    // Queue and pool are bounded: a request that cannot wait gets one of these, and no other error.
+                    // Queue and pool are bounded. A request that cannot wait gets one of these two errors.
                     _ => {
                         counts.refused += 1;
                         let code = reply.json()["code"].clone();
@@ -97,7 +97,7 @@ async fn requests_that_are_aborted_at_any_moment_harm_no_other_request() {
     assert!(aborted * 10 >= requests, "{aborted} of {requests} requests were aborted");
     assert!(refused <= succeeded, "{refused} requests were refused, and {succeeded} succeeded");
 
-    // Requests are served as before, more at once than the pool has connections.
+    // Requests are served as before. Their number exceeds the number of connections in the pool.
     let reads = (0..20).map(|_| app.get("/streams/Order/long").send());
     within_a_minute("the pool has all its connections", async {
         for reply in futures_util::future::join_all(reads).await {
@@ -106,8 +106,8 @@ async fn requests_that_are_aborted_at_any_moment_harm_no_other_request() {
     })
     .await;
     let mut session = app.database.session().await;
-    let left = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'";
-    assert_eq!(session.number(left).await, 0, "a connection was left inside a transaction");
+    let idle = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'";
+    assert_eq!(session.number(idle).await, 0, "a connection is idle in a transaction");
     let lines = app.get("/events").header("accept", "application/x-ndjson").send().await.lines();
     let stored: BTreeSet<_> = lines.iter().map(|event| event["event_id"].to_string()).collect();
     let acknowledged = acknowledged.into_inner().expect("the lock");
@@ -115,7 +115,7 @@ async fn requests_that_are_aborted_at_any_moment_harm_no_other_request() {
     // Every event is stored once, whether its request was aborted or not, and no position is missing.
     let positions = lines.iter().filter_map(|event| event["global_position"].as_u64());
     assert_eq!(positions.collect::<Vec<_>>(), (1..lines.len() as u64).collect::<Vec<_>>());
-    assert!(!acknowledged.is_empty(), "nothing was acknowledged");
+    assert!(!acknowledged.is_empty(), "no append was acknowledged");
     println!("{requests} requests, {aborted} aborted, {} appends acknowledged", acknowledged.len());
 }
 
@@ -123,7 +123,7 @@ async fn requests_that_are_aborted_at_any_moment_harm_no_other_request() {
 async fn a_pooled_connection_that_is_handed_over_returns_each_request_its_own_rows() {
     const STREAMS: u64 = 20;
     let database = TestDatabase::create().await;
-    // Writer, tailer and maintenance have one each. One connection is left, so all requests wait for it.
+    // The writer, the tailer and maintenance use one connection each. All requests wait for the remaining connection.
     let config = DatabaseConfig { max_connections: 4, ..database.config() };
     let app = TestApp::start_with_config(config, database, TestOptions::default()).await;
     for stream in 0..STREAMS {
@@ -137,14 +137,14 @@ async fn a_pooled_connection_that_is_handed_over_returns_each_request_its_own_ro
                 let stream = random.u64(0..STREAMS);
                 let path = if random.bool() { "streams" } else { "aggregates" };
                 let call = app.get(&format!("/{path}/Order/{stream}"));
-                // Every fifth request is aborted; the next one gets its connection.
-                let patience = if random.u8(0..5) == 0 { random.u64(0..5_000) } else { 60_000_000 };
-                if let Ok(reply) = tokio::time::timeout(Duration::from_micros(patience), call.send()).await {
+                // About every fifth request is aborted. The next request acquires its connection.
+                let time_limit_micros = if random.u8(0..5) == 0 { random.u64(0..5_000) } else { 60_000_000 };
+                if let Ok(reply) = tokio::time::timeout(Duration::from_micros(time_limit_micros), call.send()).await {
                     let aggregate = reply.expect_status(200).json();
                     let events = aggregate["events"].as_array().expect("events");
                     assert_eq!(events.len() as u64, stream + 1);
-                    let asked = stream.to_string();
-                    assert!(events.iter().all(|event| event["aggregate_id"] == *asked), "{aggregate}");
+                    let requested = stream.to_string();
+                    assert!(events.iter().all(|event| event["aggregate_id"] == *requested), "{aggregate}");
                 }
             }
         }

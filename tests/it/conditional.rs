@@ -1,5 +1,5 @@
-//! Promise P2: preconditions of an append. For one expected version one append succeeds, and every other one gets the
-//! current version and, on request, the events that it missed.
+//! Promise P2: preconditions of an append. Of several appends with one expected version, one succeeds. Every other
+//! append gets the current version and, on request, the events that its client missed.
 
 use serde_json::json;
 

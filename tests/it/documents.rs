@@ -1,4 +1,4 @@
-//! No promise: what the documents say about the repository. Links resolve, named files and functions exist, and every
+//! No promise: the documents agree with the repository. Links resolve, named files and functions exist, and every
 //! metric and every source file is described.
 
 use std::collections::BTreeSet;
@@ -24,7 +24,7 @@ fn resolve(document: &str, target: &str) -> Option<String> {
     path.to_str().map(str::to_owned)
 }
 
-/// Why a link of a document does not resolve; `None` if it does, or if it leads to another site.
+/// Returns the reason why a link of a document does not resolve; `None` if it resolves or points to another site.
 fn broken(document: &str, link: &str) -> Option<String> {
     if ["http://", "https://", "mailto:"].iter().any(|scheme| link.starts_with(scheme)) {
         return None;
@@ -50,7 +50,7 @@ fn every_relative_link_resolves() {
         }
     }
     assert!(faults.is_empty(), "broken links:\n{}", faults.join("\n"));
-    assert!(relative > 100, "the documents have {relative} relative links");
+    assert!(relative > 100, "the documents have only {relative} relative links");
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn a_broken_link_and_a_broken_anchor_are_found() {
     assert_eq!(code_spans(text), [(1, "code".to_owned()), (8, "[c](d)".to_owned())]);
 }
 
-/// The files and folders that a document names in code spans. The code map may leave out `src/`.
+/// Returns the files and folders that a document names in code spans. The code map may omit `src/`.
 fn named_files(document: &str) -> Vec<(usize, String)> {
     const SUFFIXES: [&str; 12] =
         [".rs", ".sql", ".toml", ".md", ".yml", ".yaml", ".json", ".ndjson", ".py", ".sh", ".js", "/"];
@@ -87,7 +87,7 @@ fn named_files(document: &str) -> Vec<(usize, String)> {
     code_spans(&read(document)).into_iter().filter(|(_, span)| is_file(span)).collect()
 }
 
-/// A named file or folder in the repository; `None` if it does not exist.
+/// Returns the path of a named file or folder in the repository; `None` if it does not exist.
 fn find(name: &str) -> Option<String> {
     [name.to_owned(), format!("src/{name}")].into_iter().find(|path| exists(path))
 }
@@ -98,14 +98,14 @@ fn the_code_map_and_the_architecture_name_only_files_that_exist() {
         let missing: Vec<_> = named_files(document).into_iter().filter(|(_, name)| find(name).is_none()).collect();
         assert!(missing.is_empty(), "{document} names files that do not exist, with their lines: {missing:?}");
     }
-    assert!(named_files(CODE_MAP).len() > 10, "{CODE_MAP} names files");
+    assert!(named_files(CODE_MAP).len() > 10, "{CODE_MAP} names too few files");
 }
 
 #[test]
 fn the_code_map_covers_every_file_of_the_sources() {
     let named: BTreeSet<String> = named_files(CODE_MAP).iter().filter_map(|(_, name)| find(name)).collect();
     let is_covered = |file: &str| {
-        // The folder `src/` alone would cover everything and say nothing.
+        // The folder `src/` does not count, because it would cover every file.
         let folder_of = |folder: &str| folder.ends_with('/') && folder != "src/" && file.starts_with(folder);
         named.iter().any(|name| name == file || folder_of(name))
     };
@@ -113,7 +113,7 @@ fn the_code_map_covers_every_file_of_the_sources() {
     assert!(missing.is_empty(), "{CODE_MAP} does not cover {missing:#?}");
 }
 
-/// Whether a word follows one of some keywords in a text.
+/// Whether a name follows one of the keywords in a text.
 fn is_defined(text: &str, keywords: &[&str], name: &str) -> bool {
     keywords.iter().any(|keyword| names(text, &format!("{keyword} {name}")))
 }
@@ -170,7 +170,7 @@ fn every_function_that_the_documents_name_exists() {
                 _ if !is_path => true,
                 [first, ..] if path.len() > 1 && OTHER_CRATES.contains(first) => true,
                 [.., owner, name] => has_definition(&sources, owner, name),
-                // A function without its module: one of SQL, of PostgreSQL, or of the program.
+                // A function without its module is a function of SQL, of PostgreSQL, or of the program.
                 [name] if span.ends_with("()") => {
                     sql_functions.contains(*name)
                         || name.starts_with("pg_")
@@ -186,11 +186,11 @@ fn every_function_that_the_documents_name_exists() {
     assert!(missing.is_empty(), "functions that do not exist:\n{}", missing.join("\n"));
 }
 
-/// The names of metrics in a text, without the suffixes of their series.
+/// Returns the names of metrics in a text, without the suffixes of their series.
 fn metrics(text: &str) -> BTreeSet<String> {
     const NOT_METRICS: [&str; 6] =
         ["annals_app", "annals_reader", "annals_migrations", "annals_functions", "annals_bench", "annals_torture"];
-    // A word with `^` is a pattern of grep, and one with `:` is a recording rule.
+    // A word with `^` is a pattern of grep, and a word with `:` is a recording rule.
     text.split(|c: char| !(c.is_ascii_alphanumeric() || "_:^".contains(c)))
         .filter(|word| word.starts_with("annals_") && !word.contains(':') && !NOT_METRICS.contains(word))
         .map(|word| {

@@ -11,12 +11,13 @@ async fn with_events(count: usize) -> TestApp {
     app
 }
 
-/// Begins an epoch after the last event. Returns its number.
+/// Begins an epoch after the last event. Returns the number of the epoch.
 async fn begin(app: &TestApp) -> i32 {
-    app.app.primary.begin_epoch("a test").await.expect("it begins")
+    app.app.primary.begin_epoch("a test").await.expect("the epoch begins")
 }
 
-/// Truncates the log, as a failover to a standby without the end of the log does. Returns the epoch that begins there.
+/// Deletes the events after a position, like a failover to a standby without the end of the log. Returns the epoch that
+/// begins after that position.
 async fn lose_events_after(app: &TestApp, last: i64) -> i64 {
     let mut session = app.database.session().await;
     let partitions = session.texts("SELECT name FROM partitions ORDER BY starts_at").await;
@@ -39,7 +40,7 @@ async fn lose_events_after(app: &TestApp, last: i64) -> i64 {
 async fn a_cursor_of_an_older_epoch_is_valid_up_to_the_start_of_the_next_one() {
     let app = with_events(10).await;
     let second = begin(&app).await;
-    assert!(second > 100_000_000, "an epoch number that no other copy of the log uses: {second}");
+    assert!(second > 100_000_000, "another copy of the log could use the same epoch number: {second}");
     app.append("/streams/Order/1", &["After"]).await;
     let page = app.get("/events?after=1:10").send().await.expect_status(200).json();
     assert_eq!((&page["epoch"], &page["events"][0]["global_position"]), (&json!(second), &json!(11)));
@@ -51,7 +52,7 @@ async fn a_cursor_of_an_older_epoch_is_valid_up_to_the_start_of_the_next_one() {
         let refused = refused.expect_problem(409, "epoch_changed");
         assert_eq!((&refused["rewind_to"], &refused["epoch"]), (&json!(10), &json!(second)));
     }
-    // A bare position is not checked. A cursor of an unknown epoch belongs to another history.
+    // A position without an epoch is not checked. A cursor of an unknown epoch belongs to another history.
     app.get("/events?after=11").send().await.expect_status(200);
     let unknown = app.get("/events?after=2000000000:5").send().await.expect_problem(409, "epoch_changed");
     assert_eq!(unknown["rewind_to"], 0);
@@ -67,7 +68,7 @@ async fn a_cursor_of_an_older_epoch_is_valid_up_to_the_start_of_the_next_one() {
 async fn another_timeline_cluster_or_table_begins_an_epoch_before_requests_are_served() {
     let app = with_events(5).await;
     let mut session = app.database.session().await;
-    // As after a promotion or after loading a dump: the last epoch has another origin.
+    // The last epoch gets another origin, as after a promotion or after a dump was loaded.
     session.run("UPDATE epochs SET origin = '1/00000001/1'").await;
     let second = TestApp::start_on(app.database.clone(), TestOptions::default()).await;
     second.get("/events?after=1:6").send().await.expect_problem(409, "epoch_changed");
@@ -76,7 +77,7 @@ async fn another_timeline_cluster_or_table_begins_an_epoch_before_requests_are_s
     assert_eq!(page["events"][0]["global_position"], 6);
     let reason = session.texts("SELECT reason FROM epochs ORDER BY epoch DESC LIMIT 1").await;
     assert!(reason[0].starts_with("the log has moved from 1/00000001/1 to "), "{reason:?}");
-    // The next process begins no epoch.
+    // The next service begins no epoch.
     let third = TestApp::start_on(app.database.clone(), TestOptions::default()).await;
     third.append("/streams/Order/1", &["E"]).await;
     assert_eq!(session.number("SELECT count(*) FROM epochs").await, 2);
@@ -118,12 +119,12 @@ async fn an_event_stream_of_one_stream_ends_if_its_events_were_lost() {
 #[tokio::test]
 async fn a_cursor_is_checked_again_if_the_epoch_changes_during_a_long_poll() {
     let app = with_events(20).await;
-    // A long poll waits after a position that is lost in the meantime.
+    // A long poll waits for events after a position that is lost meanwhile.
     let poll = app.get("/events?after=1:20&wait=60").send();
     let lost = async {
         app.wait_for_subscribers(0, 1).await;
         lose_events_after(&app, 10).await;
-        // The process never assigns a position that it has served: the next position is beyond it.
+        // The service never assigns a position that it has served, so the next position is above the cursor.
         app.append("/streams/Order/2", &["E"]).await;
     };
     let (reply, ()) = tokio::join!(poll, lost);
@@ -138,11 +139,11 @@ async fn ndjson_of_lost_events_ends_with_an_error_line() {
     for _ in 0..120 {
         app.post("/streams/Order/1", &json!({ "events": many })).send().await.expect_status(201);
     }
-    // The response is larger than all buffers on its way, so the server has not sent all of it yet.
+    // The response is larger than all buffers on its way, so the server has not sent all of it.
     let mut response = app.get("/events").header("accept", "application/x-ndjson").open().await;
     let mut text = response.chunk().await.expect("a chunk").expect("the beginning").to_vec();
     lose_events_after(&app, 50).await;
-    while let Some(chunk) = within_a_minute("the rest", response.chunk()).await.expect("a chunk") {
+    while let Some(chunk) = within_a_minute("the rest of the response", response.chunk()).await.expect("a chunk") {
         text.extend_from_slice(&chunk);
     }
     let last = String::from_utf8(text).expect("UTF-8").lines().last().expect("a line").to_owned();
@@ -158,7 +159,7 @@ async fn a_cached_catalogue_is_discarded_in_another_epoch() {
     }
     app.app.primary.maintain_partitions().await.expect("maintenance runs");
     assert_eq!(app.get("/events?after=5&limit=100").send().await.json()["events"].as_array().map(Vec::len), Some(35));
-    // The log is rewound behind sealed partitions, and another process appends at other times.
+    // The events of sealed partitions are lost, and another service appends events with other times.
     lose_events_after(&app, 5).await;
     let other_clock = annals::clock::Clock::fixed(at("2026-03-11T00:00:00Z"));
     let other =

@@ -1,5 +1,5 @@
 //! Promise P6: the worked examples of docs/tutorial/first-projection.md resume after a SIGKILL, without missing an
-//! event and without counting one twice. These tests run `python3`, `sh` and `curl`.
+//! event and without counting an event twice. These tests run `python3`, `sh` and `curl`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::support::{TestApp, TestDatabase, TestOptions, within_a_minute};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// Starts a service with the example data. Returns it with the number of packages by status, counted from the file.
+/// Starts a service with the example data. Also returns the number of packages by status, counted from the file.
 async fn with_real_data() -> (TestApp, BTreeMap<String, usize>) {
     let data = format!("{ROOT}/examples/package-events.ndjson");
     let database = TestDatabase::create().await;
@@ -37,22 +37,22 @@ async fn with_real_data() -> (TestApp, BTreeMap<String, usize>) {
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    tokio::task::spawn_blocking(work).await.expect("it ends")
+    tokio::task::spawn_blocking(work).await.expect("the task ends")
 }
 
 /// Runs an example, kills it with SIGKILL once it has reported a position, and runs it again until it has caught up.
 async fn kill_and_run_again(app: &TestApp, name: &str, slow: Command, to_the_end: Command) {
     let (mut slow, mut to_the_end) = (slow, to_the_end);
     let mut running = slow.stdout(Stdio::null()).spawn().expect("the example starts");
-    within_a_minute("it has reported a position", async {
+    within_a_minute("the example has reported a position", async {
         let path = format!("/projections/{name}");
         while app.get(&path).send().await.status != 200 {
             tokio::task::yield_now().await;
         }
     })
     .await;
-    running.kill().expect("it is killed");
-    running.wait().expect("it has ended");
+    running.kill().expect("the example is killed");
+    running.wait().expect("the example has ended");
     let ended = blocking(move || to_the_end.output().expect("the example runs")).await;
     assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
     let projection = app.get(&format!("/projections/{name}")).send().await.expect_status(200).json();

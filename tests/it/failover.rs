@@ -1,5 +1,5 @@
-//! Promise P3, P6: a streaming standby shows a prefix of the log in the same order. If it is promoted without the end
-//! of the log, every cursor beyond the loss gets an error.
+//! Promise P3, P6: a streaming standby shows a prefix of the log in the same order. If the standby is promoted without
+//! the end of the log, every cursor beyond the loss gets an error.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ async fn wait_for_replay(standby: &TestDatabase, events: i64) {
     .await;
 }
 
-/// Disconnects the standby: later events are acknowledged, and lost by a failover.
+/// Disconnects the standby. Later events are acknowledged, and a failover loses them.
 async fn disconnect(primary: &TestDatabase, standby: &TestDatabase) {
     let mut session = standby.session().await;
     session.run("ALTER SYSTEM SET primary_conninfo = ''").await;
@@ -40,7 +40,7 @@ async fn disconnect(primary: &TestDatabase, standby: &TestDatabase) {
     .await;
 }
 
-/// Promotes the standby, which is reached through the same proxy as the primary before.
+/// Promotes the standby, and redirects the proxy from the primary to the standby.
 async fn fail_over(pair: &ReplicationPair, proxy: &Proxy) {
     proxy.down();
     pair.fail_over().await;
@@ -48,7 +48,7 @@ async fn fail_over(pair: &ReplicationPair, proxy: &Proxy) {
     proxy.up();
 }
 
-/// Repeats a request until its response is not 503: connections to the old primary are discarded one by one.
+/// Repeats a request until its response is not 503. The service discards connections to the old primary one by one.
 async fn retried(call: impl Fn() -> Call) -> Reply {
     within_a_minute("the new primary responds", async {
         loop {
@@ -68,7 +68,7 @@ async fn a_standby_shows_a_prefix_in_the_same_order() {
     let app = TestApp::start_on(pair.primary(), TestOptions::default()).await;
     let replica = Reader::connect_to_replica(&pair.standby().config(), Clock::system(), Arc::new(Metrics::new()))
         .await
-        .expect("it connects");
+        .expect("the replica connects");
     let writers = (0..32).map(|n| {
         let app = &app;
         async move {
@@ -77,7 +77,7 @@ async fn a_standby_shows_a_prefix_in_the_same_order() {
             }
         }
     });
-    // Every read returns the log up to some position, and no event before that position is missing, then or later.
+    // Every read returns a prefix of the log. No event of the prefix is missing, then or later.
     let reader = async {
         let mut scan = LogScan::new(EventFilter::default(), Cursor { epoch: None, position: 0 }, ScanLimits::default());
         let mut seen = Vec::new();
@@ -109,7 +109,7 @@ async fn after_a_failover_that_loses_events_every_cursor_beyond_the_loss_gets_an
     let (primary, standby) = (pair.primary(), pair.standby());
     let proxy = Proxy::start(&primary).await;
     let app = TestApp::start_with_config(proxy.config(&primary), primary.clone(), TestOptions::default()).await;
-    app.append("/streams/Order/1", &vec!["Kept"; 50]).await;
+    app.append("/streams/Order/1", &vec!["Replicated"; 50]).await;
     wait_for_replay(&standby, 50).await;
     let mut subscriber = app.subscribe("/events").await;
     assert_eq!(subscriber.until("caught-up").await.1.id, "1:50");
@@ -120,7 +120,7 @@ async fn after_a_failover_that_loses_events_every_cursor_beyond_the_loss_gets_an
     while subscriber.event().await.id != "1:52" {}
     fail_over(&pair, &proxy).await;
 
-    // The same process on the new primary begins an epoch, and reuses no position that it has served.
+    // The same service on the new primary begins an epoch, and reuses no position that it has served.
     let append = || app.post("/streams/Order/1", &events(&["After"]));
     let after = retried(append).await.expect_status(201).json();
     assert_eq!((&after["version"], &after["global_position"]), (&json!(51), &json!(53)));
@@ -128,9 +128,9 @@ async fn after_a_failover_that_loses_events_every_cursor_beyond_the_loss_gets_an
     assert_eq!(refused["rewind_to"], 50);
     let epoch = refused["epoch"].as_i64().expect("the new epoch");
     assert!(epoch > 1);
-    // The event stream ends. The next request of the subscriber gets the reason.
+    // The event stream ends, and contains no event of the new epoch.
     while let Some(frame) = subscriber.frame().await {
-        assert!(!frame.event.is_empty() || frame.data.is_empty(), "no event of the new epoch is delivered: {frame:?}");
+        assert!(!frame.event.is_empty() || frame.data.is_empty(), "an event of the new epoch was delivered: {frame:?}");
     }
     let page = retried(|| app.get("/events?after=1:50")).await.expect_status(200).json();
     assert_eq!(page["events"][0]["event_type"], "After");
@@ -140,16 +140,16 @@ async fn after_a_failover_that_loses_events_every_cursor_beyond_the_loss_gets_an
 }
 
 #[tokio::test]
-async fn processes_that_had_seen_different_lost_positions_leave_no_gap_within_an_epoch() {
+async fn services_that_have_served_different_lost_positions_leave_no_gap_within_an_epoch() {
     let pair = ReplicationPair::start().await;
     let (primary, standby) = (pair.primary(), pair.standby());
     let proxy = Proxy::start(&primary).await;
     let one = TestApp::start_with_config(proxy.config(&primary), primary.clone(), TestOptions::default()).await;
     let other = TestApp::start_with_config(proxy.config(&primary), primary.clone(), TestOptions::default()).await;
-    one.append("/streams/Order/1", &["Kept"; 50]).await;
+    one.append("/streams/Order/1", &["Replicated"; 50]).await;
     wait_for_replay(&standby, 50).await;
     disconnect(&primary, &standby).await;
-    // One process has served two lost positions, the other one ten.
+    // One service has served two lost positions, and the other one has served ten.
     one.append("/streams/Order/1", &["Lost"; 2]).await;
     other.append("/streams/Order/1", &["Lost"; 8]).await;
     fail_over(&pair, &proxy).await;
@@ -158,10 +158,10 @@ async fn processes_that_had_seen_different_lost_positions_leave_no_gap_within_an
         let reply = retried(|| app.post("/streams/Order/1", &events(&["After"]))).await;
         reply.expect_status(201).json()["global_position"].as_i64().expect("a position")
     };
-    assert_eq!(append(&one).await, 53, "a position that this process has served is not reused");
-    assert_eq!(append(&other).await, 61, "nor one that the other process has served");
+    assert_eq!(append(&one).await, 53, "a position that this service has served is not reused");
+    assert_eq!(append(&other).await, 61, "a position that the other service has served is not reused");
     assert_eq!((append(&one).await, append(&other).await), (62, 63));
-    // The second gap begins an epoch, too. A cursor before the loss is still valid, and one beyond it is not.
+    // The second gap also begins an epoch. A cursor before the loss is still valid, and a cursor beyond it is not.
     let firsts = standby.session().await.texts("SELECT first_position::text FROM epochs ORDER BY epoch").await;
     assert_eq!(firsts, ["1", "51", "54"]);
     for app in [&one, &other] {
@@ -177,6 +177,6 @@ async fn processes_that_had_seen_different_lost_positions_leave_no_gap_within_an
         "postgres://annals@localhost/eventstore?host={}",
         standby.socket().parent().expect("a folder").display()
     );
-    let verified = verifier.arg("verify").env_clear().env("DATABASE_URL", url).output().expect("it runs");
+    let verified = verifier.arg("verify").env_clear().env("DATABASE_URL", url).output().expect("the program runs");
     assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
 }

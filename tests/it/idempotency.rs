@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::support::{TestApp, event_with_id, events, id};
 
-fn two(first: u32) -> Value {
+fn two_events(first: u32) -> Value {
     json!({"events": [
         {"event_id": id(first), "event_type": "A", "event_data": {"x": 1, "y": [2.50]}},
         {"event_id": id(first + 1), "event_type": "B", "event_data": {}, "metadata": {"m": 1}, "correlation_id": id(99)},
@@ -16,10 +16,10 @@ fn two(first: u32) -> Value {
 async fn a_replay_returns_the_response_of_the_first_request() {
     let app = TestApp::start().await;
     app.append("/streams/Order/1", &["Before"]).await;
-    let first = app.post("/streams/Order/1", &two(1)).if_match(1).send().await.expect_status(201);
+    let first = app.post("/streams/Order/1", &two_events(1)).if_match(1).send().await.expect_status(201);
     app.append("/streams/Order/1", &["After"]).await;
     for precondition in [("if-match", "\"1\""), ("if-match", "\"7\""), ("if-none-match", "*"), ("x-none", "")] {
-        let call = app.post("/streams/Order/1", &two(1)).header(precondition.0, precondition.1);
+        let call = app.post("/streams/Order/1", &two_events(1)).header(precondition.0, precondition.1);
         let again = call.send().await.expect_status(200);
         assert_eq!(again.header("idempotent-replayed"), Some("true"));
         for header in ["etag", "location"] {
@@ -34,7 +34,7 @@ async fn a_replay_returns_the_response_of_the_first_request() {
 #[tokio::test]
 async fn events_are_compared_as_jsonb() {
     let app = TestApp::start().await;
-    app.post("/streams/Order/1", &two(1)).send().await.expect_status(201);
+    app.post("/streams/Order/1", &two_events(1)).send().await.expect_status(201);
     let other_text = format!(
         r#"{{"events": [
             {{"event_id": "{}", "event_type": "A", "event_data": {{"y": [25e-1], "x": 1.0}}}},
@@ -53,7 +53,7 @@ async fn events_are_compared_as_jsonb() {
         (1, "correlation_id", json!(id(98))),
         (1, "causation_id", json!(id(98))),
     ] {
-        let mut changed = two(1);
+        let mut changed = two_events(1);
         changed["events"][index][member] = value;
         let problem = app.post("/streams/Order/1", &changed).send().await.expect_problem(409, "event_id_reused");
         assert_eq!(problem["known_event_ids"], json!([id(1), id(2)]), "{member}");
@@ -72,25 +72,31 @@ async fn default_ids_from_headers_are_part_of_the_content() {
 #[tokio::test]
 async fn known_event_ids_that_are_not_a_replay_are_refused() {
     let app = TestApp::start().await;
-    app.post("/streams/Order/1", &two(1)).send().await.expect_status(201);
+    app.post("/streams/Order/1", &two_events(1)).send().await.expect_status(201);
     app.append("/streams/Order/1", &["Between"]).await;
-    app.post("/streams/Order/1", &two(3)).send().await.expect_status(201);
-    let of = |ids: &[u32]| -> Value {
-        let all: Vec<Value> =
-            [two(1), two(3)].iter().flat_map(|body| body["events"].as_array().expect("events").clone()).collect();
+    app.post("/streams/Order/1", &two_events(3)).send().await.expect_status(201);
+    let events_with = |ids: &[u32]| -> Value {
+        let all: Vec<Value> = [two_events(1), two_events(3)]
+            .iter()
+            .flat_map(|body| body["events"].as_array().expect("events").clone())
+            .collect();
         let pick = |n: &u32| match all.get(*n as usize - 1) {
             Some(event) => event.clone(),
             None => json!({"event_id": id(*n), "event_type": "New", "event_data": 1}),
         };
         json!({"events": ids.iter().map(pick).collect::<Vec<_>>()})
     };
-    // Another stream.
-    app.post("/streams/Order/2", &of(&[1, 2])).send().await.expect_problem(409, "event_id_reused");
+    // The ids belong to another stream.
+    app.post("/streams/Order/2", &events_with(&[1, 2])).send().await.expect_problem(409, "event_id_reused");
     // The last event alone is a replay. Another order, a gap or a new event is not.
-    app.post("/streams/Order/1", &of(&[2])).send().await.expect_status(200);
+    app.post("/streams/Order/1", &events_with(&[2])).send().await.expect_status(200);
     for ids in [&[2, 1][..], &[2, 3], &[1, 3], &[1, 2, 7], &[7, 1]] {
-        let problem =
-            app.post("/streams/Order/1", &of(ids)).if_match(99).send().await.expect_problem(409, "event_partly_known");
+        let problem = app
+            .post("/streams/Order/1", &events_with(ids))
+            .if_match(99)
+            .send()
+            .await
+            .expect_problem(409, "event_partly_known");
         let known: Vec<_> = ids.iter().filter(|n| **n != 7).map(|n| id(*n)).collect();
         assert_eq!(problem["known_event_ids"], json!(known));
         assert_eq!(problem["expected_version"], 99);

@@ -41,7 +41,7 @@ async fn handlers_fold_by_event_type() {
     // A property that every object inherits is not a handler.
     let expected = json!({"items": 2, "total": 12.5, "other": "constructor", "paid": paid, "by": "ann", "v": 4});
     assert_eq!(state["state"], expected);
-    within_a_minute("the snapshot is made", async {
+    within_a_minute("the snapshot is stored", async {
         while app.get("/snapshots/Order/1").send().await.status != 200 {
             tokio::task::yield_now().await;
         }
@@ -72,7 +72,7 @@ async fn a_state_does_not_depend_on_where_the_fold_began() {
     for version in 1..=23 {
         from_the_first.push(state(version).await["state"].clone());
     }
-    within_a_minute("the snapshot is made", async {
+    within_a_minute("the snapshot is stored", async {
         while app.get("/snapshots/Order/1").send().await.status != 200 {
             tokio::task::yield_now().await;
         }
@@ -135,8 +135,8 @@ async fn numbers_that_would_lose_digits_are_passed_as_strings() {
 async fn the_sandbox_has_no_clock_no_randomness_and_no_io() {
     let app = TestApp::start().await;
     let names = "['Date', 'performance', 'require', 'process', 'fetch', 'setTimeout', 'WebAssembly', 'std', 'os', 'WeakRef', 'Intl', 'console', 'print']";
-    let body = format!("return {{ there: {names}.filter(name => name in globalThis), random: typeof Math.random }}");
-    assert_eq!(states(&app, &any(&body), &[json!(1)]).await[0], json!({"there": [], "random": "undefined"}));
+    let body = format!("return {{ found: {names}.filter(name => name in globalThis), random: typeof Math.random }}");
+    assert_eq!(states(&app, &any(&body), &[json!(1)]).await[0], json!({"found": [], "random": "undefined"}));
     // A fold cannot change the globals of the next one.
     let poison = any("Object.prototype.poison = 1; Array.prototype.push = null; globalThis.left = 1; return state");
     states(&app, &poison, &[json!(1)]).await;
@@ -150,7 +150,7 @@ async fn a_reducer_that_fails_affects_no_other_request() {
     let app = TestApp::start().await;
     for (what, body) in [
         ("an endless loop", "for (;;) {}"),
-        ("one that catches everything", "for (;;) { try { for (;;) {} } catch (e) {} }"),
+        ("an endless loop that catches every exception", "for (;;) { try { for (;;) {} } catch (e) {} }"),
         ("a loop inside a built-in function", "return Array.prototype.indexOf.call({ length: 2 ** 53 - 1 }, 1)"),
         ("a memory bomb", "const all = []; for (;;) all.push(new Array(1000).fill(state))"),
         ("a string bomb", "let s = 'x'; for (;;) s += s"),
@@ -189,22 +189,22 @@ async fn a_reducer_that_fails_affects_no_other_request() {
 }
 
 #[tokio::test]
-async fn a_trial_returns_at_most_eight_mebibytes_of_states() {
+async fn a_test_of_a_reducer_returns_at_most_eight_mebibytes_of_states() {
     let app = TestApp::start().await;
     let data: Vec<Value> = (0..200).map(|n| json!(n)).collect();
-    let tried = states(&app, &any("return 'x'.repeat(500000)"), &data).await;
-    assert!((15..20).contains(&tried.len()), "{}", tried.len());
+    let tested = states(&app, &any("return 'x'.repeat(500000)"), &data).await;
+    assert!((15..20).contains(&tested.len()), "{}", tested.len());
 }
 
 #[tokio::test]
-async fn a_trial_shows_that_a_snapshot_interval_resets_hidden_variables() {
+async fn a_test_of_a_reducer_shows_that_a_snapshot_interval_resets_hidden_variables() {
     let app = TestApp::start().await;
     let source = "let n = 0; ({ $any: (state) => ({ n: ++n }) })";
     let events: Vec<_> = (0..3).map(|_| json!({"event_type": "E", "event_data": 1})).collect();
     let test = json!({"language": "javascript", "source": source, "events": events, "snapshot_every": 2});
-    let tried = app.post("/reducers/Order/test", &test).send().await.expect_status(200).json();
+    let tested = app.post("/reducers/Order/test", &test).send().await.expect_status(200).json();
     let seen: Vec<&Value> =
-        tried["states"].as_array().expect("states").iter().map(|state| &state["state"]["n"]).collect();
+        tested["states"].as_array().expect("states").iter().map(|state| &state["state"]["n"]).collect();
     assert_eq!(seen, [&json!(1), &json!(2), &json!(1)]);
     let put = json!({"language": "javascript", "source": "({ init() { throw new Error('no') } })"});
     let refused = app.call("PUT", "/reducers/Order").json(&put).send().await;
@@ -220,7 +220,7 @@ async fn a_slow_reducer_does_not_delay_other_types() {
         app.call("PUT", &format!("/reducers/{aggregate_type}")).json(&put).send().await.expect_status(201);
         app.append(&format!("/streams/{aggregate_type}/1"), &["E"; 90]).await;
     }
-    // There are more folds of the slow reducer than workers. The quick one is served before they are complete.
+    // The folds of the slow reducer outnumber the workers. The quick reducer is served before all of them are complete.
     let folds = (0..24).map(|_| app.get("/aggregates/Slow/1/state").send());
     let all = futures_util::future::join_all(folds);
     let quick = app.get("/aggregates/Quick/1/state").send();

@@ -1,5 +1,5 @@
-//! No promise: API keys. A matrix of keys, routes and types is compared with an independent oracle, and requests whose
-//! types are known only after the path are tried one by one.
+//! No promise: API keys. A matrix of keys, routes and types is compared with an independent oracle. Requests whose
+//! types are not in the path have tests of their own.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -31,7 +31,7 @@ impl TestApp {
 
     async fn revoke(&self, key: &str) {
         let key_id = key.split('_').nth(1).expect("a key id");
-        self.app.primary.revoke_key(key_id).await.expect("it is revoked").expect("the key exists");
+        self.app.primary.revoke_key(key_id).await.expect("the key is revoked").expect("the key exists");
         self.app.keyring.refresh(&self.app.primary).await.expect("the keys are read");
     }
 
@@ -40,7 +40,7 @@ impl TestApp {
     }
 }
 
-/// A client: its name, and the grants of its key as the oracle reads them: (scope, type, whether it is a prefix).
+/// A client, with its name and the grants of its key. Each grant has a scope, a type, and whether the type is a prefix.
 type Client = (&'static str, &'static [(&'static str, &'static str, bool)]);
 
 const CLIENTS: &[Client] = &[
@@ -57,8 +57,8 @@ const CLIENTS: &[Client] = &[
     ("reads 日本*", &[("read", "日本", true)]),
 ];
 
-/// A method and a route with the scope that it requires, and the types for which the key must have it: the type in the
-/// path (T), any type (S), all types (A), or no key at all (-).
+/// A method and a route, the scope that they require, and the types for which a key must have that scope: the type in
+/// the path (T), at least one type (S), or all types (A). Routes with `-` require no key.
 const ROUTES: &[(&str, &str, &str, char)] = &[
     ("GET", "/", "", '-'),
     ("GET", "/livez", "", '-'),
@@ -100,18 +100,18 @@ const ROUTES: &[(&str, &str, &str, char)] = &[
     ("GET", "/stats/aggregates/{aggregate_type}/{aggregate_id}", "read", 'T'),
 ];
 
-const TYPES: &[&str] = &["Order", "OrderLine", "Cart", "日本語", "Nobody"];
+const TYPES: &[&str] = &["Order", "OrderLine", "Cart", "日本語", "Unknown"];
 
 /// Whether a request must be allowed, by an independent implementation of the rules.
 fn is_allowed(client: &Client, scope: &str, kind: char, aggregate_type: &str) -> bool {
     let of_scope = client.1.iter().filter(|(granted, ..)| *granted == scope || *granted == "admin");
-    let mut on = of_scope.map(|(_, name, is_prefix)| match kind {
+    let mut matches = of_scope.map(|(_, name, is_prefix)| match kind {
         '-' | 'S' => true,
         'A' => *is_prefix && name.is_empty(),
         _ if *is_prefix => aggregate_type.starts_with(name),
         _ => aggregate_type == *name,
     });
-    kind == '-' || on.any(|granted| granted)
+    kind == '-' || matches.any(|is_match| is_match)
 }
 
 #[tokio::test]
@@ -143,7 +143,7 @@ async fn each_key_may_use_exactly_the_routes_and_types_of_its_grants() {
                 .replace("{code}", "internal");
             let call = || {
                 let call = app.call(method, &path);
-                // The media type is valid. Every other fault is reported after those of the key.
+                // The media type is valid. The service reports all other faults after a fault of the key.
                 if matches!(*method, "POST" | "PUT") { call.json(&json!({"last_processed_position": 0})) } else { call }
             };
             for (client, key) in CLIENTS.iter().zip(&keys) {
@@ -229,7 +229,7 @@ async fn the_log_contains_only_types_that_the_key_may_read() {
         (&["read:Order*"], &[1, 2, 3]),
         (&["read:Cart", "read:OrderLine"], &[2, 4]),
         (&["append:Order", "read:Ca*"], &[4]),
-        (&["read:Nobody"], &[]),
+        (&["read:Unknown"], &[]),
     ] {
         let key = app.key(grants).await;
         for path in ["/events", "/events?event_type=E", "/events?occurred_from=2020-01-01T00:00:00Z"] {
@@ -251,7 +251,7 @@ async fn the_log_contains_only_types_that_the_key_may_read() {
     app.get_as(&orders, &format!("/events/{}", id(4))).await.expect_problem(404, "event_not_found");
     app.get_as(&orders, &format!("/events/{}", id(9))).await.expect_problem(404, "event_not_found");
 
-    // The same holds for live events.
+    // An event stream also contains only types that the key may read.
     let open = app.call("GET", "/events?after=0").header("authorization", &format!("Bearer {orders}"));
     let mut subscriber = crate::support::EventStream::open(open).await;
     for stream in ["Cart/1", "OrderLine/9"] {
@@ -301,7 +301,7 @@ async fn lists_and_appends_check_each_type() {
     assert_eq!((&problem["current_version"], &problem["missed_events"]), (&json!(1), &json!(null)));
     assert!(conflict(&all, "/streams/Cart/1").await["missed_events"].is_array());
     let stream = app.get_as(&all, "/streams/Cart/x").await;
-    assert_eq!(stream.versions(), [1], "no event of the refused request is written");
+    assert_eq!(stream.versions(), [1], "no event of the refused request was written");
 }
 
 #[tokio::test]
@@ -321,7 +321,7 @@ async fn revoking_a_key_ends_its_event_streams_and_long_polls() {
     assert_eq!((revoked.event().await.position(), valid.event().await.position()), (1, 1));
     app.revoke(&one).await;
     crate::support::within_a_minute("the stream ends", async { while revoked.frame().await.is_some() {} }).await;
-    poll.await.expect("it ends").expect_problem(401, "unauthenticated");
+    poll.await.expect("the task ends").expect_problem(401, "unauthenticated");
     app.get_as(&one, "/events").await.expect_problem(401, "unauthenticated");
     assert_eq!(valid.event().await.position(), 2);
 
@@ -335,7 +335,7 @@ async fn revoking_a_key_ends_its_event_streams_and_long_polls() {
     // A key that another process has created is read on its first use.
     let grants = ["read:*".parse().expect("a grant")];
     let (unknown, new) = keyring::generate("new".to_owned(), &grants, None, None).expect("randomness");
-    app.app.primary.create_key(&new).await.expect("it is stored");
+    app.app.primary.create_key(&new).await.expect("the key is stored");
     crate::support::within_a_minute("the key is known", async {
         while app.get_as(&unknown, "/events").await.status != 200 {
             tokio::task::yield_now().await;
@@ -347,18 +347,18 @@ async fn revoking_a_key_ends_its_event_streams_and_long_polls() {
 #[tokio::test]
 async fn each_key_has_a_quota_of_its_own() {
     let app = start().await;
-    let (few, many) = (app.key_with(&["read:*"], Some(3), None).await, app.key(&["read:*"]).await);
+    let (limited, unlimited) = (app.key_with(&["read:*"], Some(3), None).await, app.key(&["read:*"]).await);
     for _ in 0..3 {
-        app.get_as(&few, "/events").await.expect_status(200);
+        app.get_as(&limited, "/events").await.expect_status(200);
     }
-    let refused = app.get_as(&few, "/events").await;
+    let refused = app.get_as(&limited, "/events").await;
     let seconds: u64 = refused.header("retry-after").expect("a time to wait").parse().expect("seconds");
     assert!((1..=21).contains(&seconds), "{seconds}");
     refused.expect_problem(429, "quota_exceeded");
-    app.get_as(&many, "/events").await.expect_status(200);
+    app.get_as(&unlimited, "/events").await.expect_status(200);
     // Reading the keys again does not reset a quota.
     app.app.keyring.refresh(&app.app.primary).await.expect("the keys are read");
-    app.get_as(&few, "/events").await.expect_problem(429, "quota_exceeded");
+    app.get_as(&limited, "/events").await.expect_problem(429, "quota_exceeded");
     app.get("/livez").send().await.expect_status(200);
 }
 

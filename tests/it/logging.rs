@@ -20,9 +20,9 @@ impl LoggedService {
         let log = tempfile::NamedTempFile::new().expect("a file");
         let mut command = annals(Some(database));
         command.env("ANNALS_LOG_LEVEL", level).env("ANNALS_LISTEN", "127.0.0.1:0").stdin(Stdio::null());
-        command.stderr(File::create(log.path()).expect("it is written"));
+        command.stderr(File::create(log.path()).expect("the log file is created"));
         let mut logged = Self { child: command.spawn().expect("the binary runs"), log, base: String::new() };
-        within_a_minute("it listens", async {
+        within_a_minute("the service listens", async {
             while logged.base.is_empty() {
                 let text = logged.text();
                 if let Some((address, _)) = text.split_once("listening on ").and_then(|(_, rest)| rest.split_once('"'))
@@ -47,7 +47,7 @@ impl LoggedService {
         request.header("x-request-id", request_id).send().await.expect("a response").status().as_u16()
     }
 
-    /// The lines about requests. A line is written before its response is sent.
+    /// Returns the lines about requests. The line of a request is written before its response is sent.
     fn requests(&self) -> Vec<Value> {
         let lines = self.text().lines().map(|line| serde_json::from_str(line).expect("JSON")).collect::<Vec<Value>>();
         lines.into_iter().filter(|line| line["message"] == "request").collect()

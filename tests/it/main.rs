@@ -1,4 +1,4 @@
-//! No promise: all integration tests in one binary, with one file for each subject. Each test has a database of its
+//! No promise: all integration tests are in one binary, with one file for each subject. Each test has a database of its
 //! own.
 
 mod support;
@@ -10,7 +10,9 @@ mod archive;
 mod archiver;
 mod cancellation;
 mod cli;
+mod clocks;
 mod conditional;
+mod cursors;
 mod documents;
 mod epochs;
 mod examples;
@@ -36,6 +38,7 @@ mod promises;
 mod query_plans;
 mod read;
 mod read_replica;
+mod real_clients;
 mod reducers;
 mod replicas;
 mod restore;

@@ -1,5 +1,5 @@
-//! Promise P1: the schema is created once, by whichever process starts first. The role of the service cannot change
-//! stored events: it appends through the procedure, and the procedure commits.
+//! Promise P1: the schema is created once, by the process that starts first. The role of the service cannot change
+//! stored events. It appends through the procedure, and the procedure commits.
 
 use annals::store::admin::migrate::{self, SchemaError};
 use sqlx::AssertSqlSafe;
@@ -11,10 +11,10 @@ async fn concurrent_and_repeated_migrations_apply_each_file_once() {
     let database = TestDatabase::create_empty().await;
     let config = database.config();
     let runs = futures_util::future::join_all((0..4).map(|_| migrate::migrate(&config))).await;
-    let applied: usize = runs.into_iter().map(|run| run.expect("it migrates").len()).sum();
+    let applied: usize = runs.into_iter().map(|run| run.expect("the migration succeeds").len()).sum();
     let known = usize::try_from(migrate::known_version()).expect("a version");
     assert_eq!(applied, known + migrate::FUNCTION_FILES.len());
-    assert!(migrate::migrate(&config).await.expect("it migrates").is_empty());
+    assert!(migrate::migrate(&config).await.expect("the migration succeeds").is_empty());
     migrate::check(&config).await.expect("the schema is the one that this program needs");
     let mut session = database.session().await;
     assert_eq!(session.number("SELECT count(*) FROM annals_migrations").await, migrate::known_version());
@@ -26,7 +26,7 @@ async fn concurrent_and_repeated_migrations_apply_each_file_once() {
 async fn foreign_tables_of_the_same_names_stop_the_migration() {
     let database = TestDatabase::create_empty().await;
     database.session().await.run("CREATE TABLE events (id int); CREATE TABLE snapshots (id int)").await;
-    let error = migrate::migrate(&database.config()).await.expect_err("the tables are foreign");
+    let error = migrate::migrate(&database.config()).await.expect_err("Annals did not create the tables");
     assert!(matches!(&error, SchemaError::ForeignTables(names) if names == "events, snapshots"), "{error}");
     assert!(error.to_string().contains("DATABASE_NAME"), "{error}");
     assert_eq!(database.session().await.number("SELECT count(*) FROM events").await, 0);
@@ -38,7 +38,7 @@ async fn a_schema_of_another_version_is_refused_with_a_remedy() {
     let error = migrate::check(&database.config()).await.expect_err("the database is empty");
     assert!(matches!(error, SchemaError::TooOld { found: 0, .. }), "{error}");
     assert!(error.to_string().contains("annals migrate"), "{error}");
-    migrate::migrate(&database.config()).await.expect("it migrates");
+    migrate::migrate(&database.config()).await.expect("the migration succeeds");
     let newer = "INSERT INTO annals_migrations (version, description, success, checksum, execution_time)
                  VALUES (9999, 'from the future', true, '', 0)";
     database.session().await.run(newer).await;
@@ -55,7 +55,7 @@ async fn the_tables_are_created_in_the_schema_of_the_search_path() {
     session.run("CREATE SCHEMA history").await;
     session.run(&format!("ALTER DATABASE {} SET search_path = history", database.name)).await;
     let app = TestApp::start_on(database.clone(), Default::default());
-    migrate::migrate(&database.config()).await.expect("it migrates");
+    migrate::migrate(&database.config()).await.expect("the migration succeeds");
     let app = app.await;
     assert_eq!(app.append("/streams/Order/1", &["A"]).await, 1);
     assert_eq!(session.number("SELECT count(*) FROM history.events").await, 1);
@@ -100,28 +100,32 @@ async fn an_append_inside_an_open_transaction_or_with_an_old_snapshot_is_refused
     session.run("SELECT create_partition(now())").await;
     session.run("BEGIN").await;
     let call = AppendCall::new(Procedure::Batch, "1", 0, 1).to_procedure();
-    let refused = sqlx::raw_sql(AssertSqlSafe(call.clone())).execute(&mut session.0).await.expect_err("it commits");
+    let refused = sqlx::raw_sql(AssertSqlSafe(call.clone()))
+        .execute(&mut session.0)
+        .await
+        .expect_err("the procedure cannot commit");
     assert_eq!(sqlstate(&refused).as_deref(), Some("2D000"), "{refused}");
     session.rollback().await;
     session.run("SET default_transaction_isolation = 'repeatable read'").await;
-    let refused = sqlx::raw_sql(AssertSqlSafe(call)).execute(&mut session.0).await.expect_err("an old snapshot");
+    let refused =
+        sqlx::raw_sql(AssertSqlSafe(call)).execute(&mut session.0).await.expect_err("the isolation level is refused");
     assert!(refused.to_string().contains("READ COMMITTED"), "{refused}");
 }
 
 #[tokio::test]
-async fn a_database_with_another_encoding_than_utf8_is_refused() {
+async fn a_database_with_an_encoding_other_than_utf8_is_refused() {
     let database = TestDatabase::create_empty().await;
     let name = format!("latin_{}", database.name);
     let create = format!("CREATE DATABASE {name} ENCODING 'LATIN1' TEMPLATE template0");
     database.session().await.run(&create).await;
-    let error = migrate::migrate(&database.sibling(&name).config()).await.expect_err("it is LATIN1");
+    let error = migrate::migrate(&database.sibling(&name).config()).await.expect_err("the encoding is LATIN1");
     assert!(matches!(&error, SchemaError::NotUtf8(encoding) if encoding == "LATIN1"), "{error}");
 }
 
 #[tokio::test]
 async fn a_role_without_rights_is_not_used() {
     let database = TestDatabase::create().await;
-    // As after a restore without privileges.
+    // A restore without privileges has the same effect.
     let revoke = "REVOKE ALL ON ALL TABLES IN SCHEMA public FROM annals_app";
     database.session().await.run(revoke).await;
     let app = TestApp::start_on(database, Default::default()).await;
@@ -130,14 +134,14 @@ async fn a_role_without_rights_is_not_used() {
 }
 
 #[tokio::test]
-async fn a_login_that_may_not_create_roles_does_everything_itself() {
+async fn a_login_that_may_not_create_roles_migrates_and_serves() {
     let database = TestDatabase::create_empty().await;
     let login = format!("plain_{}", database.name);
     let mut session = database.session().await;
     session.run(&format!("CREATE ROLE {login} LOGIN; ALTER DATABASE {} OWNER TO {login}", database.name)).await;
     let mut config = database.config();
     config.options = config.options.username(&login);
-    migrate::migrate(&config).await.expect("it migrates");
+    migrate::migrate(&config).await.expect("the migration succeeds");
     let app = TestApp::start_with_config(config, database.clone(), Default::default()).await;
     app.post("/streams/Order/1", &events(&["A"])).if_match(0).send().await.expect_status(201);
     assert_eq!(app.get("/streams/Order/1").send().await.versions(), [1]);
@@ -153,11 +157,11 @@ async fn a_changed_function_is_replaced_unless_a_newer_program_has_applied_it() 
     session.run(changed).await;
     let error = migrate::check(&config).await.expect_err("a function is outdated");
     assert!(matches!(&error, SchemaError::FunctionsOutdated(names) if names == "stream_head"), "{error}");
-    assert_eq!(migrate::migrate(&config).await.expect("it migrates"), ["function stream_head"]);
+    assert_eq!(migrate::migrate(&config).await.expect("the migration succeeds"), ["function stream_head"]);
     migrate::check(&config).await.expect("the function is replaced");
 
     session.run(changed).await;
     session.run("UPDATE annals_functions SET program_version = '999.0.0' WHERE name = 'stream_head'").await;
     migrate::check(&config).await.expect("the function of a newer program is accepted");
-    assert!(migrate::migrate(&config).await.expect("it migrates").is_empty());
+    assert!(migrate::migrate(&config).await.expect("the migration succeeds").is_empty());
 }

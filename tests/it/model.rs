@@ -1,5 +1,5 @@
-//! Promise P1, P2, P4, P7: random sequences of requests against a model of the whole API in memory. Every response must
-//! be the same, and at the end the log must be the same. A sequence that fails is shortened before it is shown.
+//! Promise P1, P2, P4, P7: random sequences of requests against a model of the whole API in memory. The responses and
+//! the final log of the service must equal those of the model. A failed sequence is shortened before it is reported.
 //!
 //!     ANNALS_TEST_SEQUENCES=5000 cargo test model -- --nocapture
 
@@ -20,7 +20,7 @@ use memory::{Append, Expected, Model, STREAMS, stream};
 pub enum Command {
     Append(Append),
     AppendMany(Vec<Append>),
-    /// Repeats an earlier append, as a client without a response does.
+    /// Repeats an earlier append, like a client that has received no response.
     Repeat(usize),
     ReadStream {
         stream: u8,
@@ -85,7 +85,7 @@ fn appends() -> impl Strategy<Value = Append> {
         // The version that a client expects after it has read the stream.
         6 => Just(Expected::Current),
     ];
-    // With few ids and two contents, some events are new, some known, and some known with another content.
+    // With few ids and two contents, some events are new, some are known, and some are known with another content.
     let event = (0..100u8, 0..8u8).prop_map(|(event, content)| (event, content == 0));
     (0..STREAMS, expected, prop::collection::vec(event, 1..4)).prop_map(|(stream, expected, events)| Append {
         stream,
@@ -154,7 +154,7 @@ fn call(app: &TestApp, model: &Model, command: &Command) -> Call {
     match command {
         Command::Append(append) => append_call(app, model, append),
         Command::AppendMany(appends) => append_many_call(app, model, appends),
-        Command::Repeat(_) => unreachable!("it was replaced by the command that it repeats"),
+        Command::Repeat(_) => unreachable!("a repetition is replaced by the command that it repeats"),
         Command::ReadStream { stream: of, from, to, limit, backward } => {
             let direction = if *backward { "backward" } else { "forward" };
             let to = optional("to_version", to.map(|to| to.to_string()));
@@ -220,8 +220,8 @@ fn compare(reply: &Reply, (status, body): (u16, Value), command: &Command) -> Re
     Ok(())
 }
 
-/// Runs one sequence. `met` collects the kinds of responses.
-async fn run(commands: Vec<Command>, met: &Mutex<BTreeSet<String>>) -> Result<(), TestCaseError> {
+/// Runs one sequence. `observed` collects the kinds of responses.
+async fn run(commands: Vec<Command>, observed: &Mutex<BTreeSet<String>>) -> Result<(), TestCaseError> {
     let app = TestApp::start().await;
     let mut model = Model::default();
     let mut appends: Vec<Command> = Vec::new();
@@ -231,18 +231,18 @@ async fn run(commands: Vec<Command>, met: &Mutex<BTreeSet<String>>) -> Result<()
             Command::Repeat(back) => &appends[back % appends.len()].clone(),
             command => command,
         };
-        // The expected version is fixed when the request is sent first, so a repetition is the same request.
-        let command = &model.fixed(command);
+        // The expected version is determined before the first attempt, so that a repetition is the same request.
+        let command = &model.with_exact_versions(command);
         let reply = call(&app, &model, command).send().await;
         let (status, body) = model.respond(command);
-        met.lock().expect("the lock").insert(format!("{status} {}", body["code"].as_str().unwrap_or("")));
+        observed.lock().expect("the lock").insert(format!("{status} {}", body["code"].as_str().unwrap_or("")));
         compare(&reply, (status, body), command)?;
         if matches!(command, Command::Append(_) | Command::AppendMany(_)) {
             appends.push(command.clone());
         }
     }
     let lines = app.get("/events").header("accept", "application/x-ndjson").send().await.lines();
-    let (end, lines) = lines.split_last().expect("an end");
+    let (end, lines) = lines.split_last().expect("an end line");
     prop_assert_eq!(&end["end"]["count"], lines.len());
     let log = Value::Array(lines.to_vec());
     prop_assert!(contains(&log, &model.log()), "model: {}\nlog: {log}", model.log());
@@ -252,16 +252,16 @@ async fn run(commands: Vec<Command>, met: &Mutex<BTreeSet<String>>) -> Result<()
 #[test]
 fn the_service_returns_what_the_model_returns() {
     let cases = std::env::var("ANNALS_TEST_SEQUENCES").map_or(40, |value| value.parse().expect("a number"));
-    // The sequences are the same in every run, so that a failure can be repeated. A longer run adds others.
+    // The sequences are the same in every run, so that a failure can be repeated. A longer run adds further sequences.
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 400, ..Config::default() };
     let rng = proptest::test_runner::TestRng::deterministic_rng(config.rng_algorithm);
     let mut runner = TestRunner::new_with_rng(config, rng);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let sequences = prop::collection::vec(commands(), 30..60);
-    let met = Mutex::default();
-    let ran = runner.run(&sequences, |commands| runtime.block_on(run(commands, &met)));
+    let observed = Mutex::default();
+    let ran = runner.run(&sequences, |commands| runtime.block_on(run(commands, &observed)));
     ran.unwrap_or_else(|error| panic!("{error}"));
-    // A kind of response that no sequence has met was never compared.
+    // A kind of response that no sequence has received was never compared.
     for kind in [
         "200 ",
         "201 ",
@@ -281,6 +281,6 @@ fn the_service_returns_what_the_model_returns() {
         "422 position_beyond_head",
         "422 version_beyond_head",
     ] {
-        assert!(met.lock().expect("the lock").contains(kind), "no request got the response {kind}");
+        assert!(observed.lock().expect("the lock").contains(kind), "no request received the response {kind}");
     }
 }

@@ -15,7 +15,7 @@ fn the_file_is_the_document_that_the_program_serves() {
     let served = annals::http::router::openapi_document().to_pretty_json().expect("a document");
     assert!(
         file.trim_end() == served.trim_end(),
-        "openapi/openapi.json differs from the routes. If the change is meant, run\n\n    \
+        "openapi/openapi.json differs from the routes. If the change is intended, run\n\n    \
          cargo run -- openapi > openapi/openapi.json\n\nand review the difference."
     );
 }

@@ -1,4 +1,4 @@
-//! Promise P8: the commands of operators as processes. Keys are created, listed and revoked; real partitions are
+//! Promise P8: the commands of operators as processes. Keys are created, listed and revoked. Real partitions are
 //! archived, exported from the archive, verified and restored.
 
 use crate::cli::{annals, output, run};
@@ -30,24 +30,24 @@ async fn a_key_is_created_listed_and_revoked() {
         "--expires-in",
         "90d",
     ];
-    let (ok, key, said) = run(&database, &create).await;
+    let (ok, key, printed) = run(&database, &create).await;
     assert!(
-        ok && key.starts_with("annals_") && key.trim().len() == 84 && said.contains("it is shown once"),
-        "{key}{said}"
+        ok && key.starts_with("annals_") && key.trim().len() == 84 && printed.contains("it is shown once"),
+        "{key}{printed}"
     );
     let key_id = key.split('_').nth(1).expect("a key id").to_owned();
     let (ok, list, _) = run(&database, &["keys", "list"]).await;
     assert!(ok && list.contains(&key_id) && list.contains("read:Order* append:Cart  60 requests a minute"), "{list}");
     assert!(list.contains("valid") && !list.contains(key.trim().rsplit('_').next().expect("a secret")), "{list}");
-    let (ok, said, _) = run(&database, &["keys", "revoke", &key_id]).await;
-    assert!(ok && said.contains("was revoked at"), "{said}");
+    let (ok, printed, _) = run(&database, &["keys", "revoke", &key_id]).await;
+    assert!(ok && printed.contains("was revoked at"), "{printed}");
     let (_, list, _) = run(&database, &["keys", "list"]).await;
     assert!(list.contains("revoked"), "{list}");
-    let (ok, _, said) = run(&database, &["keys", "revoke", "unknown"]).await;
-    assert!(!ok && said.contains("no key has the id unknown"), "{said}");
+    let (ok, _, printed) = run(&database, &["keys", "revoke", "unknown"]).await;
+    assert!(!ok && printed.contains("no key has the id unknown"), "{printed}");
     for wrong in [&["--grant", "write:Order"][..], &["--grant", "read:"], &["--name", "", "--grant", "read:*"], &[]] {
-        let (ok, _, said) = run(&database, &[&["keys", "create", "--name", "x"], wrong].concat()).await;
-        assert!(!ok && !said.is_empty(), "{wrong:?}: {said}");
+        let (ok, _, printed) = run(&database, &[&["keys", "create", "--name", "x"], wrong].concat()).await;
+        assert!(!ok && !printed.is_empty(), "{wrong:?}: {printed}");
     }
 }
 
@@ -56,29 +56,29 @@ async fn real_partitions_are_archived_verified_and_restored() {
     const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/package-events.ndjson");
     let (database, folder) = (TestDatabase::create_empty().await, tempfile::tempdir().expect("a folder"));
     let path = folder.path().to_str().expect("a path");
-    let (ok, _, said) = run(&database, &["import", DATA]).await;
-    assert!(ok, "{said}");
+    let (ok, _, printed) = run(&database, &["import", DATA]).await;
+    assert!(ok, "{printed}");
     let (ok, before) = run_with_archive(&database, path, &["export"]).await;
     assert!(ok);
-    let (ok, said) = run_with_archive(&database, path, &["archive", "--older-than", "30d", "--dry-run"]).await;
-    assert!(ok && said.contains("can be archived") && said.contains("nothing was changed"), "{said}");
-    let (ok, said) = run_with_archive(&database, path, &["archive", "--older-than", "30d", "--yes"]).await;
-    assert!(ok && said.contains("events_2025_06  ") && said.contains("events archived"), "{said}");
+    let (ok, printed) = run_with_archive(&database, path, &["archive", "--older-than", "30d", "--dry-run"]).await;
+    assert!(ok && printed.contains("can be archived") && printed.contains("nothing was changed"), "{printed}");
+    let (ok, printed) = run_with_archive(&database, path, &["archive", "--older-than", "30d", "--yes"]).await;
+    assert!(ok && printed.contains("events_2025_06  ") && printed.contains("events archived"), "{printed}");
     let (ok, after) = run_with_archive(&database, path, &["export"]).await;
     assert!(ok && after == before, "the export is equal byte by byte");
-    let (ok, said) = run_with_archive(&database, path, &["archive", "--older-than", "30d", "--yes"]).await;
-    assert!(ok && said.contains("no partition in the database was over before"), "{said}");
-    let (ok, said) = run_with_archive(&database, path, &["verify"]).await;
-    assert!(ok && said.contains("ok      ids, places and content equal in both tables: 5286 events"), "{said}");
-    let (ok, said) = run_with_archive(&database, path, &["restore-archive", "2025-06"]).await;
-    assert!(ok && said.contains("events are restored to the database"), "{said}");
+    let (ok, printed) = run_with_archive(&database, path, &["archive", "--older-than", "30d", "--yes"]).await;
+    assert!(ok && printed.contains("no partition in the database was over before"), "{printed}");
+    let (ok, printed) = run_with_archive(&database, path, &["verify"]).await;
+    assert!(ok && printed.contains("ok      ids, places and content equal in both tables: 5286 events"), "{printed}");
+    let (ok, printed) = run_with_archive(&database, path, &["restore-archive", "2025-06"]).await;
+    assert!(ok && printed.contains("events are restored to the database"), "{printed}");
     let (ok, after) = run_with_archive(&database, path, &["export"]).await;
     assert!(ok && after == before);
-    let (ok, said) = run_with_archive(&database, path, &["restore-archive", "2024-01"]).await;
-    assert!(!ok && said.contains("no partition events_2024_01 is archived"), "{said}");
-    let (ok, said) = run_with_archive(&database, path, &["restore-archive", "June"]).await;
-    assert!(!ok && said.contains("2025-01"), "{said}");
+    let (ok, printed) = run_with_archive(&database, path, &["restore-archive", "2024-01"]).await;
+    assert!(!ok && printed.contains("no partition events_2024_01 is archived"), "{printed}");
+    let (ok, printed) = run_with_archive(&database, path, &["restore-archive", "June"]).await;
+    assert!(!ok && printed.contains("2025-01"), "{printed}");
     // Without the archive, archived events cannot be read.
-    let (ok, said) = run_with_archive(&database, "", &["archive", "--yes"]).await;
-    assert!(!ok && said.contains("ARCHIVE_URL"), "{said}");
+    let (ok, printed) = run_with_archive(&database, "", &["archive", "--yes"]).await;
+    assert!(!ok && printed.contains("ARCHIVE_URL"), "{printed}");
 }

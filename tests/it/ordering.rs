@@ -1,5 +1,5 @@
-//! Promise P3, P6: the ordering observer. Whatever runs beside the appends, no position appears after a reader has
-//! passed it, and none is missing.
+//! Promise P3, P6: the ordering observer. Other transactions and vacuum run beside the appends. No position appears
+//! after a reader has passed it, and no position is missing.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -7,13 +7,13 @@ use crate::support::{Session, TestApp, TestDatabase, TestOptions, within_a_minut
 
 const WRITERS: usize = 32;
 
-/// The number of appends of each writer. For a long run: `ANNALS_TEST_APPENDS=20000 cargo test …`.
+/// Returns the number of appends of each writer. For a long run: `ANNALS_TEST_APPENDS=20000 cargo test …`.
 fn appends() -> usize {
     std::env::var("ANNALS_TEST_APPENDS").map_or(40, |value| value.parse::<usize>().expect("a number").max(2))
 }
 
-/// Opens a transaction that has written to another database of the cluster. It holds back everything that waits for the
-/// oldest transaction, and no lock of Annals.
+/// Opens a transaction that has written to another database of the cluster. It delays everything that waits for the
+/// oldest transaction, and it holds no lock of Annals.
 async fn open_transaction_elsewhere() -> (TestDatabase, Session) {
     let database = TestDatabase::create_empty().await;
     let mut session = database.session().await;
@@ -35,15 +35,15 @@ async fn no_position_is_late_or_missing_beside_other_transactions_and_vacuum() {
 
     let total = (WRITERS * appends() * 2) as i64;
     let done = AtomicBool::new(false);
-    // The pollers that have read between two commits: a part of the log that is neither empty nor complete.
-    let between = AtomicUsize::new(0);
+    // The number of pollers that have read a part of the log that is neither empty nor complete.
+    let partial_pollers = AtomicUsize::new(0);
     let writing = async {
         let writer = |n: usize| {
-            let (replica, replicas, between) = (&replicas[n % 2], &replicas, &between);
+            let (replica, replicas, partial_pollers) = (&replicas[n % 2], &replicas, &partial_pollers);
             async move {
                 for round in 0..appends() {
-                    // The second half is appended after both pollers have read a part of the first one.
-                    while round == appends() / 2 && between.load(Ordering::SeqCst) < replicas.len() {
+                    // The second half is appended after both pollers have read a part of the first half.
+                    while round == appends() / 2 && partial_pollers.load(Ordering::SeqCst) < replicas.len() {
                         tokio::task::yield_now().await;
                     }
                     // The writers share streams, so that their appends conflict.
@@ -61,11 +61,11 @@ async fn no_position_is_late_or_missing_beside_other_transactions_and_vacuum() {
             session.run("VACUUM (ANALYZE) event_ids, streams").await;
         }
     };
-    // Two pollers read without a pause, each through another replica, and a subscriber follows the log.
+    // Two pollers read without a pause, each from another replica. A subscriber reads the event stream.
     let polling = |n: usize| {
-        let (replica, between) = (&replicas[n], &between);
+        let (replica, partial_pollers) = (&replicas[n], &partial_pollers);
         async move {
-            let (mut next, mut reads_between) = (0, 0u64);
+            let (mut next, mut partial_reads) = (0, 0u64);
             while next < total {
                 let page =
                     replica.get(&format!("/events?after={next}&limit=1000")).send().await.expect_status(200).json();
@@ -75,13 +75,13 @@ async fn no_position_is_late_or_missing_beside_other_transactions_and_vacuum() {
                 }
                 assert_eq!(page["next_after"], next);
                 if 0 < next && next < total {
-                    reads_between += 1;
-                    if reads_between == 1 {
-                        between.fetch_add(1, Ordering::SeqCst);
+                    partial_reads += 1;
+                    if partial_reads == 1 {
+                        partial_pollers.fetch_add(1, Ordering::SeqCst);
                     }
                 }
             }
-            reads_between
+            partial_reads
         }
     };
     let subscribing = async {
@@ -92,15 +92,14 @@ async fn no_position_is_late_or_missing_beside_other_transactions_and_vacuum() {
     };
     let observing = async { tokio::join!(polling(0), polling(1), subscribing) };
     let (_, (), (first_poller, second_poller, ())) = tokio::join!(writing, vacuuming, observing);
-    assert!(first_poller > 0 && second_poller > 0, "each poller has read between two commits");
-    // Positions and versions in the tables. The snapshot of the report still has no event.
+    assert!(first_poller > 0 && second_poller > 0, "each poller has read a part of the log");
+    // The tables have every position and every version. The snapshot of the report still has no event.
     let mut session = database.session().await;
     assert_eq!(session.number("SELECT count(*) FROM events").await, total);
     assert_eq!(session.number("SELECT max(global_position) FROM events").await, total);
-    let holes =
-        "SELECT count(*) FROM (SELECT max(version) - count(*) AS missing FROM events GROUP BY aggregate_id) AS s
+    let gaps = "SELECT count(*) FROM (SELECT max(version) - count(*) AS missing FROM events GROUP BY aggregate_id) AS s
                   WHERE missing <> 0";
-    assert_eq!(session.number(holes).await, 0);
+    assert_eq!(session.number(gaps).await, 0);
     assert_eq!(report.number("SELECT count(*) FROM events").await, 0);
     report.rollback().await;
     drop(elsewhere);

@@ -1,5 +1,5 @@
-//! Promise P1, P2, P9: the partitions of the log are created ahead or when an event needs one, and sealed when their
-//! month is over. Streams continue across sealed partitions, and times never go backwards.
+//! Promise P1, P2, P9: partitions are created in advance or when an event needs one. They are sealed when their month
+//! is over. Streams continue across sealed partitions, and times never go backwards.
 
 use serde_json::json;
 
@@ -61,7 +61,7 @@ async fn a_partition_is_sealed_once_and_streams_continue_across_it() {
     let sealed = "SELECT name FROM partitions WHERE sealed_at IS NOT NULL ORDER BY 1";
     let mut session = app.database.session().await;
 
-    // November is over by the clock, but the log has no later event: another event could still have a time in November.
+    // By the clock, November is over. The log has no later event, so another event could still have a time in November.
     clock.set(at("2026-12-05T00:00:00Z"));
     app.app.primary.maintain_partitions().await.expect("maintenance runs");
     assert!(session.texts(sealed).await.is_empty());
@@ -78,7 +78,7 @@ async fn a_partition_is_sealed_once_and_streams_continue_across_it() {
     let heads = "SELECT aggregate_id || ' ' || version FROM streams ORDER BY 1";
     assert_eq!(session.texts(heads).await, ["both 2", "known 1", "old 3"]);
 
-    // Conflicts, reads, appends and replays, of streams in the sealed partition, in the open one, and in both.
+    // Conflicts, reads, appends and replays of streams in the sealed partition, and of one in both partitions.
     for (stream, version) in [("old", 3), ("both", 3), ("known", 1)] {
         let path = format!("/streams/Order/{stream}");
         let conflict = app.post(&path, &events(&["X"])).if_match(version - 1).send().await;
@@ -107,7 +107,7 @@ async fn a_service_with_an_outdated_catalogue_reads_across_a_sealed_partition() 
     app.append("/streams/Order/1", &["A", "B"]).await;
     clock.set(at("2026-12-05T00:00:00Z"));
     app.append("/streams/Order/2", &["A"]).await;
-    // Another replica seals November; this one still reads it as open.
+    // The second replica seals November when it starts. In the cached catalogue of the first one, November is open.
     let options = TestOptions { clock: clock.clone(), ..TestOptions::default() };
     let other = TestApp::start_on(app.database.clone(), options).await;
     for replica in [&app, &other] {
@@ -158,7 +158,7 @@ async fn sealing_a_partition_again_lowers_no_version() {
         .bind(100i64)
         .fetch_all(&mut session.0)
         .await
-        .expect("it runs");
+        .expect("the statement runs");
     assert_eq!(session.number(head).await, 3);
     app.post("/streams/Order/1", &events(&["D"])).if_match(4).send().await.expect_status(201);
 }

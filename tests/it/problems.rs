@@ -2,13 +2,15 @@
 //! its response agrees with the page that documents the code.
 //!
 //! [`provoke`] matches on the code without a wildcard, so a new code does not compile until it has a request. The test
-//! sends the request and compares the code of the response, so no name in a comment or in a string can stand in for it.
+//! sends the request, and compares the code of the response.
 
+use annals::clock::Clock;
 use annals::http::problem::code::Code;
 use annals::keyring;
+use chrono::TimeDelta;
 use serde_json::{Value, json};
 
-use crate::support::{Proxy, Reply, TestApp, TestDatabase, TestOptions, event_with_id, events, id};
+use crate::support::{Proxy, Reply, TestApp, TestDatabase, TestOptions, event_with_id, events, id, send_raw};
 
 const REDUCER: &str = "({ $any() { throw new Error('it fails') } })";
 
@@ -16,7 +18,7 @@ fn errors_folder() -> std::path::PathBuf {
     std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference/errors")
 }
 
-/// The statuses that the page of a code lists.
+/// Returns the statuses that the page of a code lists.
 fn documented_statuses(code: Code) -> Vec<u16> {
     let page =
         std::fs::read_to_string(errors_folder().join(format!("{}.md", code.as_str()))).expect("the page of the code");
@@ -30,14 +32,14 @@ async fn start_with(change: impl FnOnce(&mut TestOptions)) -> TestApp {
     TestApp::start_with(options).await
 }
 
-/// A service behind a proxy that can break its connections.
+/// Starts a service behind a proxy that can break its connections to the database.
 async fn start_behind_proxy() -> (TestApp, Proxy) {
     let database = TestDatabase::create().await;
     let proxy = Proxy::start(&database).await;
     (TestApp::start_with_config(proxy.config(&database), database, TestOptions::default()).await, proxy)
 }
 
-/// A service that needs keys, and a key that may read orders, twice a minute.
+/// Starts a service that requires keys. Returns it with a key that may read orders and send two requests per minute.
 async fn start_with_keys() -> (TestApp, String) {
     let app = start_with(|options| options.settings.needs_keys = true).await;
     let grants = ["read:Order".parse().expect("a grant")];
@@ -47,7 +49,7 @@ async fn start_with_keys() -> (TestApp, String) {
     (app, format!("Bearer {key}"))
 }
 
-/// A service with a stream of three events, at the positions 1 to 3.
+/// Starts a service with a stream of three events, at the positions 1 to 3.
 async fn start_with_stream() -> TestApp {
     let app = TestApp::start().await;
     app.append("/streams/Order/1", &["A", "B", "C"]).await;
@@ -62,7 +64,7 @@ async fn put_projection(app: &TestApp, position: u64) -> Reply {
     put(app, "/projections/p", json!({"last_processed_position": position})).await
 }
 
-/// Sends the request whose response has this code, to a service of its own.
+/// Sends a request whose response has this code, to a service of its own.
 async fn provoke(code: Code) -> Reply {
     match code {
         Code::InvalidRequest => TestApp::start().await.get("/events?unknown=1").send().await,
@@ -87,6 +89,17 @@ async fn provoke(code: Code) -> Reply {
         Code::ProblemNotFound => TestApp::start().await.get("/problems/unknown").send().await,
         Code::MethodNotAllowed => TestApp::start().await.call("DELETE", "/events").send().await,
         Code::NotAcceptable => TestApp::start().await.get("/events").header("accept", "text/html").send().await,
+        Code::UriTooLong => {
+            let request = format!("GET /events?after={} HTTP/1.1\r\nHost: a\r\n\r\n", "1".repeat(66_000));
+            send_raw(&TestApp::start().await, request.as_bytes()).await
+        }
+        Code::HeadersTooLarge => {
+            TestApp::start().await.get("/events").header("x-large", &"x".repeat(200_000)).send().await
+        }
+        Code::ClockSkew => {
+            let app = start_with(|options| options.clock = Clock::behind(TimeDelta::days(2))).await;
+            app.post("/streams/Order/1", &events(&["A"])).send().await
+        }
         Code::EventIdReused => {
             let app = TestApp::start().await;
             app.post("/streams/Order/1", &event_with_id(&id(1))).send().await.expect_status(201);
@@ -102,7 +115,7 @@ async fn provoke(code: Code) -> Reply {
         }
         Code::EpochChanged => {
             let app = start_with_stream().await;
-            app.app.primary.begin_epoch("a test").await.expect("it begins");
+            app.app.primary.begin_epoch("a test").await.expect("the epoch begins");
             app.append("/streams/Order/1", &["D"]).await;
             app.get("/events?after=1:4").send().await
         }
@@ -174,7 +187,7 @@ async fn provoke(code: Code) -> Reply {
         Code::OutcomeUnknown => {
             let (app, proxy) = start_behind_proxy().await;
             app.append("/streams/Order/1", &["A"]).await;
-            proxy.cut_next_answer_and_go_down();
+            proxy.drop_next_result_and_go_down();
             app.post("/streams/Order/1", &events(&["B"])).send().await
         }
         Code::TooManySubscribers => {
@@ -213,7 +226,7 @@ fn every_code_is_reached_and_its_response_agrees_with_its_page() {
         let problem = reply.expect_problem(status, name);
         assert_eq!(problem["title"], code.title(), "{name}");
         assert_eq!(status, code.status().as_u16(), "{name}");
-        assert!(documented_statuses(*code).contains(&status), "{name} has the status {status}");
+        assert!(documented_statuses(*code).contains(&status), "the page of {name} does not list the status {status}");
     }
 }
 
@@ -239,7 +252,7 @@ async fn every_code_has_a_page() {
     app.get("/problems/internal?x=1").send().await.expect_invalid("parameter", "x");
 }
 
-/// The table of codes in `docs/reference/errors.md`: status, code and title of each row.
+/// Compares the table of codes in `docs/reference/errors.md`: the status, the code and the title of each row.
 #[test]
 fn the_documentation_lists_every_code_and_no_other() {
     let text = std::fs::read_to_string(errors_folder().with_extension("md")).expect("docs/reference/errors.md");

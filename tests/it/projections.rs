@@ -1,5 +1,5 @@
-//! No promise: positions of projections. They move by compare-and-set, never backwards and never beyond the head, and a
-//! client can wait for one.
+//! No promise: positions of projections. They move by compare-and-set. They move backwards only by a reset, and never
+//! beyond the head. A client can wait for a position.
 
 use serde_json::{Value, json};
 
@@ -133,7 +133,7 @@ async fn the_lag_is_computed_across_sealed_partitions() {
         |index: usize| (list["projections"][index]["lag"].clone(), list["projections"][index]["lag_seconds"].as_f64());
     let ((new_lag, new_seconds), (old_lag, old_seconds)) = (of(0), of(1));
     assert_eq!((new_lag, old_lag), (json!(1), json!(2)));
-    // The first unprocessed event is of 10 October for one, and of 20 November for the other: 41 days apart.
+    // The first unprocessed events are of 10 October and of 20 November, which are 41 days apart.
     let days = (old_seconds.expect("seconds") - new_seconds.expect("seconds")) / 86_400.0;
     assert!((40.9..41.1).contains(&days) || new_seconds == Some(0.0), "{days}");
 }
@@ -142,7 +142,7 @@ async fn the_lag_is_computed_across_sealed_partitions() {
 async fn the_lag_is_a_metric() {
     let app = with_events(10).await;
     put(&app, "p", 4).send().await.expect_status(201);
-    let shows = async |expected: Option<&str>| loop {
+    let wait_for_series = async |expected: Option<&str>| loop {
         let text = app.get("/metrics").send().await.text();
         if text.lines().find(|line| line.starts_with("annals_projection_lag_events{")) == expected {
             return;
@@ -150,7 +150,7 @@ async fn the_lag_is_a_metric() {
         tokio::task::yield_now().await;
     };
     let series = "annals_projection_lag_events{projection=\"p\"} 6";
-    within_a_minute("the series exists", shows(Some(series))).await;
+    within_a_minute("the series exists", wait_for_series(Some(series))).await;
     app.call("DELETE", "/projections/p").send().await.expect_status(204);
-    within_a_minute("the series is gone", shows(None)).await;
+    within_a_minute("the series is removed", wait_for_series(None)).await;
 }

@@ -12,8 +12,8 @@ fn promises() -> impl Iterator<Item = String> {
     (1..=10).map(|number| format!("P{number}"))
 }
 
-/// The promises that the first line of a file names, like `//! Promise P2, P3: what it tries`. `//! No promise: …`
-/// names none. `None` if the line has another form.
+/// Returns the promises that the first line of a file names, for example `//! Promise P2, P3: what it tries`. A line
+/// `//! No promise: …` names none. Returns `None` if the line has another form.
 fn tried_by(first_line: &str) -> Option<Vec<String>> {
     let (label, description) = first_line.strip_prefix("//! ")?.split_once(": ")?;
     if description.is_empty() {
@@ -36,7 +36,7 @@ fn every_test_file_names_its_promises_and_every_promise_has_a_file() {
         let first_line = text.lines().next().unwrap_or_default();
         let tried = tried_by(first_line).unwrap_or_else(|| panic!("{file} begins with {first_line:?}"));
         let has_tests = text.contains("#[test]") || text.contains("#[tokio::test");
-        assert!(tried.is_empty() || has_tests, "{file} names a promise and has no test");
+        assert!(tried.is_empty() || has_tests, "{file} names a promise, but has no test");
         for promise in tried {
             tests.entry(promise).or_default().push(file.clone());
         }

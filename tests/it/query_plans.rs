@@ -1,4 +1,4 @@
-//! No promise: the plans of the statements that requests run, on 36 partitions. They use indexes only, and read no
+//! No promise: the plans of the statements that requests run, on 36 partitions. The plans use only indexes, and read no
 //! partition that the bounds exclude.
 
 use chrono::{DateTime, Utc};
@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, Row};
 
 use crate::support::{AppendCall, Procedure, Session, TestDatabase, migrate_schema};
 
-/// The settings of the connections for reads, taken from the source.
+/// Returns the settings of the connections for reads, which are read from the source.
 fn read_settings() -> &'static str {
     const SOURCE: &str = include_str!("../../src/store/connection/connector.rs");
     let (_, rest) = SOURCE.split_once("const READ_SETTINGS: &str = \"").expect("the settings");
@@ -42,7 +42,7 @@ async fn seeded() -> Session {
     session
 }
 
-/// Returns the plan of a statement file, prepared as the service does it, with these arguments.
+/// Returns the plan of a statement file with these arguments. The statement is prepared, as in the service.
 async fn plan(session: &mut Session, file: &str, arguments: &str) -> String {
     let sql = std::fs::read_to_string(format!("{SQL}/{file}")).unwrap_or_else(|error| panic!("{file}: {error}"));
     session.run(&format!("PREPARE statement AS {sql}")).await;
@@ -63,7 +63,7 @@ fn check(file: &str, plan: &str, partitions: &[&str]) {
         .collect();
     touched.sort_unstable();
     touched.dedup();
-    assert_eq!(touched, partitions, "{file} reads other partitions than it must:\n{plan}");
+    assert_eq!(touched, partitions, "{file} reads other partitions than expected:\n{plan}");
 }
 
 #[tokio::test]
@@ -111,7 +111,7 @@ async fn every_statement_uses_indexes_and_only_the_partitions_that_it_needs() {
         check(file, &plan, &partitions);
     }
 
-    // The log is read in the order of its positions, between two times: no other partition is read, and nothing is
+    // The log is read in the order of its positions, between two times. No other partition is read, and nothing is
     // sorted.
     let segment = format!("17000, 18000, '{from}', '{to}', 100");
     let log = plan(&mut session, "log_events.sql", &segment).await;
@@ -131,7 +131,7 @@ async fn every_statement_uses_indexes_and_only_the_partitions_that_it_needs() {
         let plan = plan(&mut session, &file, &format!("{segment}, {arguments}")).await;
         check(&file, &plan, &[&here, &there]);
         assert!(plan.contains(index) && !plan.contains("position_key"), "{file}:\n{plan}");
-        // The index has the order of positions, so nothing is sorted within a partition.
+        // The index is in the order of positions, so nothing is sorted within a partition.
         assert!(plan.matches("->  Sort").count() <= 1, "{file}:\n{plan}");
     }
 }

@@ -1,5 +1,5 @@
-//! Promise P1, P2: reads of streams as pages in both directions and as NDJSON, of single events, and of the streams of
-//! a type, return every event once, in order, also while the stream grows.
+//! Promise P1, P2: reads of streams (as pages in both directions and as NDJSON), of single events, and of the streams
+//! of a type. They return every event once and in order, even while the stream grows.
 
 use serde_json::json;
 
@@ -12,7 +12,7 @@ async fn with_stream(count: usize) -> TestApp {
 }
 
 #[tokio::test]
-async fn pages_lead_to_the_end_in_both_directions() {
+async fn pages_reach_the_end_in_both_directions() {
     let app = with_stream(25).await;
     for (query, expected) in [
         ("?limit=10", (1..=25).collect::<Vec<u64>>()),
@@ -61,14 +61,14 @@ async fn a_page_ends_at_eight_mebibytes() {
     }
     let page = app.get("/streams/Order/1").send().await.expect_status(200);
     assert_eq!(page.versions(), (1..=10).collect::<Vec<_>>());
-    let next = page.json()["next"].as_str().expect("there is more").to_owned();
+    let next = page.json()["next"].as_str().expect("the page has a next one").to_owned();
     assert_eq!(next, "/streams/Order/1?from_version=11");
     let rest = app.get(&next).send().await;
     assert_eq!((rest.versions(), &rest.json()["next"]), (vec![11, 12], &json!(null)));
 }
 
 #[tokio::test]
-async fn links_carry_names_that_need_escaping() {
+async fn links_escape_the_names_that_they_contain() {
     let app = TestApp::start().await;
     app.append("/streams/Ordre%20%C3%A9t%C3%A9/a%3Fb%23c%25", &["A", "B"]).await;
     let page = app.get("/streams/Ordre%20%C3%A9t%C3%A9/a%3Fb%23c%25?limit=1").send().await.json();
@@ -212,8 +212,8 @@ async fn streams_of_a_type_are_listed_in_byte_order() {
         next = list["next"].as_str().map(str::to_owned);
     }
     assert_eq!(ids, ["B", "a", "a10", "a2", "b", "z", "é"]);
-    let none = app.get("/streams/Nobody").send().await.expect_status(200).json();
-    assert_eq!(none, json!({"aggregate_type": "Nobody", "streams": [], "next": null}));
+    let none = app.get("/streams/Unknown").send().await.expect_status(200).json();
+    assert_eq!(none, json!({"aggregate_type": "Unknown", "streams": [], "next": null}));
     app.get("/streams/Order?after=z&limit=2").send().await.expect_status(200);
     app.get("/streams/Order?limit=1001").send().await.expect_invalid("parameter", "limit");
     app.get("/streams/Order?after=a%2Fb").send().await.expect_invalid("parameter", "after");

@@ -1,5 +1,5 @@
-//! Promise P7: reducers. States of now, of a version and of a time equal a full replay of the events, whatever happens
-//! to the snapshots, and snapshots are created automatically.
+//! Promise P7: reducers. The current state and the states at a version and at a time equal a full replay of the events,
+//! even if snapshots are damaged or deleted. Snapshots are created automatically.
 
 use serde_json::{Value, json};
 
@@ -48,7 +48,7 @@ async fn a_reducer_is_registered_listed_replaced_and_deleted() {
         (&made["language"], &made["snapshot_every"], &made["source"]),
         (&json!("merge-patch"), &json!(100), &json!(""))
     );
-    // The same reducer again changes nothing. Any other one gets a new revision, and no revision is reused.
+    // A second request with the same reducer changes nothing. Another reducer gets an unused revision.
     let same =
         put(&app, &json!({"language": "merge-patch", "snapshot_every": 100})).send().await.expect_status(200).json();
     assert_eq!(same, made);
@@ -76,7 +76,7 @@ async fn a_reducer_is_registered_listed_replaced_and_deleted() {
 }
 
 #[tokio::test]
-async fn a_state_is_returned_now_at_a_version_and_at_a_time() {
+async fn the_current_state_and_states_at_a_version_and_at_a_time_are_returned() {
     let (app, clock) = TestApp::start_at("2026-03-01T00:00:00Z").await;
     put(&app, &json!({"language": "merge-patch"})).send().await.expect_status(201);
     append(&app, "1", &[json!({"status": "placed", "total": 12345678901234567890123_u128.to_string()})]).await;
@@ -111,11 +111,11 @@ async fn a_state_is_returned_now_at_a_version_and_at_a_time() {
 async fn a_snapshot_is_stored_when_an_append_crosses_the_interval() {
     let app = with_reducer(50).await;
     let patches = |from: usize, to: usize| (from..=to).map(|n| json!({"n": n})).collect::<Vec<_>>();
-    let answer = append(&app, "1", &patches(1, 48)).await;
-    assert_eq!(answer["snapshot_due"], false);
+    let appended = append(&app, "1", &patches(1, 48)).await;
+    assert_eq!(appended["snapshot_due"], false);
     // From 48 to 53 events the append crosses 50. The client need not store a snapshot.
-    let answer = append(&app, "1", &patches(49, 53)).await;
-    assert_eq!(answer["snapshot_due"], false);
+    let appended = append(&app, "1", &patches(49, 53)).await;
+    assert_eq!(appended["snapshot_due"], false);
     let snapshot = snapshot_of(&app, "1", 50).await;
     assert_eq!(snapshot["state"], json!({"n": 50}));
     let now = state(&app, "1/state").await;
@@ -123,11 +123,12 @@ async fn a_snapshot_is_stored_when_an_append_crosses_the_interval() {
         (&now["snapshot_version"], &now["events_folded"], &now["state"]),
         (&json!(50), &json!(3), &json!({"n": 53}))
     );
-    // A load uses it, and an earlier state does not.
+    // A load uses the snapshot. The state at an earlier version does not use it.
     assert_eq!(state(&app, "1").await["snapshot"]["version"], 50);
     let before = state(&app, "1/state?version=49").await;
     assert_eq!((&before["snapshot_version"], &before["state"]), (&Value::Null, &json!({"n": 49})));
-    // A client may store none. Without the reducer, client snapshots are due again, and the reducer's is ignored.
+    // A client may not store a snapshot. Without the reducer, clients store snapshots again, and the snapshot of the
+    // reducer is ignored.
     let of_client = app.call("PUT", "/snapshots/Order/1").json(&json!({"version": 1, "state": 1}));
     of_client.send().await.expect_problem(409, "reducer_exists");
     app.call("DELETE", "/reducers/Order").send().await.expect_status(204);
@@ -165,7 +166,7 @@ async fn a_failed_reducer_is_reported_with_the_event_and_affects_no_append() {
     let failed = app.get("/aggregates/Order/1/state").send().await.expect_problem(422, "reducer_failed");
     assert_eq!((&failed["version"], &failed["global_position"]), (&json!(2), &json!(2)));
     assert_eq!(state(&app, "1/state?version=1").await["version"], 1);
-    within_a_minute("the snapshotter failed too", async {
+    within_a_minute("the snapshotter has also failed", async {
         while app.metric("annals_reducer_failures_total").await < 2.0 {
             tokio::task::yield_now().await;
         }
@@ -246,7 +247,7 @@ fn merge(target: &mut Value, patch: &Value) {
 }
 
 #[tokio::test]
-async fn every_load_and_state_equals_a_full_replay_whatever_happens_to_the_snapshots() {
+async fn every_load_and_state_equals_a_full_replay_even_if_snapshots_are_damaged() {
     let app = with_reducer(7).await;
     let mut session = app.database.session().await;
     let mut state_of_random = 11_u64;
@@ -285,7 +286,7 @@ async fn every_load_and_state_equals_a_full_replay_whatever_happens_to_the_snaps
         if histories[n].is_empty() {
             continue;
         }
-        // Mostly the current version, for which a snapshot is used.
+        // Most rounds read the current version, for which a snapshot can be used.
         let length = histories[n].len();
         let version = if random(3) > 0 { length } else { 1 + random(length as u64) as usize };
         let mut expected = json!({});
@@ -301,6 +302,6 @@ async fn every_load_and_state_equals_a_full_replay_whatever_happens_to_the_snaps
         histories[n].iter().for_each(|patch| merge(&mut all, patch));
         assert_eq!(loaded, all, "order {n}");
     }
-    assert!(hits > 10, "snapshots are used: {hits}");
+    assert!(hits > 10, "only {hits} states used a snapshot");
     assert!(app.metric("annals_snapshots_ignored_total").await > 0.0);
 }

@@ -1,5 +1,5 @@
-//! Promise P2, P3, P4: two replicas of the service on one database. For one expected version one append succeeds,
-//! positions are one sequence, and an event id is written once.
+//! Promise P2, P3, P4: two replicas of the service on one database. Of several appends with one expected version, one
+//! succeeds. Positions are one sequence, and an event id is written once.
 
 use std::collections::{BTreeSet, HashSet};
 

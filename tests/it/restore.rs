@@ -1,6 +1,6 @@
-//! Promise P1, P3, P4: restores as docs/how-to/backup-and-restore.md describes them, to a moment before the end, and of
-//! a dump into another cluster. Every event up to that point is readable, cursors beyond it get an error, and appends
-//! continue.
+//! Promise P1, P3, P4: restores as docs/how-to/backup-and-restore.md describes them. A backup is restored to a point in
+//! time, and a dump is loaded into another cluster. Every event up to that point is readable, cursors beyond it get an
+//! error, and appends continue.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -12,37 +12,37 @@ use serde_json::{Value, json};
 use crate::support::{DedicatedServer, TestApp, TestDatabase, TestOptions, copy_files, events, within_a_minute};
 
 async fn service(database: TestDatabase) -> TestApp {
-    migrate::migrate(&database.config()).await.expect("the schema is there");
+    migrate::migrate(&database.config()).await.expect("the schema is migrated");
     TestApp::start_on(database, TestOptions::default()).await
 }
 
-/// Appends events of several streams and types, some of them with a replayable id.
+/// Appends events to several streams of two types.
 async fn append_some(app: &TestApp, count: usize) {
     for n in 0..count {
         app.append(&format!("/streams/{}/{}", ["Order", "Invoice"][n % 2], n % 7), &["Happened"]).await;
     }
 }
 
-/// The whole log, without the line that ends it.
+/// Returns the whole log, without the end line.
 async fn log(app: &TestApp) -> Vec<Value> {
     let mut lines = app.get("/events").header("accept", "application/x-ndjson").send().await.lines();
-    assert_eq!(lines.pop().expect("an end")["end"]["count"], lines.len());
+    assert_eq!(lines.pop().expect("an end line")["end"]["count"], lines.len());
     lines
 }
 
 fn annals(server: &DedicatedServer, command: &[&str]) -> String {
     let mut annals = Command::new(env!("CARGO_BIN_EXE_annals"));
-    let output = annals.args(command).env_clear().env("DATABASE_URL", server.url()).output().expect("it runs");
+    let output = annals.args(command).env_clear().env("DATABASE_URL", server.url()).output().expect("the program runs");
     let printed = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {printed}");
     printed
 }
 
-/// Writes a file with the owner of the folder.
+/// Writes a file that belongs to the owner of the folder.
 fn write(files: &Path, name: &str, text: &str) {
     let (owner, file) = (std::fs::metadata(files).expect("the folder"), files.join(name));
-    std::fs::write(&file, text).expect("it is written");
-    std::os::unix::fs::chown(file, Some(owner.uid()), Some(owner.gid())).expect("its owner can be set");
+    std::fs::write(&file, text).expect("the file is written");
+    std::os::unix::fs::chown(file, Some(owner.uid()), Some(owner.gid())).expect("the owner of the file is set");
 }
 
 /// Checks that a restored store returns the log up to the restore, and continues after it in an epoch of its own.
@@ -51,7 +51,7 @@ async fn check_restored(restored: &DedicatedServer, before: &[Value], lost: &[Va
     let app = service(restored.database()).await;
     assert_eq!(log(&app).await, before);
     let (last, end) = (before.len(), before.len() + lost.len());
-    // A cursor beyond the restore gets the position to rewind to. One before it is still valid.
+    // A cursor beyond the last restored event gets the position to rewind to. A cursor at that event is still valid.
     if !lost.is_empty() {
         let refused = app.get(&format!("/events?after=1:{end}")).send().await.expect_problem(409, "epoch_changed");
         assert_eq!(refused["rewind_to"], last);
@@ -61,7 +61,7 @@ async fn check_restored(restored: &DedicatedServer, before: &[Value], lost: &[Va
     let epoch = page["epoch"].as_i64().expect("an epoch");
     assert!(epoch > 1, "another history has another epoch");
 
-    // A known event id is still a replay. A lost event may be sent again, and is new.
+    // A request with a restored event id is still a replay. A lost event can be appended again as a new event.
     let again = |event: &Value| {
         let body = json!({"events": [{"event_id": event["event_id"], "event_type": event["event_type"], "event_data": event["event_data"]}]});
         let stream = format!(
@@ -91,7 +91,7 @@ async fn check_restored(restored: &DedicatedServer, before: &[Value], lost: &[Va
 }
 
 #[tokio::test]
-async fn a_restore_to_a_moment_before_the_end_begins_an_epoch_there() {
+async fn a_restore_to_a_point_in_time_begins_an_epoch_at_that_point() {
     let primary = DedicatedServer::start(&["wal_level=replica", "archive_mode=on", "shared_buffers=32MB"]).await;
     let (archived, backup) = (primary.folder("wal"), primary.folder("backup"));
     let mut session = primary.database().session().await;
@@ -100,7 +100,7 @@ async fn a_restore_to_a_moment_before_the_end_begins_an_epoch_there() {
     let app = service(primary.database()).await;
     append_some(&app, 40).await;
 
-    // A base backup with the low-level API. The label says where recovery begins.
+    // A base backup with the low-level API of PostgreSQL. The label contains the position at which recovery begins.
     session.run("SELECT pg_backup_start('a test', true)").await;
     copy_files(&primary.files(), &backup.join("pg"));
     let label = session.texts("SELECT labelfile FROM pg_backup_stop()").await.remove(0);
@@ -113,7 +113,7 @@ async fn a_restore_to_a_moment_before_the_end_begins_an_epoch_there() {
     assert_eq!(lost.len(), 5);
     let segment = session.texts("SELECT pg_walfile_name(pg_current_wal_lsn())").await.remove(0);
     session.run("SELECT pg_switch_wal()").await;
-    within_a_minute("the log is archived", async {
+    within_a_minute("the segment of the write-ahead log is archived", async {
         let done = format!("SELECT count(*) FROM pg_stat_archiver WHERE last_archived_wal >= '{segment}'");
         while session.number(&done).await == 0 {
             tokio::task::yield_now().await;
@@ -124,7 +124,7 @@ async fn a_restore_to_a_moment_before_the_end_begins_an_epoch_there() {
 
     let prepare = |files: &Path| {
         for file in ["postmaster.pid", "postmaster.opts", ".s.PGSQL.5432", ".s.PGSQL.5432.lock"] {
-            std::fs::remove_file(files.join(file)).expect("it was copied");
+            std::fs::remove_file(files.join(file)).expect("the copy has the file");
         }
         write(files, "backup_label", &label);
         write(files, "recovery.signal", "");

@@ -1,5 +1,5 @@
-//! Promise P1, P10: shutdown. An append in flight gets its response, a later one is refused and not written, and the
-//! hard stage ends what does not end by itself.
+//! Promise P1, P10: shutdown. An append in flight gets its response. A later append is refused and not written. The
+//! hard stage aborts requests that do not end by themselves.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -16,7 +16,7 @@ async fn an_append_in_flight_gets_its_response() {
         reply.expect_status(201);
     }
     let database = app.database.clone();
-    assert!(app.stop().await, "an orderly end");
+    assert!(app.stop().await, "the shutdown is orderly");
     assert_eq!(database.session().await.number("SELECT count(*) FROM events").await, 5);
 }
 
@@ -30,11 +30,11 @@ async fn an_append_after_the_shutdown_began_is_refused_and_not_written() {
         "POST /streams/Order/1 HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\nExpect: 100-continue\r\n\r\n",
         body.len()
     );
-    connection.write_all(head.as_bytes()).await.expect("it is sent");
-    // The server asks for the body, so it has begun the request.
-    let mut asked = [0; 25];
-    connection.read_exact(&mut asked).await.expect("100 Continue");
-    assert!(asked.starts_with(b"HTTP/1.1 100"), "{:?}", String::from_utf8_lossy(&asked));
+    connection.write_all(head.as_bytes()).await.expect("the request is sent");
+    // The server requests the body, so it has begun to process the request.
+    let mut interim = [0; 25];
+    connection.read_exact(&mut interim).await.expect("100 Continue");
+    assert!(interim.starts_with(b"HTTP/1.1 100"), "{:?}", String::from_utf8_lossy(&interim));
     app.app.shutdown.begin();
     let ended = async {
         while app.app.append_queue.is_open() {
@@ -42,27 +42,27 @@ async fn an_append_after_the_shutdown_began_is_refused_and_not_written() {
         }
     };
     within_a_minute("the writer ends", ended).await;
-    connection.write_all(body.as_bytes()).await.expect("it is sent");
-    let mut answer = String::new();
-    connection.read_to_string(&mut answer).await.expect("an answer");
-    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("\"code\":\"shutting_down\""), "{answer}");
-    assert!(answer.contains("retry-after: 1"), "{answer}");
+    connection.write_all(body.as_bytes()).await.expect("the request is sent");
+    let mut response = String::new();
+    connection.read_to_string(&mut response).await.expect("a response");
+    assert!(response.starts_with("HTTP/1.1 503") && response.contains("\"code\":\"shutting_down\""), "{response}");
+    assert!(response.contains("retry-after: 1"), "{response}");
     let database = app.database.clone();
     assert!(app.stop().await);
     assert_eq!(database.session().await.number("SELECT count(*) FROM events").await, 0);
 }
 
 #[tokio::test]
-async fn the_hard_stage_ends_requests_that_do_not_end() {
+async fn the_hard_stage_aborts_requests_that_do_not_end() {
     let app = TestApp::start().await;
     let mut connection =
         TcpStream::connect(app.base.strip_prefix("http://").expect("a URL")).await.expect("a connection");
     let head = "POST /streams/Order/1 HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n";
-    connection.write_all(head.as_bytes()).await.expect("it is sent");
-    let mut asked = [0; 25];
-    connection.read_exact(&mut asked).await.expect("100 Continue");
+    connection.write_all(head.as_bytes()).await.expect("the request is sent");
+    let mut interim = [0; 25];
+    connection.read_exact(&mut interim).await.expect("100 Continue");
     // The client sends no body.
     app.app.shutdown.begin();
     app.app.shutdown.force();
-    assert!(!app.stop().await, "not an orderly end");
+    assert!(!app.stop().await, "the shutdown is not orderly");
 }

@@ -6,27 +6,23 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::{TestApp, TestOptions, within_a_minute};
+use crate::support::{TestApp, TestOptions, connect, within_a_minute};
 
-async fn connect(app: &TestApp) -> TcpStream {
-    TcpStream::connect(app.base.trim_start_matches("http://")).await.expect("a connection")
-}
-
-/// Returns what the server sends until it closes the connection.
+/// Returns the bytes that the server sends until it closes the connection.
 async fn until_closed(connection: &mut TcpStream) -> String {
     let mut sent = Vec::new();
-    // A reset is an end as well.
+    // A reset also closes the connection.
     let _ = within_a_minute("the server closes the connection", connection.read_to_end(&mut sent)).await;
     String::from_utf8(sent).expect("text")
 }
 
-/// Sends the beginning of a head. Returns how long the server keeps the connection open, and what it sends.
+/// Sends the beginning of a head. Returns the time until the server closes the connection, and the response.
 async fn send_part_of_a_head(app: &TestApp, head: &[u8]) -> (Duration, String) {
-    // The limit cannot begin before the connection exists, so this measures at least the limit, however slow the
-    // machine.
+    // The server cannot start the time limit before the connection exists. So the measured time is at least the limit,
+    // even on a slow machine.
     let before = Instant::now();
     let mut connection = connect(app).await;
-    connection.write_all(head).await.expect("it is sent");
+    connection.write_all(head).await.expect("the request is sent");
     let response = until_closed(&mut connection).await;
     (before.elapsed(), response)
 }
@@ -40,7 +36,7 @@ async fn a_connection_without_a_complete_head_is_closed_at_the_limit_and_not_bef
     let part_of_a_head = b"GET /livez HTTP/1.1\r\nHost: a\r\nX-Slow: ";
     let (silent, slow) = tokio::join!(send_part_of_a_head(&app, b""), send_part_of_a_head(&app, part_of_a_head));
     for (open, response) in [silent, slow] {
-        assert!(open >= LIMIT, "the connection was closed after {open:?}");
+        assert!(open >= LIMIT, "the connection was already closed after {open:?}");
         assert_eq!(response, "", "a request without a complete head has no response");
     }
     app.get("/livez").send().await.expect_status(200);
@@ -54,8 +50,8 @@ async fn a_request_whose_body_exceeds_the_time_limit_gets_400_and_writes_nothing
     let mut slow = connect(&app).await;
     let head =
         "POST /streams/Order/1 HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n";
-    slow.write_all(head.as_bytes()).await.expect("it is sent");
-    slow.write_all(b"{\"events\": [").await.expect("it is sent");
+    slow.write_all(head.as_bytes()).await.expect("the request is sent");
+    slow.write_all(b"{\"events\": [").await.expect("the request is sent");
     let response = until_closed(&mut slow).await;
     assert!(response.starts_with("HTTP/1.1 400"), "{response}");
     assert!(response.contains("\"code\":\"invalid_request\""), "{response}");
@@ -70,29 +66,29 @@ async fn above_the_connection_limit_only_probes_and_metrics_are_served() {
     let app = TestApp::start_with(options).await;
     let request = b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n";
     let mut first = connect(&app).await;
-    first.write_all(request).await.expect("it is sent");
+    first.write_all(request).await.expect("the request is sent");
     assert_eq!(read_response(&mut first).await.0, "HTTP/1.1 200 OK");
-    // Above the limit a connection serves one request. Only probes and Prometheus get another response than 503.
-    let ask = async |path: &str, more: &str| {
+    // Above the limit, a connection serves one request. Probes and metrics are served, and other requests get 503.
+    let request_once = async |path: &str, more: &str| {
         let mut connection = connect(&app).await;
         let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\nX-Request-Id: mine\r\n{more}\r\n");
-        connection.write_all(request.as_bytes()).await.expect("it is sent");
+        connection.write_all(request.as_bytes()).await.expect("the request is sent");
         until_closed(&mut connection).await
     };
     for path in ["/livez", "/readyz", "/metrics"] {
-        assert!(ask(path, "").await.starts_with("HTTP/1.1 200"), "{path}");
+        assert!(request_once(path, "").await.starts_with("HTTP/1.1 200"), "{path}");
     }
-    let refused = ask("/streams/Order/1", "").await;
+    let refused = request_once("/streams/Order/1", "").await;
     assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("retry-after: 1"), "{refused}");
     assert!(refused.contains("\"code\":\"overloaded\"") && refused.contains("\"instance\":\"mine\""), "{refused}");
     drop(first);
-    within_a_minute("the connection is free again", async {
-        while !ask("/streams/Order/1", "Connection: close\r\n").await.starts_with("HTTP/1.1 404") {}
+    within_a_minute("a connection below the limit is possible again", async {
+        while !request_once("/streams/Order/1", "Connection: close\r\n").await.starts_with("HTTP/1.1 404") {}
     })
     .await;
 }
 
-/// Reads one response, whose length its head declares. Returns the status line and the body.
+/// Reads one response with a declared length. Returns the status line and the body.
 async fn read_response(connection: &mut TcpStream) -> (String, String) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -111,7 +107,7 @@ async fn a_connection_serves_several_requests_in_turn() {
     let mut connection = connect(&app).await;
     for path in ["/livez", "/problems/internal", "/livez"] {
         let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
-        connection.write_all(request.as_bytes()).await.expect("it is sent");
+        connection.write_all(request.as_bytes()).await.expect("the request is sent");
         let (status, body) = read_response(&mut connection).await;
         assert_eq!(status, "HTTP/1.1 200 OK", "{path}");
         assert!(body.contains(if path == "/livez" { "\"status\":\"ok\"" } else { "internal" }), "{path}: {body}");

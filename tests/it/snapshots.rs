@@ -1,5 +1,5 @@
-//! Promise P7: snapshots that clients store, and loads. A load returns the same with a snapshot, without one, and with
-//! one that is damaged or outdated.
+//! Promise P7: snapshots that clients store, and loads. A load returns the same aggregate with a snapshot, without a
+//! snapshot, and with a damaged or outdated snapshot.
 
 use serde_json::{Value, json};
 
@@ -36,12 +36,12 @@ async fn a_load_returns_the_snapshot_and_the_events_after_it() {
     let stored = stored.expect_status(201).json();
     assert_eq!((&stored["version"], &stored["revision"], stored.get("state")), (&json!(7), &Value::Null, None));
     let load = app.get("/aggregates/Order/1").send().await.expect_status(200);
-    assert!(load.text().contains("{\"n\": 12345678901234567890}"), "digits are kept: {}", load.text());
+    assert!(load.text().contains("{\"n\": 12345678901234567890}"), "every digit is returned: {}", load.text());
     let load = load.json();
     assert_eq!((&load["snapshot"]["version"], &load["snapshot"]["created_at"]), (&json!(7), &stored["created_at"]));
     assert_eq!(versions(&load), [8, 9, 10]);
     assert_eq!(versions(&app.get("/aggregates/Order/1?snapshot=ignore").send().await.json()).len(), 10);
-    // No event is after a snapshot of the head.
+    // After a snapshot of the head, a load has no events.
     put(&app, &json!({"version": 10, "state": null})).send().await.expect_status(200);
     let load = app.get("/aggregates/Order/1").send().await.json();
     assert_eq!((versions(&load), &load["snapshot"]["state"]), (vec![], &Value::Null));
@@ -81,7 +81,8 @@ async fn a_snapshot_is_stored_read_replaced_and_deleted() {
     let read = app.get("/snapshots/Order/1").send().await.expect_status(200);
     assert_eq!(read.header("etag"), Some("\"5\""));
     assert_eq!((&read.json()["state"], &read.json()["revision"]), (&json!([1]), &json!("a")));
-    // Of one revision the newest is stored, and the same one may be sent again. Another revision replaces it.
+    // Within a revision, only the same or a later version replaces the stored snapshot. A snapshot of another revision
+    // always replaces it.
     let stale = put(&app, &json!({"version": 4, "state": 1, "revision": "a"})).send().await;
     assert_eq!(stale.expect_problem(409, "snapshot_stale")["snapshot_version"], 5);
     put(&app, &json!({"version": 5, "state": [1], "revision": "a"})).send().await.expect_status(200);
@@ -130,7 +131,7 @@ async fn a_damaged_snapshot_is_ignored() {
         put(&app, &json!({"version": 5, "state": 1})).send().await;
         session.run(damage).await;
         assert_eq!(app.get("/aggregates/Order/1").send().await.expect_status(200).json(), plain, "{damage}");
-        // A new snapshot replaces it, whatever version the damaged one claims.
+        // A new snapshot replaces the damaged one, even if the damaged one has a higher version.
         put(&app, &json!({"version": 3, "state": 3})).send().await.expect_status(200);
         assert_eq!(versions(&app.get("/aggregates/Order/1").send().await.json()), (4..=10).collect::<Vec<_>>());
         app.call("DELETE", "/snapshots/Order/1").send().await.expect_status(204);
@@ -153,7 +154,7 @@ async fn a_load_reads_several_partitions_and_links_to_the_rest() {
     let load = app.get("/aggregates/Order/1?snapshot=ignore").send().await.json();
     assert_eq!(versions(&load), (1..=1_100).collect::<Vec<_>>());
 
-    // More events than one load returns.
+    // The stream has more events than one load returns.
     for _ in 0..10 {
         app.append("/streams/Order/1", &vec!["E"; 1_000]).await;
     }
@@ -164,7 +165,7 @@ async fn a_load_reads_several_partitions_and_links_to_the_rest() {
     assert!(reply.header("link").is_some_and(|link| link.contains("rel=\"next\"")));
     let rest = app.get(load["next"].as_str().expect("next")).send().await.expect_status(200);
     assert_eq!(rest.versions()[0], 10_001);
-    // Large events end a load earlier.
+    // A load of large events ends earlier.
     let large = "x".repeat(900 * 1024);
     for _ in 0..12 {
         let body = json!({"events": [{"event_type": "Large", "event_data": large}]});

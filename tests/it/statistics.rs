@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Session, TestApp, TestOptions, at, events};
 
-/// Appends to streams of several types and sizes, in an order in which the ranking of the largest changes.
+/// Appends to streams of several types and sizes. The order of the appends changes the ranking of the largest ones.
 async fn append_history(app: &TestApp) {
     for round in 1..=12 {
         for stream in 0..8 {
@@ -98,7 +98,7 @@ async fn statistics_equal_a_scan_of_all_events() {
         (&none["events"], &none["snapshot"], &none["events_since_snapshot"]),
         (&json!(10), &json!(null), &json!(10))
     );
-    app.get("/stats/aggregates/Cart/nobody").send().await.expect_problem(404, "stream_not_found");
+    app.get("/stats/aggregates/Cart/unknown").send().await.expect_problem(404, "stream_not_found");
 }
 
 #[tokio::test]
@@ -200,11 +200,11 @@ async fn one_session_counts_at_a_time_and_no_event_is_counted_twice() {
     let mut session = app.database.session().await;
     let mut holder = app.database.session().await;
     app.append("/streams/Order/1", &["A"]).await;
-    app.app.primary.count_all_events().await.expect("it is counted");
+    app.app.primary.count_all_events().await.expect("the events are counted");
     holder.run("BEGIN").await;
     holder.run("SELECT * FROM statistics FOR UPDATE").await;
     app.append("/streams/Order/2", &["A"]).await;
-    assert_eq!(app.app.primary.count_events().await.expect("it returns at once"), None);
+    assert_eq!(app.app.primary.count_events().await.expect("the call returns at once"), None);
     let stale = app.get("/stats").send().await.expect_status(200).json();
     assert_eq!((&stale["events"], &stale["as_of_position"], &stale["head"]), (&json!(1), &json!(1), &json!(2)));
     holder.run("ROLLBACK").await;
@@ -215,7 +215,7 @@ async fn one_session_counts_at_a_time_and_no_event_is_counted_twice() {
         }
     };
     tokio::join!(counting(&app), counting(&other));
-    app.app.primary.count_all_events().await.expect("it is counted");
+    app.app.primary.count_all_events().await.expect("the events are counted");
     let counted = "SELECT sum(events)::bigint FROM event_counts";
     assert_eq!(session.number(counted).await, session.number("SELECT count(*) FROM events").await);
     session.run("TRUNCATE snapshots").await;

@@ -11,7 +11,7 @@ use history::{Append, Attempt, EventName, Fault, History, Logged, Outcome, Read,
 use serde_json::json;
 
 fn request(number: u32, stream: &str, expected: Option<i32>, events: u16, outcomes: Vec<Outcome>) -> Request {
-    // Each request is sent after the response of the last one. Each attempt takes 10 microseconds.
+    // Each request is sent after the response of the previous one. Each attempt takes 10 microseconds.
     let attempt = |(n, outcome): (u64, Outcome)| {
         let sent = u64::from(number) * 100 + n * 20;
         Attempt { sent, ended: sent + 10, replica: 0, outcome }
@@ -35,10 +35,10 @@ fn logged(number: u32, index: u16, stream: &str, version: i32, global_position: 
     }
 }
 
-/// A history without a fault: five requests, five events, two readers.
+/// Returns a history that breaks no promise. It has five requests, five events and two readers.
 fn intact() -> History {
     let written = |version, position| Outcome::Written(vec![(version, position)]);
-    let unknown = || Outcome::Unknown("no answer".to_owned());
+    let unknown = || Outcome::Unknown("no response".to_owned());
     let log = vec![
         logged(1, 0, "Order/1", 1, 1),
         logged(2, 0, "Order/1", 2, 2),
@@ -81,8 +81,8 @@ fn intact() -> History {
 fn an_intact_history_is_accepted_and_unchanged_after_it_was_written_and_read() {
     assert_eq!(check(&intact()), []);
     let file = tempfile::NamedTempFile::new().expect("a file");
-    intact().write(file.path()).expect("it is written");
-    let again = History::read(file.path()).expect("it is read");
+    intact().write(file.path()).expect("the history is written");
+    let again = History::read(file.path()).expect("the history is read");
     assert_eq!(format!("{again:?}"), format!("{:?}", intact()));
 }
 
@@ -115,15 +115,15 @@ fn every_kind_of_damage_is_found() {
         ("P2 versions have no gap", |history| history.log[4].version = 5),
         ("P2 an expected version is met", |history| history.requests[4].appends[0].expected = Some(2)),
         ("P2 a conflict names the version of that time", |history| {
-            // Version 4 was written later.
+            // Version 4 was written after the conflict.
             history.requests[3].attempts[0].outcome = Outcome::Conflict(vec![("Order/1".to_owned(), 4)]);
         }),
         ("P2 a conflict names the version of that time", |history| {
-            // Version 2 was over by then.
+            // The stream had passed version 1 before the request.
             history.requests[3].attempts[0].outcome = Outcome::Conflict(vec![("Order/1".to_owned(), 1)]);
         }),
         ("P2 a conflict names the version of that time", |history| {
-            // It is the expected version.
+            // The conflict reports the expected version.
             history.requests[3].appends[0].expected = Some(3);
         }),
         ("P3 positions have no gap", |history| history.log[4].global_position = 6),
@@ -132,7 +132,7 @@ fn every_kind_of_damage_is_found() {
             history.requests[4].attempts[0] = Attempt { sent: 1, ended: 2, ..history.requests[4].attempts[0].clone() };
         }),
         ("P3 the order of the log agrees with time", |history| {
-            // The refused attempt has written: a request that was sent later is behind it in the log.
+            // The second attempt is sent after a later event was acknowledged, so the refused attempt has written.
             history.requests[2].attempts[1] =
                 Attempt { sent: 700, ended: 710, ..history.requests[2].attempts[1].clone() };
         }),
@@ -158,7 +158,7 @@ fn every_kind_of_damage_is_found() {
             history.requests[1].attempts[0].outcome = Outcome::Written(vec![(4, 9)]);
         }),
         ("P4 a retry returns what the first attempt would have returned", |history| {
-            // The second attempt got a conflict, and the first one was written.
+            // The second attempt got a conflict, although the first one was written.
             history.requests[1].attempts[1].outcome = Outcome::Conflict(vec![("Order/1".to_owned(), 3)]);
         }),
         ("P6 subscribers miss nothing", |history| {
@@ -181,9 +181,11 @@ fn every_kind_of_damage_is_found() {
             history.reads[3] = Read::State { asked: 600, ended: 610, stream: "Order/1".to_owned(), version: 4, last };
         }),
         ("P9 times never go backwards", |history| history.log[4].occurred_at = history.log[0].occurred_at.clone()),
-        ("P10 every request is answered in time", |history| history.requests[0].attempts[0].outcome = Outcome::Hung),
-        ("P10 every request is answered in time", |history| {
-            history.requests[3].attempts[0].outcome = Outcome::Unknown("no answer".to_owned());
+        ("P10 every request gets a response in time", |history| {
+            history.requests[0].attempts[0].outcome = Outcome::Hung;
+        }),
+        ("P10 every request gets a response in time", |history| {
+            history.requests[3].attempts[0].outcome = Outcome::Unknown("no response".to_owned());
         }),
         ("P10 errors are clear", |history| {
             history.requests[3].attempts[0].outcome = Outcome::Unexpected("500".to_owned());

@@ -1,5 +1,5 @@
-//! Promise P1, P4, P10: the database fails at the worst moment. Requests get clear errors, no event is lost, and none
-//! is written twice.
+//! Promise P1, P4, P10: the database fails while requests are in progress. Requests get clear errors, no event is lost,
+//! and no event is written twice.
 
 use serde_json::json;
 
@@ -15,10 +15,10 @@ async fn start_behind_proxy() -> (TestApp, Proxy) {
 async fn an_append_whose_result_is_lost_after_the_commit_is_submitted_again() {
     let (app, proxy) = start_behind_proxy().await;
     app.append("/streams/Order/1", &["A"]).await;
-    proxy.cut_next_answer();
+    proxy.drop_next_result();
     let reply = app.post("/streams/Order/1", &events(&["B"])).if_match(1).send().await;
-    assert!(proxy.has_cut());
-    // The first call has written the event, and the second one has found it.
+    assert!(proxy.has_dropped_result());
+    // The first call of the procedure has written the event, and the second call has found it.
     assert_eq!(reply.expect_status(200).json()["version"], 2);
     assert_eq!(app.get("/streams/Order/1").send().await.versions(), [1, 2]);
     assert_eq!(app.append("/streams/Order/1", &["C"]).await, 3);
@@ -28,7 +28,7 @@ async fn an_append_whose_result_is_lost_after_the_commit_is_submitted_again() {
 async fn an_unknown_outcome_is_reported_and_resolved_by_a_retry() {
     let (app, proxy) = start_behind_proxy().await;
     app.append("/streams/Order/1", &["A"]).await;
-    proxy.cut_next_answer_and_go_down();
+    proxy.drop_next_result_and_go_down();
     let body = event_with_id(&id(1));
     let unknown = app.post("/streams/Order/1", &body).if_match(1).send().await;
     unknown.expect_problem(503, "outcome_unknown");

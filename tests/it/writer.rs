@@ -10,7 +10,7 @@ use crate::support::{TestApp, TestOptions, event_with_id, events, id, within_a_m
 async fn accepted_conflicting_replayed_and_invalid_requests_share_one_batch() {
     let app = TestApp::start().await;
     app.post("/streams/Order/known", &event_with_id(&id(1))).send().await.expect_status(201);
-    // A value that only PostgreSQL refuses.
+    // The service accepts this event type, and PostgreSQL refuses it.
     app.database
         .session()
         .await
@@ -54,13 +54,13 @@ async fn a_batch_is_decided_in_order_and_later_requests_see_earlier_ones() {
     won.sort_unstable();
     assert_eq!(won, [Some(1), Some(2)]);
     assert!(replies.iter().all(|reply| reply.status == 201 || reply.status == 412));
-    // Two batches: the one that waited, and the one with all other requests.
+    // The first append is one batch, and all other requests are the second batch.
     assert_eq!(app.metric("annals_append_batch_requests_count").await, 2.0);
     assert_eq!(app.metric("annals_append_batch_requests_sum").await, 21.0);
 }
 
-/// The procedure decides such a batch as a whole: new and existing streams, and each kind of precondition. Each event
-/// is where its response says.
+/// The batch has new and existing streams, and each kind of precondition. Each event is stored at the version and the
+/// position of its response.
 #[tokio::test]
 async fn a_batch_with_one_event_for_each_stream_is_decided_as_a_whole() {
     let app = TestApp::start().await;
@@ -88,19 +88,20 @@ async fn a_batch_with_one_event_for_each_stream_is_decided_as_a_whole() {
         (oldest, "oldest", 2),
     ];
     for (reply, stream, version) in written {
-        let answer = reply.expect_status(201).json();
-        assert_eq!(answer["version"], version, "{stream}");
+        let response = reply.expect_status(201).json();
+        assert_eq!(response["version"], version, "{stream}");
         let read = app.get(&format!("/streams/Order/{stream}/{version}")).send().await.json();
         assert_eq!(read["event_type"].as_str().map(str::to_lowercase).as_deref(), Some(stream));
-        assert_eq!(read["event_id"], answer["events"][0]["event_id"]);
-        assert_eq!(read["global_position"], answer["global_position"]);
-        positions.push(answer["global_position"].as_u64());
+        assert_eq!(read["event_id"], response["events"][0]["event_id"]);
+        assert_eq!(read["global_position"], response["global_position"]);
+        positions.push(response["global_position"].as_u64());
     }
     positions.sort_unstable();
     let first = positions[0].expect("a position");
     assert_eq!(positions, (first..first + 6).map(Some).collect::<Vec<_>>());
     let mut session = app.database.session().await;
-    // One time means one batch: after a refusal each request would have been tried alone.
+    // All events have one time, so they were written in one batch. If PostgreSQL had refused the batch, the writer
+    // would have tried each request alone.
     let times = format!("SELECT count(DISTINCT occurred_at) FROM events WHERE global_position >= {first}");
     assert_eq!(session.number(&times).await, 1);
     let known = "SELECT count(*) FROM events e JOIN event_ids k USING (event_id, version, global_position, occurred_at) \
@@ -111,8 +112,8 @@ async fn a_batch_with_one_event_for_each_stream_is_decided_as_a_whole() {
     assert_eq!(session.number("SELECT count(DISTINCT stream_no) FROM streams").await, 7);
 }
 
-/// The same with several appends to each stream: a new one, one in the cache of the writer, and one that another
-/// service has written.
+/// The batch has several appends to each of three streams. One stream is new, one is in the cache of the writer, and
+/// another service has written to the third one.
 #[tokio::test]
 async fn a_batch_with_several_appends_to_each_stream_is_decided_as_a_whole() {
     const REQUESTS: usize = 18;
@@ -133,8 +134,8 @@ async fn a_batch_with_several_appends_to_each_stream_is_decided_as_a_whole() {
     let replies = app.queue_behind_append_lock(requests, REQUESTS, async {}).await.0;
     let mut positions = Vec::new();
     for (n, reply) in replies.into_iter().enumerate() {
-        let answer = reply.expect_status(201).json();
-        for event in answer["events"].as_array().expect("events") {
+        let response = reply.expect_status(201).json();
+        for event in response["events"].as_array().expect("events") {
             let read = app.get(&format!("/streams/Order/{}/{}", stream_of(n), event["version"])).send().await.json();
             assert_eq!(read["event_type"], format!("E{n}"));
             for member in ["event_id", "global_position", "occurred_at"] {
@@ -149,7 +150,7 @@ async fn a_batch_with_several_appends_to_each_stream_is_decided_as_a_whole() {
     let mut session = app.database.session().await;
     let times =
         format!("SELECT count(DISTINCT occurred_at) FROM events WHERE global_position BETWEEN {first} AND {last}");
-    assert_eq!(session.number(&times).await, 1, "one time means one batch");
+    assert_eq!(session.number(&times).await, 1, "all events of one batch have one time");
     let gaps = "SELECT count(*) FROM (SELECT aggregate_id, max(version) - count(*) AS missing FROM events GROUP BY 1) AS s \
                 WHERE missing <> 0";
     assert_eq!(session.number(gaps).await, 0);
@@ -221,7 +222,7 @@ async fn appends_update_no_row_even_beside_a_long_snapshot() {
         app.append(&format!("/streams/Order/{}", n % 3), &["A", "B"]).await;
     }
     let database = app.database.clone();
-    // A backend reports its counters when it ends. Until then PostgreSQL may show those of an earlier moment.
+    // A backend reports its counters when it ends. Until then, PostgreSQL may show counters of an earlier time.
     assert!(app.stop().await);
     let mut session = database.session().await;
     let running = "SELECT count(*) FROM pg_stat_activity

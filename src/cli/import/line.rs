@@ -100,7 +100,7 @@ impl Line {
             return Ok(Self::End(end.count));
         }
         let required = |name: &str, value: Option<String>| value.ok_or_else(|| format!("{name} is required"));
-        let stream = StreamId::parse(
+        let stream = StreamId::parse_writable(
             required("aggregate_type", fields.aggregate_type)?,
             required("aggregate_id", fields.aggregate_id)?,
         )

@@ -11,6 +11,7 @@ use crate::domain::name::StreamId;
 use crate::http::extract::headers::single_text;
 use crate::http::problem::error::{ApiError, ApiResult};
 use crate::http::problem::field_error::FieldError;
+use crate::wire::correlation::id_from_text;
 use crate::wire::validation::DefaultIds;
 
 const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
@@ -34,8 +35,8 @@ impl<S: Send + Sync> FromRequestParts<S> for AppendHeaders {
         Ok(Self {
             idempotency_key: idempotency_key(headers)?,
             default_ids: DefaultIds {
-                correlation_id: uuid(headers, "X-Correlation-Id")?,
-                causation_id: uuid(headers, "X-Causation-Id")?,
+                correlation_id: id(headers, "X-Correlation-Id"),
+                causation_id: id(headers, "X-Causation-Id"),
             },
             prefers_missed_events: prefers_representation(headers),
         })
@@ -90,9 +91,11 @@ fn unescape(quoted: &str) -> Option<String> {
     Some(plain)
 }
 
-fn uuid(headers: &HeaderMap, name: &'static str) -> ApiResult<Option<Uuid>> {
-    let Some(value) = single_text(headers, name)? else { return Ok(None) };
-    Uuid::try_parse(value).map(Some).map_err(|_| ApiError::invalid(FieldError::header(name, "must be a UUID")))
+/// Returns the id in a header, which may be any text; `None` if it is absent or empty. A header that occurs twice is the
+/// list of its values (RFC 9110, section 5.3).
+fn id(headers: &HeaderMap, name: &'static str) -> Option<Uuid> {
+    let values: Vec<_> = headers.get_all(name).iter().map(|value| value.as_bytes().trim_ascii()).collect();
+    Some(values.join(&b", "[..])).filter(|text| !text.is_empty()).map(|text| id_from_text(&text))
 }
 
 /// Returns whether a header `Prefer` (RFC 7240) has `return=representation`. Unknown preferences are ignored, as the

@@ -8,7 +8,6 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, header};
 
 use crate::domain::version::{ExpectedVersion, Version};
-use crate::http::cache::etag;
 use crate::http::extract::headers::single;
 use crate::http::problem::error::{ApiError, ApiResult};
 use crate::http::problem::field_error::FieldError;
@@ -88,14 +87,14 @@ impl IfNoneMatch {
     /// Returns whether the client already has this version (304). The header may be a list of tags, which are compared
     /// weakly.
     pub fn matches(&self, version: Version) -> ApiResult<bool> {
-        let current = etag(version);
+        let current = u64::try_from(version).ok();
         for value in &self.0 {
             let value = value.to_str().map_err(|_| not_a_tag(IF_NONE_MATCH))?.trim();
             if value == "*" {
                 return Ok(true);
             }
             let tags = tags(value).ok_or_else(|| not_a_tag(IF_NONE_MATCH))?;
-            if tags.iter().any(|tag| tag.as_bytes() == current.as_bytes()) {
+            if tags.iter().any(|tag| current.is_some() && number_in_tag(tag) == current) {
                 return Ok(true);
             }
         }
@@ -126,16 +125,26 @@ fn version_tag(tag: &str) -> ApiResult<u64> {
     if tag.contains(',') {
         return Err(invalid(IF_MATCH, "must be one tag, not a list"));
     }
-    let strong = tag.strip_prefix("W/").unwrap_or(tag);
-    let is_number = |digits: &&str| {
-        digits.bytes().all(|byte| byte.is_ascii_digit()) && (*digits == "0" || !digits.starts_with('0'))
-    };
-    let digits = without_quotes(strong).filter(is_number);
-    digits.and_then(|digits| digits.parse().ok()).ok_or_else(|| not_a_tag(IF_MATCH))
+    number_in_tag(tag.strip_prefix("W/").unwrap_or(tag)).ok_or_else(|| not_a_tag(IF_MATCH))
 }
 
-fn without_quotes(tag: &str) -> Option<&str> {
-    tag.strip_prefix('"')?.strip_suffix('"').filter(|inside| !inside.contains('"'))
+/// Returns the number in a tag, which has its quotes.
+///
+/// A proxy that compresses a response adds the coding to the tag: `"41-gzip"` (Apache), `"41--gzip"` (Jetty),
+/// `"41;gzip"`. The client sends that tag back, and it names the same version.
+fn number_in_tag(tag: &str) -> Option<u64> {
+    const CODINGS: [&str; 6] = ["gzip", "x-gzip", "br", "zstd", "deflate", "compress"];
+    let inside = tag.strip_prefix('"')?.strip_suffix('"')?;
+    let end = inside.find(|character: char| !character.is_ascii_digit()).unwrap_or(inside.len());
+    let (digits, mut suffix) = inside.split_at(end);
+    while !suffix.is_empty() {
+        let coded = ["--", "-", ";"].iter().find_map(|separator| suffix.strip_prefix(separator))?;
+        suffix = CODINGS.iter().find_map(|coding| {
+            let (start, rest) = coded.split_at_checked(coding.len())?;
+            start.eq_ignore_ascii_case(coding).then_some(rest)
+        })?;
+    }
+    if digits.starts_with('0') && digits != "0" { None } else { digits.parse().ok() }
 }
 
 fn single_tag<'h>(headers: &'h HeaderMap, name: &'static str) -> ApiResult<Option<&'h str>> {
@@ -169,6 +178,17 @@ mod tests {
         assert_eq!(expected(&[(IF_MATCH, "\"41\"")]), Ok(ExpectedVersion::Exact(41)));
         assert_eq!(expected(&[(IF_MATCH, "W/\"41\"")]), Ok(ExpectedVersion::Exact(41)));
         assert_eq!(expected(&[(IF_MATCH, "\"0\"")]), Ok(ExpectedVersion::Exact(0)));
+        for changed_by_proxies in [
+            "\"41-gzip\"",
+            "W/\"41-gzip\"",
+            "\"41--gzip\"",
+            "\"41;gzip\"",
+            "\"41-br\"",
+            "\"41--zstd\"",
+            "\"41-gzip-br\"",
+        ] {
+            assert_eq!(expected(&[(IF_MATCH, changed_by_proxies)]), Ok(ExpectedVersion::Exact(41)));
+        }
         assert_eq!(expected(&[(IF_MATCH, "*")]), Ok(ExpectedVersion::Exists));
         assert_eq!(expected(&[(IF_NONE_MATCH, "*")]), Ok(ExpectedVersion::None));
     }
@@ -186,6 +206,11 @@ mod tests {
             "",
             "\"005\"",
             "\"1",
+            "\"1-\"",
+            "\"1-2\"",
+            "\"1-gzipped\"",
+            "\"-gzip\"",
+            "\"01-gzip\"",
             "\"99999999999999999999\"",
         ] {
             assert_eq!(expected(&[(IF_MATCH, value)]), Err(()), "{value}");
@@ -204,6 +229,8 @@ mod tests {
         assert_eq!(has("\"43\""), Ok(true));
         assert_eq!(has("W/\"42\", W/\"43\""), Ok(true));
         assert_eq!(has("*"), Ok(true));
+        assert_eq!(has("W/\"42-gzip\", \"43--br\""), Ok(true));
+        assert_eq!(has("\"42-gzip\""), Ok(false));
         assert_eq!(has("\"42\""), Ok(false));
         assert_eq!(has("\"other\""), Ok(false));
         assert_eq!(has("\"a,b\",, \"43\" ,"), Ok(true));

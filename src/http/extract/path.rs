@@ -6,7 +6,7 @@ use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
 use uuid::Uuid;
 
-use crate::domain::name::{StreamId, check_path_name};
+use crate::domain::name::{StreamId, check_not_reserved, check_path_name};
 use crate::domain::version::VERSION_MAX;
 use crate::http::problem::error::{ApiError, ApiResult};
 use crate::http::problem::field_error::FieldError;
@@ -14,8 +14,14 @@ use crate::http::problem::field_error::FieldError;
 /// `{aggregate_type}/{aggregate_id}`
 pub struct StreamPath(pub StreamId);
 
+/// `{aggregate_type}/{aggregate_id}` of a stream that the request writes: its type must not be reserved.
+pub struct WritableStreamPath(pub StreamId);
+
 /// `{aggregate_type}`
 pub struct TypePath(pub String);
+
+/// `{aggregate_type}` of a reducer that the request writes: it must not be reserved.
+pub struct WritableTypePath(pub String);
 
 /// `{projection_name}`
 pub struct ProjectionPath(pub String);
@@ -66,6 +72,24 @@ impl<S: Send + Sync> FromRequestParts<S> for StreamPath {
     }
 }
 
+impl<S: Send + Sync> FromRequestParts<S> for WritableStreamPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> ApiResult<Self> {
+        let StreamPath(stream) = StreamPath::from_request_parts(parts, state).await?;
+        check_type_not_reserved(stream.aggregate_type()).map(|()| Self(stream))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for WritableTypePath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> ApiResult<Self> {
+        let TypePath(aggregate_type) = TypePath::from_request_parts(parts, state).await?;
+        check_type_not_reserved(&aggregate_type).map(|()| Self(aggregate_type))
+    }
+}
+
 impl<S: Send + Sync> FromRequestParts<S> for TypePath {
     type Rejection = ApiError;
 
@@ -93,7 +117,9 @@ impl<S: Send + Sync> FromRequestParts<S> for VersionPath {
         // A version has one spelling, so that an event has one URL in caches.
         let digits = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
         let version = text.parse().ok().filter(|version| digits && (1..=VERSION_MAX).contains(version));
-        version.map(Self).ok_or_else(|| invalid("version", "must be a version: 1, 2, 3 …"))
+        version
+            .map(Self)
+            .ok_or_else(|| invalid("version", "must be a version: 1, 2, 3 … (an aggregate id cannot contain a slash)"))
     }
 }
 
@@ -105,6 +131,10 @@ impl<S: Send + Sync> FromRequestParts<S> for EventIdPath {
         let event_id = Uuid::try_parse(params.get("event_id")?);
         event_id.map(Self).map_err(|_| invalid("event_id", "must be a UUID"))
     }
+}
+
+fn check_type_not_reserved(aggregate_type: &str) -> ApiResult<()> {
+    check_not_reserved(aggregate_type).map_err(|fault| invalid("aggregate_type", fault.to_string()))
 }
 
 fn invalid(segment: &'static str, detail: impl Into<String>) -> ApiError {

@@ -110,7 +110,7 @@ fn schema_of(parameter: &str, parameter_in: &ParameterIn, place: &Place<'_>) -> 
         ("projection_name", ParameterIn::Path) => name(SEGMENT),
         ("aggregate_type" | "aggregate_id", _) => name(SEGMENT),
         ("event_type" | "revision", _) => name(NAME),
-        ("correlation_id" | "X-Correlation-Id" | "X-Causation-Id", _) => json!({"type": "string", "format": "uuid"}),
+        ("correlation_id" | "X-Correlation-Id" | "X-Causation-Id", _) => json!({"type": "string", "minLength": 1}),
         ("version", ParameterIn::Path) => json!({"type": "integer", "minimum": 1, "maximum": EXACT_INTEGER_MAX}),
         ("after", _) if place.path == "/events" => text(CURSOR),
         ("after", _) => name(SEGMENT),

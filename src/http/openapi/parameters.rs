@@ -68,10 +68,10 @@ pub struct AppendParams {
     /// Determines the ids of events without an `event_id`, 1 to 255 characters
     #[param(rename = "Idempotency-Key")]
     idempotency_key: Option<String>,
-    /// The default for events without a `correlation_id`, a UUID
+    /// The default for events without a `correlation_id`: a UUID, or another text, which becomes its UUIDv5
     #[param(rename = "X-Correlation-Id")]
     correlation_id: Option<String>,
-    /// The default for events without a `causation_id`, a UUID
+    /// The default for events without a `causation_id`: a UUID, or another text, which becomes its UUIDv5
     #[param(rename = "X-Causation-Id")]
     causation_id: Option<String>,
 }

@@ -47,6 +47,8 @@ codes! {
     ProblemNotFound "problem_not_found" NOT_FOUND;
     MethodNotAllowed "method_not_allowed" METHOD_NOT_ALLOWED;
     NotAcceptable "not_acceptable" NOT_ACCEPTABLE;
+    UriTooLong "uri_too_long" URI_TOO_LONG;
+    HeadersTooLarge "headers_too_large" REQUEST_HEADER_FIELDS_TOO_LARGE;
     EventIdReused "event_id_reused" CONFLICT;
     EventPartlyKnown "event_partly_known" CONFLICT;
     EpochChanged "epoch_changed" CONFLICT;
@@ -64,6 +66,7 @@ codes! {
     VersionBeyondHead "version_beyond_head" UNPROCESSABLE_ENTITY;
     PositionBeyondHead "position_beyond_head" UNPROCESSABLE_ENTITY;
     Internal "internal" INTERNAL_SERVER_ERROR;
+    ClockSkew "clock_skew" SERVICE_UNAVAILABLE;
     Overloaded "overloaded" SERVICE_UNAVAILABLE;
     DatabaseUnavailable "database_unavailable" SERVICE_UNAVAILABLE;
     OutcomeUnknown "outcome_unknown" SERVICE_UNAVAILABLE;

@@ -76,6 +76,15 @@ impl ApiError {
         Self::new(Code::StreamNotFound, format!("the stream {stream} has no event"))
     }
 
+    /// The stream of one event does not exist. A client that meant an id with a slash gets a hint.
+    pub fn stream_of_event_not_found(stream: &StreamId, version: u64) -> Self {
+        let detail = format!(
+            "the stream {stream} has no event; this path names its version {version}, because an aggregate id cannot \
+             contain a slash"
+        );
+        Self::new(Code::StreamNotFound, detail)
+    }
+
     /// No event has this id, or the caller may not read it.
     pub fn event_not_found(event_id: Uuid) -> Self {
         Self::new(Code::EventNotFound, format!("no event has the id {event_id}"))
@@ -115,7 +124,8 @@ impl ApiError {
 
     /// The database that serves the request does not have the client's position or epoch yet.
     pub fn replica_behind(head: Position) -> Self {
-        let detail = format!("the read replica that serves this request is at position {head}, behind the client's cursor");
+        let detail =
+            format!("the read replica that serves this request is at position {head}, behind the client's cursor");
         Self::new(Code::ReplicaBehind, detail).with("head", &head)
     }
 }
@@ -177,7 +187,8 @@ impl ApiError {
 
     /// The position in the request is beyond the head of the log.
     pub fn position_beyond_head(head: Position) -> Self {
-        let detail = format!("the head of the log is at position {head}: no position beyond it can have been read or processed");
+        let detail =
+            format!("the head of the log is at position {head}: no position beyond it can have been read or processed");
         Self::new(Code::PositionBeyondHead, detail).with("head", &head)
     }
 

@@ -39,6 +39,7 @@ impl From<AppendError> for ApiError {
             AppendError::Overloaded => {
                 Self::new(Code::Overloaded, "too many appends are waiting; nothing was written").with_cause(error)
             }
+            AppendError::ClockSkew => Self::new(Code::ClockSkew, format!("{error}; nothing was written")),
             AppendError::ShuttingDown => Self::shutting_down().with_cause(error),
             AppendError::Unavailable(_) => Self::new(Code::DatabaseUnavailable, DATABASE_UNAVAILABLE).with_cause(error),
             AppendError::OutcomeUnknown => {

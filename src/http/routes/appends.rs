@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use serde::de::{self, Deserializer, Unexpected, Visitor};
 use serde::Deserialize;
+use serde::de::{self, Deserializer, Unexpected, Visitor};
 use utoipa::ToSchema;
 
 use crate::app::App;
@@ -150,7 +150,7 @@ fn validate(app: &App, sent: AppendsIn<'_>, headers: &AppendHeaders) -> ApiResul
     let mut payloads = Vec::with_capacity(sent.appends.len());
     for (index, append) in sent.appends.into_iter().enumerate() {
         let pointer = format!("/appends/{index}");
-        let stream = StreamId::parse(append.aggregate_type, append.aggregate_id)
+        let stream = StreamId::parse_writable(append.aggregate_type, append.aggregate_id)
             .map_err(|fault| invalid(format!("{pointer}/{}", fault.field), fault.fault.to_string()))?;
         if !streams.insert(stream.clone()) {
             let detail = "the stream occurs twice in the request: send all of its events in one append";
@@ -160,7 +160,11 @@ fn validate(app: &App, sent: AppendsIn<'_>, headers: &AppendHeaders) -> ApiResul
         let pointer = format!("{pointer}/events");
         let events = validator.validate(&pointer, &append.events, headers.default_ids, new_id)?;
         payloads.push(append.events);
-        appends.push(Append { stream, expected: append.expected_version.map_or(ExpectedVersion::Any, |ExpectedIn(version)| version), events });
+        appends.push(Append {
+            stream,
+            expected: append.expected_version.map_or(ExpectedVersion::Any, |ExpectedIn(version)| version),
+            events,
+        });
     }
     for (index, events) in payloads.iter().enumerate() {
         validator.validate_payloads(&format!("/appends/{index}/events"), events)?;

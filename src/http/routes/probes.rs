@@ -8,6 +8,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use chrono::TimeDelta;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -59,10 +60,7 @@ pub async fn check_liveness() -> Response {
         (status = 200, description = "Ready", body = Health),
         (status = 503, description = "Not ready: `checks` has the reasons", body = Health),
     ))]
-pub async fn check_readiness(
-    State(app): State<Arc<App>>,
-    uri: Uri,
-) -> Response {
+pub async fn check_readiness(State(app): State<Arc<App>>, uri: Uri) -> Response {
     let database = check(app.primary.check_writable()).await;
     let schema = match &database {
         Ok(()) => check_schema(&app).await,
@@ -97,10 +95,17 @@ async fn check_schema(app: &App) -> Result<(), String> {
 async fn details(app: &App) -> BTreeMap<&'static str, String> {
     let (in_use, idle) = app.primary.pool_connections();
     let head = check(app.primary.log_head()).await;
+    let clocks = check(app.primary.compare_clocks()).await.map(|compared| {
+        let seconds = |difference: TimeDelta| format!("{:.3}", difference.as_seconds_f64());
+        (seconds(compared.database_ahead), seconds(compared.log_ahead))
+    });
+    let (database_ahead, log_ahead) = clocks.unwrap_or_else(|reason| (reason.clone(), reason));
     BTreeMap::from([
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
         ("postgresql", check(app.primary.server_version()).await.unwrap_or_else(|reason| reason)),
         ("head", head.map_or_else(|reason| reason, |head| head.global_position.to_string())),
+        ("database_clock_ahead_seconds", database_ahead),
+        ("log_ahead_seconds", log_ahead),
         ("append_queue", app.append_queue.length().to_string()),
         ("pool", format!("{in_use} in use, {idle} idle")),
     ])

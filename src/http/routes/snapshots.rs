@@ -17,7 +17,7 @@ use crate::domain::version::Version;
 use crate::http::cache::{NO_CACHE, etag};
 use crate::http::extract::accepts::AcceptsJson;
 use crate::http::extract::json_request::{JsonBody, JsonRequest};
-use crate::http::extract::path::StreamPath;
+use crate::http::extract::path::{StreamPath, WritableStreamPath};
 use crate::http::extract::query::NoQuery;
 use crate::http::openapi::parameters::StreamParams;
 use crate::http::openapi::request_bodies::NewSnapshotSchema;
@@ -106,9 +106,9 @@ impl SnapshotOut {
 pub async fn put_snapshot(
     State(app): State<Arc<App>>,
     _: AcceptsJson,
-    request: JsonRequest<(StreamPath, NoQuery)>,
+    request: JsonRequest<(WritableStreamPath, NoQuery)>,
 ) -> ApiResult<Response> {
-    let JsonRequest { parts: (StreamPath(stream), NoQuery), body } = request;
+    let JsonRequest { parts: (WritableStreamPath(stream), NoQuery), body } = request;
     let snapshot = SnapshotIn::parse(&body, app.settings.max_body_bytes)?;
 
     let head = app.primary.stream_head(&stream).await?.ok_or_else(|| ApiError::stream_not_found(&stream))?;

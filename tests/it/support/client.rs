@@ -5,8 +5,10 @@ use bytes::Bytes;
 use reqwest::header::HeaderMap;
 use serde_json::Value;
 
-/// The headers that a response may have. A new one must be added here.
+/// The headers that a response may have. A new header must be added here.
 const HEADERS: &[&str] = &[
+    "access-control-allow-origin",
+    "access-control-expose-headers",
     "allow",
     "cache-control",
     "connection",
@@ -55,7 +57,7 @@ impl Call {
         self.header("if-match", &format!("\"{version}\""))
     }
 
-    /// Returns the head of the response; the body is not read yet.
+    /// Sends the request. Returns the response before its body is read.
     pub async fn open(self) -> reqwest::Response {
         self.request.send().await.unwrap_or_else(|error| panic!("{}: {error}", self.path))
     }
@@ -79,7 +81,7 @@ pub struct Reply {
 
 impl Reply {
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).map(|value| value.to_str().expect("a header of visible characters"))
+        self.headers.get(name).map(|value| value.to_str().expect("a header value of visible characters"))
     }
 
     pub fn text(&self) -> String {
@@ -96,7 +98,7 @@ impl Reply {
         self
     }
 
-    /// Expects a problem with this status and code. Returns it.
+    /// Expects a problem with this status and code. Returns the problem.
     #[track_caller]
     pub fn expect_problem(self, status: u16, code: &str) -> Value {
         assert_eq!(self.status, status, "{}", self.text());
@@ -112,13 +114,13 @@ impl Reply {
         assert_eq!(problem["errors"][0][kind], place, "{problem}");
     }
 
-    /// The lines of an NDJSON response.
+    /// Returns the lines of an NDJSON response.
     pub fn lines(&self) -> Vec<Value> {
         assert_eq!(self.header("content-type"), Some("application/x-ndjson"));
         self.text().lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
     }
 
-    /// The `version` members of the events of a page.
+    /// Returns the `version` members of the events of a page.
     pub fn versions(&self) -> Vec<u64> {
         let page = self.json();
         let events = page["events"].as_array().expect("events").clone();
@@ -126,17 +128,20 @@ impl Reply {
     }
 
     #[track_caller]
-    fn check(&self, path: &str) {
-        // The pages of Swagger UI come from a package.
+    pub(super) fn check(&self, path: &str) {
+        // A package provides the pages of Swagger UI.
         if path.starts_with("/docs") {
             return;
         }
         for name in self.headers.keys() {
-            assert!(HEADERS.contains(&name.as_str()), "{path} has a header {name} in its response");
+            assert!(
+                HEADERS.contains(&name.as_str()),
+                "the response of {path} has the header {name}, which is not in the list"
+            );
         }
         let request_id = self.header("x-request-id").expect("every response has a request id");
         if self.status == 503 {
-            assert!(self.header("retry-after").is_some(), "{path} responds 503 without Retry-After");
+            assert!(self.header("retry-after").is_some(), "{path} responds with 503 and without Retry-After");
         }
         if self.status < 400 || path.starts_with("/readyz") && self.status == 503 || self.body.is_empty() {
             return;

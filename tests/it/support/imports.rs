@@ -1,8 +1,8 @@
 //! No promise: the graph of imports between the source files of the program.
 //!
-//! A file imports another one if a path in its code leads into that file: in a `use`, or in an expression or a type.
+//! A file imports another file if its code contains a path into that file, in a `use`, in an expression or in a type.
 //! Paths begin with `crate`, `super`, `self`, a child module, or a name that a `use` of the file has imported.
-//! Comments, literals and items for tests do not count, and neither do declarations of modules.
+//! Comments, literals, items for tests, and declarations of modules do not count.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -34,7 +34,8 @@ impl ImportGraph {
         Self { files, imports }
     }
 
-    /// The imports from a layer that is not below. `layers` lists the top-level modules, the lowest layer first.
+    /// Returns the imports from layers that are not below the importing module. `layers` lists the top-level modules,
+    /// the lowest layer first.
     pub fn imports_against_order(&self, layers: &[&[&str]]) -> Vec<String> {
         let layer = |module: &str| layers.iter().position(|layer| layer.contains(&top(module)));
         let mut violations = Vec::new();
@@ -52,8 +53,8 @@ impl ImportGraph {
         violations
     }
 
-    /// The shortest circle between top-level modules, with the files that close it.
-    pub fn circle_of_modules(&self) -> Option<String> {
+    /// Returns the shortest cycle of top-level modules, with one import between files for each step.
+    pub fn cycle_of_modules(&self) -> Option<String> {
         let mut examples: BTreeMap<(&str, &str), String> = BTreeMap::new();
         let mut edges: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
         for (module, imported) in self.edges().filter(|(module, imported)| top(module) != top(imported)) {
@@ -61,19 +62,19 @@ impl ImportGraph {
             let example = format!("{} imports {}", self.files[module], self.files[imported]);
             examples.entry((top(module), top(imported))).or_insert(example);
         }
-        let circle = shortest_circle(&edges)?;
-        let steps: Vec<_> = circle.windows(2).map(|step| examples[&(step[0], step[1])].as_str()).collect();
-        Some(format!("{} ({})", circle.join(" → "), steps.join(", ")))
+        let cycle = shortest_cycle(&edges)?;
+        let steps: Vec<_> = cycle.windows(2).map(|step| examples[&(step[0], step[1])].as_str()).collect();
+        Some(format!("{} ({})", cycle.join(" → "), steps.join(", ")))
     }
 
-    /// The shortest circle between files.
-    pub fn circle_of_files(&self) -> Option<String> {
+    /// Returns the shortest cycle of files.
+    pub fn cycle_of_files(&self) -> Option<String> {
         let mut edges: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
         for (module, imported) in self.edges() {
             edges.entry(module).or_default().insert(imported);
         }
-        let circle = shortest_circle(&edges)?;
-        Some(circle.iter().map(|module| self.files[*module].as_str()).collect::<Vec<_>>().join(" → "))
+        let cycle = shortest_cycle(&edges)?;
+        Some(cycle.iter().map(|module| self.files[*module].as_str()).collect::<Vec<_>>().join(" → "))
     }
 
     fn edges(&self) -> impl Iterator<Item = (&str, &str)> {
@@ -83,7 +84,7 @@ impl ImportGraph {
     }
 }
 
-/// The module path of a source file; `None` for a root of the crate.
+/// Returns the module path of a source file; `None` for a root of the crate.
 fn module_of(file: &str) -> Option<String> {
     let path = file.strip_prefix("src/")?.strip_suffix(".rs")?;
     let path = path.strip_suffix("/mod").unwrap_or(path);
@@ -94,28 +95,28 @@ fn top(module: &str) -> &str {
     module.split("::").next().unwrap_or(module)
 }
 
-/// The module with the longest path that a path begins with.
+/// Returns the longest module path with which `path` begins.
 fn longest_module(files: &BTreeMap<String, String>, path: &[String]) -> Option<String> {
     (1..=path.len()).rev().map(|length| path[..length].join("::")).find(|module| files.contains_key(module))
 }
 
-/// The nodes of the shortest circle, the first one again at the end.
-fn shortest_circle<'n>(edges: &BTreeMap<&'n str, BTreeSet<&'n str>>) -> Option<Vec<&'n str>> {
-    let circles = edges.keys().filter_map(|start| {
+/// Returns the nodes of the shortest cycle. The first node is also the last one.
+fn shortest_cycle<'n>(edges: &BTreeMap<&'n str, BTreeSet<&'n str>>) -> Option<Vec<&'n str>> {
+    let cycles = edges.keys().filter_map(|start| {
         let mut reached_from: BTreeMap<&str, &str> = BTreeMap::new();
         let mut queue = VecDeque::from([*start]);
         while let Some(node) = queue.pop_front() {
             for next in edges.get(node).into_iter().flatten() {
                 if next == start {
-                    let mut circle = vec![*start];
+                    let mut cycle = vec![*start];
                     let mut step = node;
                     while step != *start {
-                        circle.push(step);
+                        cycle.push(step);
                         step = reached_from[step];
                     }
-                    circle.push(*start);
-                    circle.reverse();
-                    return Some(circle);
+                    cycle.push(*start);
+                    cycle.reverse();
+                    return Some(cycle);
                 }
                 if !reached_from.contains_key(next) {
                     reached_from.insert(next, node);
@@ -125,7 +126,7 @@ fn shortest_circle<'n>(edges: &BTreeMap<&'n str, BTreeSet<&'n str>>) -> Option<V
         }
         None
     });
-    circles.min_by_key(Vec::len)
+    cycles.min_by_key(Vec::len)
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -155,13 +156,13 @@ fn tokens(code: &str) -> Vec<Token> {
     tokens
 }
 
-/// What a file imports: an absolute path, and the name that it has in the file.
+/// An import of a file: a path, and the name that it has in the file.
 struct Import {
     path: Vec<String>,
     name: String,
 }
 
-/// The absolute paths in the code of a module.
+/// Returns the absolute paths in the code of a module.
 fn paths(module: &str, tokens: &[Token]) -> Vec<Vec<String>> {
     let mut scope = Scope { module: module.split("::").map(str::to_owned).collect(), names: BTreeMap::new() };
     let (declared, uses, rest) = split(tokens);
@@ -200,7 +201,7 @@ struct Scope {
 }
 
 impl Scope {
-    /// The absolute path, without `crate`; `None` for a path into another crate.
+    /// Returns the absolute path, without `crate`; `None` for a path into another crate.
     fn absolute(&self, path: &[String]) -> Option<Vec<String>> {
         let mut base = match path.first()?.as_str() {
             "crate" => Vec::new(),
@@ -254,7 +255,7 @@ fn split(tokens: &[Token]) -> (Vec<String>, Vec<Vec<Token>>, Vec<Token>) {
     (declared, uses, rest)
 }
 
-/// The path that begins at an index: names with separators between them.
+/// Returns the path that begins at an index, which consists of names with separators between them.
 fn path_at(tokens: &[Token], index: usize) -> Vec<String> {
     let mut path = Vec::new();
     let mut index = index;

@@ -1,6 +1,6 @@
-//! No promise: the parts of a Markdown document that the tests of the documents need: headings, links and code spans.
+//! No promise: the headings, links and code spans of Markdown documents, for the tests of the documents.
 
-/// A line outside code blocks, with its number.
+/// Returns the lines outside code blocks, with their numbers.
 fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut fence = None;
     (1..).zip(text.lines()).filter(move |(_, line)| {
@@ -14,12 +14,12 @@ fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
             }
             _ => {}
         }
-        // Four spaces begin a code block; items of lists are not indented as far.
+        // Four spaces begin a code block. Items of lists have a smaller indentation.
         fence.is_none() && !line.starts_with("    ")
     })
 }
 
-/// The anchors of a document: one for each heading, as GitHub names them, and explicit ones.
+/// Returns the anchors of a document: those that GitHub creates from headings, and explicit ones.
 pub fn anchors(text: &str) -> Vec<String> {
     let mut anchors: Vec<String> = Vec::new();
     for (_, line) in prose(text) {
@@ -37,9 +37,9 @@ pub fn anchors(text: &str) -> Vec<String> {
     anchors
 }
 
-/// The anchor of a heading: its letters and digits in lower case, with hyphens for spaces.
+/// Returns the anchor of a heading, which has its letters and digits in lower case, and hyphens for spaces.
 fn slug(heading: &str) -> String {
-    // The text of a link counts, and its target does not.
+    // The anchor contains the text of a link, and not its target.
     let mut text = String::new();
     let mut rest = heading;
     while let Some((before, after)) = rest.split_once("](") {
@@ -54,7 +54,7 @@ fn slug(heading: &str) -> String {
         .collect()
 }
 
-/// The targets of links and images, with their lines.
+/// Returns the targets of links and images, with their lines.
 pub fn links(text: &str) -> Vec<(usize, String)> {
     let mut links = Vec::new();
     for (number, line) in prose(text) {
@@ -76,7 +76,7 @@ fn without_code_spans(line: &str) -> String {
     line.split('`').step_by(2).collect::<Vec<_>>().join("")
 }
 
-/// The code spans outside code blocks, with their lines.
+/// Returns the code spans outside code blocks, with their lines.
 pub fn code_spans(text: &str) -> Vec<(usize, String)> {
     prose(text)
         .flat_map(|(number, line)| line.split('`').skip(1).step_by(2).map(move |span| (number, span.to_owned())))

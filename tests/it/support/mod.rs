@@ -8,6 +8,7 @@ pub mod imports;
 pub mod markdown;
 mod postgres;
 mod proxy;
+mod raw;
 pub mod sources;
 mod sse;
 
@@ -16,11 +17,12 @@ pub use client::{Call, Reply};
 pub use http_client::http_client;
 pub use postgres::{DedicatedServer, ReplicationPair, Session, TestDatabase, copy_files};
 pub use proxy::Proxy;
+pub use raw::{connect, parse_response, send_raw};
 pub use sse::EventStream;
 
 use std::sync::Arc;
 
-use annals::app::{App, ClientLimits, Settings};
+use annals::app::{App, ClientLimits, CorsOrigins, Settings};
 use annals::clock::Clock;
 use annals::http::server::Server;
 use annals::shutdown::Shutdown;
@@ -42,7 +44,7 @@ pub struct TestApp {
     served: JoinHandle<bool>,
 }
 
-/// What a test changes about the service that it starts.
+/// The options of a service that a test starts.
 #[derive(Clone)]
 pub struct TestOptions {
     pub clock: Clock,
@@ -60,6 +62,7 @@ impl Default for TestOptions {
             feed: FeedLimits::default(),
             clients: ClientLimits { stalled: std::time::Duration::from_secs(600), ..ClientLimits::default() },
             needs_keys: false,
+            cors_origins: CorsOrigins::None,
             archive_after: None,
             program: env!("CARGO_BIN_EXE_annals").into(),
         };
@@ -76,18 +79,18 @@ impl TestApp {
         Self::start_on(TestDatabase::create().await, options).await
     }
 
-    /// Starts a service whose clock shows `time` until the test sets it.
+    /// Starts a service whose clock shows `time` until the test sets the clock.
     pub async fn start_at(time: &str) -> (Self, Clock) {
         let clock = Clock::fixed(at(time));
         (Self::start_with(TestOptions { clock: clock.clone(), ..TestOptions::default() }).await, clock)
     }
 
-    /// Starts a service on an existing database: another replica of the service.
+    /// Starts a service on an existing database, as another replica of the service.
     pub async fn start_on(database: TestDatabase, options: TestOptions) -> Self {
         Self::start_with_config(database.config(), database, options).await
     }
 
-    /// Starts a service that connects to its database by `config`, for example through a proxy.
+    /// Starts a service that connects to its database with `config`, for example through a proxy.
     pub async fn start_with_config(config: DatabaseConfig, database: TestDatabase, options: TestOptions) -> Self {
         let shutdown = Shutdown::new();
         let app = startup::start(options.settings, &config, options.replica.as_ref(), options.clock, shutdown.clone())
@@ -132,9 +135,9 @@ impl TestApp {
         line.unwrap_or_else(|| panic!("no series {series} in\n{text}")).parse().expect("a number")
     }
 
-    /// Queues requests in the writer, so that one batch takes them all: a session holds the append lock, a first append
-    /// waits for it, and then the requests are sent. Once `count` of them are in the queue, `meanwhile` runs, and the
-    /// lock is released.
+    /// Queues requests in the writer, so that one batch contains all of them. A session holds the append lock, and a
+    /// first append waits for it. Then the requests are sent. When `count` of them are in the queue, `meanwhile` runs,
+    /// and the lock is released.
     pub async fn queue_behind_append_lock<T, U>(
         &self,
         requests: impl Future<Output = T>,
@@ -169,7 +172,7 @@ impl TestApp {
                 tokio::task::yield_now().await;
             }
         };
-        within_a_minute("requests queue", queued).await;
+        within_a_minute(&format!("the queue has {length} requests"), queued).await;
     }
 
     /// Waits until `event_streams` event streams and `long_polls` long polls are open.
@@ -182,28 +185,30 @@ impl TestApp {
         within_a_minute(&format!("{event_streams} event streams and {long_polls} long polls are open"), opened).await;
     }
 
-    /// Begins a shutdown, and waits for its end. Returns whether it was orderly.
+    /// Begins a shutdown, and waits until the server has ended. Returns whether the shutdown was orderly.
     pub async fn stop(self) -> bool {
         self.app.shutdown.begin();
         self.served.await.expect("the server ends")
     }
 }
 
-/// Fails a test whose condition is never met, instead of letting it hang. No test depends on how fast the condition is
-/// met.
+/// Waits for a condition. Fails the test if the condition is not met within a minute, so that no test hangs. No test
+/// depends on the time until then.
 pub async fn within_a_minute<T>(what: &str, condition: impl Future<Output = T>) -> T {
     let limit = std::time::Duration::from_secs(60);
-    tokio::time::timeout(limit, condition).await.unwrap_or_else(|_| panic!("not within a minute: {what}"))
+    tokio::time::timeout(limit, condition)
+        .await
+        .unwrap_or_else(|_| panic!("this did not happen within a minute: {what}"))
 }
 
-/// A request body with events of these types.
+/// Returns a request body with events of these types.
 pub fn events(event_types: &[&str]) -> Value {
     let events: Vec<_> =
         event_types.iter().map(|event_type| json!({"event_type": event_type, "event_data": {"n": 1}})).collect();
     json!({ "events": events })
 }
 
-/// A request body with one event that has an id.
+/// Returns a request body with one event that has an id.
 pub fn event_with_id(event_id: &str) -> Value {
     json!({"events": [{"event_id": event_id, "event_type": "Happened", "event_data": {"n": 1}}]})
 }
@@ -212,7 +217,7 @@ pub fn at(time: &str) -> DateTime<Utc> {
     DateTime::parse_from_rfc3339(time).expect("a time").to_utc()
 }
 
-/// A UUID that is easy to recognise in the message of a failed test.
+/// Returns a UUID that is easy to recognise in the message of a failed test.
 pub fn id(n: u32) -> String {
     format!("00000000-0000-4000-8000-{n:012}")
 }

@@ -17,7 +17,8 @@ const TEMPLATE: &str = "template_of_tests";
 
 struct Server {
     postgres: OwnPostgres,
-    /// The system closes it when this process ends, for whatever reason. Then the shell at its other end cleans up.
+    /// The standard input of a shell. When this process ends or is killed, the operating system closes the pipe. Then
+    /// the shell stops PostgreSQL and removes its folder.
     _lifeline: ChildStdin,
 }
 
@@ -40,10 +41,10 @@ async fn start() -> Server {
     server
 }
 
-/// A folder for a cluster, which an unprivileged user can access.
+/// Creates a folder for a cluster. An unprivileged user can access it.
 fn data_dir() -> PathBuf {
     let folder = tempfile::Builder::new().prefix("annals-test-").tempdir().expect("a temporary folder").keep();
-    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).expect("its mode can be set");
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).expect("the mode of the folder is set");
     folder
 }
 
@@ -63,7 +64,7 @@ impl Server {
     /// Starts the PostgreSQL whose programs are in `bin`.
     async fn start_program(bin: Option<PathBuf>, folder: PathBuf, settings: &[&str]) -> Self {
         let postgres = own_postgres(bin, &folder, settings).await;
-        #[expect(clippy::zombie_processes, reason = "it outlives this process and cleans up after it")]
+        #[expect(clippy::zombie_processes, reason = "the shell outlives this process, and cleans up after it")]
         let mut lifeline = Command::new("/bin/sh")
             .args(["-c", "read _; kill -INT $0; while kill -0 $0; do sleep 0.1; done; rm -rf \"$1\""])
             .args([&postgres.pid().to_string(), &folder.display().to_string()])
@@ -73,7 +74,7 @@ impl Server {
             .stderr(Stdio::null())
             .spawn()
             .expect("a shell");
-        let lifeline = lifeline.stdin.take().expect("it was piped");
+        let lifeline = lifeline.stdin.take().expect("the standard input is a pipe");
         Self { postgres, _lifeline: lifeline }
     }
 }
@@ -87,8 +88,8 @@ impl DedicatedServer {
         Self(Server::start(data_dir(), settings).await)
     }
 
-    /// Starts a server whose package has `program` beside it: the PostgreSQL that is tested, or else one that is
-    /// fetched.
+    /// Starts a server of a PostgreSQL whose folder also has `program`. If the tested PostgreSQL does not have it,
+    /// `scripts/get-postgres` fetches another one. Returns the server and the path of the program.
     pub async fn start_with_program(program: &str) -> (Self, PathBuf) {
         let has = |bin: &PathBuf| bin.join(program).is_file();
         let bin = bin().filter(has).unwrap_or_else(|| {
@@ -96,11 +97,11 @@ impl DedicatedServer {
             let fetched = Command::new(fetch).arg("18").stderr(Stdio::inherit()).output().expect("the script runs");
             PathBuf::from(String::from_utf8(fetched.stdout).expect("a path").trim())
         });
-        assert!(has(&bin), "no {program} in {}", bin.display());
+        assert!(has(&bin), "{} does not contain {program}", bin.display());
         (Self(Server::start_program(Some(bin.clone()), data_dir(), &[]).await), bin.join(program))
     }
 
-    /// Starts a server on a copy of a backup, after `prepare` has completed the copy.
+    /// Starts a server on a copy of a backup. `prepare` changes the copy before the start.
     pub async fn start_on_copy(backup: &Path, settings: &[&str], prepare: impl FnOnce(&Path)) -> Self {
         let folder = data_dir();
         copy_files(backup, &folder.join("pg"));
@@ -112,20 +113,21 @@ impl DedicatedServer {
         TestDatabase::on(&self.0, "eventstore")
     }
 
-    /// The folder of the cluster.
+    /// Returns the folder of the cluster.
     pub fn files(&self) -> PathBuf {
         self.0.postgres.data_dir().join("pg")
     }
 
-    /// Creates a folder that the server may write to. It is removed with the server.
+    /// Creates a folder that the server may write to. It is removed together with the folder of the server.
     pub fn folder(&self, name: &str) -> PathBuf {
         let folder = self.0.postgres.data_dir().join(name);
         std::fs::create_dir(&folder).expect("a new folder");
-        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).expect("its mode can be set");
+        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777))
+            .expect("the mode of the folder is set");
         folder
     }
 
-    /// The address of the database, for a program.
+    /// Returns the address of the database, for a program.
     pub fn url(&self) -> String {
         format!("postgres://annals@localhost/eventstore?host={}", self.files().display())
     }
@@ -134,7 +136,7 @@ impl DedicatedServer {
 /// Copies files with their owner and their mode.
 pub fn copy_files(from: &Path, to: &Path) {
     let copied = Command::new("cp").arg("-a").arg(from).arg(to).status().expect("cp runs");
-    assert!(copied.success(), "{} is not copied", from.display());
+    assert!(copied.success(), "{} was not copied", from.display());
 }
 
 /// A primary and a streaming standby of it.
@@ -144,29 +146,29 @@ pub struct ReplicationPair {
 }
 
 impl ReplicationPair {
-    /// Starts both. The standby begins with a copy of the stopped primary, which is the simplest base backup.
+    /// Starts both servers. The standby begins with a copy of the stopped primary, which is the simplest base backup.
     pub async fn start() -> Self {
         let (folder, other) = (data_dir(), data_dir());
         let small = ["max_connections=60", "shared_buffers=32MB"];
         let first = own_postgres(bin(), &folder, &small).await;
         super::migrate_schema(&config(first.options())).await;
-        first.stop().await.expect("it stops");
+        first.stop().await.expect("the primary stops");
         copy_files(&folder.join("pg"), &other.join("pg"));
-        std::fs::write(other.join("pg/standby.signal"), "").expect("the file that makes it a standby");
+        std::fs::write(other.join("pg/standby.signal"), "").expect("standby.signal is written");
         let primary = Server::start(folder.clone(), &small).await;
         // ALTER SYSTEM writes the same file, so a test can disconnect the standby.
         let conninfo = format!("primary_conninfo = 'host={} user=annals'\n", folder.join("pg").display());
-        std::fs::write(other.join("pg/postgresql.auto.conf"), conninfo).expect("its configuration");
+        std::fs::write(other.join("pg/postgresql.auto.conf"), conninfo).expect("the configuration is written");
         let standby = Server::start(other, &small).await;
         Self { primary, standby }
     }
 
-    /// The database on the primary.
+    /// Returns the database on the primary.
     pub fn primary(&self) -> TestDatabase {
         TestDatabase::on(&self.primary, "eventstore")
     }
 
-    /// The database on the standby.
+    /// Returns the database on the standby.
     pub fn standby(&self) -> TestDatabase {
         TestDatabase::on(&self.standby, "eventstore")
     }
@@ -174,7 +176,7 @@ impl ReplicationPair {
     /// Kills the primary's postmaster, and promotes the standby.
     pub async fn fail_over(&self) {
         let pid = nix::unistd::Pid::from_raw(self.primary.postgres.pid());
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("it is killed");
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("the postmaster is killed");
         self.standby().session().await.run("SELECT pg_promote()").await;
     }
 }
@@ -232,17 +234,17 @@ impl TestDatabase {
         config(self.options())
     }
 
-    /// Another database of the same server.
+    /// Returns another database of the same server.
     pub fn sibling(&self, name: &str) -> Self {
         Self { name: name.to_owned(), options: self.options().database(name), socket: self.socket() }
     }
 
-    /// The socket of the server.
+    /// Returns the socket of the server.
     pub fn socket(&self) -> PathBuf {
         self.socket.clone()
     }
 
-    /// Opens a session of the owner, apart from the connections of the service.
+    /// Opens a session as the owner of the database. The service does not use it.
     pub async fn session(&self) -> Session {
         Session(self.options.connect().await.expect("a connection"))
     }
@@ -289,6 +291,6 @@ impl Session {
                 tokio::task::yield_now().await;
             }
         };
-        within_a_minute("appends wait for the lock", queued).await;
+        within_a_minute(&format!("{count} appends wait for the lock"), queued).await;
     }
 }

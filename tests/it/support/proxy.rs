@@ -14,12 +14,12 @@ use super::TestDatabase;
 
 #[derive(Default)]
 struct Faults {
-    /// New and existing connections are closed at once.
+    /// Whether new and existing connections are closed at once.
     down: AtomicBool,
-    /// The number of results of a CALL to drop; the connection of each is closed.
-    cut_answers: AtomicU32,
-    /// After a result was dropped, new connections are closed, too.
-    down_after_cut: AtomicBool,
+    /// The number of results of a CALL to drop. When a result is dropped, its connection is closed.
+    results_to_drop: AtomicU32,
+    /// Whether new connections are closed, too, after a result was dropped.
+    down_after_drop: AtomicBool,
     changed: Notify,
 }
 
@@ -41,12 +41,12 @@ impl Proxy {
         Self { address, faults, target }
     }
 
-    /// Sends new connections to another server, as after a failover.
+    /// Redirects new connections to another server, as after a failover.
     pub fn retarget(&self, database: &TestDatabase) {
         *self.target.lock().expect("the lock") = database.socket();
     }
 
-    /// The configuration that reaches the database through the proxy.
+    /// Returns a configuration that connects to the database through the proxy.
     pub fn config(&self, database: &TestDatabase) -> DatabaseConfig {
         let config = database.config();
         // The options of the database have a socket, which would take precedence over the address.
@@ -56,14 +56,14 @@ impl Proxy {
     }
 
     /// Closes the connection of the next append after PostgreSQL has sent the result, and before the result arrives.
-    pub fn cut_next_answer(&self) {
-        self.faults.cut_answers.store(1, Ordering::SeqCst);
+    pub fn drop_next_result(&self) {
+        self.faults.results_to_drop.store(1, Ordering::SeqCst);
     }
 
-    /// The same, and no connection is possible afterwards until [`Proxy::up`].
-    pub fn cut_next_answer_and_go_down(&self) {
-        self.faults.down_after_cut.store(true, Ordering::SeqCst);
-        self.cut_next_answer();
+    /// Drops the result of the next append, and then closes all connections until [`Proxy::up`].
+    pub fn drop_next_result_and_go_down(&self) {
+        self.faults.down_after_drop.store(true, Ordering::SeqCst);
+        self.drop_next_result();
     }
 
     pub fn down(&self) {
@@ -72,13 +72,13 @@ impl Proxy {
     }
 
     pub fn up(&self) {
-        self.faults.down_after_cut.store(false, Ordering::SeqCst);
+        self.faults.down_after_drop.store(false, Ordering::SeqCst);
         self.faults.down.store(false, Ordering::SeqCst);
     }
 
-    /// Whether the connection of an append was closed.
-    pub fn has_cut(&self) -> bool {
-        self.faults.cut_answers.load(Ordering::SeqCst) == 0
+    /// Whether the result of an append was dropped.
+    pub fn has_dropped_result(&self) -> bool {
+        self.faults.results_to_drop.load(Ordering::SeqCst) == 0
     }
 }
 
@@ -93,7 +93,7 @@ async fn accept(listener: TcpListener, target: Arc<Mutex<PathBuf>>, faults: Arc<
 
 async fn forward(mut client: TcpStream, socket: PathBuf, faults: Arc<Faults>) {
     let Ok(mut server) = UnixStream::connect(socket).await else { return };
-    let (mut asked, mut answered) = (vec![0; 65_536], vec![0; 65_536]);
+    let (mut request, mut response) = (vec![0; 65_536], vec![0; 65_536]);
     loop {
         let down = faults.changed.notified();
         if faults.down.load(Ordering::SeqCst) {
@@ -101,14 +101,14 @@ async fn forward(mut client: TcpStream, socket: PathBuf, faults: Arc<Faults>) {
         }
         let forwarded = tokio::select! {
             () = down => return,
-            read = client.read(&mut asked) => match read {
+            read = client.read(&mut request) => match read {
                 Ok(0) | Err(_) => return,
-                Ok(length) => server.write_all(&asked[..length]).await,
+                Ok(length) => server.write_all(&request[..length]).await,
             },
-            read = server.read(&mut answered) => match read {
+            read = server.read(&mut response) => match read {
                 Ok(0) | Err(_) => return,
-                Ok(length) if is_append_result(&answered[..length]) && take_cut(&faults) => return,
-                Ok(length) => client.write_all(&answered[..length]).await,
+                Ok(length) if is_append_result(&response[..length]) && claim_drop(&faults) => return,
+                Ok(length) => client.write_all(&response[..length]).await,
             },
         };
         if forwarded.is_err() {
@@ -117,14 +117,16 @@ async fn forward(mut client: TcpStream, socket: PathBuf, faults: Arc<Faults>) {
     }
 }
 
-/// Whether PostgreSQL reports the end of a CALL, which it does after the commit in it.
-fn is_append_result(answer: &[u8]) -> bool {
-    answer.windows(6).any(|window| window == b"\0CALL\0" || &window[..5] == b"CALL\0")
+/// Whether PostgreSQL reports the end of a CALL. It sends this report after the procedure has committed.
+fn is_append_result(response: &[u8]) -> bool {
+    response.windows(6).any(|window| window == b"\0CALL\0" || &window[..5] == b"CALL\0")
 }
 
-fn take_cut(faults: &Faults) -> bool {
-    let taken = faults.cut_answers.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
-    if taken && faults.down_after_cut.load(Ordering::SeqCst) {
+/// Returns whether the result must be dropped, and counts it as dropped.
+fn claim_drop(faults: &Faults) -> bool {
+    let taken =
+        faults.results_to_drop.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
+    if taken && faults.down_after_drop.load(Ordering::SeqCst) {
         faults.down.store(true, Ordering::SeqCst);
         faults.changed.notify_waiters();
     }

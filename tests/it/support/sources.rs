@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-/// Folders with files that no one writes by hand.
+/// Folders with generated files.
 const GENERATED: [&str; 5] = ["target", ".git", "node_modules", "artifacts", "corpus"];
 
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Reads a file, whose path is relative to the repository.
+/// Reads a file. The path is relative to the repository.
 pub fn read(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
@@ -18,7 +18,8 @@ pub fn exists(path: &str) -> bool {
     root().join(path).exists()
 }
 
-/// The files in a folder and its subfolders whose names end with a suffix: paths relative to the repository, in order.
+/// Returns the files in a folder and its subfolders whose names end with a suffix. The paths are relative to the
+/// repository, and sorted.
 pub fn files(folder: &str, suffix: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut folders = vec![root().join(folder)];
@@ -40,12 +41,12 @@ pub fn files(folder: &str, suffix: &str) -> Vec<String> {
     found
 }
 
-/// Rust code without comments, without the text of literals, and without items for tests.
+/// Returns Rust code without comments, without the text of literals, and without items for tests.
 pub fn code(text: &str) -> String {
     without_test_items(&without_comments_and_literals(text))
 }
 
-/// Whether code contains a name, or a path like `tokio::fs`, and not as a part of a longer name.
+/// Whether code contains a name, or a path like `tokio::fs`. A part of a longer name does not count.
 pub fn names(code: &str, name: &str) -> bool {
     let is_part_of_name = |character: char| character.is_alphanumeric() || character == '_';
     code.match_indices(name)
@@ -103,7 +104,7 @@ fn without_comments_and_literals(text: &str) -> String {
     code
 }
 
-/// The number of `#` of a raw string that begins at an index; `None` if none begins there.
+/// Returns the number of `#` of the raw string that begins at an index; `None` if no raw string begins there.
 fn raw_string(characters: &[char], index: usize) -> Option<usize> {
     let hashes = characters.get(index + 1..)?.iter().take_while(|character| **character == '#').count();
     let is_raw = characters[index] == 'r' && characters.get(index + 1 + hashes) == Some(&'"');
@@ -128,16 +129,16 @@ fn end_of_block_comment(characters: &[char], start: usize) -> usize {
 
 fn without_test_items(code: &str) -> String {
     const MARK: &str = "#[cfg(test)]";
-    let mut kept = String::new();
+    let mut remaining = String::new();
     let mut rest = code;
     while let Some((before, after)) = rest.split_once(MARK) {
-        kept.push_str(before);
+        remaining.push_str(before);
         rest = &after[end_of_item(after)..];
     }
-    kept + rest
+    remaining + rest
 }
 
-/// The end of the item at the beginning of the code: its `;`, or the end of its block.
+/// Returns the end of the first item of the code, which is its `;` or the end of its block.
 fn end_of_item(code: &str) -> usize {
     let (mut parentheses, mut braces) = (0, 0);
     for (index, character) in code.char_indices() {

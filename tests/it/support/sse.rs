@@ -5,11 +5,11 @@ use serde_json::Value;
 
 /// An open event stream.
 pub struct EventStream {
-    answer: reqwest::Response,
+    response: reqwest::Response,
     buffer: Vec<u8>,
 }
 
-/// The fields up to an empty line.
+/// A frame of an event stream, which has the fields up to an empty line.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Frame {
     pub event: String,
@@ -24,7 +24,7 @@ impl Frame {
         serde_json::from_str(&self.data).unwrap_or_else(|error| panic!("{error}: {}", self.data))
     }
 
-    /// The position in the data of an event or of a note.
+    /// Returns the position in the data of an event, of `caught-up` or of a heartbeat.
     pub fn position(&self) -> i64 {
         let data = self.json();
         let position = if self.event.is_empty() { &data["global_position"] } else { &data["position"] };
@@ -37,14 +37,14 @@ impl EventStream {
         Self::from_response(call.header("accept", "text/event-stream").open().await)
     }
 
-    pub fn from_response(answer: reqwest::Response) -> Self {
-        assert_eq!(answer.status(), 200);
-        assert_eq!(answer.headers()["content-type"], "text/event-stream");
-        Self { answer, buffer: Vec::new() }
+    pub fn from_response(response: reqwest::Response) -> Self {
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        Self { response, buffer: Vec::new() }
     }
 
     pub fn headers(&self) -> &reqwest::header::HeaderMap {
-        self.answer.headers()
+        self.response.headers()
     }
 
     /// Returns the next frame of any kind; `None` at the end of the stream.
@@ -54,7 +54,7 @@ impl EventStream {
                 let frame: Vec<u8> = self.buffer.drain(..end + 2).collect();
                 return Some(parse(std::str::from_utf8(&frame).expect("UTF-8")));
             }
-            let chunk = within_a_minute("the next chunk", self.answer.chunk()).await;
+            let chunk = within_a_minute("the next chunk", self.response.chunk()).await;
             match chunk.ok().flatten() {
                 Some(chunk) => self.buffer.extend_from_slice(&chunk),
                 None => return None,
@@ -82,7 +82,7 @@ impl EventStream {
         }
     }
 
-    /// Returns the next note of this name, and the events before it.
+    /// Returns the next frame with this name, after the events before it.
     pub async fn until(&mut self, name: &str) -> (Vec<Frame>, Frame) {
         let mut events = Vec::new();
         loop {

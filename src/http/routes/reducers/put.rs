@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::http::extract::accepts::AcceptsJson;
 use crate::http::extract::json_request::JsonRequest;
-use crate::http::extract::path::TypePath;
+use crate::http::extract::path::WritableTypePath;
 use crate::http::extract::query::NoQuery;
 use crate::http::openapi::parameters::TypeParams;
 use crate::http::openapi::responses::WriteProblems;
@@ -57,9 +57,9 @@ pub struct ReducerIn<'b> {
 pub async fn put_reducer(
     State(app): State<Arc<App>>,
     _: AcceptsJson,
-    request: JsonRequest<(TypePath, NoQuery)>,
+    request: JsonRequest<(WritableTypePath, NoQuery)>,
 ) -> ApiResult<Response> {
-    let JsonRequest { parts: (TypePath(aggregate_type), NoQuery), body } = request;
+    let JsonRequest { parts: (WritableTypePath(aggregate_type), NoQuery), body } = request;
     let reducer: ReducerIn<'_> = body.parse(EXAMPLE)?;
     let snapshot_every = validate_interval(reducer.snapshot_every.unwrap_or(app.settings.snapshot_every))?;
     let source = validate_source(&reducer.language, reducer.source, snapshot_every)?;

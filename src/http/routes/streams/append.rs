@@ -21,7 +21,7 @@ use crate::http::extract::accepts::AcceptsJson;
 use crate::http::extract::append_headers::AppendHeaders;
 use crate::http::extract::conditional::Precondition;
 use crate::http::extract::json_request::JsonRequest;
-use crate::http::extract::path::StreamPath;
+use crate::http::extract::path::WritableStreamPath;
 use crate::http::extract::query::NoQuery;
 use crate::http::openapi::parameters::{AppendParams, StreamParams};
 use crate::http::openapi::request_bodies::StreamAppendSchema;
@@ -51,7 +51,7 @@ struct StreamAppendIn<'b> {
     events: Vec<EventIn<'b>>,
 }
 
-type Request = JsonRequest<(NoQuery, StreamPath, Precondition, AppendHeaders)>;
+type Request = JsonRequest<(NoQuery, WritableStreamPath, Precondition, AppendHeaders)>;
 
 /// Append events to a stream
 ///
@@ -86,7 +86,7 @@ pub async fn append_to_stream(
     _: AcceptsJson,
     request: Request,
 ) -> ApiResult<Response> {
-    let JsonRequest { parts: (NoQuery, StreamPath(stream), Precondition(expected), headers), body } = request;
+    let JsonRequest { parts: (NoQuery, WritableStreamPath(stream), Precondition(expected), headers), body } = request;
     let sent: StreamAppendIn<'_> = body.parse(EXAMPLE)?;
     let mut validator = EventValidator::new(app.settings.max_body_bytes);
     let new_id = |index| headers.event_id(&app, &stream, index);

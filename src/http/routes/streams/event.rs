@@ -38,7 +38,8 @@ pub async fn read_stream_event(
     VersionPath(version): VersionPath,
     _: NoQuery,
 ) -> ApiResult<Response> {
-    let head = app.primary.stream_head(&stream).await?.ok_or_else(|| ApiError::stream_not_found(&stream))?;
+    let head = app.primary.stream_head(&stream).await?;
+    let head = head.ok_or_else(|| ApiError::stream_of_event_not_found(&stream, version))?;
     let version = Version::try_from(version).ok().filter(|version| *version <= head.version);
     let version = version.ok_or_else(|| ApiError::version_not_found(&stream, head.version))?;
     let read = StreamRead { stream: &stream, head: &head, range: VersionRange::forward(version, version), limit: 1 };
