@@ -15,8 +15,7 @@ use crate::app::App;
 use crate::http::authorize::authorize;
 use crate::http::cors::cors_layer;
 use crate::http::middleware::Observe;
-use crate::http::openapi::document::frame;
-use crate::http::openapi::parameter_schemas::add_parameter_schemas;
+use crate::http::openapi::document::{complete, frame};
 use crate::http::routes::{
     aggregates, appends, events, metrics, pages, probes, problems, projections, reducers, snapshots, stats, streams,
 };
@@ -54,14 +53,14 @@ fn documented() -> OpenApiRouter<Arc<App>> {
 /// Returns the OpenAPI document. `openapi/openapi.json` has the same content.
 pub fn openapi_document() -> OpenApi {
     let mut document = documented().into_openapi();
-    add_parameter_schemas(&mut document);
+    complete(&mut document);
     document
 }
 
 /// Builds the router of the service.
 pub fn router(app: Arc<App>) -> Router {
     let (routes, mut document) = documented().split_for_parts();
-    add_parameter_schemas(&mut document);
+    complete(&mut document);
     let methods = Arc::new(RouteMethods::from_document(&document));
     let document: Arc<str> = document.to_pretty_json().expect("the document is plain data").into();
     let mut routes = routes

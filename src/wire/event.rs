@@ -117,7 +117,7 @@ fn write_uuid(out: &mut Vec<u8>, id: Uuid) {
     out.extend_from_slice(id.hyphenated().encode_lower(&mut buffer).as_bytes());
 }
 
-/// An event as [`write_event`] writes it, for the OpenAPI document.
+/// An event, as every read returns it.
 #[derive(Serialize, utoipa::ToSchema)]
 #[schema(as = Event)]
 pub struct EventSchema {
@@ -143,7 +143,7 @@ pub struct EventSchema {
     causation_id: Option<String>,
 }
 
-/// An event as [`write_cloud_event`] writes it, for the OpenAPI document.
+/// An event as a CloudEvent (CloudEvents 1.0), without its metadata.
 #[derive(Serialize, utoipa::ToSchema)]
 #[schema(as = CloudEvent)]
 pub struct CloudEventSchema {

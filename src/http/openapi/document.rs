@@ -3,11 +3,42 @@
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{
-    ComponentsBuilder, ContactBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, ServerBuilder,
+    ComponentsBuilder, ContactBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, RefOr, ServerBuilder,
 };
+
+use crate::http::openapi::examples::add_examples;
+use crate::http::openapi::integers::inline_integers;
+use crate::http::openapi::parameter_schemas::add_parameter_schemas;
+use crate::http::openapi::problem_schemas::add_problem_schemas;
+use crate::http::openapi::response_headers::add_response_headers;
 
 /// The name of the security scheme.
 const KEY: &str = "key";
+
+/// Completes a document with the routes: what utoipa cannot derive from the handlers.
+pub fn complete(document: &mut OpenApi) {
+    add_head(document);
+    add_parameter_schemas(document);
+    inline_integers(document);
+    add_problem_schemas(document);
+    add_response_headers(document);
+    add_examples(document);
+}
+
+/// Adds HEAD to the read of a stream, whose ETag has the version. Every GET has a HEAD, and no other one is as useful.
+fn add_head(document: &mut OpenApi) {
+    let stream = document.paths.paths.get_mut("/streams/{aggregate_type}/{aggregate_id}").expect("the route of streams");
+    let mut head = stream.get.clone().expect("streams are read");
+    head.operation_id = Some("read_stream_head".to_owned());
+    head.summary = Some("Read the version of a stream".to_owned());
+    head.description = Some("The header `ETag` has the version. The response has no body.".to_owned());
+    head.responses.responses.values_mut().for_each(|response| {
+        if let RefOr::T(response) = response {
+            response.content.clear();
+        }
+    });
+    stream.head = Some(head);
+}
 
 /// Returns the document without routes.
 pub fn frame() -> OpenApi {
@@ -18,7 +49,9 @@ pub fn frame() -> OpenApi {
         .description(Some(
             "An event store over HTTP and JSON. Clients append events to streams, one stream for each aggregate, with \
              optimistic concurrency by version. Errors are problem documents (RFC 9457) with a stable `code`, which \
-             `/problems/<code>` explains. Clients must ignore members of responses that they do not know.",
+             `/problems/<code>` explains. Clients must ignore members of responses that they do not know.\n\n\
+             Numbers in payloads are returned with all digits. JavaScript, and so the page `/docs`, shows numbers \
+             beyond 2^53 rounded.",
         ))
         .contact(Some(ContactBuilder::new().name(Some("The Annals authors")).build()))
         .license(Some(license))

@@ -1,20 +1,26 @@
 //! The values that a parameter may have, by its name: a name has the same meaning on every route.
 
 use serde_json::{Value, json};
-use utoipa::openapi::path::{Operation, ParameterIn, PathItem};
+use utoipa::openapi::path::ParameterIn;
 use utoipa::openapi::schema::{Schema, SchemaType, Type};
 use utoipa::openapi::{OpenApi, RefOr};
 
 use crate::domain::json::EXACT_INTEGER_MAX;
 use crate::http::openapi::responses::{FORBIDDEN, QUOTA_EXCEEDED, UNAUTHENTICATED, problems};
 
-/// A name: 1 to 255 characters, no control characters, no white space at its ends.
-const NAME: &str = r"^[^\s\u0000-\u001f\u007f-\u009f]([^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f])?$";
-/// A name as a segment of a path: without `/`, and neither `.` nor `..`.
-const SEGMENT: &str =
-    r"^(?!\.{1,2}$)[^\s\u0000-\u001f\u007f-\u009f/]([^\u0000-\u001f\u007f-\u009f/]*[^\s\u0000-\u001f\u007f-\u009f/])?$";
+/// A name: 1 to 255 characters, no control characters, no white space at its ends. Like all patterns here, it has no
+/// look-ahead: RE2 and Rust cannot compile one.
+const NAME: &str = r"^[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f])?$";
+/// A name as a segment of a path: without `/`, and neither `.` nor `..`. It begins with another character than `.`; or
+/// with one `.` and another character; or with two and at least one more character.
+const SEGMENT: &str = concat!(
+    r"^([^\s\x00-\x1f\x7f-\x9f/.]([^\x00-\x1f\x7f-\x9f/]*[^\s\x00-\x1f\x7f-\x9f/])?",
+    r"|\.[^\s\x00-\x1f\x7f-\x9f/.]|\.[^\x00-\x1f\x7f-\x9f/.][^\x00-\x1f\x7f-\x9f/]*[^\s\x00-\x1f\x7f-\x9f/]",
+    r"|\.\.[^\x00-\x1f\x7f-\x9f/]*[^\s\x00-\x1f\x7f-\x9f/])$"
+);
 const CURSOR: &str = r"^(head|([1-9][0-9]{0,8}:)?(0|[1-9][0-9]{0,14}))$";
-const TAG: &str = r#"(W/)?"(0|[1-9][0-9]{0,8})""#;
+/// A version or a position in quotes. A proxy that compresses responses may have added the name of the coding.
+const TAG: &str = r#"(W/)?"(0|[1-9][0-9]{0,15})((-|--|;)[a-z-]+)?""#;
 const TAGS: &str = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)?$"#;
 /// An `Idempotency-Key`, with or without quotes.
 const KEY: &str = r#"^("[ !#-\[\]-~]{1,255}"|[!#-~]{1,255})$"#;
@@ -25,7 +31,10 @@ const VALUES_MAX: usize = 100;
 /// them.
 pub fn add_parameter_schemas(document: &mut OpenApi) {
     for (path, item) in &mut document.paths.paths {
-        for (is_read, operation) in operations(item) {
+        let operations = [(true, &mut item.get), (true, &mut item.head)].into_iter();
+        let operations = operations.chain([&mut item.put, &mut item.post, &mut item.delete].map(|write| (false, write)));
+        for (is_read, operation) in operations {
+            let Some(operation) = operation else { continue };
             for parameter in operation.parameters.iter_mut().flatten() {
                 let RefOr::T(parameter) = parameter else { continue };
                 let place = Place { path, is_read, is_list: is_array(parameter.schema.as_ref()) };
@@ -51,33 +60,26 @@ pub fn add_parameter_schemas(document: &mut OpenApi) {
 }
 
 /// Returns the schemas of members of request bodies: the object, the member, and what its value may be.
-fn member_schemas() -> [(&'static str, &'static str, Value); 10] {
+fn member_schemas() -> [(&'static str, &'static str, Value); 9] {
     [
         (
             "NewEvent",
             "event_type",
             json!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": NAME, "example": "OrderPlaced"}),
         ),
+        ("MultiAppendItem", "aggregate_type", name(SEGMENT)),
+        ("MultiAppendItem", "aggregate_id", name(SEGMENT)),
         (
-            "NewEvent",
-            "event_data",
-            json!({"type": ["object", "array", "string", "number", "boolean"],
-            "description": "Any JSON value but null.", "example": {"total": 42}}),
-        ),
-        ("Append", "aggregate_type", name(SEGMENT)),
-        ("Append", "aggregate_id", name(SEGMENT)),
-        (
-            "Append",
+            "MultiAppendItem",
             "expected_version",
             json!({"description": "A version (0: no event yet), `none` or `exists`. No precondition if it is absent.",
-            "anyOf": [{"type": "integer", "format": "int32", "minimum": 0},
-                {"type": ["string", "null"], "enum": ["none", "exists", null]}],
-            "example": 41}),
+            "oneOf": [{"type": "integer", "format": "int64", "minimum": 0},
+                {"type": "string", "enum": ["none", "exists"]}]}),
         ),
         (
             "NewSnapshot",
             "version",
-            json!({"type": "integer", "format": "int32", "minimum": 1, "maximum": i32::MAX,
+            json!({"type": "integer", "format": "int64", "minimum": 1, "maximum": i32::MAX,
             "description": "The version of the stream whose state this is."}),
         ),
         (
@@ -156,12 +158,4 @@ fn is_array(schema: Option<&RefOr<Schema>>) -> bool {
 
 fn schema(value: Value) -> RefOr<Schema> {
     serde_json::from_value(value).expect("a schema")
-}
-
-/// Returns the operations of a path, and whether each only reads.
-fn operations(item: &mut PathItem) -> impl Iterator<Item = (bool, &mut Operation)> {
-    let PathItem { get, put, post, delete, .. } = item;
-    [(true, get), (false, put), (false, post), (false, delete)]
-        .into_iter()
-        .filter_map(|(is_read, operation)| Some((is_read, operation.as_mut()?)))
 }

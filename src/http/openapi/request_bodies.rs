@@ -13,6 +13,7 @@ pub struct NewEventSchema {
     #[schema(format = Uuid)]
     event_id: Option<String>,
     event_type: String,
+    /// Any JSON value but null.
     event_data: serde_json::Value,
     /// Data beside the event, for example the client's own time.
     #[schema(value_type = Option<Object>)]
@@ -35,7 +36,7 @@ pub struct StreamAppendSchema {
 
 /// Events for several streams.
 #[derive(ToSchema)]
-#[schema(as = Appends)]
+#[schema(as = MultiAppend)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the shape of AppendsIn, for the OpenAPI document")]
 pub struct AppendsSchema {
@@ -45,7 +46,7 @@ pub struct AppendsSchema {
 
 /// Events for one of several streams.
 #[derive(ToSchema)]
-#[schema(as = Append)]
+#[schema(as = MultiAppendItem)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the shape of AppendIn, for the OpenAPI document")]
 pub struct AppendSchema {

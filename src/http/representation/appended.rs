@@ -17,6 +17,7 @@ use crate::wire::event::{write_recorded, write_stream_head};
 /// The result of an append to one stream.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "the shape of write_appended's output, for the OpenAPI document")]
+#[schema(as = AppendResult)]
 pub struct Appended {
     aggregate_type: String,
     aggregate_id: String,
@@ -33,6 +34,7 @@ pub struct Appended {
 /// The place of an event.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "the shape of write_recorded's output, for the OpenAPI document")]
+#[schema(as = RecordedEvent)]
 pub struct RecordedOut {
     #[schema(format = Uuid)]
     event_id: String,

@@ -89,6 +89,7 @@ impl Visitor<'_> for ExpectedVisitor {
 /// The result of an append to several streams.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "the shape of the response, for the OpenAPI document")]
+#[schema(as = MultiAppendResult)]
 pub struct AllAppended {
     appends: Vec<Appended>,
 }

@@ -46,6 +46,7 @@ const EXAMPLE: &str = r#"{"last_processed_position": 1042}"#;
 /// The position of a projection, to store.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = NewPosition)]
 pub struct PositionIn {
     /// The last position that the projection has processed, 0 for none.
     #[schema(value_type = u64, maximum = 9007199254740991_u64)]
@@ -54,6 +55,7 @@ pub struct PositionIn {
 
 /// A projection and its position.
 #[derive(Serialize, ToSchema)]
+#[schema(as = Projection)]
 pub struct ProjectionOut {
     projection_name: String,
     last_processed_position: Position,

@@ -44,6 +44,7 @@ struct SnapshotIn<'b> {
 
 /// A stored snapshot.
 #[derive(Serialize, ToSchema)]
+#[schema(as = Snapshot)]
 pub struct SnapshotOut {
     aggregate_type: String,
     aggregate_id: String,

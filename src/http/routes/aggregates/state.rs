@@ -30,6 +30,7 @@ use crate::wire::time::format_time;
 
 /// The state of an aggregate, and how it was computed.
 #[derive(Serialize, ToSchema)]
+#[schema(as = AggregateState)]
 pub struct StateOut {
     aggregate_type: String,
     aggregate_id: String,

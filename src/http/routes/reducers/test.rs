@@ -54,6 +54,7 @@ struct TrialIn<'b> {
 
 /// The states that a reducer computed.
 #[derive(Serialize, ToSchema)]
+#[schema(as = ReducerTestResult)]
 pub struct TestOut {
     aggregate_type: String,
     states: Vec<StateAfter>,

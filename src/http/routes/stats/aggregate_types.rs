@@ -22,6 +22,7 @@ use crate::wire::time::format_time;
 
 /// All aggregate types, in the byte order of their names.
 #[derive(Serialize, ToSchema)]
+#[schema(as = AggregateTypeStatsList)]
 pub struct AggregateTypesOut {
     as_of_position: Position,
     aggregate_types: Vec<AggregateTypeOut>,
@@ -29,6 +30,7 @@ pub struct AggregateTypesOut {
 
 /// The number of events and aggregates of one type.
 #[derive(Serialize, ToSchema)]
+#[schema(as = AggregateTypeStats)]
 pub struct AggregateTypeOut {
     aggregate_type: String,
     events: i64,

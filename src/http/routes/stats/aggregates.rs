@@ -22,6 +22,7 @@ use crate::wire::time::format_time;
 
 /// The statistics of one aggregate.
 #[derive(Serialize, ToSchema)]
+#[schema(as = AggregateStats)]
 pub struct AggregateStatsOut {
     as_of_position: Position,
     aggregate_type: String,
@@ -38,6 +39,7 @@ pub struct AggregateStatsOut {
 
 /// The latest snapshot of an aggregate, without its content.
 #[derive(Serialize, ToSchema)]
+#[schema(as = SnapshotStats)]
 pub struct SnapshotStatsOut {
     version: Version,
     revision: Option<String>,

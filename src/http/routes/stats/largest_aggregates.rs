@@ -26,6 +26,7 @@ const LIMIT_DEFAULT: i64 = 10;
 
 /// The aggregates with the most events. Of two with the same number, the one that reached it first comes first.
 #[derive(Serialize, ToSchema)]
+#[schema(as = LargestAggregateList)]
 pub struct LargestAggregatesOut {
     as_of_position: Position,
     aggregates: Vec<LargeAggregateOut>,
@@ -33,6 +34,7 @@ pub struct LargestAggregatesOut {
 
 /// An aggregate and the number of its events.
 #[derive(Serialize, ToSchema)]
+#[schema(as = LargeAggregate)]
 pub struct LargeAggregateOut {
     aggregate_type: String,
     aggregate_id: String,

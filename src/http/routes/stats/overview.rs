@@ -19,6 +19,7 @@ use crate::store::admin::statistics::TableSize;
 
 /// The totals of the store.
 #[derive(Serialize, ToSchema)]
+#[schema(as = StoreStats)]
 pub struct StatsOut {
     /// The position up to which the log is counted.
     as_of_position: Position,
@@ -34,6 +35,7 @@ pub struct StatsOut {
 
 /// Sizes in bytes, with indexes and TOAST.
 #[derive(Serialize, ToSchema)]
+#[schema(as = StoreSizes)]
 pub struct SizesOut {
     /// All partitions that are in the database.
     events: i64,

@@ -21,6 +21,7 @@ use crate::store::admin::statistics::TypeStatistics;
 
 /// How many streams have a snapshot.
 #[derive(Serialize, ToSchema)]
+#[schema(as = SnapshotCoverage)]
 pub struct SnapshotCoverageOut {
     as_of_position: Position,
     streams: i64,
@@ -32,6 +33,7 @@ pub struct SnapshotCoverageOut {
 
 /// How many aggregates of one type have a snapshot.
 #[derive(Serialize, ToSchema)]
+#[schema(as = TypeCoverage)]
 pub struct TypeCoverageOut {
     aggregate_type: String,
     streams: i64,

@@ -21,6 +21,7 @@ use crate::wire::time::format_time;
 
 /// The sizes of the tables.
 #[derive(Serialize, ToSchema)]
+#[schema(as = TableStatsList)]
 pub struct TablesOut {
     as_of_position: Position,
     tables: Vec<TableOut>,
@@ -28,6 +29,7 @@ pub struct TablesOut {
 
 /// The size of one table, with its indexes.
 #[derive(Serialize, ToSchema)]
+#[schema(as = TableStats)]
 pub struct TableOut {
     table: String,
     #[serde(flatten)]
@@ -39,6 +41,7 @@ pub struct TableOut {
 
 /// The size and the state of one monthly partition.
 #[derive(Serialize, ToSchema)]
+#[schema(as = PartitionStats)]
 pub struct PartitionOut {
     name: String,
     #[schema(format = DateTime)]
@@ -63,6 +66,7 @@ pub struct PartitionOut {
 
 /// The size of a table in bytes, and PostgreSQL's statistics of its rows.
 #[derive(Serialize, ToSchema, Default)]
+#[schema(as = TableSize)]
 pub struct SizeOut {
     heap_bytes: i64,
     index_bytes: i64,

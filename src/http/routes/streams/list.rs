@@ -34,6 +34,7 @@ pub struct StreamList {
 
 /// A stream and the version of its latest event.
 #[derive(Serialize, ToSchema)]
+#[schema(as = ListedStream)]
 pub struct ListedStreamOut {
     aggregate_id: String,
     version: Version,
