@@ -10,13 +10,19 @@ pub enum ArchiveError {
     Url(String, String),
     /// The object store does not respond, or does not have the object.
     #[error("the archive cannot be read or written: {0}")]
-    Store(#[from] object_store::Error),
+    Store(object_store::Error),
     /// A file differs from what was written.
     #[error("the archive is damaged: {path}: {what}")]
     Damaged { path: String, what: String },
     /// A field of an event has a value that Annals does not write.
     #[error("the archive is damaged: an event cannot be decoded: {0}")]
     InvalidEvent(String),
+}
+
+impl From<object_store::Error> for ArchiveError {
+    fn from(error: object_store::Error) -> Self {
+        Self::Store(error)
+    }
 }
 
 impl ArchiveError {

@@ -243,6 +243,6 @@ fn complete<T>(values: Vec<T>, rows: usize) -> Result<Vec<T>> {
     if values.len() == rows {
         Ok(values)
     } else {
-        Err(ParquetError::General(format!("a column has {} values, and {rows} are expected", values.len())))
+        Err(ParquetError::General(format!("the number of values in a column is {}, and must be {rows}", values.len())))
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::{ObjectStore, ObjectStoreExt, ObjectStoreScheme};
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
@@ -41,7 +41,7 @@ impl Archive {
     /// `az://` with a bucket and a prefix. The credentials come from the variables of each service (`AWS_…`,
     /// `GOOGLE_…`, `AZURE_…`).
     pub fn open(url: &str) -> Result<Arc<Self>, ArchiveError> {
-        let fault = |what: String| ArchiveError::Url(url.to_owned(), what);
+        let fault = |what: String| ArchiveError::Url(without_credentials(url), what);
         let folder = url.strip_prefix("file://").or_else(|| url.starts_with('/').then_some(url));
         let (objects, root): (Arc<dyn ObjectStore>, Path) = match folder {
             Some(folder) if FilePath::new(folder).is_dir() => {
@@ -174,11 +174,26 @@ impl Archive {
     }
 }
 
+/// Returns the URL for a message. What precedes a @ is a container of Azure, or credentials if it has a colon.
+fn without_credentials(url: &str) -> String {
+    match url.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?))) {
+        Some((scheme, (credentials, place))) if credentials.contains(':') => format!("{scheme}://…@{place}"),
+        _ => url.to_owned(),
+    }
+}
+
 /// Opens a bucket of a cloud service.
 fn open_bucket(url: &str) -> Result<(Arc<dyn ObjectStore>, Path), String> {
     // The client of the library has no cryptography of its own. An error means that a provider is installed already.
     drop(rustls::crypto::ring::default_provider().install_default());
-    let parsed = url.parse().map_err(|_| "it must be a folder, or a URL like s3://bucket/prefix".to_owned())?;
+    let expected = || "it must be a folder, or a URL like s3://bucket/prefix, gs://… or az://…".to_owned();
+    let parsed = url.parse().map_err(|_| expected())?;
+    if matches!(ObjectStoreScheme::parse(&parsed), Err(_) | Ok((ObjectStoreScheme::Http, _))) {
+        return Err(expected());
+    }
+    if parsed.password().is_some() {
+        return Err("it must not contain credentials: set the variables AWS_…, GOOGLE_… or AZURE_…".to_owned());
+    }
     // Only variables with a prefix: the library also reads names like TOKEN, which may belong to another program.
     let is_setting = |name: &str| ["AWS_", "AZURE_", "GOOGLE_"].iter().any(|service| name.starts_with(service));
     let settings = std::env::vars().filter(|(name, _)| is_setting(name));

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::cli::counted::counted;
 use crate::cli::database::{Database, with_database};
 use crate::clock::Clock;
 use crate::config::database::DatabaseArgs;
@@ -19,7 +20,7 @@ const PASSES: u64 = 4;
 /// The arguments of `annals archive`.
 #[derive(Debug, Args)]
 pub struct ArchiveArgs {
-    /// Archive the events of months that ended this long ago
+    /// Archive the events of months that ended at least this long ago
     #[arg(long, value_name = "TIME", default_value = "365d", value_parser = duration)]
     older_than: Duration,
 
@@ -84,25 +85,28 @@ async fn archive_partitions(archiver: &mut Archiver, older_than: Duration, dry_r
         return Ok(());
     }
     for partition in &plan.leftovers {
-        println!("{}  is archived already, and its table still exists", partition.name);
+        let action = if dry_run { "still exists" } else { "is dropped now" };
+        println!("{}  is archived already, and its table {action}", partition.name);
         if !dry_run {
             archiver.drop_table(partition).await?;
         }
     }
     for partition in &plan.partitions {
+        let events = u64::try_from(partition.events.unwrap_or(0))?;
         if dry_run {
             let checked = archiver.check(partition).await;
             let state = checked
                 .err()
                 .map_or_else(|| "can be archived".to_owned(), |error| format!("cannot be archived: {error}"));
-            println!("{}  {} events  {state}", partition.name, partition.events.unwrap_or(0));
+            println!("{}  {}  {state}", partition.name, counted(events, "event"));
             continue;
         }
-        let bar = progress(&partition.name, u64::try_from(partition.events.unwrap_or(0))? * PASSES);
+        let bar = progress(&partition.name, events * PASSES);
         let manifest = archiver.archive(partition, &|events| bar.inc(events)).await?;
         bar.finish_and_clear();
         let bytes: u64 = manifest.files.iter().map(|file| file.bytes).sum();
-        println!("{}  {} events archived, {bytes} bytes in two files", partition.name, manifest.events);
+        let archived = counted(manifest.events, "event");
+        println!("{}  {archived} archived, {bytes} bytes in two files", partition.name);
     }
     if dry_run {
         println!("nothing was changed; to archive, run the command again with --yes");
@@ -126,7 +130,8 @@ async fn restore_partition(name: &str, database: &Database) -> anyhow::Result<()
     bar.finish_and_clear();
     archiver.close().await?;
     primary.close().await;
-    println!("{name}  {} events are restored to the database; the files stay in the archive", restored?);
+    let restored = counted(restored?, "event");
+    println!("{name}  {restored} restored to the database; the files stay in the archive");
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 mod archive;
 pub mod command;
+mod counted;
 pub mod database;
 mod epoch;
 mod export;

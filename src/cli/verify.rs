@@ -6,6 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::json;
 
+use crate::cli::counted::counted;
 use crate::cli::database::{Database, until_interrupted};
 use crate::config::database::DatabaseArgs;
 use crate::config::program::this_program;
@@ -91,10 +92,15 @@ async fn verify(args: &VerifyArgs, database: &Database) -> anyhow::Result<bool> 
         });
         println!("{report:#}");
     } else {
-        println!("positions {} to {} of epoch {}", since + 1, head.global_position, head.epoch);
+        if since < head.global_position {
+            println!("positions {} to {} of epoch {}", since + 1, head.global_position, head.epoch);
+        } else {
+            println!("no events after position {since} of epoch {}", head.epoch);
+        }
         for check in &checks {
             let (what, unit) = describe(check.name);
-            println!("{:<6}  {what}: {} {unit}", if check.findings.is_empty() { "ok" } else { "WRONG" }, check.checked);
+            let result = if check.findings.is_empty() { "ok" } else { "WRONG" };
+            println!("{result:<6}  {what}: {}", counted(check.checked, unit));
             check.findings.iter().for_each(|finding| println!("        {finding}"));
         }
     }
@@ -104,13 +110,13 @@ async fn verify(args: &VerifyArgs, database: &Database) -> anyhow::Result<bool> 
 /// Returns what a check verifies, and what it counts.
 fn describe(name: &str) -> (&'static str, &'static str) {
     match name {
-        "order" => ("positions without gaps, times in order, partitions as in the catalogue", "events"),
-        "versions" => ("versions without gaps, heads as the events", "streams"),
-        "ids" => ("ids, places and content equal in both tables", "events"),
-        "snapshots" => ("snapshots equal to a fold of their events", "snapshots"),
-        "records" => ("ids, streams, snapshots, positions and counts do not exceed the log", "records"),
+        "order" => ("positions without gaps, times in order, partitions as in the catalogue", "event"),
+        "versions" => ("versions without gaps, heads as the events", "stream"),
+        "ids" => ("ids, places and content equal in both tables", "event"),
+        "snapshots" => ("snapshots equal to a fold of their events", "snapshot"),
+        "records" => ("ids, streams, snapshots, positions and counts do not exceed the log", "record"),
         "clocks" => ("no event in the future", "clock"),
-        _ => ("archived files as written", "partitions"),
+        _ => ("archived files as written", "partition"),
     }
 }
 

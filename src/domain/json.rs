@@ -43,7 +43,7 @@ pub struct Fault {
 /// Why a document is rejected. The texts are part of the error that the client receives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
-    #[error("nested deeper than {DEPTH_MAX} levels")]
+    #[error("is nested deeper than {DEPTH_MAX} levels")]
     TooDeep,
     #[error("the key occurs twice in one object")]
     DuplicateKey,
@@ -51,13 +51,13 @@ pub enum Reason {
     Nul,
     #[error("contains a lone surrogate, which is not a character: send a pair, or the character itself")]
     LoneSurrogate,
-    #[error("a number with more than {NUMBER_DIGITS_MAX} significant digits: send it as a string")]
+    #[error("is a number with more than {NUMBER_DIGITS_MAX} significant digits: send it as a string")]
     TooManyDigits,
-    #[error("a number with more than {NUMBER_SCALE_MAX} digits after the decimal point: send it as a string")]
+    #[error("is a number with more than {NUMBER_SCALE_MAX} digits after the decimal point: send it as a string")]
     TooManyDecimals,
-    #[error("a number beyond 10^{NUMBER_EXPONENT_MAX} or below 10^-{NUMBER_EXPONENT_MAX}: send it as a string")]
+    #[error("is a number beyond 10^{NUMBER_EXPONENT_MAX} or below 10^-{NUMBER_EXPONENT_MAX}: send it as a string")]
     ExponentOutOfRange,
-    #[error("not valid JSON")]
+    #[error("is not valid JSON")]
     Syntax,
 }
 

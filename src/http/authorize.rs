@@ -42,7 +42,7 @@ pub fn required_permission(method: &Method, route: &str) -> RequiredPermission {
     use Scope::{Admin, Append, Read};
     let reads = matches!(*method, Method::GET | Method::HEAD);
     match route {
-        "/" | "/openapi.json" | "/livez" | "/readyz" | "/metrics" | "/problems/{code}" => Public,
+        "/" | "/assets/{file}" | "/openapi.json" | "/livez" | "/readyz" | "/metrics" | "/problems/{code}" => Public,
         _ if route == "/docs" || route.starts_with("/docs/") => Public,
         "/streams/{aggregate_type}/{aggregate_id}" if *method == Method::POST => OnTypeInPath(Append),
         "/appends" => OnAnyType(Append),

@@ -1,24 +1,54 @@
-//! HTML pages. They load nothing from other servers.
+//! HTML pages. They load nothing from other servers, have no inline script or style, and work under any path prefix.
 
-use axum::response::Html;
+use axum::http::{HeaderName, HeaderValue, header};
+use axum::response::{Html, IntoResponse, Response};
 
-const STYLE: &str = "body{font:17px/1.6 system-ui,sans-serif;color:#1c2330;background:#fbfbf9;margin:0}\
-main{max-width:44rem;margin:4rem auto;padding:0 1.5rem}h1{font-size:1.7rem;margin-bottom:.2em}\
-h2{font-size:1.2rem;margin:1.6em 0 .2em}\
-code,pre{font:.88em ui-monospace,monospace;background:#eef0ec;border-radius:4px}code{padding:.1em .3em}\
-pre{padding:1em;overflow-x:auto}pre code{font-size:1em;padding:0;background:none}\
-summary{cursor:pointer;color:#14509b}a{color:#14509b}dt{margin-top:.8em;font-weight:600}dd{margin:0 0 0 1.2em}\
-.status{color:#5b6473}\
-@media(prefers-color-scheme:dark){body{color:#dfe3ea;background:#14171c}code,pre{background:#22272f}a{color:#8ab8f0}\
-.status{color:#99a2b0}}";
+/// What a page may load (Content Security Policy, level 3).
+const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+                           base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+                           require-trusted-types-for 'script'; trusted-types 'none'";
+/// Swagger UI has icons in its style, sets styles in its markup, and writes markup that it has cleaned.
+const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
+                           img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; \
+                           frame-ancestors 'none'";
 
-/// Returns a page with a title and a body, both in HTML.
-pub fn page(title: &str, body: &str) -> Html<String> {
-    Html(format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n\
-         <style>{STYLE}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
-    ))
+/// A page, with a title and a body in HTML.
+pub struct Page<'p> {
+    pub title: &'p str,
+    pub body: &'p str,
+    /// The path from the page to the root of the service: empty, or `../`.
+    pub root: &'static str,
+    /// A script of the page, by its name in `/assets/`.
+    pub script: Option<&'static str>,
+}
+
+impl IntoResponse for Page<'_> {
+    fn into_response(self) -> Response {
+        let Self { title, body, root, script } = self;
+        let script = script
+            .map_or(String::new(), |name| format!("<script type=\"module\" src=\"{root}assets/{name}\"></script>\n"));
+        let page = format!(
+            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n\
+             <link rel=\"icon\" href=\"{root}assets/favicon.svg\" type=\"image/svg+xml\">\n\
+             <link rel=\"stylesheet\" href=\"{root}assets/annals.css\">\n{script}</head>\n<body>\n<main>\n{body}\n\
+             </main>\n</body>\n</html>\n"
+        );
+        (security_headers(PAGE_POLICY), Html(page)).into_response()
+    }
+}
+
+/// Returns the page of Swagger UI, which has markup of its own.
+pub fn docs_page(html: &'static str) -> Response {
+    (security_headers(DOCS_POLICY), Html(html)).into_response()
+}
+
+fn security_headers(policy: &'static str) -> [(HeaderName, HeaderValue); 3] {
+    [
+        (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy)),
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    ]
 }
 
 /// Escapes text for HTML.

@@ -192,7 +192,8 @@ impl ObservedRequest {
             StatusCode::NOT_FOUND => route_not_found(path),
             // The compression returns it for GET and HEAD.
             StatusCode::NOT_ACCEPTABLE => {
-                ApiError::new(Code::NotAcceptable, "Accept-Encoding excludes every coding, and identity too")
+                let detail = "the header Accept-Encoding accepts none of the available codings: identity, gzip, zstd";
+                ApiError::new(Code::NotAcceptable, detail)
             }
             _ => return None,
         };

@@ -9,7 +9,6 @@ use tower::layer::layer_fn;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::app::App;
 use crate::http::authorize::authorize;
@@ -17,7 +16,8 @@ use crate::http::cors::cors_layer;
 use crate::http::middleware::Observe;
 use crate::http::openapi::document::{complete, frame};
 use crate::http::routes::{
-    aggregates, appends, events, metrics, pages, probes, problems, projections, reducers, snapshots, stats, streams,
+    aggregates, appends, assets, events, metrics, pages, probes, problems, projections, reducers, snapshots, stats,
+    streams,
 };
 use crate::http::routing_hints::RouteMethods;
 
@@ -66,7 +66,10 @@ pub fn router(app: Arc<App>) -> Router {
     let mut routes = routes
         .route("/", get(pages::index))
         .route("/openapi.json", get(pages::openapi_document).layer(Extension(document)))
-        .merge(SwaggerUi::new("/docs").config(Config::from("/openapi.json")));
+        .route("/assets/{file}", get(assets::read_asset))
+        .route("/docs", get(assets::redirect_to_docs))
+        .route("/docs/", get(assets::read_docs))
+        .route("/docs/{file}", get(assets::read_docs_file));
     if app.settings.needs_keys {
         routes = routes.layer(from_fn_with_state(app.clone(), authorize));
     }

@@ -53,7 +53,7 @@ impl RouteMethods {
 
 /// Returns the error for a method that a route does not have.
 pub fn method_not_allowed(method: &Method, path: &str, route: &str, methods: &RouteMethods) -> ApiError {
-    let mut detail = format!("the methods of this path are {}, and not {method}", methods.for_route(route));
+    let mut detail = format!("this path accepts {}, and not {method}", methods.for_route(route));
     let is_write = matches!(*method, Method::POST | Method::PUT | Method::PATCH);
     let hint = match segments(path).as_slice() {
         ["streams", _, _, _, ..] if is_write => Some(NO_SLASH),

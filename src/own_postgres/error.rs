@@ -22,9 +22,12 @@ pub enum OwnPostgresError {
         path.display()
     )]
     OtherMajor { path: PathBuf, found: u32 },
-    #[error("ANNALS_DATA_DIR={}: the path is too long for a Unix socket: choose one of at most 90 bytes", .0.display())]
+    #[error("ANNALS_DATA_DIR={}: the path is too long for a Unix socket: choose one of at most 87 bytes", .0.display())]
     PathTooLong(PathBuf),
-    #[error("PostgreSQL does not run as root, and no user `postgres` or `nobody` exists to run it as")]
+    #[error(
+        "PostgreSQL does not run as root, and no user `postgres` or `nobody` exists to run it as: create one of them, \
+         run Annals as another user, or set DATABASE_URL"
+    )]
     NoUser,
     #[error("{what}: {output}")]
     Failed { what: &'static str, output: String },

@@ -11,8 +11,8 @@ use crate::domain::version::Version;
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
     /// An error of the driver, or one that PostgreSQL reported.
-    #[error(transparent)]
-    Driver(#[from] sqlx::Error),
+    #[error("{}", describe_driver_error(.0))]
+    Driver(sqlx::Error),
     /// PostgreSQL did not respond in time. The field says what took too long.
     #[error("{0} took too long")]
     TimedOut(&'static str),
@@ -22,6 +22,26 @@ pub enum DatabaseError {
     /// A statement returned something that it never returns.
     #[error("PostgreSQL returned an unexpected result: {0}")]
     UnexpectedResult(String),
+}
+
+/// Describes an error of the driver in the words of an operator. The driver names its own parts, adds a line of
+/// PostgreSQL's source code, and repeats the text of its cause.
+fn describe_driver_error(error: &sqlx::Error) -> String {
+    match error {
+        // Not the detail, which can contain a row.
+        sqlx::Error::Database(error) => format!("PostgreSQL reports: {}", error.message()),
+        sqlx::Error::Io(error) => format!("the connection failed: {error}"),
+        sqlx::Error::Tls(error) => format!("the connection failed: TLS: {error}"),
+        sqlx::Error::PoolTimedOut => "no connection was available in time".to_owned(),
+        sqlx::Error::PoolClosed => "the connections are closed".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+impl From<sqlx::Error> for DatabaseError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Driver(error)
+    }
 }
 
 /// Why a read or an administrative write failed. Appends have [`super::append::error::AppendError`].
@@ -107,6 +127,7 @@ impl From<ArchiveError> for StoreError {
     fn from(error: ArchiveError) -> Self {
         match error {
             ArchiveError::Damaged { .. } => Self::ArchiveDamaged(error.to_string()),
+            ArchiveError::Store(error) => Self::ArchiveUnavailable(error.to_string()),
             _ => Self::ArchiveUnavailable(error.to_string()),
         }
     }

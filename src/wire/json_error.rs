@@ -7,13 +7,29 @@ use serde_json::error::Category;
 /// Describes an error of serde_json: what the member must be, or where the text is not JSON.
 pub fn describe(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    let place = format!(" at line {} column {}", error.line(), error.column());
-    let message = text.strip_suffix(&place).unwrap_or(&text);
+    let (line, column) = (error.line(), error.column());
+    let message = text.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&text);
+    // The line of an import is always line 1 of its text, and the message names the line of the file.
+    let place = if line > 1 { format!("line {line}, column {column}") } else { format!("column {column}") };
     match error.classify() {
         Category::Data => describe_data(message),
         Category::Syntax | Category::Eof | Category::Io => {
-            format!("is not valid JSON: {message} (line {}, column {})", error.line(), error.column())
+            format!("is not valid JSON: {} ({place})", describe_syntax(message))
         }
+    }
+}
+
+fn describe_syntax(message: &str) -> &str {
+    match message {
+        "EOF while parsing a list" => "it ends within a list",
+        "EOF while parsing an object" => "it ends within an object",
+        "EOF while parsing a string" => "it ends within a string",
+        "EOF while parsing a value" => "it ends where a value is expected",
+        "expected ident" => "a value is misspelt",
+        "trailing characters" => "more text follows after its end",
+        "recursion limit exceeded" => "it is nested too deeply",
+        // The words of JSON itself: a comma, a colon, a quote, a key, an escape, a control character.
+        _ => message,
     }
 }
 
@@ -27,6 +43,13 @@ fn describe_data(message: &str) -> String {
     if let Some(name) = quoted_name(message, "unknown field ") {
         let known: Vec<_> = message.split('`').skip(3).step_by(2).collect();
         return format!("the member {name} is unknown: the members are {}", known.join(", "));
+    }
+    if let Some((found, expected)) =
+        message.strip_prefix("invalid value: ").and_then(|rest| rest.split_once(", expected "))
+        && is_integer(expected)
+        && let Some(found) = describe_found(found)
+    {
+        return format!("is out of range: {found}");
     }
     let found =
         ["invalid type: ", "invalid value: ", "invalid length "].iter().find_map(|kind| message.strip_prefix(kind));
@@ -50,12 +73,16 @@ fn describe_expected(expected: &str) -> &str {
         "a map" => "an object",
         "a sequence" => "a list",
         "a borrowed string" => "a string",
-        "i8" | "i16" | "i32" | "i64" | "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number",
+        _ if is_integer(expected) => "a whole number",
         "f64" => "a number",
         _ if expected.starts_with("struct ") => "an object",
         // A list of a fixed length, or the words of an own visitor.
         _ => expected,
     }
+}
+
+fn is_integer(expected: &str) -> bool {
+    matches!(expected, "i8" | "i16" | "i32" | "i64" | "u8" | "u16" | "u32" | "u64" | "usize")
 }
 
 /// Describes a value; `None` if the message has only its length.
@@ -104,7 +131,9 @@ mod tests {
             (r#"{"lines":{}}"#, "must be a list, and is an object"),
             (r#"{"lines":[1]}"#, "must be an object, and is 1"),
             (r#"["1"]"#, "must be an object"),
-            (r#"{"id""#, "is not valid JSON: EOF while parsing an object (line 1, column 5)"),
+            (r#"{"total":9223372036854775808}"#, "is out of range: 9223372036854775808"),
+            (r#"{"id""#, "is not valid JSON: it ends within an object (column 5)"),
+            ("{\n\"id\" 1}", "is not valid JSON: expected `:` (line 2, column 6)"),
         ] {
             assert_eq!(described(json), expected, "{json}");
         }

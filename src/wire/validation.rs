@@ -171,7 +171,8 @@ impl EventValidator {
             reason: fault.reason.to_string(),
         })?;
         self.printed_bytes_left = self.printed_bytes_left.checked_sub(inspected.printed_bytes).ok_or_else(|| {
-            let reason = "the documents exceed twice the body limit as PostgreSQL prints them: send fewer at once";
+            let reason =
+                "the documents exceed twice the body limit as PostgreSQL prints them: send less in one request";
             ValidationError::UnsupportedJson { pointer: pointer.to_string(), reason: reason.to_owned() }
         })?;
         Ok(())

@@ -256,7 +256,7 @@ async fn a_different_file_of_the_same_streams_is_not_treated_as_a_retry() {
     let mut named = line("a", "2026-08-01T00:00:00Z");
     named["event_id"] = json!(id(3));
     let (ok, printed, error) = run(&database, &["import", path(&file_with(&[named]))]).await;
-    assert!(ok && printed == "1 new events, 0 known already\n", "{printed}{error}");
+    assert!(ok && printed == "1 new event, 0 known already\n", "{printed}{error}");
 }
 
 #[tokio::test]
@@ -286,7 +286,7 @@ async fn a_fault_in_a_file_is_reported_with_its_line_and_nothing_is_written() {
         (json!("text"), "line 2"),
         (unknown, "nonsense"),
         (timeless, "no occurred_at"),
-        (json!({"end": {"count": 7, "next_after": 7}}), "says that 7 events precede it, and 1 do"),
+        (json!({"end": {"count": 7, "next_after": 7}}), "says that the number of events before it is 7, and it is 1"),
         (json!({"error": {"code": "internal"}}), "the export failed here"),
     ] {
         let file = file_with(&[fine.clone(), bad]);
@@ -339,6 +339,8 @@ async fn an_invalid_setting_stops_the_start_with_the_name_of_the_variable() {
         ("ARCHIVE_AFTER", "soon"),
         ("ARCHIVE_URL", "/no/such/folder"),
         ("ARCHIVE_URL", "ftp://host/folder"),
+        ("ARCHIVE_URL", "s3://key:secret@bucket/prefix"),
+        ("ARCHIVE_URL", "ftp://key:secret@host/folder"),
         ("ANNALS_DATA_DIR", "/dev/null"),
         ("ANNALS_PG_BIN", "/no/such/folder"),
     ] {

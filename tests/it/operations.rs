@@ -84,7 +84,8 @@ async fn the_start_page_and_the_api_browser_are_part_of_the_program() {
     let index = app.get("/").send().await.expect_status(200);
     let host = app.base.strip_prefix("http://").expect("a URL");
     assert!(index.text().contains(&format!("curl -i http://{host}/streams/")), "{}", index.text());
-    for link in ["/docs", "/openapi.json", "/metrics", "/readyz", "/problems/version_conflict"] {
+    // The links are relative, so that the page works behind a path prefix.
+    for link in ["docs/", "openapi.json", "metrics", "readyz?verbose", "problems/version_conflict"] {
         assert!(index.text().contains(link), "{link}");
     }
     let docs = app.get("/docs/").send().await.expect_status(200).text();
@@ -116,4 +117,43 @@ async fn the_recording_rules_use_metrics_that_exist() {
         }
     }
     assert!(named >= 4, "{named}");
+}
+
+#[tokio::test]
+async fn pages_have_a_policy_and_no_inline_script_or_style() {
+    let app = TestApp::start().await;
+    for path in ["/", "/problems/internal", "/docs/"] {
+        let page = app.get(path).send().await.expect_status(200);
+        let policy = page.header("content-security-policy").expect("a policy").to_owned();
+        assert!(policy.starts_with("default-src 'none'; script-src 'self'; style-src 'self'"), "{path}: {policy}");
+        assert!(policy.contains("frame-ancestors 'none'"), "{path}: {policy}");
+        assert_eq!(page.header("x-content-type-options"), Some("nosniff"));
+        assert_eq!(page.header("referrer-policy"), Some("no-referrer"));
+        let html = page.text();
+        assert!(html.contains("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">"), "{html}");
+        assert!(html.contains("assets/favicon.svg"), "{html}");
+        for inline in ["<style", "style=", "<script>", "onclick", "javascript:", "href=\"/", "src=\"/"] {
+            assert!(!html.contains(inline), "{path} has {inline}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn files_of_pages_are_cached_by_their_content() {
+    let app = TestApp::start().await;
+    for path in ["/assets/annals.css", "/assets/live.js", "/docs/swagger-ui.css", "/docs/swagger-ui-bundle.js"] {
+        let file = app.get(path).send().await.expect_status(200);
+        assert_eq!(file.header("cache-control"), Some("no-cache"), "{path}");
+        let tag = file.header("etag").expect("a tag").to_owned();
+        for sent in [tag.clone(), format!("W/{tag}"), format!("\"other\", {tag}")] {
+            let again = app.get(path).header("if-none-match", &sent).send().await;
+            assert_eq!((again.status, again.body.len()), (304, 0), "{path} {sent}");
+        }
+        app.get(path).header("if-none-match", "\"other\"").send().await.expect_status(200);
+    }
+    for path in ["/assets/none.js", "/docs/index.html", "/docs/swagger-initializer.js"] {
+        app.get(path).send().await.expect_status(404);
+    }
+    let redirect = app.get("/docs").send().await.expect_status(200);
+    assert!(redirect.text().contains("swagger-ui-bundle.js"), "the client follows the redirect to /docs/");
 }

@@ -71,7 +71,7 @@ async fn real_partitions_are_archived_verified_and_restored() {
     let (ok, printed) = run_with_archive(&database, path, &["verify"]).await;
     assert!(ok && printed.contains("ok      ids, places and content equal in both tables: 5286 events"), "{printed}");
     let (ok, printed) = run_with_archive(&database, path, &["restore-archive", "2025-06"]).await;
-    assert!(ok && printed.contains("events are restored to the database"), "{printed}");
+    assert!(ok && printed.contains("events restored to the database"), "{printed}");
     let (ok, after) = run_with_archive(&database, path, &["export"]).await;
     assert!(ok && after == before);
     let (ok, printed) = run_with_archive(&database, path, &["restore-archive", "2024-01"]).await;

@@ -167,10 +167,10 @@ async fn errors_of_the_router_say_what_the_client_probably_meant() {
         ("GET", "/streams/Order/a/1", 404, "an aggregate id cannot contain a slash"),
         ("GET", "/streams/Order/a/b", 400, "an aggregate id cannot contain a slash"),
         ("GET", "/streams/Order/a%2F1", 400, "must not contain \"/\""),
-        ("POST", "/events", 405, "the methods of this path are GET, HEAD, and not POST: to append events, send POST"),
+        ("POST", "/events", 405, "this path accepts GET, HEAD, and not POST: to append events, send POST"),
         ("PUT", "/streams/Order/1", 405, "to append events, send POST"),
         ("DELETE", "/streams/Order/1", 405, "events are never deleted"),
-        ("POST", "/projections/p", 405, "the methods of this path are"),
+        ("POST", "/projections/p", 405, "this path accepts"),
         ("GET", "/nowhere", 404, "/docs lists the routes"),
     ] {
         let reply = app.call(method, path).send().await.expect_status(status);

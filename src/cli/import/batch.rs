@@ -6,6 +6,7 @@ use anyhow::bail;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
+use crate::cli::counted::counted;
 use crate::cli::import::line::ImportEvent;
 use crate::domain::append::{Append, AppendRequest, Outcome, REQUEST_EVENTS_MAX};
 use crate::store::append::import::{ImportBatch, ImportError, Importer};
@@ -114,13 +115,13 @@ fn reason(request: &AppendRequest, refused: &Outcome) -> String {
 }
 
 fn explain(error: ImportError, imported: &Imported) -> anyhow::Error {
-    let written = imported.written;
+    let written = counted(imported.written, "event");
     if matches!(error, ImportError::TimeGoesBackwards) {
         return anyhow::anyhow!(
-            "another client appended during the import, and times in the log must not go backwards; {written} events \
-             are written. Stop the other clients and import into an empty store, or import with --time=now"
+            "another client appended during the import, and times in the log must not go backwards. The import had \
+             written {written}. Stop the other clients and import into an empty store, or import with --time=now"
         );
     }
     anyhow::Error::new(error)
-        .context(format!("the import failed; {written} events are written, and a repeated import continues after them"))
+        .context(format!("the import failed after it had written {written}; a repeated import continues from there"))
 }

@@ -13,6 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+use crate::cli::counted::counted;
 use crate::cli::database::{Database, with_database};
 use crate::cli::import::batch::{Batch, Imported, another_event};
 use crate::cli::import::file::Lines;
@@ -51,7 +52,7 @@ pub async fn run(args: ImportArgs) -> anyhow::Result<ExitCode> {
     let mut file = open(&args.file)?;
     let work = async |database: &Database| import(&mut file, args.time, database).await;
     let Imported { written, known } = with_database(&args.database, work).await?;
-    println!("{written} new events, {known} known already");
+    println!("{}, {known} known already", counted(written, "new event"));
     Ok(ExitCode::SUCCESS)
 }
 

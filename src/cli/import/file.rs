@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use indicatif::ProgressBar;
 
 use crate::cli::import::line::{ImportEvent, Line, Ordinals};
@@ -34,7 +34,10 @@ impl<'f> Lines<'f> {
         loop {
             self.text.clear();
             let read = (&mut self.reader).take(LINE_BYTES_MAX).read_line(&mut self.text);
-            let read = read.with_context(|| format!("line {}", self.number + 1))?;
+            let read = read.map_err(|error| match error.kind() {
+                io::ErrorKind::InvalidData => anyhow::anyhow!("line {} is not UTF-8", self.number + 1),
+                _ => anyhow::Error::new(error).context(format!("line {}", self.number + 1)),
+            })?;
             if read == 0 {
                 return Ok(None);
             }
@@ -57,7 +60,7 @@ impl<'f> Lines<'f> {
                 // A file may contain several exports.
                 Line::End(count) if count == self.events => self.events = 0,
                 Line::End(count) => bail!(
-                    "line {} says that {count} events precede it, and {} do: the file is not complete",
+                    "line {} says that the number of events before it is {count}, and it is {}: the file is not complete",
                     self.number,
                     self.events
                 ),

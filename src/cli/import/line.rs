@@ -92,7 +92,7 @@ impl Ordinals {
 impl Line {
     /// Parses and validates a line. The error says what is wrong, for the end of a message.
     pub fn parse(text: &str, ordinals: &mut Ordinals) -> Result<Self, String> {
-        let Object(fields): Object<Fields<'_>> = serde_json::from_str(text).map_err(|error| describe(&error))?;
+        let Object(fields): Object<Fields<'_>> = serde_json::from_str(text).map_err(|error| fault(text, &error))?;
         if let Some(error) = fields.error {
             return Err(format!("the export failed here, and is not complete: {error}"));
         }
@@ -132,6 +132,20 @@ impl Line {
             .and_then(|new| validator.validate_payloads_of("", &event).map(|()| new))
             .map_err(|error| error.to_string())?;
         Ok(Self::Event(Box::new(ImportEvent { stream, expected, event: new, occurred_at })))
+    }
+}
+
+/// Describes why a line has another shape than expected, with the member that is wrong.
+fn fault(text: &str, error: &serde_json::Error) -> String {
+    let detail = describe(error);
+    if !["must ", "is out of range"].iter().any(|start| detail.starts_with(start)) {
+        return detail;
+    }
+    // Tracking the path costs time for every member, so only an invalid line is parsed again with it.
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    match serde_path_to_error::deserialize::<_, Object<Fields<'_>>>(&mut deserializer) {
+        Err(error) if error.path().iter().next().is_some() => format!("{} {detail}", error.path()),
+        _ => detail,
     }
 }
 
@@ -206,7 +220,9 @@ mod tests {
     #[test]
     fn an_invalid_line_gets_a_sentence_as_error() {
         for (line, expected) in [
-            ("{", "EOF"),
+            ("{", "it ends within an object (column 1)"),
+            (r#"{"aggregate_id":1}"#, "aggregate_id must be a string, and is 1"),
+            (r#"{"version":-1}"#, "version is out of range: -1"),
             (r#"{"aggregate_id":"1"}"#, "aggregate_type is required"),
             (r#"{"aggregate_type":"T","aggregate_id":"a/b"}"#, "aggregate_id must not be"),
             (r#"{"aggregate_type":"T","aggregate_id":"1","event_type":"E"}"#, "/event_data: is required"),

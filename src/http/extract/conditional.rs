@@ -58,7 +58,9 @@ pub fn expected_version(headers: &HeaderMap) -> ApiResult<ExpectedVersion> {
         (Some("*"), None) => Ok(ExpectedVersion::Exists),
         (Some(tag), None) => version_tag(tag).map(ExpectedVersion::Exact),
         (None, Some("*")) => Ok(ExpectedVersion::None),
-        (None, Some(_)) => Err(invalid(IF_NONE_MATCH, "must be *: send the expected version in If-Match")),
+        (None, Some(_)) => {
+            Err(invalid(IF_NONE_MATCH, "must be *: an expected version or position belongs in If-Match"))
+        }
         (Some(_), Some(_)) => Err(invalid(IF_NONE_MATCH, "must not be sent together with If-Match")),
     }
 }
@@ -123,7 +125,7 @@ fn tags(list: &str) -> Option<Vec<&str>> {
 
 fn version_tag(tag: &str) -> ApiResult<u64> {
     if tag.contains(',') {
-        return Err(invalid(IF_MATCH, "must be one tag, not a list"));
+        return Err(invalid(IF_MATCH, "must be one value in quotes, not a list"));
     }
     number_in_tag(tag.strip_prefix("W/").unwrap_or(tag)).ok_or_else(|| not_a_tag(IF_MATCH))
 }
@@ -153,7 +155,7 @@ fn single_tag<'h>(headers: &'h HeaderMap, name: &'static str) -> ApiResult<Optio
 }
 
 fn not_a_tag(name: &str) -> ApiError {
-    invalid(name, "must be a version in quotes, like \"41\", or *")
+    invalid(name, "must be a version or a position in quotes, like \"41\", or *")
 }
 
 fn invalid(name: &str, detail: &str) -> ApiError {

@@ -27,7 +27,8 @@ pub fn complete(document: &mut OpenApi) {
 
 /// Adds HEAD to the read of a stream, whose ETag has the version. Every GET has a HEAD, and no other one is as useful.
 fn add_head(document: &mut OpenApi) {
-    let stream = document.paths.paths.get_mut("/streams/{aggregate_type}/{aggregate_id}").expect("the route of streams");
+    let stream =
+        document.paths.paths.get_mut("/streams/{aggregate_type}/{aggregate_id}").expect("the route of streams");
     let mut head = stream.get.clone().expect("streams are read");
     head.operation_id = Some("read_stream_head".to_owned());
     head.summary = Some("Read the version of a stream".to_owned());

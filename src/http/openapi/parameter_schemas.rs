@@ -32,7 +32,8 @@ const VALUES_MAX: usize = 100;
 pub fn add_parameter_schemas(document: &mut OpenApi) {
     for (path, item) in &mut document.paths.paths {
         let operations = [(true, &mut item.get), (true, &mut item.head)].into_iter();
-        let operations = operations.chain([&mut item.put, &mut item.post, &mut item.delete].map(|write| (false, write)));
+        let operations =
+            operations.chain([&mut item.put, &mut item.post, &mut item.delete].map(|write| (false, write)));
         for (is_read, operation) in operations {
             let Some(operation) = operation else { continue };
             for parameter in operation.parameters.iter_mut().flatten() {

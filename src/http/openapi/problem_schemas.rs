@@ -116,12 +116,7 @@ fn schemas() -> Vec<ProblemSchema> {
             json!({"snapshot_version": {"type": ["integer", "null"], "format": "int64", "minimum": 0}}),
         ),
         ("ReducerExists", "The type has a reducer", &[Code::ReducerExists], json!({})),
-        (
-            "PayloadTooLarge",
-            "The body is too large",
-            &[Code::PayloadTooLarge],
-            json!({"max_bytes": version()}),
-        ),
+        ("PayloadTooLarge", "The body is too large", &[Code::PayloadTooLarge], json!({"max_bytes": version()})),
         (
             "ProjectionBehind",
             "The projection did not process the position in time",
@@ -198,9 +193,8 @@ fn refer(operation: &mut Operation) {
         content.schema = Some(match schemas_of(&id, status) {
             [only] => Ref::from_schema_name(*only).into(),
             several => {
-                let one_of = several.iter().fold(OneOfBuilder::new(), |one_of, name| {
-                    one_of.item(Ref::from_schema_name(*name))
-                });
+                let one_of =
+                    several.iter().fold(OneOfBuilder::new(), |one_of, name| one_of.item(Ref::from_schema_name(*name)));
                 RefOr::T(Schema::OneOf(one_of.build()))
             }
         });

@@ -36,6 +36,9 @@ impl ApiError {
     /// The precondition of an append to one stream failed.
     pub fn version_conflict(append: &Append, current: Version) -> Self {
         let detail = match append.expected {
+            ExpectedVersion::Exact(expected) if current == 0 => {
+                format!("the stream does not exist, and the request expects version {expected}")
+            }
             ExpectedVersion::Exact(expected) => {
                 format!("the stream is at version {current}, and the request expects {expected}")
             }
@@ -75,14 +78,14 @@ impl ApiError {
 
     /// An event id of the request belongs to a different event.
     pub fn event_id_reused(request: &AppendRequest, known: &[Uuid]) -> Self {
-        let detail =
-            "an event with this id was written before, with other content or in another stream; nothing was written";
+        let detail = "an event id of the request was used before, with other content or in another stream; nothing was \
+                      written";
         Self::new(Code::EventIdReused, detail).with_known_events(request, known)
     }
 
     /// Some events of the request exist, but the request is not a replay.
     pub fn event_partly_known(request: &AppendRequest, known: &[Uuid]) -> Self {
-        let detail = "some of these events were written before, but not as in this request; nothing was written";
+        let detail = "the log has some of these events, or all of them in another order; nothing was written";
         Self::new(Code::EventPartlyKnown, detail).with_known_events(request, known)
     }
 

@@ -21,7 +21,8 @@ const UNEXPECTED: &str = "an unexpected error; the service's log has the cause u
 impl ApiError {
     /// `Accept` names none of the media types that the route offers.
     pub fn not_acceptable(offered: &[&str]) -> Self {
-        Self::new(Code::NotAcceptable, format!("available here: {}", offered.join(", ")))
+        let detail = format!("the header Accept names none of the available media types: {}", offered.join(", "));
+        Self::new(Code::NotAcceptable, detail)
     }
 
     /// The body exceeds the limit.
@@ -91,13 +92,15 @@ impl ApiError {
     }
 
     /// A stream does not have the requested version.
-    pub fn version_not_found(stream: &StreamId, head: Version) -> Self {
-        Self::new(Code::EventNotFound, format!("the stream {stream} is at version {head}"))
+    pub fn version_not_found(stream: &StreamId, head: Version, version: u64) -> Self {
+        Self::new(Code::EventNotFound, format!("the stream {stream} is at version {head}: it has no version {version}"))
     }
 
     /// A stream did not have the requested version, or had no event at the requested time.
     pub fn state_not_found(stream: &StreamId, head: Version) -> Self {
-        let detail = format!("the stream {stream}, which is at version {head}, had no such version, or no event yet");
+        let detail = format!(
+            "the stream {stream} is at version {head}: it has no such version, or it had no event at the requested time"
+        );
         Self::new(Code::EventNotFound, detail)
     }
 
@@ -112,7 +115,9 @@ impl ApiError {
 
     /// A client has received a version that the stream does not have: the end of the stream was lost.
     pub fn stream_was_rewound(head: Version, received: u64) -> Self {
-        let detail = format!("the stream is at version {head}, and version {received} was received before");
+        let detail = format!(
+            "the stream is at version {head}, and the client has received {received}; later events may be lost"
+        );
         Self::new(Code::EpochChanged, detail).with("rewind_to", &head)
     }
 
@@ -181,7 +186,7 @@ impl ApiError {
 
     /// The projection did not process the requested position in time.
     pub fn projection_behind(position: Position, lag: Position) -> Self {
-        let detail = format!("the projection has processed position {position}");
+        let detail = format!("the projection has processed position {position}, and did not reach wait_for in time");
         Self::new(Code::ProjectionBehind, detail).with("last_processed_position", &position).with("lag", &lag)
     }
 
@@ -204,7 +209,7 @@ impl ApiError {
             Some(current) => {
                 format!("the projection is at position {current}: read it again, and continue from there")
             }
-            None => "the projection does not exist".to_owned(),
+            None => "the projection does not exist, and the request expects that it exists".to_owned(),
         };
         let error = Self::new(Code::PositionConflict, detail).with("current_position", &current);
         match current {

@@ -43,7 +43,7 @@ impl From<AppendError> for ApiError {
             AppendError::ShuttingDown => Self::shutting_down().with_cause(error),
             AppendError::Unavailable(_) => Self::new(Code::DatabaseUnavailable, DATABASE_UNAVAILABLE).with_cause(error),
             AppendError::OutcomeUnknown => {
-                let detail = "the connection to the database was lost before its answer arrived: repeat the request \
+                let detail = "the connection to the database was lost before the result arrived: repeat the request \
                               with the same event ids";
                 Self::new(Code::OutcomeUnknown, detail).with_cause(error)
             }
@@ -83,7 +83,7 @@ impl From<ValidationError> for ApiError {
 
 impl From<TooManySubscribers> for ApiError {
     fn from(error: TooManySubscribers) -> Self {
-        let detail = format!("this process serves at most {} event streams and long polls", error.limit);
+        let detail = format!("this process has reached its limit of event streams and long polls: {}", error.limit);
         Self::new(Code::TooManySubscribers, detail)
     }
 }

@@ -47,12 +47,17 @@ impl FieldError {
 
     /// Returns the sentence that describes the fault with its place.
     pub fn sentence(&self) -> String {
+        // A fault of the path as a whole has this name.
+        let path = if self.path.as_deref() == Some("path") { "" } else { "path segment " };
         let places =
-            [("", &self.pointer), ("header ", &self.header), ("parameter ", &self.parameter), ("", &self.path)];
+            [("", &self.pointer), ("header ", &self.header), ("parameter ", &self.parameter), (path, &self.path)];
         let place = places.iter().find_map(|(kind, name)| Some(format!("{kind}{}", name.as_ref()?)));
         match place.filter(|place| !place.is_empty()) {
             Some(place) => format!("{place}: {}", self.detail),
             // The pointer to the whole body is empty.
+            None if ["is ", "must "].iter().any(|verb| self.detail.starts_with(verb)) => {
+                format!("the body {}", self.detail)
+            }
             None => self.detail.clone(),
         }
     }

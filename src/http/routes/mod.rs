@@ -3,6 +3,7 @@
 
 pub mod aggregates;
 pub mod appends;
+pub mod assets;
 pub mod events;
 pub mod metrics;
 pub mod pages;

@@ -89,7 +89,11 @@ async fn check<T, E: std::fmt::Display>(check: impl Future<Output = Result<T, E>
 async fn check_schema(app: &App) -> Result<(), String> {
     let (found, known) = (check(app.primary.schema_version()).await?, known_version());
     // A newer schema belongs to a newer version during a rolling upgrade, and is compatible with this one.
-    if found >= known { Ok(()) } else { Err(format!("at version {found}, and this program needs {known}")) }
+    if found >= known {
+        Ok(())
+    } else {
+        Err(format!("at version {found}, and this program needs {known}: run `annals migrate`"))
+    }
 }
 
 async fn details(app: &App) -> BTreeMap<&'static str, String> {

@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use crate::http::extract::accepts::accepted;
 use crate::http::extract::path::PathParams;
 use crate::http::extract::query::NoQuery;
-use crate::http::html::{escape, page};
+use crate::http::html::{Page, escape};
 use crate::http::markdown::to_html;
 use crate::http::media_type::{HTML, MARKDOWN};
 use crate::http::openapi::responses::UnknownParameter;
@@ -33,7 +33,8 @@ pub async fn read_problem(_: NoQuery, path: PathParams, headers: HeaderMap) -> A
         let content_type = HeaderValue::from_static("text/markdown; charset=utf-8");
         return Ok(([vary, (header::CONTENT_TYPE, content_type)], code.page()).into_response());
     }
-    Ok(([vary], page(&escape(code.title()), &explanation(code))).into_response())
+    let (title, body) = (escape(code.title()), explanation(code));
+    Ok(([vary], Page { title: &title, body: &body, root: "../", script: None }).into_response())
 }
 
 /// Renders the explanation of a code as HTML, with the code below its title.
@@ -41,7 +42,7 @@ fn explanation(code: Code) -> String {
     let html = to_html(code.page());
     let (title, text) = html.split_once('\n').unwrap_or((html.as_str(), ""));
     let code = code.as_str();
-    format!("{title}\n<p class=\"status\"><code>{code}</code></p>\n{text}<p><a href=\"/\">Annals</a></p>")
+    format!("{title}\n<p class=\"status\"><code>{code}</code></p>\n{text}<p><a href=\"../\">Annals</a></p>")
 }
 
 #[cfg(test)]

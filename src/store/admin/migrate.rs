@@ -112,10 +112,24 @@ pub enum SchemaError {
          CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
     )]
     NotUtf8(String),
-    #[error("the schema could not be brought up to date")]
-    Migration(#[from] MigrateError),
-    #[error("the database cannot be reached: check DATABASE_URL, or DATABASE_HOST and the others")]
+    #[error("the schema could not be brought up to date: {0}")]
+    Migration(String),
+    #[error("the database cannot be used: check DATABASE_URL, or DATABASE_HOST and the others, and the user's rights")]
     Database(#[from] DatabaseError),
+}
+
+impl From<MigrateError> for SchemaError {
+    fn from(error: MigrateError) -> Self {
+        Self::Migration(match error {
+            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
+                DatabaseError::from(error).to_string()
+            }
+            MigrateError::VersionMismatch(version) => format!(
+                "migration {version} of this Annals differs from the applied one: run the Annals that applied it"
+            ),
+            other => other.to_string(),
+        })
+    }
 }
 
 impl From<sqlx::Error> for SchemaError {
@@ -147,7 +161,7 @@ async fn apply(connection: &mut PgConnection) -> Result<Vec<String>, SchemaError
     let migrator = migrator();
     migrator.run(&mut *connection).await.map_err(|error| match error {
         MigrateError::VersionMissing(found) => SchemaError::TooNew { found, known: known_version() },
-        other => SchemaError::Migration(other),
+        other => other.into(),
     })?;
     let migrations = migrator.iter().filter(|migration| migration.version > before);
     let mut applied: Vec<_> =

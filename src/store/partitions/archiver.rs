@@ -10,7 +10,6 @@
 //! copies are equal. One process at a time archives or restores, and holds the advisory lock (events, 3) on its
 //! connection.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -40,7 +39,7 @@ const PROJECTIONS_BEHIND: &str = include_str!("../sql/projections_behind.sql");
 /// Why a partition is not archived or not restored.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchivingError {
-    #[error("another process archives or restores at this moment")]
+    #[error("another process archives, restores or verifies at this moment: try again later")]
     Busy,
     #[error("no archive is configured: set ARCHIVE_URL to a folder, or to s3://…, gs://… or az://…")]
     NoArchive,
@@ -59,13 +58,13 @@ pub enum ArchivingError {
     #[error("no partition {0} is archived")]
     NotArchived(String),
     /// The data read back, or the data in the database, is not what it must be.
-    #[error("{partition} is left unchanged: {what}")]
+    #[error("{partition} was not changed: {what}")]
     Differs { partition: String, what: String },
     #[error(transparent)]
     Archive(#[from] ArchiveError),
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("the database: {0}")]
+    #[error(transparent)]
     Database(#[from] DatabaseError),
 }
 
@@ -126,7 +125,7 @@ impl Reader {
                  or not mounted?"
             ))),
             Err(error) => {
-                tracing::warn!(%error, "the archive does not respond; archived events cannot be read until it does");
+                tracing::warn!(%error, "the archive cannot be read; requests for archived events fail until it can");
                 Ok(())
             }
         }
@@ -345,15 +344,19 @@ impl Totals {
         self.times = extend(self.times, event.occurred_at);
     }
 
+    fn describe(&self) -> String {
+        let ((first, last), (from, to)) = (self.positions.unwrap_or_default(), self.times.unwrap_or_default());
+        format!("positions {first} to {last} ({} in all) and times {from} to {to}", self.events)
+    }
+
     fn compare(&self, facts: &PartitionFacts) -> Result<(), String> {
         let positions = Some((facts.first_position, facts.last_position));
         let times = Some((facts.first_occurred_at, facts.last_occurred_at));
         if (self.events, self.positions, self.times) == (facts.events, positions, times) {
             return Ok(());
         }
-        let mut what = format!("its table has {} events, and the catalogue says {}", self.events, facts.events);
-        write!(what, " (positions {:?}, {positions:?})", self.positions).expect("writing to a string does not fail");
-        Err(what)
+        let catalogue = Self { events: facts.events, positions, times };
+        Err(format!("its table has {}, and the catalogue has {}", self.describe(), catalogue.describe()))
     }
 }
 

@@ -1,6 +1,6 @@
 -- The archived events that event_ids does not have with the same place and content.
 -- $1 to $11 the fields of the events, $12 the largest number of findings
-SELECT format('event %s at position %s, archived: event_ids has another place or content',
+SELECT format('event %s at position %s, archived: the table event_ids does not have it with this place and content',
               e.event_id, e.global_position)
   FROM unnest($1::uuid[], $2::text[], $3::text[], $4::integer[], $5::text[], $6::text[]::jsonb[], $7::text[]::jsonb[],
               $8::timestamptz[], $9::uuid[], $10::uuid[], $11::bigint[])

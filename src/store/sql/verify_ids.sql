@@ -3,11 +3,11 @@
 -- $1 and $2 bounds of the partition, $3 after this position, $4 up to this position, $5 the largest number of findings
 SELECT format('event %s at position %s: %s', e.event_id, e.global_position,
               CASE
-                  WHEN k.event_id IS NULL THEN 'its id is not in event_ids'
-                  WHEN s.stream_no IS NULL THEN 'its stream is not in streams'
-                  WHEN k.stream_no <> s.stream_no THEN 'event_ids names another stream'
+                  WHEN k.event_id IS NULL THEN 'its id is not in the table event_ids'
+                  WHEN s.stream_no IS NULL THEN 'its stream is not in the table streams'
+                  WHEN k.stream_no <> s.stream_no THEN 'the table event_ids names another stream'
                   WHEN (k.version, k.global_position, k.occurred_at) <> (e.version, e.global_position, e.occurred_at)
-                      THEN 'event_ids names another place'
+                      THEN 'the table event_ids names another place'
                   ELSE 'its content is not what was written'
               END)
   FROM events e

@@ -1,9 +1,9 @@
 -- The streams whose versions after a position do not follow the versions before it. The version before is in the
 -- database, or was sealed.
 -- $1 after this position, $2 up to this position, $3 not before this time, $4 the largest number of findings
-SELECT format('stream %s/%s: versions %s to %s are %s events, and version %s is %s', n.aggregate_type, n.aggregate_id,
-              n.first_version, n.last_version, n.events, n.first_version - 1,
-              CASE WHEN n.is_continued THEN 'present' ELSE 'missing' END)
+SELECT format('stream %s/%s: versions %s to %s (number of events: %s)%s', n.aggregate_type, n.aggregate_id,
+              n.first_version, n.last_version, n.events,
+              CASE WHEN n.is_continued THEN '' ELSE format(', without version %s before them', n.first_version - 1) END)
   FROM (
        SELECT e.aggregate_type, e.aggregate_id,
               min(e.version) AS first_version,

@@ -29,7 +29,11 @@ SELECT count(*) AS events,
        max(o.global_position) AS last_position,
        min(o.occurred_at) AS first_occurred_at,
        max(o.occurred_at) AS last_occurred_at,
-       ARRAY(SELECT format('position %s, %s, follows position %s, %s',
-                           f.global_position, f.occurred_at, f.position_before, f.time_before)
+       ARRAY(SELECT format('position %s (%s) follows position %s (%s): %s',
+                           f.global_position, f.occurred_at, f.position_before, f.time_before,
+                           CASE
+                               WHEN f.occurred_at < f.time_before THEN 'its time is earlier'
+                               ELSE 'the positions are not consecutive'
+                           END)
                FROM faulty f) AS findings
   FROM ordered o

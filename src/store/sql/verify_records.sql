@@ -3,14 +3,14 @@
 -- counts, $5 the largest number of events that one append can write, $6 the largest number of findings
 SELECT f.finding
   FROM (
-       SELECT format('the log ends at position %s, and event_ids has positions up to %s: the last events are missing',
+       SELECT format('the log ends at position %s, and the table event_ids has positions up to %s: the last events are missing',
                      $1, max(k.global_position)) AS finding
          FROM event_ids k
         WHERE k.global_position > $1
        HAVING count(*) > 0
 
        UNION ALL
-       SELECT format('stream %s/%s is in streams, and has no event', s.aggregate_type, s.aggregate_id)
+       SELECT format('stream %s/%s is in the table streams, and has no event', s.aggregate_type, s.aggregate_id)
          FROM streams s
         WHERE s.version = 0
           AND NOT EXISTS (
@@ -47,20 +47,20 @@ SELECT f.finding
         WHERE s.as_of_position > $1
 
        UNION ALL
-       SELECT format('the numbers of streams are drawn up to %s, and a stream has the number %s', q.last_value, m.stream_no)
+       SELECT format('the sequence of stream numbers is at %s, and a stream has the number %s', q.last_value, m.stream_no)
          FROM streams_stream_no_seq q
          JOIN (SELECT max(s.stream_no) AS stream_no FROM streams s) AS m
            ON m.stream_no > CASE WHEN q.is_called THEN q.last_value ELSE 0 END
 
        UNION ALL
-       SELECT format('the append generation is %s: so few appends cannot have written the positions up to %s', q.last_value, $1)
+       SELECT format('the append generation is %s, which is too low for the positions up to %s', q.last_value, $1)
          FROM append_generation q
         WHERE $2 = 1
           AND $1 > CASE WHEN q.is_called THEN q.last_value ELSE 0 END * $5
 
        UNION ALL
-       SELECT format('the statistics count %s events of the type %s, and event_ids has %s',
-                     coalesce(c.events, 0), coalesce(c.aggregate_type, k.aggregate_type), coalesce(k.events, 0))
+       SELECT format('the number of events of the type %s is %s in the statistics, and %s in the table event_ids',
+                     coalesce(c.aggregate_type, k.aggregate_type), coalesce(c.events, 0), coalesce(k.events, 0))
          FROM (
               SELECT c.aggregate_type, sum(c.events) AS events
                 FROM event_counts c
@@ -77,8 +77,8 @@ SELECT f.finding
           AND c.events IS DISTINCT FROM k.events
 
        UNION ALL
-       SELECT format('the statistics count %s streams of the type %s, and event_ids has %s',
-                     coalesce(c.streams, 0), coalesce(c.aggregate_type, k.aggregate_type), coalesce(k.streams, 0))
+       SELECT format('the number of streams of the type %s is %s in the statistics, and %s in the table event_ids',
+                     coalesce(c.aggregate_type, k.aggregate_type), coalesce(c.streams, 0), coalesce(k.streams, 0))
          FROM (
               SELECT c.aggregate_type, c.streams
                 FROM stream_counts c
@@ -96,8 +96,8 @@ SELECT f.finding
           AND c.streams IS DISTINCT FROM k.streams
 
        UNION ALL
-       SELECT format('the statistics count %s snapshots of the type %s, and snapshots has %s',
-                     coalesce(c.snapshots, 0), coalesce(c.aggregate_type, s.aggregate_type), coalesce(s.snapshots, 0))
+       SELECT format('the number of snapshots of the type %s is %s in the statistics, and %s in the table snapshots',
+                     coalesce(c.aggregate_type, s.aggregate_type), coalesce(c.snapshots, 0), coalesce(s.snapshots, 0))
          FROM (
               SELECT n.aggregate_type, sum(n.snapshots) AS snapshots
                 FROM (

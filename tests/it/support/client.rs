@@ -14,6 +14,7 @@ const HEADERS: &[&str] = &[
     "connection",
     "content-encoding",
     "content-length",
+    "content-security-policy",
     "content-type",
     "date",
     "etag",
@@ -21,11 +22,13 @@ const HEADERS: &[&str] = &[
     "link",
     "location",
     "preference-applied",
+    "referrer-policy",
     "retry-after",
     "transfer-encoding",
     "vary",
     "www-authenticate",
     "x-accel-buffering",
+    "x-content-type-options",
     "x-request-id",
 ];
 

@@ -74,7 +74,12 @@ impl FromQuery for LoadParameters {
         let ignores_snapshot = match query.take("snapshot")?.as_deref() {
             None => false,
             Some("ignore") => true,
-            Some(_) => return Err(ApiError::invalid(FieldError::parameter("snapshot", "must be ignore"))),
+            Some(_) => {
+                return Err(ApiError::invalid(FieldError::parameter(
+                    "snapshot",
+                    "must be absent, or have the value ignore",
+                )));
+            }
         };
         let revision = query.take("revision")?;
         if let Some(Err(fault)) = revision.as_deref().map(check_name) {

@@ -40,8 +40,8 @@ pub async fn read_stream_event(
 ) -> ApiResult<Response> {
     let head = app.primary.stream_head(&stream).await?;
     let head = head.ok_or_else(|| ApiError::stream_of_event_not_found(&stream, version))?;
-    let version = Version::try_from(version).ok().filter(|version| *version <= head.version);
-    let version = version.ok_or_else(|| ApiError::version_not_found(&stream, head.version))?;
+    let existing = Version::try_from(version).ok().filter(|version| *version <= head.version);
+    let version = existing.ok_or_else(|| ApiError::version_not_found(&stream, head.version, version))?;
     let read = StreamRead { stream: &stream, head: &head, range: VersionRange::forward(version, version), limit: 1 };
     let mut event_json = Vec::new();
     app.primary

@@ -80,7 +80,10 @@ impl Verifier {
         }
         for source in archived {
             if let Some((name, _)) = source.next {
-                check.add_finding(format!("{}: the stream {}/{} is not in streams", source.folder, name.0, name.1));
+                let (folder, (aggregate_type, aggregate_id)) = (source.folder, name);
+                check.add_finding(format!(
+                    "{folder}: the stream {aggregate_type}/{aggregate_id} is not in the table streams"
+                ));
             }
         }
         Ok(check)
@@ -130,14 +133,14 @@ impl StreamRanges {
         for range in &self.ranges {
             if range.first != last + 1 || i64::from(range.last - range.first) + 1 != range.events {
                 report(format!(
-                    "versions {} to {}, {} events, follow version {last}",
+                    "versions {} to {} (number of events: {}) follow version {last}",
                     range.first, range.last, range.events
                 ));
             }
             last = range.last;
         }
         let Some((version, first_occurred_at, last_occurred_at)) = self.head else {
-            report("it is not in streams".to_owned());
+            report("it is not in the table streams".to_owned());
             return Ok(());
         };
         let sealed = self.ranges.iter().filter(|range| range.is_sealed).map(|range| range.last).max();
@@ -146,13 +149,18 @@ impl StreamRanges {
             |range: &Range| range.last == version && Some(range.to) == last_occurred_at && Some(range.last) >= sealed;
         let is_unsealed = version == 0 && last_occurred_at.is_none() && sealed.is_none();
         if !is_unsealed && !self.ranges.iter().any(is_recorded) {
-            report(format!("streams says version {version}, and its events in sealed partitions do not end there"));
+            report(format!(
+                "the table streams says version {version}, and its events in sealed partitions do not end there"
+            ));
         }
         // A stream that began after the head of this verification has no range.
         if let Some(first) = self.ranges.first()
             && first.from != first_occurred_at
         {
-            report(format!("its first event occurred at {}, and streams says {first_occurred_at}", first.from));
+            report(format!(
+                "its first event occurred at {}, and the table streams says {first_occurred_at}",
+                first.from
+            ));
         }
         Ok(())
     }

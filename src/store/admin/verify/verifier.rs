@@ -131,6 +131,15 @@ impl Verifier {
         position == before + 1 || self.epochs.iter().any(|first| (before + 1..=position).contains(first))
     }
 
+    /// Returns what is wrong if one event follows another one in the log; `None` if they are in order.
+    fn order_fault(&self, before: (Position, DateTime<Utc>), event: (Position, DateTime<Utc>)) -> Option<&'static str> {
+        if !self.follows(before.0, event.0) {
+            Some("the positions are not consecutive")
+        } else {
+            (event.1 < before.1).then_some("its time is earlier")
+        }
+    }
+
     /// Returns the archive, which must be configured if a partition is archived.
     pub(super) fn archive(&self) -> Result<Arc<Archive>, ArchivingError> {
         self.archive.clone().ok_or(ArchivingError::NoArchive)
@@ -159,8 +168,8 @@ impl Verifier {
                     != (extent.first.0, extent.last.0, extent.events)
             {
                 check.add_finding(format!(
-                    "{}: the catalogue says positions {} to {} and {} events, and the partition has positions {} to {} \
-                     and {} events",
+                    "{}: the catalogue says positions {} to {} ({} in all), and the partition has positions {} to {} \
+                     ({} in all)",
                     partition.name,
                     facts.first_position,
                     facts.last_position,
@@ -171,9 +180,9 @@ impl Verifier {
                 ));
             }
             let (position, time) = before.unwrap_or((self.since, BEGINNING_OF_TIME));
-            if extent.first.1 < time || !self.follows(position, extent.first.0) {
-                let first = extent.first.0;
-                check.add_finding(format!("{}: position {first} follows position {position}", partition.name));
+            let (first, first_time) = extent.first;
+            if let Some(fault) = self.order_fault((position, time), (first, first_time)) {
+                check.add_finding(format!("{}: position {first} follows position {position}: {fault}", partition.name));
             }
             before = Some(extent.last);
         }
@@ -234,9 +243,9 @@ impl Verifier {
                 match &mut extent {
                     None => extent = Some(Extent { first: place, last: place, events: 1 }),
                     Some(extent) => {
-                        if !self.follows(extent.last.0, place.0) || place.1 < extent.last.1 {
+                        if let Some(fault) = self.order_fault(extent.last, place) {
                             let (position, before) = (place.0, extent.last.0);
-                            check.add_finding(format!("{folder}: position {position} follows position {before}"));
+                            check.add_finding(format!("{folder}: position {position} follows position {before}: {fault}"));
                         }
                         extent.last = place;
                         extent.events += 1;
@@ -292,7 +301,10 @@ impl Verifier {
                 .fetch_one(&mut self.connection)
                 .await?;
         if known.unsigned_abs() != check.checked {
-            check.add_finding(format!("event_ids has {known} events, and the log has {}", check.checked));
+            let events = check.checked;
+            check.add_finding(format!(
+                "the number of events is {known} in the table event_ids, and {events} in the log"
+            ));
         }
         Ok(check)
     }
@@ -340,7 +352,9 @@ impl Verifier {
         }
         if compared.database_ahead.abs() > CLOCK_TOLERANCE {
             let seconds = compared.database_ahead.num_seconds();
-            check.add_finding(format!("the clock of PostgreSQL differs by {seconds} s from the clock of this machine"));
+            let direction = if seconds > 0 { "ahead of" } else { "behind" };
+            let seconds = seconds.abs();
+            check.add_finding(format!("the clock of PostgreSQL is {seconds} s {direction} the clock of this machine"));
         }
         Ok(check)
     }
