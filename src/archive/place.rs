@@ -26,6 +26,9 @@ const DECODING_MAX: usize = 2;
 /// The number of cached footers. Each partition has two files.
 const CACHED_FILES: usize = 1_000;
 
+/// The schemes of buckets.
+const BUCKETS: [&str; 3] = ["s3://", "gs://", "az://"];
+
 /// The place of archived partitions.
 pub struct Archive {
     objects: Arc<dyn ObjectStore>,
@@ -42,7 +45,8 @@ impl Archive {
     /// `GOOGLE_…`, `AZURE_…`).
     pub fn open(url: &str) -> Result<Arc<Self>, ArchiveError> {
         let fault = |what: String| ArchiveError::Url(without_credentials(url), what);
-        let folder = url.strip_prefix("file://").or_else(|| url.starts_with('/').then_some(url));
+        let folder = url.strip_prefix("file://").or_else(|| url.strip_prefix("file:")).unwrap_or(url);
+        let folder = folder.starts_with('/').then_some(folder);
         let (objects, root): (Arc<dyn ObjectStore>, Path) = match folder {
             Some(folder) if FilePath::new(folder).is_dir() => {
                 let files = LocalFileSystem::new_with_prefix(folder).map_err(|error| fault(error.to_string()))?;
@@ -50,10 +54,12 @@ impl Archive {
                 (Arc::new(files.with_fsync(true)), Path::default())
             }
             Some(_) => return Err(fault("the folder does not exist: create it, or mount it".to_owned())),
-            None if !url.contains("://") => {
-                return Err(fault("a folder must be an absolute path, which begins with /".to_owned()));
+            None if BUCKETS.iter().any(|scheme| url.starts_with(scheme)) => open_bucket(url).map_err(fault)?,
+            None => {
+                // The library has other places, too. One of them is memory, which loses the events with the process.
+                let expected = "it must be an absolute path, file:///folder, s3://bucket/prefix, gs://… or az://…";
+                return Err(fault(expected.to_owned()));
             }
-            None => open_bucket(url).map_err(fault)?,
         };
         Ok(Arc::new(Self {
             objects,

@@ -4,6 +4,7 @@ mod archive;
 pub mod command;
 mod counted;
 pub mod database;
+pub mod environment;
 mod epoch;
 mod export;
 mod healthcheck;

@@ -8,13 +8,14 @@ use clap::Args;
 use crate::archive::place::Archive;
 use crate::config::error::ConfigError;
 use crate::config::own_postgres::OwnPostgresArgs;
-use crate::config::parse::{duration, non_empty};
-use crate::store::connection::config::{ConnectOptions, DatabaseConfig, parse_url};
+use crate::config::parse::{duration, non_empty, whole_number};
+use crate::store::connection::address::{Address, parse_port};
+use crate::store::connection::config::{ConnectOptions, DatabaseConfig};
 
 /// Settings of every command that needs the database.
 #[derive(Debug, Clone, Args)]
 pub struct DatabaseArgs {
-    /// postgres://user:password@host:port/name, instead of the five variables that follow
+    /// URL of PostgreSQL, postgres://user:password@host:port/name, instead of the five variables that follow
     #[arg(long, env = "DATABASE_URL", value_name = "DATABASE_URL", hide_env_values = true)]
     pub database_url: Option<String>,
 
@@ -22,7 +23,7 @@ pub struct DatabaseArgs {
     #[arg(long, env = "DATABASE_HOST", value_name = "DATABASE_HOST")]
     pub database_host: Option<String>,
 
-    /// Port of PostgreSQL [default: 5432]
+    /// Port of PostgreSQL, 1 to 65535 [default: 5432]
     #[arg(long, env = "DATABASE_PORT", value_name = "DATABASE_PORT")]
     pub database_port: Option<String>,
 
@@ -38,9 +39,10 @@ pub struct DatabaseArgs {
     #[arg(long, env = "DATABASE_PASSWORD", value_name = "DATABASE_PASSWORD", hide_env_values = true)]
     pub database_password: Option<String>,
 
-    /// Limit of all connections to PostgreSQL: one appends, one follows the log, one is for maintenance, the rest read
+    /// Limit of all connections to PostgreSQL, 4 to 1000: one appends, one follows the log, one is for maintenance, the
+    /// rest read
     #[arg(long, env = "DATABASE_MAX_CONNECTIONS", value_name = "DATABASE_MAX_CONNECTIONS", default_value = "10",
-          value_parser = clap::value_parser!(u32).range(4..=1_000))]
+          value_parser = whole_number(4..=1_000_u32))]
     pub database_max_connections: u32,
 
     /// An idle connection is closed after this time
@@ -74,13 +76,18 @@ impl DatabaseArgs {
     pub fn source(&self) -> Result<DatabaseSource, ConfigError> {
         let set = |value: &Option<String>| non_empty(value).map(str::to_owned);
         let url = set(&self.database_url);
-        let parts = [
+        let mut parts = [
             ("DATABASE_HOST", set(&self.database_host)),
             ("DATABASE_NAME", set(&self.database_name)),
             ("DATABASE_USER", set(&self.database_user)),
             ("DATABASE_PORT", set(&self.database_port)),
             ("DATABASE_PASSWORD", set(&self.database_password)),
         ];
+        let port = &mut parts[3].1;
+        if url.is_some() && port.as_deref().is_some_and(is_service_link) {
+            tracing::warn!("DATABASE_PORT is ignored: Kubernetes has set it for a Service, and DATABASE_URL is set");
+            *port = None;
+        }
         let given = parts.iter().find(|(_, value)| value.is_some()).map(|(name, _)| *name);
         let options = match (url, given) {
             (Some(_), Some(name)) => {
@@ -112,8 +119,8 @@ impl DatabaseArgs {
 
 /// Parses the URL in a variable. The error does not contain the URL, which has a password.
 pub fn options_from_url(variable: &str, url: &str) -> Result<ConnectOptions, ConfigError> {
-    let expected = "is not a valid URL: write it like postgres://user:password@host:port/name";
-    parse_url(url).ok_or_else(|| ConfigError(format!("{variable} {expected}")))
+    let options = Address::parse(url).and_then(|address| address.to_options());
+    options.map_err(|fault| ConfigError(format!("{variable} {fault}")))
 }
 
 fn options_from_parts(parts: &[(&'static str, Option<String>); 5]) -> Result<ConnectOptions, ConfigError> {
@@ -122,25 +129,32 @@ fn options_from_parts(parts: &[(&'static str, Option<String>); 5]) -> Result<Con
     let required = |(variable, value): &(&str, Option<String>)| {
         value.clone().ok_or_else(|| {
             ConfigError(format!(
-                "{} is set, and {variable} is not: set DATABASE_HOST, DATABASE_NAME and DATABASE_USER together",
+                "{variable} is not set: set DATABASE_HOST, DATABASE_NAME and DATABASE_USER together (set already: {})",
                 given.join(", ")
             ))
         })
     };
-    let port =
-        match &port.1 {
-            None => 5432,
-            Some(port) => port.parse().ok().filter(|port: &u16| *port > 0).ok_or_else(|| {
-                ConfigError(format!("DATABASE_PORT={port} is not a port: use a number from 1 to 65535"))
-            })?,
-        };
-    let options = ConnectOptions::new_without_pgpass()
-        .host(&required(host)?)
-        .database(&required(name)?)
-        .username(&required(user)?)
-        .port(port);
-    Ok(match &password.1 {
-        Some(password) => options.password(password),
-        None => options,
-    })
+    let port = port.1.as_deref().map(parse_port_variable).transpose()?;
+    let mut address = Address::default();
+    address.port = port;
+    address.name = Some(required(name)?);
+    address.user = Some(required(user)?);
+    address.password.clone_from(&password.1);
+    let set = address.set_host(&required(host)?).and_then(|()| address.to_options());
+    set.map_err(|fault| ConfigError(format!("DATABASE_HOST {fault}")))
+}
+
+fn parse_port_variable(port: &str) -> Result<u16, ConfigError> {
+    let advice = if is_service_link(port) {
+        "Kubernetes has set it for a Service with the name database: set enableServiceLinks: false in the Pod, or use \
+         DATABASE_URL instead of the five variables"
+    } else {
+        "use a number from 1 to 65535"
+    };
+    parse_port(port).ok_or_else(|| ConfigError(format!("DATABASE_PORT={port} is not a port: {advice}")))
+}
+
+/// Returns whether Kubernetes has set `DATABASE_PORT`, for a Service with the name `database`: `tcp://10.0.0.1:5432`.
+fn is_service_link(port: &str) -> bool {
+    port.contains("://")
 }

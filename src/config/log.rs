@@ -1,16 +1,16 @@
 //! Settings of the log.
 
 use clap::{Args, ValueEnum};
-use tracing_subscriber::filter::{ParseError, Targets};
+use tracing_subscriber::filter::Targets;
 
 /// Settings of every command's log.
 #[derive(Debug, Clone, Args)]
 pub struct LogArgs {
-    /// Format of the log: human on a terminal, otherwise json
-    #[arg(long, env = "ANNALS_LOG", value_name = "ANNALS_LOG", global = true)]
+    /// Format of the log [default: human on a terminal, otherwise json]
+    #[arg(long, env = "ANNALS_LOG", value_name = "ANNALS_LOG", global = true, ignore_case = true)]
     pub annals_log: Option<LogFormat>,
 
-    /// Level of the log: error, warn, info, debug, or directives like info,hyper=debug
+    /// Level of the log: off, error, warn, info, debug, trace, or a list of directives like info,hyper=debug
     #[arg(long, env = "ANNALS_LOG_LEVEL", value_name = "ANNALS_LOG_LEVEL", default_value = "info", global = true,
           value_parser = log_level)]
     pub annals_log_level: Targets,
@@ -42,9 +42,12 @@ impl LogArgs {
 fn log_level(value: &str) -> Result<Targets, String> {
     // A word that is not a level would be parsed as the name of a module, and disable all other messages.
     let levels = ["off", "error", "warn", "info", "debug", "trace"];
-    let unknown = value.split(',').map(str::trim).find(|part| !part.contains('=') && !levels.contains(part));
+    let unknown = value
+        .split(',')
+        .map(str::trim)
+        .find(|part| !part.contains('=') && !levels.contains(&part.to_lowercase().as_str()));
     if let Some(unknown) = unknown {
         return Err(format!("{unknown:?} is not a level: use {}", levels.join(", ")));
     }
-    value.parse().map_err(|error: ParseError| error.to_string())
+    value.parse().map_err(|_| format!("must be a list like info,hyper=debug, with the levels {}", levels.join(", ")))
 }

@@ -12,7 +12,7 @@ pub struct OwnPostgresArgs {
     #[arg(long, env = "ANNALS_DATA_DIR", value_name = "ANNALS_DATA_DIR")]
     pub annals_data_dir: Option<PathBuf>,
 
-    /// Folder of its `postgres` and `initdb` [default: found on the system]
+    /// Folder of the programs `postgres` and `initdb` for that PostgreSQL, 15 or newer [default: found on the system]
     #[arg(long, env = "ANNALS_PG_BIN", value_name = "ANNALS_PG_BIN")]
     pub annals_pg_bin: Option<PathBuf>,
 }

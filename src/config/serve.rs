@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 
+use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 
 use crate::app::{ClientLimits, CorsOrigins, Settings};
 use crate::config::database::{DatabaseArgs, options_from_url};
 use crate::config::error::ConfigError;
-use crate::config::parse::{duration, non_empty};
+use crate::config::parse::{address, duration, non_empty, whole_number};
 use crate::config::program::this_program;
 use crate::store::append::queue::QueueLimits;
 use crate::store::connection::config::DatabaseConfig;
@@ -29,16 +30,18 @@ pub enum Auth {
 #[derive(Debug, Clone, Args)]
 pub struct ServeArgs {
     /// Address of the HTTP server; port 0 takes any free port
-    #[arg(long, env = "ANNALS_LISTEN", value_name = "ANNALS_LISTEN", default_value = "127.0.0.1:8080")]
+    #[arg(long, env = "ANNALS_LISTEN", value_name = "ANNALS_LISTEN", default_value = "127.0.0.1:8080",
+          value_parser = address)]
     pub annals_listen: SocketAddr,
 
     /// How clients authenticate: none (every client may do everything), or keys (API keys, see `annals keys create`)
-    #[arg(long, env = "ANNALS_AUTH", value_name = "ANNALS_AUTH", default_value = "none")]
+    #[arg(long, env = "ANNALS_AUTH", value_name = "ANNALS_AUTH", default_value = "none", ignore_case = true)]
     pub annals_auth: Auth,
 
     /// Serve without API keys on an address that is not loopback
     #[arg(long, env = "ANNALS_ALLOW_ANONYMOUS", value_name = "ANNALS_ALLOW_ANONYMOUS", default_value = "false",
-          action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+          action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true,
+          value_parser = BoolishValueParser::new())]
     pub annals_allow_anonymous: bool,
 
     /// Origins whose pages may call the service from a browser, like https://app.example.com, separated by commas; or *
@@ -48,22 +51,22 @@ pub struct ServeArgs {
 
     /// Bring the schema of the database up to date at the start
     #[arg(long, env = "ANNALS_MIGRATE", value_name = "ANNALS_MIGRATE", default_value = "true",
-          action = clap::ArgAction::Set)]
+          action = clap::ArgAction::Set, value_parser = BoolishValueParser::new())]
     pub annals_migrate: bool,
 
-    /// Largest request body, in bytes
+    /// Largest request body in bytes, 1024 to 16777216
     #[arg(long, env = "ANNALS_MAX_BODY_BYTES", value_name = "ANNALS_MAX_BODY_BYTES", default_value = "1048576",
-          value_parser = clap::value_parser!(u32).range(1_024..=16_777_216))]
+          value_parser = whole_number(1_024..=16_777_216_u32))]
     pub annals_max_body_bytes: u32,
 
     /// Events between two snapshots of an aggregate, 1 to 10000; 50 to 100 suit most aggregates
     #[arg(long, env = "SNAPSHOT_EVERY", value_name = "SNAPSHOT_EVERY", default_value = "100",
-          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+          value_parser = whole_number(1..=10_000_u32))]
     pub snapshot_every: u32,
 
-    /// Largest number of open event streams and long polls
+    /// Largest number of open event streams and long polls, 1 to 100000
     #[arg(long, env = "ANNALS_MAX_SUBSCRIBERS", value_name = "ANNALS_MAX_SUBSCRIBERS", default_value = "1000",
-          value_parser = clap::value_parser!(u32).range(1..=100_000))]
+          value_parser = whole_number(1..=100_000_u32))]
     pub annals_max_subscribers: u32,
 
     /// A read replica for feeds and loads, postgres://user:password@host:port/name [default: none, the primary serves
@@ -71,7 +74,7 @@ pub struct ServeArgs {
     #[arg(long, env = "DATABASE_READ_URL", value_name = "DATABASE_READ_URL", hide_env_values = true)]
     pub database_read_url: Option<String>,
 
-    /// Archive the events of months that ended this long ago, like 365d, to ARCHIVE_URL [default: never]
+    /// Archive the events of months that ended at least this long ago, like 365d, to ARCHIVE_URL [default: never]
     #[arg(long, env = "ARCHIVE_AFTER", value_name = "ARCHIVE_AFTER")]
     pub archive_after: Option<String>,
 
@@ -94,7 +97,7 @@ impl ServeArgs {
         let archive_after = non_empty(&self.archive_after)
             .map(duration)
             .transpose()
-            .map_err(|fault| ConfigError(format!("ARCHIVE_AFTER is not a duration: {fault}")))?;
+            .map_err(|fault| ConfigError(format!("ARCHIVE_AFTER {fault}")))?;
         if archive_after.is_some() && non_empty(&self.database.archive_url).is_none() {
             let remedy = "set ARCHIVE_URL to the place of the archive";
             return Err(ConfigError(format!("ARCHIVE_AFTER is set, and ARCHIVE_URL is not: {remedy}")));

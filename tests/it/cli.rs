@@ -331,7 +331,6 @@ async fn an_invalid_setting_stops_the_start_with_the_name_of_the_variable() {
         ("DATABASE_IDLE_TIMEOUT", "30"),
         ("DATABASE_CONNECT_TIMEOUT", "0s"),
         ("ANNALS_LOG", "xml"),
-        ("ANNALS_LOG_LEVEL", ""),
         ("ANNALS_LOG_LEVEL", "loud"),
         ("ANNALS_AUTH", "perhaps"),
         ("DATABASE_READ_URL", "mysql://replica:secret@x/x"),

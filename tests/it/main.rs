@@ -45,6 +45,7 @@ mod restore;
 mod shutdown;
 mod slow_clients;
 mod snapshots;
+mod startup_errors;
 mod statistics;
 mod subscriptions;
 mod torture_checker;

@@ -15,8 +15,9 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Executor, SqlSafeStr};
 
 use crate::domain::hex::hex;
-use crate::store::connection::config::DatabaseConfig;
+use crate::store::connection::config::{DatabaseConfig, place};
 use crate::store::connection::connector::Connector;
+use crate::store::connection::explain::{explain, pooler};
 use crate::store::error::DatabaseError;
 
 /// The table of applied migrations. It does not have sqlx's default name, because another program in the same database
@@ -96,7 +97,8 @@ pub enum SchemaError {
     )]
     ForeignTables(String),
     #[error(
-        "the login has no schema to work in: run CREATE SCHEMA, or set search_path, for the user that Annals logs in as"
+        "the user that Annals logs in as has no schema to work in: run GRANT CREATE, USAGE ON SCHEMA public TO the user, \
+         or create a schema and set the user's search_path"
     )]
     NoSchema,
     #[error("the schema of the database has version {found}, and this Annals supports {known}: run a newer Annals")]
@@ -114,15 +116,34 @@ pub enum SchemaError {
     NotUtf8(String),
     #[error("the schema could not be brought up to date: {0}")]
     Migration(String),
-    #[error("the database cannot be used: check DATABASE_URL, or DATABASE_HOST and the others, and the user's rights")]
-    Database(#[from] DatabaseError),
+    /// Why the database cannot be used, as a sentence.
+    #[error("{0}")]
+    Unusable(String),
+    #[error("{0}")]
+    Database(DatabaseError),
+}
+
+impl SchemaError {
+    /// Explains an error of the database for the operator who has configured it.
+    fn explained(self, config: &DatabaseConfig) -> Self {
+        match self {
+            Self::Database(error) => Self::Unusable(explain(&error, &config.options)),
+            other => other,
+        }
+    }
+}
+
+impl From<DatabaseError> for SchemaError {
+    fn from(error: DatabaseError) -> Self {
+        Self::Database(error)
+    }
 }
 
 impl From<MigrateError> for SchemaError {
     fn from(error: MigrateError) -> Self {
         Self::Migration(match error {
             MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
-                DatabaseError::from(error).to_string()
+                return Self::Database(error.into());
             }
             MigrateError::VersionMismatch(version) => format!(
                 "migration {version} of this Annals differs from the applied one: run the Annals that applied it"
@@ -145,7 +166,11 @@ pub fn known_version() -> i64 {
 
 /// Applies missing migrations, and changed function files. Returns the names of both.
 pub async fn migrate(config: &DatabaseConfig) -> Result<Vec<String>, SchemaError> {
-    let mut connection = Connector::new(config).owner().await?;
+    migrate_database(config).await.map_err(|error| error.explained(config))
+}
+
+async fn migrate_database(config: &DatabaseConfig) -> Result<Vec<String>, SchemaError> {
+    let mut connection = connect(config).await?;
     check_server(&mut connection).await?;
     refuse_foreign_tables(&mut connection).await?;
     fix_search_path(&mut connection).await?;
@@ -222,7 +247,11 @@ fn is_newer(version: &str, than: &str) -> bool {
 
 /// Returns an error unless the schema is the one that this program needs.
 pub async fn check(config: &DatabaseConfig) -> Result<(), SchemaError> {
-    let mut connection = Connector::new(config).owner().await?;
+    check_database(config).await.map_err(|error| error.explained(config))
+}
+
+async fn check_database(config: &DatabaseConfig) -> Result<(), SchemaError> {
+    let mut connection = connect(config).await?;
     check_server(&mut connection).await?;
     refuse_foreign_tables(&mut connection).await?;
     let (found, known) = (applied_version(&mut connection).await?, known_version());
@@ -234,6 +263,17 @@ pub async fn check(config: &DatabaseConfig) -> Result<(), SchemaError> {
     let outdated: Vec<_> = outdated_functions(&mut connection).await?.iter().map(|file| file.name).collect();
     connection.close().await?;
     if outdated.is_empty() { Ok(()) } else { Err(SchemaError::FunctionsOutdated(outdated.join(", "))) }
+}
+
+/// Connects, and returns an error if two connections share a session: then a pooler assigns sessions to transactions.
+async fn connect(config: &DatabaseConfig) -> Result<PgConnection, SchemaError> {
+    const SESSION: &str = "SELECT pg_backend_pid()";
+    let connector = Connector::new(config);
+    let (mut connection, mut other) = (connector.owner().await?, connector.owner().await?);
+    let one: i32 = sqlx::query_scalar(SESSION).fetch_one(&mut connection).await?;
+    let another: i32 = sqlx::query_scalar(SESSION).fetch_one(&mut other).await?;
+    other.close().await?;
+    if one == another { Err(SchemaError::Unusable(pooler(&place(&config.options)))) } else { Ok(connection) }
 }
 
 async fn check_server(connection: &mut PgConnection) -> Result<(), SchemaError> {

@@ -1,6 +1,5 @@
 //! The address of a database, and the limits of its connections.
 
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,12 +23,6 @@ pub struct DatabaseConfig {
     pub connect_timeout: Duration,
     /// The archive of its partitions, if one is configured.
     pub archive: Option<Arc<Archive>>,
-}
-
-/// Parses `postgres://…`. Returns `None` if it is not valid: the driver's error could contain the password.
-pub fn parse_url(url: &str) -> Option<ConnectOptions> {
-    let scheme = url.starts_with("postgres://") || url.starts_with("postgresql://");
-    ConnectOptions::from_str(url).ok().filter(|_| scheme)
 }
 
 /// Returns the address of the server, for messages.

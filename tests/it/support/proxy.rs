@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
-use annals::store::connection::config::{DatabaseConfig, parse_url};
+use annals::store::connection::address::Address;
+use annals::store::connection::config::DatabaseConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::Notify;
@@ -51,7 +52,7 @@ impl Proxy {
         let config = database.config();
         // The options of the database have a socket, which would take precedence over the address.
         let url = format!("postgres://annals@{}/{}?sslmode=disable", self.address, database.name);
-        let options = parse_url(&url).expect("a URL");
+        let options = Address::parse(&url).and_then(|address| address.to_options()).expect("a URL");
         DatabaseConfig { options, ..config }
     }
 

@@ -1,0 +1,106 @@
+//! Promise P10: a start that fails says once which of the usual causes it is and what helps, and shows no password.
+
+use std::process::Command;
+
+use crate::cli::{annals, output};
+use crate::support::TestDatabase;
+
+/// Starts the service with these variables. Returns what it printed before it failed.
+async fn failed_start(variables: &[(&str, &str)]) -> String {
+    let mut command: Command = annals(None);
+    command.env("ANNALS_LISTEN", "127.0.0.1:0").envs(variables.iter().copied());
+    let output = output(command).await;
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success(), "{variables:?}: {printed}");
+    assert!(!printed.contains("geheim"), "{printed}");
+    printed
+}
+
+/// The address of a database, with another user or name.
+fn url(database: &TestDatabase, user: &str, name: &str) -> String {
+    let socket = database.socket();
+    format!("postgres://{user}:geheim@/{name}?host={}", socket.parent().expect("a folder").display())
+}
+
+#[tokio::test]
+async fn a_start_that_fails_names_the_cause_and_the_remedy_once() {
+    let database = TestDatabase::create_empty().await;
+    let mut session = database.session().await;
+    let role = format!("app_{}", database.name);
+    session.run(&format!("CREATE ROLE {role} LOGIN")).await;
+    session.run("REVOKE CREATE ON SCHEMA public FROM PUBLIC").await;
+    for (url, cause, remedy) in [
+        ("postgres://me:geheim@127.0.0.1:1/x".to_owned(), "is not reachable on 127.0.0.1:1", "that the server runs"),
+        ("postgres://me:geheim@nohost.invalid/x".to_owned(), "is not reachable on nohost.invalid", "Check the address"),
+        (
+            url(&database, "annals", "no_such_name"),
+            "has no database \"no_such_name\"",
+            "CREATE DATABASE \"no_such_name\"",
+        ),
+        (url(&database, "no_such_role", &database.name), "no_such_role", "refuses the login"),
+        (url(&database, &role, &database.name), "lacks a right", "GRANT CREATE, USAGE ON SCHEMA public TO"),
+    ] {
+        let printed = failed_start(&[("DATABASE_URL", &url)]).await;
+        assert!(printed.contains(cause) && printed.contains(remedy), "{url}: {printed}");
+        assert_eq!(printed.trim().lines().count(), 1, "{printed}");
+        assert!(!printed.contains("at line"), "{printed}");
+    }
+    session.run(&format!("GRANT ALL ON SCHEMA public TO {role}")).await;
+    session.run(&format!("ALTER ROLE {role} SET default_transaction_read_only = on")).await;
+    let printed = failed_start(&[("DATABASE_URL", &url(&database, &role, &database.name))]).await;
+    assert!(printed.contains("is read-only") && printed.contains("the address of the primary"), "{printed}");
+    session.run(&format!("DROP OWNED BY {role}")).await;
+    session.run(&format!("DROP ROLE {role}")).await;
+}
+
+/// A pooler in transaction mode gives the session of one connection to another one. The database pretends that: its own
+/// function hides that of PostgreSQL.
+#[tokio::test]
+async fn a_pooler_in_transaction_mode_is_recognized() {
+    let database = TestDatabase::create_empty().await;
+    let mut session = database.session().await;
+    session.run("CREATE SCHEMA hiding").await;
+    session.run("CREATE FUNCTION hiding.pg_backend_pid() RETURNS integer LANGUAGE sql RETURN 7").await;
+    let path = format!("ALTER DATABASE {} SET search_path = hiding, pg_catalog, public", database.name);
+    session.run(&path).await;
+    let printed = failed_start(&[("DATABASE_URL", &url(&database, "annals", &database.name))]).await;
+    assert!(printed.contains("a connection pooler in transaction mode"), "{printed}");
+}
+
+/// The driver reads the variables of libpq. A service that is started beside other programs must not.
+#[tokio::test]
+async fn variables_of_libpq_and_empty_variables_have_no_effect() {
+    let database = TestDatabase::create_empty().await;
+    let mut command = annals(Some(&database));
+    for (name, value) in [
+        ("PGHOST", "nowhere.invalid"),
+        ("PGPORT", "1"),
+        ("PGSSLMODE", "verify-full"),
+        ("PGSSLCERT", "/no/such/file"),
+        ("PGOPTIONS", "-c search_path=nowhere"),
+        ("DATABASE_HOST", ""),
+        ("DATABASE_MAX_CONNECTIONS", ""),
+        ("DATABASE_CONNECT_TIMEOUT", ""),
+        ("ANNALS_LOG_LEVEL", ""),
+        ("ANNALS_LOG", ""),
+        ("ARCHIVE_URL", ""),
+        // Kubernetes sets it for a Service with the name database.
+        ("DATABASE_PORT", "tcp://10.0.0.1:5432"),
+    ] {
+        command.env(name, value);
+    }
+    command.arg("migrate");
+    let output = output(command).await;
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{printed}");
+    assert!(printed.contains("DATABASE_PORT is ignored"), "{printed}");
+
+    let printed = failed_start(&[
+        ("DATABASE_HOST", "db"),
+        ("DATABASE_NAME", "x"),
+        ("DATABASE_USER", "x"),
+        ("DATABASE_PORT", "tcp://10.0.0.1:5432"),
+    ])
+    .await;
+    assert!(printed.contains("a Service with the name database"), "{printed}");
+}
