@@ -66,6 +66,8 @@ pub async fn start(
     if settings.needs_keys {
         shutdown.track(api_keys::run(keyring.clone(), primary.clone(), closing));
     }
+    // The service accepts requests once it can say whether it is ready. The writer's own limits of time end the wait.
+    append_queue.writer_started().await;
     Ok(Arc::new(App {
         settings,
         primary,

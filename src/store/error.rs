@@ -16,6 +16,9 @@ pub enum DatabaseError {
     /// PostgreSQL did not respond in time. The field says what took too long.
     #[error("{0} took too long")]
     TimedOut(&'static str),
+    /// The clock of PostgreSQL would move the time of the log too far ahead.
+    #[error("the clock of PostgreSQL is more than a day ahead of the clock of the service")]
+    ClockAhead,
     /// PostgreSQL accepts no writes.
     #[error("the database is read-only: it is a standby, or default_transaction_read_only is on")]
     ReadOnly,
@@ -32,7 +35,9 @@ fn describe_driver_error(error: &sqlx::Error) -> String {
         sqlx::Error::Database(error) => format!("PostgreSQL reports: {}", error.message()),
         sqlx::Error::Io(error) => format!("the connection failed: {error}"),
         sqlx::Error::Tls(error) => format!("the connection failed: TLS: {error}"),
-        sqlx::Error::PoolTimedOut => "no connection was available in time".to_owned(),
+        sqlx::Error::PoolTimedOut => {
+            "no connection was available in time: PostgreSQL accepts none, or all are in use".to_owned()
+        }
         sqlx::Error::PoolClosed => "the connections are closed".to_owned(),
         other => other.to_string(),
     }
@@ -159,6 +164,7 @@ impl Failure {
             DatabaseError::Driver(error) => Self::classify_driver_error(error),
             DatabaseError::TimedOut(_) => Self::ConnectionLost,
             DatabaseError::ReadOnly => Self::Transient,
+            DatabaseError::ClockAhead => Self::ClockSkew,
             DatabaseError::UnexpectedResult(_) => Self::Unexpected,
         }
     }

@@ -3,7 +3,7 @@
 //! A read acquires a pooled connection for one short statement at a time, so a client that reads slowly holds none.
 
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -21,6 +21,11 @@ use crate::store::connection::read_pool::{ReadConnection, ReadPool};
 use crate::store::error::StoreError;
 use crate::store::log::head::{LogHead, read_log_head};
 use crate::store::partitions::catalogue::Catalogue;
+
+/// A failure after a shorter wait is not an outage: the server refused the connection.
+const OUTAGE_MIN: Duration = Duration::from_secs(1);
+/// The time for which tasks fail at once after an outage was seen.
+const OUTAGE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Which database a [`Reader`] is connected to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +50,9 @@ pub struct Reader {
     high_water_mark: AtomicI64,
     /// Limits long reads to half of the pool, so that a short read always finds a connection.
     bulk_reads: Semaphore,
+    /// After a connection could not be acquired in time, other tasks fail at once for a moment: a request that reads
+    /// several times must not wait for the limit each time.
+    outage_until: Mutex<Option<Instant>>,
     pub(super) server_kind: ServerKind,
 }
 
@@ -97,6 +105,7 @@ impl Reader {
             catalogue: RwLock::new(Arc::new(catalogue)),
             high_water_mark: AtomicI64::new(0),
             bulk_reads: Semaphore::new(bulk_read_connections(config)),
+            outage_until: Mutex::default(),
             server_kind,
         })
     }
@@ -124,10 +133,21 @@ impl Reader {
 
     /// Acquires a pooled connection for one short statement.
     pub(super) async fn acquire(&self) -> Result<ReadConnection<'_>, StoreError> {
+        if self.outage_until().is_some_and(|until| Instant::now() < until) {
+            return Err(StoreError::timed_out("connecting to PostgreSQL"));
+        }
         let started = Instant::now();
         let acquired = self.pool.acquire().await;
         self.metrics.db_pool_acquire_seconds.observe(started.elapsed().as_secs_f64());
+        if acquired.is_err() && started.elapsed() > OUTAGE_MIN {
+            *self.outage_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + OUTAGE_PAUSE);
+        }
         Ok(acquired?)
+    }
+
+    /// Returns the time until which no task tries to connect.
+    fn outage_until(&self) -> Option<Instant> {
+        *self.outage_until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Acquires the permit for a long read of the log or of a stream. The caller holds it during the read.

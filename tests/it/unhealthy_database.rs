@@ -3,12 +3,51 @@
 
 use serde_json::json;
 
-use crate::support::{Proxy, TestApp, TestDatabase, TestOptions, event_with_id, events, id};
+use crate::support::{Proxy, TestApp, TestDatabase, TestOptions, event_with_id, events, id, within_a_minute};
 
 async fn start_behind_proxy() -> (TestApp, Proxy) {
     let database = TestDatabase::create().await;
     let proxy = Proxy::start(&database).await;
     (TestApp::start_with_config(proxy.config(&database), database, TestOptions::default()).await, proxy)
+}
+
+async fn wait_until_ready(app: &TestApp) {
+    within_a_minute("the service is ready", async { while app.get("/readyz").send().await.status != 200 {} }).await;
+}
+
+/// Returns the reason of the writer once the service is not ready.
+async fn wait_until_not_ready(app: &TestApp) -> String {
+    let reason = async {
+        loop {
+            let reply = app.get("/readyz").send().await;
+            let reason = reply.json()["checks"]["writer"].as_str().expect("a reason").to_owned();
+            if reply.status == 503 && reason != "ok" {
+                return reason;
+            }
+        }
+    };
+    within_a_minute("the service is not ready", reason).await
+}
+
+/// Readiness says what an append would meet, although no append is sent.
+#[tokio::test]
+async fn a_service_whose_appends_would_fail_is_not_ready_and_becomes_ready_again() {
+    let app = TestApp::start().await;
+    wait_until_ready(&app).await;
+    let mut session = app.database.session().await;
+    let disconnect = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+                       WHERE datname = current_database() AND application_name = 'annals'";
+    let database = app.database.name.clone();
+    // The server becomes read-only for new sessions.
+    session.run(&format!("ALTER DATABASE {database} SET default_transaction_read_only = on")).await;
+    session.number(disconnect).await;
+    let reason = wait_until_not_ready(&app).await;
+    assert!(reason.contains("read-only"), "{reason}");
+    session.run("SET default_transaction_read_only = off").await;
+    session.run(&format!("ALTER DATABASE {database} RESET default_transaction_read_only")).await;
+    session.number(disconnect).await;
+    wait_until_ready(&app).await;
+    app.append("/streams/Order/1", &["A"]).await;
 }
 
 #[tokio::test]
@@ -57,12 +96,12 @@ async fn without_the_database_requests_get_503_and_the_service_recovers_by_itsel
     let ready = app.get("/readyz").send().await.expect_status(503).json();
     assert_eq!(ready["status"], "unavailable");
     assert_ne!(ready["checks"]["database"], "ok");
-    assert_eq!(ready["checks"]["writer"], "ok");
+    assert_ne!(ready["checks"]["writer"], "ok");
     app.get("/livez").send().await.expect_status(200);
     app.get("/metrics").send().await.expect_status(200);
 
     proxy.up();
-    app.get("/readyz").send().await.expect_status(200);
+    wait_until_ready(&app).await;
     assert_eq!(app.append("/streams/Order/1", &["B"]).await, 2);
     assert_eq!(app.get("/streams/Order/1").send().await.versions(), [1, 2]);
 }

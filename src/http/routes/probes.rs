@@ -66,7 +66,7 @@ pub async fn check_readiness(State(app): State<Arc<App>>, uri: Uri) -> Response 
         Ok(()) => check_schema(&app).await,
         Err(_) => Err("unknown while the database is unavailable".to_owned()),
     };
-    let writer = app.append_queue.is_open().then_some(()).ok_or_else(|| "has ended".to_owned());
+    let writer = app.append_queue.check_writer();
     let serving = (!app.shutdown.has_begun()).then_some(()).ok_or_else(|| "shutting down".to_owned());
     let details = if is_verbose(&uri) && database.is_ok() { Some(details(&app).await) } else { None };
 

@@ -7,6 +7,7 @@
 
 mod batch;
 pub mod error;
+pub mod health;
 pub mod import;
 pub mod queue;
 mod session;

@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::domain::append::{AppendRequest, Outcome};
 use crate::store::append::error::AppendError;
+use crate::store::append::health::WriterHealth;
 
 /// The longest time that a handler waits for the result of an append.
 const RESULT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -40,10 +41,14 @@ pub struct AppendQueue {
     sender: mpsc::Sender<Pending>,
     /// One permit for each byte of the queue's limit.
     bytes: Arc<Semaphore>,
+    health: Arc<WriterHealth>,
 }
 
 /// The end of the queue from which the writer takes requests.
-pub struct QueuedAppends(pub(super) mpsc::Receiver<Pending>);
+pub struct QueuedAppends {
+    pub(super) requests: mpsc::Receiver<Pending>,
+    pub(super) health: Arc<WriterHealth>,
+}
 
 /// A request in the queue.
 pub(super) struct Pending {
@@ -87,12 +92,24 @@ impl AppendQueue {
     /// Creates the two ends of a queue.
     pub fn new(limits: QueueLimits) -> (Self, QueuedAppends) {
         let (sender, receiver) = mpsc::channel(limits.requests);
-        (Self { sender, bytes: Arc::new(Semaphore::new(limits.bytes)) }, QueuedAppends(receiver))
+        let health = Arc::new(WriterHealth::default());
+        let queue = Self { sender, bytes: Arc::new(Semaphore::new(limits.bytes)), health: health.clone() };
+        (queue, QueuedAppends { requests: receiver, health })
     }
 
     /// Returns whether the writer still accepts requests.
     pub fn is_open(&self) -> bool {
         !self.sender.is_closed()
+    }
+
+    /// Returns the reason why an append would fail at this time.
+    pub fn check_writer(&self) -> Result<(), String> {
+        if self.is_open() { self.health.check() } else { Err("has ended".to_owned()) }
+    }
+
+    /// Waits until the writer has connected, or has failed to.
+    pub async fn writer_started(&self) {
+        self.health.first_result().await;
     }
 
     /// Returns the number of requests in the queue.

@@ -11,11 +11,12 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use sqlx::postgres::{PgArguments, PgConnection, PgRow, Postgres};
 use sqlx::query::Query;
-use sqlx::{Connection, Row};
+use sqlx::{Connection, Executor, Row};
 
 use crate::domain::event::Position;
 use crate::domain::name::StreamId;
 use crate::domain::version::Version;
+use crate::store::error::DatabaseError;
 
 /// The largest number of cached streams, which take some megabytes. When it is exceeded, the cache is cleared.
 const CACHED_STREAMS_MAX: usize = 20_000;
@@ -27,6 +28,8 @@ pub(super) type Call = Query<'static, Postgres, PgArguments>;
 pub(super) struct AppendSession {
     pub(super) connection: PgConnection,
     cache: WriterCache,
+    /// The temporary table of the check exists, or the login may not create it.
+    has_check_table: bool,
 }
 
 /// What a session has cached from the results of its appends.
@@ -56,7 +59,26 @@ pub(super) struct CachedStream {
 impl AppendSession {
     /// Creates a session with an empty cache.
     pub(super) fn new(connection: PgConnection) -> Self {
-        Self { connection, cache: WriterCache::default() }
+        Self { connection, cache: WriterCache::default(), has_check_table: false }
+    }
+
+    /// Writes and commits something that no reader sees, and returns the time of PostgreSQL.
+    ///
+    /// The rows of a temporary table take space on the disk until the commit. A message in the write-ahead log makes
+    /// the commit wait for whatever an append waits for, like a synchronous standby.
+    pub(super) async fn check_writable(&mut self) -> Result<DateTime<Utc>, DatabaseError> {
+        const CREATE: &str = include_str!("../sql/check_table.sql");
+        const CHECK: &str = include_str!("../sql/check_writable.sql");
+        if !self.has_check_table {
+            self.connection.execute(CREATE).await?;
+            self.has_check_table = true;
+        }
+        self.connection.execute(CHECK).await?;
+        let (time, is_read_only): (DateTime<Utc>, bool) =
+            sqlx::query_as("SELECT clock_timestamp(), current_setting('transaction_read_only')::boolean")
+                .fetch_one(&mut self.connection)
+                .await?;
+        if is_read_only { Err(DatabaseError::ReadOnly) } else { Ok(time) }
     }
 
     /// Completes a call of `append_events` with the cache, and runs it.

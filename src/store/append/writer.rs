@@ -22,6 +22,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use chrono::TimeDelta;
 use futures_util::future::join;
 use sqlx::{Connection, Executor};
 use tokio_util::sync::CancellationToken;
@@ -53,10 +54,14 @@ const RESUBMIT_PAUSE: Duration = Duration::from_millis(50);
 const SUBMISSIONS_MAX: u32 = 5;
 /// A connection that was idle for longer is checked before the next batch.
 const UNCHECKED_IDLE_MAX: Duration = Duration::from_secs(1);
+/// The pause between two checks of the database while there are no appends, and the time limit of a check.
+const CHECK_EVERY: Duration = Duration::from_secs(4);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Writes the queued requests, until `closing` is cancelled and the queue is empty.
 pub async fn run(primary: Arc<Primary>, queued: QueuedAppends, closing: CancellationToken) {
-    Writer { primary, queued, carried_over: None, session: None, last_used: None }.run(closing).await;
+    let next_check = tokio::time::Instant::now();
+    Writer { primary, queued, carried_over: None, session: None, last_used: None, next_check }.run(closing).await;
 }
 
 struct Writer {
@@ -67,6 +72,8 @@ struct Writer {
     session: Option<AppendSession>,
     /// When PostgreSQL last responded over the session's connection.
     last_used: Option<Instant>,
+    /// When the writer checks the database if no request has arrived.
+    next_check: tokio::time::Instant,
 }
 
 /// The size of a batch while it is collected.
@@ -110,6 +117,13 @@ impl CompletedRequests {
     }
 }
 
+/// The result of a check that a request may end.
+enum CheckedOr {
+    Checked,
+    /// The next request; `None` if the queue is closed.
+    Received(Option<Pending>),
+}
+
 /// Whether a batch was submitted before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Submission {
@@ -121,18 +135,23 @@ impl Writer {
     async fn run(mut self, closing: CancellationToken) {
         let mut completed = CompletedRequests::default();
         loop {
-            let queued = self.carried_over.take().or_else(|| self.queued.0.try_recv().ok());
+            let queued = self.carried_over.take().or_else(|| self.queued.requests.try_recv().ok());
             let first = match queued {
                 Some(first) => Some(first),
                 None => {
                     std::mem::take(&mut completed).hand_out();
+                    let next_check = self.next_check;
                     tokio::select! {
                         biased;
-                        next = self.queued.0.recv() => next,
-                        () = closing.cancelled(), if !self.queued.0.is_closed() => {
-                            self.queued.0.close();
+                        next = self.queued.requests.recv() => next,
+                        () = closing.cancelled(), if !self.queued.requests.is_closed() => {
+                            self.queued.requests.close();
                             continue;
                         }
+                        () = tokio::time::sleep_until(next_check) => match self.check_or_receive().await {
+                            CheckedOr::Checked => continue,
+                            CheckedOr::Received(next) => next,
+                        },
                     }
                 }
             };
@@ -152,6 +171,36 @@ impl Writer {
         }
     }
 
+    /// Checks whether an append would be written, until a request arrives, which ends the check: the request shows it.
+    async fn check_or_receive(&mut self) -> CheckedOr {
+        let Self { primary, session, last_used, queued: QueuedAppends { requests, health }, next_check, .. } = self;
+        let check = async {
+            let session = connected_session(primary, session, last_used).await?;
+            let check = tokio::time::timeout(CHECK_TIMEOUT, session.check_writable());
+            let time = check.await.unwrap_or(Err(DatabaseError::TimedOut("a write that checks the database")))?;
+            *last_used = Some(Instant::now());
+            let is_ahead = primary.clock.set_to().is_none() && time > primary.clock.now() + TimeDelta::days(1);
+            if is_ahead { Err(DatabaseError::ClockAhead) } else { Ok(()) }
+        };
+        let checked = tokio::select! {
+            biased;
+            next = requests.recv() => return CheckedOr::Received(next),
+            checked = check => checked,
+        };
+        match checked {
+            Ok(()) => health.record_success(),
+            Err(error) => {
+                // A connection whose check did not end has a statement in progress.
+                *session = None;
+                if health.record_failure(error.to_string()) {
+                    tracing::warn!(%error, "appends cannot be written");
+                }
+            }
+        }
+        *next_check = tokio::time::Instant::now() + CHECK_EVERY;
+        CheckedOr::Checked
+    }
+
     /// Takes queued requests up to the limits of a batch, without those that their handlers have abandoned.
     fn collect(&mut self, first: Pending) -> Vec<Pending> {
         let mut batch = Vec::new();
@@ -166,7 +215,7 @@ impl Writer {
                 size.add(&pending.request);
                 batch.push(pending);
             }
-            next = self.queued.0.try_recv().ok();
+            next = self.queued.requests.try_recv().ok();
         }
         batch
     }
@@ -197,6 +246,10 @@ impl Writer {
             }
             Err(error) => {
                 tracing::error!(requests = batch.len(), %error, "a batch of appends failed");
+                if !matches!(error, AppendError::Internal(_) | AppendError::Overloaded) {
+                    self.queued.health.record_failure(error.to_string());
+                    self.next_check = tokio::time::Instant::now() + CHECK_EVERY / 4;
+                }
                 CompletedRequests::new(batch, std::iter::repeat_with(|| Err(error.clone())))
             }
         }
@@ -224,6 +277,8 @@ impl Writer {
             let error = match call(&primary, session, batch, is_first).await {
                 Ok(result) => {
                     self.last_used = Some(Instant::now());
+                    self.queued.health.record_success();
+                    self.next_check = tokio::time::Instant::now() + CHECK_EVERY;
                     result.last_position.into_iter().for_each(|position| primary.raise_high_water_mark(position));
                     primary.notify_commit();
                     return Ok(result);
@@ -273,22 +328,31 @@ impl Writer {
 
     /// Returns the session if its connection still works, or else a new one.
     async fn connected_session(&mut self) -> Result<&mut AppendSession, DatabaseError> {
-        let is_fresh = self.last_used.is_some_and(|used| used.elapsed() < UNCHECKED_IDLE_MAX);
-        if let Some(session) = &mut self.session
-            && !is_fresh
-            && tokio::time::timeout(UNCHECKED_IDLE_MAX, session.connection.ping()).await.is_ok_and(|pong| pong.is_ok())
-        {
-            self.last_used = Some(Instant::now());
-        } else if !is_fresh {
-            self.session = None;
-        }
-        if self.session.is_none() {
-            let connection = self.primary.connector.writer(self.primary.role).await?;
-            self.session = Some(AppendSession::new(connection));
-            self.last_used = Some(Instant::now());
-        }
-        Ok(self.session.as_mut().expect("the session was created above"))
+        connected_session(&self.primary, &mut self.session, &mut self.last_used).await
     }
+}
+
+/// Returns the session if its connection still works, or else a new one.
+async fn connected_session<'s>(
+    primary: &Primary,
+    session: &'s mut Option<AppendSession>,
+    last_used: &mut Option<Instant>,
+) -> Result<&'s mut AppendSession, DatabaseError> {
+    let is_fresh = last_used.is_some_and(|used| used.elapsed() < UNCHECKED_IDLE_MAX);
+    if let Some(session) = session
+        && !is_fresh
+        && tokio::time::timeout(UNCHECKED_IDLE_MAX, session.connection.ping()).await.is_ok_and(|pong| pong.is_ok())
+    {
+        *last_used = Some(Instant::now());
+    } else if !is_fresh {
+        *session = None;
+    }
+    if session.is_none() {
+        let connection = primary.connector.writer(primary.role).await?;
+        *session = Some(AppendSession::new(connection));
+        *last_used = Some(Instant::now());
+    }
+    Ok(session.as_mut().expect("the session was created above"))
 }
 
 /// Returns whether a batch failed because of one of its requests: a value was rejected, or an event would move the time
