@@ -81,7 +81,7 @@ async fn archive_partitions(archiver: &mut Archiver, older_than: Duration, dry_r
     let before = Clock::system().now() - older_than;
     let plan = archiver.plan(before, Include::All).await?;
     if plan.partitions.is_empty() && plan.leftovers.is_empty() {
-        println!("no partition in the database was over before {}", before.format("%Y-%m-%d"));
+        println!("no sealed partition in the database ended before {}", before.format("%Y-%m-%d"));
         return Ok(());
     }
     for partition in &plan.leftovers {

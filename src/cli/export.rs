@@ -49,13 +49,14 @@ async fn export(args: &ExportArgs, database: &Database) -> anyhow::Result<()> {
     let mut lines = Lines { out: BufWriter::new(io::stdout()), chunk: Vec::new(), count: 0 };
     let end = match (&args.aggregate_type, &args.aggregate_id) {
         (Some(aggregate_type), Some(aggregate_id)) => {
-            let stream = StreamId::parse(aggregate_type.clone(), aggregate_id.clone())
-                .map_err(|fault| anyhow::anyhow!("{} {}", fault.field, fault.fault))?;
+            let stream = StreamId::parse(aggregate_type.clone(), aggregate_id.clone()).map_err(|fault| {
+                anyhow::anyhow!("--{} {}", fault.field.trim_start_matches("aggregate_"), fault.fault)
+            })?;
             export_stream(&primary, &stream, &mut lines).await?
         }
         (aggregate_type, _) => {
             if let Some(aggregate_type) = aggregate_type {
-                check_path_name(aggregate_type).map_err(|fault| anyhow::anyhow!("aggregate_type {fault}"))?;
+                check_path_name(aggregate_type).map_err(|fault| anyhow::anyhow!("--type {fault}"))?;
             }
             export_log(&primary, aggregate_type.as_deref(), &mut lines).await?
         }

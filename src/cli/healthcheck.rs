@@ -16,7 +16,8 @@ const RESPONSE_BYTES_MAX: u64 = 64 * 1024;
 #[derive(Debug, Args)]
 pub struct HealthcheckArgs {
     /// Address of the server; for an unspecified one (0.0.0.0), the loopback address is used
-    #[arg(long, env = "ANNALS_LISTEN", value_name = "ANNALS_LISTEN", default_value = "127.0.0.1:8080")]
+    #[arg(long, env = "ANNALS_LISTEN", value_name = "ANNALS_LISTEN", default_value = "127.0.0.1:8080",
+          value_parser = crate::config::parse::address)]
     annals_listen: SocketAddr,
 }
 

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use crate::cli::database::{Database, with_database};
 use crate::clock::Clock;
 use crate::config::database::DatabaseArgs;
-use crate::config::parse::duration;
+use crate::config::parse::{duration, whole_number};
 use crate::domain::access::Grant;
 use crate::domain::name::check_name;
 use crate::keyring;
@@ -34,7 +34,7 @@ enum KeysCommand {
 
 #[derive(Debug, Args)]
 struct CreateArgs {
-    /// Name of the key's owner
+    /// Name of the key's owner, 1 to 255 characters
     #[arg(long, value_parser = name)]
     name: String,
 
@@ -43,12 +43,12 @@ struct CreateArgs {
     #[arg(long = "grant", value_name = "SCOPE:TYPES", required = true)]
     grants: Vec<Grant>,
 
-    /// Time after which the key expires, like 90d [default: never]
+    /// Time after which the key expires, like 90d, at most 100 years [default: never]
     #[arg(long, value_name = "TIME", value_parser = lifetime)]
     expires_in: Option<Duration>,
 
     /// Limit of requests a minute, for each process of the service [default: no limit]
-    #[arg(long, value_name = "REQUESTS", value_parser = clap::value_parser!(i32).range(1..))]
+    #[arg(long, value_name = "REQUESTS", value_parser = whole_number(1..=i32::MAX))]
     requests_per_minute: Option<i32>,
 
     #[command(flatten)]
@@ -126,7 +126,7 @@ async fn keys(command: KeysCommand, database: &Database) -> anyhow::Result<()> {
                 let at = format_time(at);
                 println!("{} was revoked at {at}; every process refuses it within a minute", args.key_id);
             }
-            None => anyhow::bail!("no key has the id {}; `annals keys list` shows them", args.key_id),
+            None => anyhow::bail!("no key has the id {}: `annals keys list` shows the ids", args.key_id),
         },
     }
     primary.close().await;

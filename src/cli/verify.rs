@@ -9,6 +9,7 @@ use serde_json::json;
 use crate::cli::counted::counted;
 use crate::cli::database::{Database, until_interrupted};
 use crate::config::database::DatabaseArgs;
+use crate::config::parse::whole_number;
 use crate::config::program::this_program;
 use crate::domain::name::StreamId;
 use crate::reducers::error::FoldError;
@@ -33,7 +34,7 @@ pub struct VerifyArgs {
     since_last: bool,
 
     /// Number of random snapshots to compare with a fold of their events
-    #[arg(long, value_name = "SNAPSHOTS", default_value_t = 100)]
+    #[arg(long, value_name = "SNAPSHOTS", default_value_t = 100, value_parser = whole_number(0..=u32::MAX))]
     sample: u32,
 
     /// Print the report as JSON

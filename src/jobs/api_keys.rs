@@ -15,7 +15,7 @@ const PAUSE: Duration = Duration::from_secs(5);
 pub async fn run(keyring: Arc<Keyring>, primary: Arc<Primary>, closing: CancellationToken) {
     let pass = |_| async {
         if let Err(error) = keyring.refresh(&primary).await {
-            tracing::warn!(%error, "failed to read the API keys");
+            tracing::warn!(%error, "failed to read the API keys; cached keys are valid for 45 s");
         }
     };
     repeat(closing, PAUSE, pass).await;

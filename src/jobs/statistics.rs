@@ -24,7 +24,7 @@ pub async fn run(primary: Arc<Primary>, metrics: Arc<Metrics>, closing: Cancella
             let counted = count(primary).await;
             let measured = if number.is_multiple_of(MEASURE_EVERY) { measure(primary, metrics).await } else { Ok(()) };
             if let Err(error) = counted.and(measured) {
-                tracing::warn!(%error, "failed to count the log; the next pass continues");
+                tracing::warn!(%error, "failed to count the log or to measure the tables; the next pass continues");
             }
         }
     };

@@ -14,7 +14,7 @@ pub enum FoldError {
     StreamNotFound(StreamId),
     /// The stream never had the requested version, or had no event at the requested time. The second field is its
     /// current version.
-    #[error("the stream {0}, which is at version {1}, had no such version")]
+    #[error("the stream {0} is at version {1}: it has no such version, or it had no event at that time")]
     NoSuchVersion(StreamId, Version),
     #[error("{0}")]
     Failed(#[from] ReducerFailure),

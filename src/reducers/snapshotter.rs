@@ -150,9 +150,14 @@ async fn run(snapshotter: Arc<Snapshotter>, mut due: mpsc::Receiver<StreamId>, c
         snapshotter.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&stream);
         match snapshotter.make_snapshot(&stream).await {
             Ok(()) => {}
-            Err(failed @ (FoldError::Failed(_) | FoldError::Invalid(_))) => {
+            // The reason is a text of the reducer, which can contain data of the event, so it is not logged.
+            Err(FoldError::Failed(failure)) => {
                 snapshotter.metrics.reducer_failures.inc();
-                tracing::debug!(%stream, %failed, "no snapshot was made: the reducer failed");
+                tracing::debug!(%stream, version = failure.version, "no snapshot was made: the reducer failed");
+            }
+            Err(FoldError::Invalid(invalid)) => {
+                snapshotter.metrics.reducer_failures.inc();
+                tracing::debug!(%stream, error = invalid.message, "no snapshot was made: the reducer cannot be used");
             }
             Err(error) => tracing::debug!(%stream, %error, "no snapshot was made"),
         }

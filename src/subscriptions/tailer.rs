@@ -93,7 +93,7 @@ async fn read_events(feed: &Feed, follower: &mut Follower) -> Result<bool, Store
             // A subscriber beyond the last common position gets `epoch_changed` with its next request.
             Err(StoreError::EpochChanged { epoch, last_common_position }) => {
                 if from.epoch == Some(epoch) {
-                    let advice = "run `annals epoch --begin`";
+                    let advice = "run `annals epoch --begin REASON`";
                     tracing::error!(epoch, head = last_common_position, advice, "the log is shorter than before");
                 } else {
                     tracing::warn!(epoch, last_common_position, "a new epoch has begun, and the last events were lost");

@@ -67,7 +67,7 @@ async fn real_partitions_are_archived_verified_and_restored() {
     let (ok, after) = run_with_archive(&database, path, &["export"]).await;
     assert!(ok && after == before, "the export is equal byte by byte");
     let (ok, printed) = run_with_archive(&database, path, &["archive", "--older-than", "30d", "--yes"]).await;
-    assert!(ok && printed.contains("no partition in the database was over before"), "{printed}");
+    assert!(ok && printed.contains("no sealed partition in the database ended before"), "{printed}");
     let (ok, printed) = run_with_archive(&database, path, &["verify"]).await;
     assert!(ok && printed.contains("ok      ids, places and content equal in both tables: 5286 events"), "{printed}");
     let (ok, printed) = run_with_archive(&database, path, &["restore-archive", "2025-06"]).await;

@@ -118,7 +118,7 @@ impl Watchdog {
                     let fault = Fault {
                         version: Version::try_from(self.version.load(Ordering::SeqCst)).unwrap_or_default(),
                         global_position: self.position.load(Ordering::SeqCst),
-                        reason: format!("it took longer than {} ms for one event", EVENT_TIME.as_millis()),
+                        reason: format!("the reducer took longer than {} ms for one event", EVENT_TIME.as_millis()),
                     };
                     drop(send(&WorkerReply::Failed(fault)));
                     std::process::exit(1);
@@ -227,7 +227,7 @@ fn fold_segment(
         let explain = |reason: String| {
             let now = processor_time();
             if now - event_began.get() > EVENT_TIME {
-                format!("it took longer than {} ms for one event", EVENT_TIME.as_millis())
+                format!("the reducer took longer than {} ms for one event", EVENT_TIME.as_millis())
             } else if now - segment_began > SEGMENT_TIME {
                 format!("the events between two snapshots took longer than {} s", SEGMENT_TIME.as_secs())
             } else {
@@ -306,13 +306,13 @@ struct Reducer<'js> {
 /// Creates the replacer, and removes Math.random.
 const PRELUDE: &str = "
     delete Math.random;
-    ((finite, fault, map, set) => function (name, value) {
-        if (typeof value === 'number' && !finite(value)) throw new fault(`${name}: ${value} is not JSON`);
+    ((finite, fault, map, set, place) => function (name, value) {
+        if (typeof value === 'number' && !finite(value)) throw new fault(`${place(name)}${value} is not JSON`);
         const type = typeof value;
-        if (type === 'function' || type === 'symbol') throw new fault(`${name}: a ${type} is not JSON`);
-        if (value instanceof map || value instanceof set) throw new fault(`${name}: a Map or a Set is not JSON`);
+        if (type === 'function' || type === 'symbol') throw new fault(`${place(name)}a ${type} is not JSON`);
+        if (value instanceof map || value instanceof set) throw new fault(`${place(name)}a Map or a Set is not JSON`);
         return value;
-    })(Number.isFinite, TypeError, Map, Set)";
+    })(Number.isFinite, TypeError, Map, Set, (name) => name === '' ? '' : `${name}: `)";
 
 impl<'js> Reducer<'js> {
     fn load(ctx: &Ctx<'js>, source: &str) -> Result<Self, InvalidReducer> {
@@ -378,7 +378,7 @@ impl<'js> Reducer<'js> {
         let printed = printed.ok_or("the state is not JSON")?.to_string().map_err(|error| error.to_string())?;
         let raw = RawValue::from_string(printed).map_err(|error| format!("the state is not JSON: {error}"))?;
         let inspected = json::inspect(&raw)
-            .map_err(|fault| format!("the state cannot be stored: {}: {}", fault.pointer, fault.reason))?;
+            .map_err(|fault| format!("the state cannot be stored: {} {}", place(&fault.pointer), fault.reason))?;
         if inspected.printed_bytes > STATE_BYTES_MAX {
             return Err(format!("the state is larger than {STATE_BYTES_MAX} bytes"));
         }
@@ -386,6 +386,11 @@ impl<'js> Reducer<'js> {
         canonical(&raw, &mut ordered).map_err(|error| error.to_string())?;
         Ok(ordered)
     }
+}
+
+/// Returns the subject of a sentence about a part of the state.
+fn place(pointer: &str) -> &str {
+    if pointer.is_empty() { "it" } else { pointer }
 }
 
 /// The file name of the source in stack traces.
@@ -411,7 +416,7 @@ fn message_of(caught: &CaughtError<'_>) -> String {
         CaughtError::Value(value) => value
             .as_string()
             .and_then(|text| text.to_string().ok())
-            .unwrap_or_else(|| format!("threw a {}", value.type_name())),
+            .unwrap_or_else(|| "the code threw a value that is neither an Error nor a string".to_owned()),
         CaughtError::Error(error) => error.to_string(),
     }
 }

@@ -33,9 +33,8 @@ impl Primary {
         // An epoch must begin before any request is served, so that a client with an older cursor gets `epoch_changed`.
         ensure_current_epoch(&mut connection).await?;
         if !origin_is_visible(&mut connection).await? {
-            tracing::warn!(
-                "PostgreSQL does not show its timeline: after a failover or a restore, run `annals epoch --begin`"
-            );
+            let advice = "after a failover or a restore, run `annals epoch --begin REASON`";
+            tracing::warn!(advice, "PostgreSQL does not show its timeline");
         }
         create_missing_partitions(&mut connection, self.clock.set_to()).await?;
         seal_partitions(&mut connection).await?;

@@ -180,8 +180,8 @@ impl Verifier {
                 ));
             }
             let (position, time) = before.unwrap_or((self.since, BEGINNING_OF_TIME));
-            let (first, first_time) = extent.first;
-            if let Some(fault) = self.order_fault((position, time), (first, first_time)) {
+            if let Some(fault) = self.order_fault((position, time), extent.first) {
+                let first = extent.first.0;
                 check.add_finding(format!("{}: position {first} follows position {position}: {fault}", partition.name));
             }
             before = Some(extent.last);
@@ -245,7 +245,9 @@ impl Verifier {
                     Some(extent) => {
                         if let Some(fault) = self.order_fault(extent.last, place) {
                             let (position, before) = (place.0, extent.last.0);
-                            check.add_finding(format!("{folder}: position {position} follows position {before}: {fault}"));
+                            check.add_finding(format!(
+                                "{folder}: position {position} follows position {before}: {fault}"
+                            ));
                         }
                         extent.last = place;
                         extent.events += 1;
