@@ -233,6 +233,8 @@ CREATE TABLE api_keys (
     created_at          timestamptz NOT NULL DEFAULT clock_timestamp(),
     expires_at          timestamptz,
     revoked_at          timestamptz,
+    -- The service records it once a minute.
+    last_used_at        timestamptz,
     CONSTRAINT api_keys_pkey PRIMARY KEY (key_id),
     CONSTRAINT api_keys_sha256 CHECK (octet_length(secret_sha256) = 32),
     CONSTRAINT api_keys_grants CHECK (cardinality(grants) > 0),
@@ -299,8 +301,12 @@ BEGIN
         GRANT SELECT ON
             events, streams, event_ids, partitions, epochs, snapshots, reducers, projection_positions,
             statistics, event_counts, stream_counts, largest_aggregates, snapshot_counts, snapshot_changes,
-            verification
+            verification, annals_migrations, annals_functions
             TO annals_reader;
+        -- Not the hash of the secret.
+        GRANT SELECT (key_id, name, grants, requests_per_minute, created_at, expires_at, revoked_at, last_used_at)
+            ON api_keys TO annals_reader;
+        GRANT SELECT ON append_generation, streams_stream_no_seq TO annals_reader;
     END IF;
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'annals_app') THEN
         EXECUTE format('GRANT USAGE ON SCHEMA %s TO annals_app', v_schema);
@@ -309,6 +315,7 @@ BEGIN
             statistics, event_counts, stream_counts, largest_aggregates, snapshot_counts, snapshot_changes,
             verification, api_keys, annals_migrations, annals_functions
             TO annals_app;
+        GRANT UPDATE (last_used_at) ON api_keys TO annals_app;
         GRANT INSERT, UPDATE, DELETE ON snapshots, reducers, projection_positions TO annals_app;
         GRANT USAGE ON SEQUENCE reducer_revisions TO annals_app;
     END IF;

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::domain::access::{Access, Grant};
 use crate::domain::hex::hex;
-use crate::store::admin::keys::{KeySelection, NewKey, StoredKey};
+use crate::store::admin::keys::{NewKey, StoredKey};
 use crate::store::error::StoreError;
 use crate::store::reader::Reader;
 
@@ -39,6 +40,8 @@ pub struct Key {
     pub ended: CancellationToken,
     stored: StoredKey,
     limiter: Option<DefaultDirectRateLimiter>,
+    /// When the key was last used, in microseconds since 1970; 0 if it was not used since its use was recorded.
+    used_at_micros: AtomicI64,
 }
 
 /// Why a key was not accepted.
@@ -79,7 +82,22 @@ impl Keyring {
         let digest = Sha256::digest(secret.as_bytes());
         let matches: bool = digest.as_slice().ct_eq(&key.stored.secret_sha256).into();
         let expired = key.stored.expires_at.is_some_and(|expires_at| expires_at <= now);
-        if matches && !expired && !key.ended.is_cancelled() { Ok(key) } else { Err(AuthenticationError::UnknownKey) }
+        if matches && !expired && !key.ended.is_cancelled() {
+            key.used_at_micros.store(now.timestamp_micros(), Ordering::Relaxed);
+            Ok(key)
+        } else {
+            Err(AuthenticationError::UnknownKey)
+        }
+    }
+
+    /// Returns the keys that were used since the last call, with the times of their last use.
+    pub fn take_used(&self) -> Vec<(String, DateTime<Utc>)> {
+        let cache = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let used = cache.keys.values().filter_map(|key| {
+            let micros = key.used_at_micros.swap(0, Ordering::Relaxed);
+            Some((key.key_id().to_owned(), DateTime::from_timestamp_micros(micros).filter(|_| micros != 0)?))
+        });
+        used.collect()
     }
 
     fn cached(&self, key_id: &str) -> (Option<Arc<Key>>, Option<Instant>) {
@@ -90,7 +108,7 @@ impl Keyring {
     /// Reads the keys. Cached keys that have become invalid end, together with their open event streams.
     pub async fn refresh(&self, reader: &Reader) -> Result<(), StoreError> {
         let began = Instant::now();
-        let read = tokio::time::timeout(READ_TIMEOUT, reader.keys(KeySelection::Valid)).await;
+        let read = tokio::time::timeout(READ_TIMEOUT, reader.keys()).await;
         let read = read.unwrap_or_else(|_| Err(StoreError::timed_out("reading the API keys")));
         let read = read.inspect_err(|_| self.discard_old_keys())?;
         let mut cache = self.0.write().unwrap_or_else(PoisonError::into_inner);
@@ -127,7 +145,7 @@ impl Key {
         let access = Access::new(grants.map_err(|error| format!("{}: {error}", stored.key_id))?);
         let per_minute = stored.requests_per_minute.and_then(|requests| NonZeroU32::new(requests.unsigned_abs()));
         let limiter = per_minute.map(|requests| RateLimiter::direct(Quota::per_minute(requests)));
-        Ok(Self { access, ended: CancellationToken::new(), stored, limiter })
+        Ok(Self { access, ended: CancellationToken::new(), stored, limiter, used_at_micros: AtomicI64::new(0) })
     }
 
     /// Returns the public id, which is logged.

@@ -40,8 +40,15 @@ pub struct ExportArgs {
 
 /// Runs `annals export`.
 pub async fn run(args: ExportArgs) -> anyhow::Result<ExitCode> {
-    with_database(&args.database, async |database| export(&args, database).await).await?;
-    Ok(ExitCode::SUCCESS)
+    match with_database(&args.database, async |database| export(&args, database).await).await {
+        // The program that reads the lines, like head, has read enough.
+        Err(error) if is_broken_pipe(&error) => Ok(ExitCode::SUCCESS),
+        exported => exported.map(|()| ExitCode::SUCCESS),
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 async fn export(args: &ExportArgs, database: &Database) -> anyhow::Result<()> {

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 
 use crate::cli::database::{Database, with_database};
@@ -12,7 +13,6 @@ use crate::config::parse::{duration, whole_number};
 use crate::domain::access::Grant;
 use crate::domain::name::check_name;
 use crate::keyring;
-use crate::store::admin::keys::KeySelection;
 use crate::wire::time::format_time;
 
 /// The arguments of `annals keys`.
@@ -104,19 +104,25 @@ async fn keys(command: KeysCommand, database: &Database) -> anyhow::Result<()> {
             println!("{key}");
         }
         KeysCommand::List(_) => {
-            println!("{:<12}  {:<20}  {:<9}  {:<27}  grants", "key id", "name", "state", "until");
-            for key in primary.keys(KeySelection::All).await? {
+            println!(
+                "{:<12}  {:<20}  {:<7}  {:<20}  {:<20}  {:<20}  grants",
+                "key id", "name", "state", "made", "last used", "until"
+            );
+            let format_seconds = |at: DateTime<Utc>| at.format("%Y-%m-%dT%H:%M:%SZ").to_string();
+            for key in primary.list_keys().await? {
                 let now = Clock::system().now();
                 let (state, until) = match (key.revoked_at, key.expires_at) {
-                    (Some(at), _) => ("revoked", format_time(at)),
-                    (None, Some(at)) if at <= now => ("expired", format_time(at)),
-                    (None, at) => ("valid", at.map_or("-".to_owned(), format_time)),
+                    (Some(at), _) => ("revoked", format_seconds(at)),
+                    (None, Some(at)) if at <= now => ("expired", format_seconds(at)),
+                    (None, at) => ("valid", at.map_or("-".to_owned(), format_seconds)),
                 };
                 let quota = key.requests_per_minute.map_or(String::new(), |most| format!("  {most} requests a minute"));
                 println!(
-                    "{:<12}  {:<20}  {state:<9}  {until:<27}  {}{quota}",
+                    "{:<12}  {:<20}  {state:<7}  {:<20}  {:<20}  {until:<20}  {}{quota}",
                     key.key_id,
                     key.name,
+                    format_seconds(key.created_at),
+                    key.last_used_at.map_or("-".to_owned(), format_seconds),
                     key.grants.join(" ")
                 );
             }

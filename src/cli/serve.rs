@@ -15,6 +15,7 @@ use crate::store::connection::config::place;
 /// Runs `annals serve` until shutdown.
 pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let settings = args.settings()?;
+    raise_file_limit(settings.clients.connections);
     let shutdown = Shutdown::new();
     shutdown.on_signals()?;
     let database = Database::open(&args.database).await?;
@@ -24,6 +25,27 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let orderly = served?;
     tracing::info!(orderly, "stopped");
     Ok(if orderly { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Raises the limit of open files to the highest one that this process may have. Every connection is an open file.
+fn raise_file_limit(connections: usize) {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    /// Files besides the connections of clients: those of PostgreSQL, of workers and of the archive.
+    const OTHER_FILES: u64 = 200;
+    let needed = connections as u64 + OTHER_FILES;
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+        Ok(hard)
+    });
+    match limit {
+        Ok(limit) if limit < needed => tracing::warn!(
+            limit,
+            needed,
+            "the limit of open files is below the limit of connections: raise it, for example with ulimit -Hn"
+        ),
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "the limit of open files cannot be raised"),
+    }
 }
 
 /// Serves until shutdown. Returns whether all requests in progress got a response.

@@ -83,9 +83,13 @@ pub async fn authorize(State(app): State<Arc<App>>, request: Request, next: Next
     }
     let key = match admit(&app, &parts, required).await {
         Ok(key) => key,
-        Err(error) => {
+        Err((error, key_id)) => {
             app.metrics.keys_refused.with_label_values(&[error.problem().code.as_str()]).inc();
-            return error.into_response();
+            let mut response = error.into_response();
+            if let Some(key_id) = key_id {
+                response.extensions_mut().insert(key_id);
+            }
+            return response;
         }
     };
     let ended = key.ended.clone();
@@ -108,18 +112,29 @@ pub async fn authorize(State(app): State<Arc<App>>, request: Request, next: Next
     response.map(until_ended)
 }
 
-/// Returns the key of a request if it is valid, within its quota, and has the required permission.
-async fn admit(app: &App, request: &Parts, required: RequiredPermission) -> ApiResult<Arc<Key>> {
-    let key = authenticate(app, &request.headers).await?;
+/// Returns the key of a request if it is valid, within its quota, and has the required permission. An error has the id
+/// of the key if the key is known.
+async fn admit(
+    app: &App,
+    request: &Parts,
+    required: RequiredPermission,
+) -> Result<Arc<Key>, (ApiError, Option<AuthenticatedKeyId>)> {
+    let key = authenticate(app, &request.headers).await.map_err(|error| (error, None))?;
+    let key_id = AuthenticatedKeyId(key.key_id().to_owned());
+    check(&key, request, required).map_err(|error| (error, Some(key_id)))?;
+    Ok(key)
+}
+
+/// Fails unless a key is within its quota and has the required permission.
+fn check(key: &Arc<Key>, request: &Parts, required: RequiredPermission) -> ApiResult<()> {
     key.take_from_quota().map_err(ApiError::quota_exceeded)?;
     let caller = Caller::with_key(key.clone());
     match required {
-        RequiredPermission::Public | RequiredPermission::ValidKey => {}
-        RequiredPermission::OnTypeInPath(scope) => caller.check(scope, &type_in_path(request.uri.path()))?,
-        RequiredPermission::OnAnyType(scope) => caller.check_any(scope)?,
-        RequiredPermission::OnAllTypes(scope) => caller.check_all(scope)?,
+        RequiredPermission::Public | RequiredPermission::ValidKey => Ok(()),
+        RequiredPermission::OnTypeInPath(scope) => caller.check(scope, &type_in_path(request.uri.path())),
+        RequiredPermission::OnAnyType(scope) => caller.check_any(scope),
+        RequiredPermission::OnAllTypes(scope) => caller.check_all(scope),
     }
-    Ok(key)
 }
 
 async fn authenticate(app: &App, headers: &HeaderMap) -> ApiResult<Arc<Key>> {

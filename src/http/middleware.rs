@@ -1,8 +1,7 @@
 //! The layer around every request. From the outside in, it handles the request id and the duration, compression,
 //! panics, and the limit of connections.
 //!
-//! It writes the bodies of problems, and logs each request: at `info`, `warn` or `error` if the request was refused or
-//! failed, otherwise at `debug`.
+//! It writes the bodies of problems, and logs each request; see [`crate::http::request_log`].
 //!
 //! All of this is one layer, because the router boxes each of its layers and clones the boxes for every request.
 
@@ -34,6 +33,7 @@ use crate::http::missing_events::report_missing_event;
 use crate::http::problem::code::Code;
 use crate::http::problem::error::{ApiError, Problem};
 use crate::http::request_id::{REQUEST_ID, RequestId};
+use crate::http::request_log::{RequestLog, logged_detail};
 use crate::http::routing_hints::{RouteMethods, method_not_allowed, route_not_found};
 
 /// Marks the requests of a connection that is above the limit of connections.
@@ -45,13 +45,14 @@ pub struct OverConnectionLimit;
 pub struct Observe<S> {
     app: Arc<App>,
     methods: Arc<RouteMethods>,
+    request_log: Arc<RequestLog>,
     inner: S,
 }
 
 impl<S> Observe<S> {
     /// Wraps a route.
-    pub fn new(app: Arc<App>, methods: Arc<RouteMethods>, inner: S) -> Self {
-        Self { app, methods, inner }
+    pub fn new(app: Arc<App>, methods: Arc<RouteMethods>, request_log: Arc<RequestLog>, inner: S) -> Self {
+        Self { app, methods, request_log, inner }
     }
 }
 
@@ -69,7 +70,7 @@ where
     }
 
     fn call(&mut self, mut request: Request) -> Self::Future {
-        let observed = ObservedRequest::new(&self.app, &self.methods, &request);
+        let observed = ObservedRequest::new(self, &request);
         let codings = AcceptedCodings::from_request(&request);
         request.extensions_mut().insert(observed.id.clone());
         let request = linger(request, observed.body_deadline());
@@ -105,6 +106,7 @@ fn is_refused(request: &Request) -> bool {
 struct ObservedRequest {
     app: Arc<App>,
     methods: Arc<RouteMethods>,
+    request_log: Arc<RequestLog>,
     started: Instant,
     id: RequestId,
     method: Method,
@@ -114,10 +116,12 @@ struct ObservedRequest {
 }
 
 impl ObservedRequest {
-    fn new(app: &Arc<App>, methods: &Arc<RouteMethods>, request: &Request) -> Self {
+    fn new<S>(layer: &Observe<S>, request: &Request) -> Self {
+        let app = &layer.app;
         Self {
             app: app.clone(),
-            methods: methods.clone(),
+            methods: layer.methods.clone(),
+            request_log: layer.request_log.clone(),
             started: Instant::now(),
             id: RequestId::from_headers(request.headers(), || app.new_event_id()),
             method: request.method().clone(),
@@ -154,6 +158,8 @@ impl ObservedRequest {
             .observe(elapsed.as_secs_f64());
 
         let key_id = response.extensions_mut().remove::<AuthenticatedKeyId>();
+        let is_refused = response.status().is_client_error();
+        let left_out = if is_refused { self.request_log.admit() } else { Some(0) };
         macro_rules! log {
             ($level:ident) => {
                 tracing::$level!(
@@ -161,11 +167,13 @@ impl ObservedRequest {
                     path = self.uri.path(),
                     status = response.status().as_u16(),
                     code = problem.as_ref().map(|problem| problem.code.as_str()),
+                    detail = problem.as_ref().and_then(logged_detail),
                     cause = problem.as_ref().and_then(|problem| problem.cause()),
                     elapsed_ms = elapsed.as_micros() as f64 / 1_000.0,
                     request_id = self.id.as_str(),
                     trace_id = trace_id(self.traceparent.as_ref()),
                     key_id = key_id.as_ref().map(|key_id| key_id.0.as_str()),
+                    left_out = left_out.filter(|lines| *lines > 0),
                     "request"
                 )
             };
@@ -173,6 +181,7 @@ impl ObservedRequest {
         match response.status() {
             StatusCode::INTERNAL_SERVER_ERROR => log!(error),
             status if status.is_server_error() => log!(warn),
+            _ if left_out.is_none() => {}
             status if status.is_client_error() => log!(info),
             _ => log!(debug),
         }

@@ -35,6 +35,7 @@ pub mod openapi;
 pub mod problem;
 pub mod representation;
 pub mod request_id;
+pub mod request_log;
 pub mod router;
 pub mod routes;
 pub mod routing_hints;

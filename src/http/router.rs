@@ -15,6 +15,7 @@ use crate::http::authorize::authorize;
 use crate::http::cors::cors_layer;
 use crate::http::middleware::Observe;
 use crate::http::openapi::document::{complete, frame};
+use crate::http::request_log::RequestLog;
 use crate::http::routes::{
     aggregates, appends, assets, events, metrics, pages, probes, problems, projections, reducers, snapshots, stats,
     streams,
@@ -73,8 +74,9 @@ pub fn router(app: Arc<App>) -> Router {
     if app.settings.needs_keys {
         routes = routes.layer(from_fn_with_state(app.clone(), authorize));
     }
-    let observed = app.clone();
-    let routes = routes.layer(layer_fn(move |route| Observe::new(observed.clone(), methods.clone(), route)));
+    let (observed, request_log) = (app.clone(), Arc::new(RequestLog::new()));
+    let routes = routes
+        .layer(layer_fn(move |route| Observe::new(observed.clone(), methods.clone(), request_log.clone(), route)));
     match cors_layer(&app.settings.cors_origins) {
         Some(cors) => routes.layer(cors).with_state(app),
         None => routes.with_state(app),

@@ -188,6 +188,55 @@ async fn large_events_are_imported_at_any_line() {
 }
 
 #[tokio::test]
+async fn an_import_reads_gzip_and_pipes_and_says_what_another_file_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let lines = [line("a", "2026-01-01T00:00:00Z"), line("a", "2026-01-02T00:00:00Z")];
+    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(text.as_bytes()).expect("it is compressed");
+    std::fs::write(at("events.gz"), packed.finish().expect("it is compressed")).expect("the file is written");
+    let database = TestDatabase::create_empty().await;
+    let (ok, printed, error) = run(&database, &["import", &at("events.gz")]).await;
+    assert!(ok && printed.starts_with("2 new events"), "{printed}{error}");
+
+    let status = Command::new("mkfifo").arg(at("pipe")).status().expect("mkfifo runs");
+    assert!(status.success());
+    let (pipe, content) = (at("pipe"), text.clone());
+    let writing = tokio::task::spawn_blocking(move || std::fs::write(pipe, content));
+    let (ok, printed, error) = run(&database, &["import", &at("pipe")]).await;
+    writing.await.expect("the task ends").expect("the pipe is written");
+    assert!(ok && printed.starts_with("0 new events, 2 known already"), "{printed}{error}");
+
+    let array = serde_json::to_string(&lines).expect("JSON");
+    let pretty = serde_json::to_string_pretty(&lines[0]).expect("JSON");
+    let utf_16: Vec<u8> = std::iter::once(0xfeff).chain(text.encode_utf16()).flat_map(u16::to_le_bytes).collect();
+    for (name, content, hint) in [
+        ("array", array.into_bytes(), "is a JSON array: write one event a line"),
+        ("pretty", pretty.into_bytes(), "is pretty-printed JSON"),
+        ("utf-16", utf_16, "is encoded in UTF-16"),
+        ("cut.gz", vec![0x1f, 0x8b, 8, 0], "cannot be decompressed"),
+    ] {
+        std::fs::write(at(name), content).expect("the file is written");
+        let (ok, _, error) = run(&database, &["import", &at(name)]).await;
+        assert!(!ok && error.contains(hint), "{name}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn an_export_ends_quietly_when_its_reader_does() {
+    let database = TestDatabase::create_empty().await;
+    assert!(run(&database, &["import", DATA]).await.0);
+    let mut command = Command::new("sh");
+    command.args(["-c", "\"$ANNALS\" export | head -n 1"]);
+    command.env("ANNALS", env!("CARGO_BIN_EXE_annals")).env("DATABASE_URL", url(&database)).env("ANNALS_LOG", "json");
+    let output = output(command).await;
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 1);
+}
+
+#[tokio::test]
 async fn importing_an_empty_file_writes_nothing() {
     let database = TestDatabase::create_empty().await;
     let (ok, printed, error) = run(&database, &["import", path(&file_with(&[]))]).await;

@@ -375,3 +375,27 @@ async fn secrets_are_stored_as_hashes_and_an_invalid_grant_disables_only_its_key
     app.get_as(&key, "/events").await.expect_problem(401, "unauthenticated");
     app.get_as(&other, "/events").await.expect_status(200);
 }
+
+#[tokio::test]
+async fn the_last_use_of_a_key_is_recorded() {
+    let mut options = TestOptions::default();
+    options.settings.needs_keys = true;
+    let app = TestApp::start_with(options).await;
+    let (key, new) =
+        keyring::generate("used".to_owned(), &["read:*".parse().expect("a grant")], None, None).expect("randomness");
+    let primary = &app.app.primary;
+    primary.create_key(&new).await.expect("the key is stored");
+    app.app.keyring.refresh(primary).await.expect("the keys are read");
+    let last_used = async || primary.list_keys().await.expect("the keys")[0].last_used_at;
+    assert_eq!((last_used().await, app.app.keyring.take_used()), (None, Vec::new()));
+    app.get("/events").header("authorization", &format!("Bearer {key}")).send().await.expect_status(200);
+    let used = app.app.keyring.take_used();
+    assert_eq!(used.len(), 1);
+    primary.record_key_use(&used).await.expect("the use is recorded");
+    assert_eq!(last_used().await, Some(used[0].1));
+    // An older use, of another process, does not replace it.
+    let older = (used[0].0.clone(), used[0].1 - chrono::TimeDelta::minutes(1));
+    primary.record_key_use(&[older]).await.expect("the use is recorded");
+    assert_eq!(last_used().await, Some(used[0].1));
+    assert_eq!(app.app.keyring.take_used(), Vec::new());
+}

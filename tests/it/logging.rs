@@ -99,3 +99,24 @@ async fn at_the_level_debug_every_request_has_a_line() {
         "{line}"
     );
 }
+
+#[tokio::test]
+async fn the_line_of_a_refused_request_has_the_detail_and_a_flood_is_limited() {
+    let database = TestDatabase::create().await;
+    let served = LoggedService::start(&database, "info").await;
+    assert_eq!(served.get("/events?nonsense=1", "r1").await, 400);
+    let lines = served.requests();
+    let detail = lines[0]["detail"].as_str().expect("a detail");
+    assert!(detail.starts_with("parameter nonsense: is unknown"), "{detail}");
+    for n in 0..200 {
+        assert_eq!(served.get("/nowhere", &format!("flood-{n}")).await, 404);
+    }
+    let lines = served.requests();
+    // A line is left out only within the second of 20 others, so the number of lines depends on the speed.
+    let left_out: u64 = lines.iter().filter_map(|line| line["left_out"].as_u64()).sum();
+    let last = lines.iter().rposition(|line| line["request_id"].as_str().is_some_and(|id| id.starts_with("flood-")));
+    let after_last = 200
+        - lines[last.expect("a line")]["request_id"].as_str().expect("an id")[6..].parse::<u64>().expect("a number")
+        - 1;
+    assert_eq!(lines.len() as u64 - 1 + left_out + after_last, 200, "each request has a line or is counted");
+}

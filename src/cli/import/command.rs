@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
@@ -17,6 +16,7 @@ use crate::cli::counted::counted;
 use crate::cli::database::{Database, with_database};
 use crate::cli::import::batch::{Batch, Imported, another_event};
 use crate::cli::import::file::Lines;
+use crate::cli::import::source::open;
 use crate::clock::Clock;
 use crate::config::database::DatabaseArgs;
 use crate::domain::append::REQUEST_EVENTS_MAX;
@@ -30,7 +30,7 @@ const AHEAD_MAX: chrono::Duration = chrono::Duration::days(1);
 /// The arguments of `annals import`.
 #[derive(Debug, Args)]
 pub struct ImportArgs {
-    /// File with one event a line, or - for standard input
+    /// File with one event a line, plain or compressed with gzip; a pipe; or - for standard input
     file: PathBuf,
 
     /// keep: events keep the times of their lines; now: they occur now, and their times go into metadata.occurred_at
@@ -54,16 +54,6 @@ pub async fn run(args: ImportArgs) -> anyhow::Result<ExitCode> {
     let Imported { written, known } = with_database(&args.database, work).await?;
     println!("{}, {known} known already", counted(written, "new event"));
     Ok(ExitCode::SUCCESS)
-}
-
-/// Opens the file. Standard input is copied to a temporary file, because it is read twice.
-fn open(path: &Path) -> anyhow::Result<File> {
-    if path != Path::new("-") {
-        return File::open(path).with_context(|| path.display().to_string());
-    }
-    let mut file = tempfile::tempfile().context("standard input cannot be copied to a temporary file")?;
-    io::copy(&mut io::stdin().lock(), &mut file).context("standard input")?;
-    Ok(file)
 }
 
 async fn import(file: &mut File, time: Time, database: &Database) -> anyhow::Result<Imported> {
@@ -100,7 +90,7 @@ async fn check(file: &mut File, time: Time, importer: &mut Importer) -> anyhow::
         let number = lines.number;
         if event.occurred_at.is_some_and(|occurred_at| occurred_at > latest) {
             bail!(
-                "line {number} occurred in the future. Times in the log never go backwards, so every later event would \
+                "the event of line {number} occurred in the future. Times in the log never go backwards, so every later event would \
                  get that time. Correct the line, or import with --time=now"
             );
         }

@@ -11,6 +11,16 @@ use crate::cli::import::line::{ImportEvent, Line, Ordinals};
 /// The longest line, in bytes.
 const LINE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
+/// Adds what the file probably is, if it does not have one event a line.
+fn with_hint(error: String, text: &str) -> String {
+    let hint = match (text.as_bytes().first(), text.ends_with('}')) {
+        (Some(b'['), _) => "the file is a JSON array: write one event a line, for example with `jq -c '.[]'`",
+        (Some(b'{'), false) => "the file is pretty-printed JSON: write one event a line, for example with `jq -c .`",
+        _ => return error,
+    };
+    format!("{error}. Probably {hint}")
+}
+
 /// The lines of a file.
 pub(super) struct Lines<'f> {
     reader: BufReader<&'f mut File>,
@@ -50,9 +60,8 @@ impl<'f> Lines<'f> {
             if text.is_empty() {
                 continue;
             }
-            match Line::parse(text, &mut self.ordinals)
-                .map_err(|error| anyhow::anyhow!("line {}: {error}", self.number))?
-            {
+            let parsed = Line::parse(text, &mut self.ordinals);
+            match parsed.map_err(|error| anyhow::anyhow!("line {}: {}", self.number, with_hint(error, text)))? {
                 Line::Event(event) => {
                     self.events += 1;
                     return Ok(Some(*event));

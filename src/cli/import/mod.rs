@@ -8,3 +8,4 @@ mod batch;
 pub mod command;
 mod file;
 mod line;
+mod source;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use sqlx::postgres::PgRow;
 use sqlx::{Connection, Row};
 
 use crate::store::error::StoreError;
@@ -10,10 +11,12 @@ use crate::store::primary::Primary;
 use crate::store::reader::Reader;
 
 const API_KEYS: &str = include_str!("../sql/api_keys.sql");
+const LIST_API_KEYS: &str = include_str!("../sql/list_api_keys.sql");
+const RECORD_KEY_USE: &str = include_str!("../sql/record_key_use.sql");
 const CREATE_API_KEY: &str = include_str!("../sql/create_api_key.sql");
 const REVOKE_API_KEY: &str = include_str!("../sql/revoke_api_key.sql");
 
-/// An API key, without its secret.
+/// A valid API key, with the hash of its secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredKey {
     pub key_id: String,
@@ -22,9 +25,21 @@ pub struct StoredKey {
     /// Grants in their text form, `scope:pattern`.
     pub grants: Vec<String>,
     pub requests_per_minute: Option<i32>,
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
+/// An API key as operators see it, valid or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedKey {
+    pub key_id: String,
+    pub name: String,
+    pub grants: Vec<String>,
+    pub requests_per_minute: Option<i32>,
     pub created_at: DateTime<Utc>,
     pub expires_at: Option<DateTime<Utc>>,
     pub revoked_at: Option<DateTime<Utc>>,
+    /// Exact to a minute.
+    pub last_used_at: Option<DateTime<Utc>>,
 }
 
 /// An API key to store.
@@ -38,29 +53,36 @@ pub struct NewKey {
     pub expires_in: Option<Duration>,
 }
 
-/// Which API keys to list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeySelection {
-    /// Those that have not expired and are not revoked.
-    Valid,
-    All,
-}
-
 impl Reader {
-    /// Returns API keys, oldest first.
-    pub async fn keys(&self, selection: KeySelection) -> Result<Vec<StoredKey>, StoreError> {
-        let only_valid = selection == KeySelection::Valid;
-        let rows = sqlx::query(API_KEYS).bind(only_valid).fetch_all(&mut *self.acquire().await?).await?;
-        let key = |row: &sqlx::postgres::PgRow| {
+    /// Returns the valid keys, oldest first.
+    pub async fn keys(&self) -> Result<Vec<StoredKey>, StoreError> {
+        let rows = sqlx::query(API_KEYS).fetch_all(&mut *self.acquire().await?).await?;
+        let key = |row: &PgRow| {
             Ok::<_, sqlx::Error>(StoredKey {
                 key_id: row.try_get("key_id")?,
                 name: row.try_get("name")?,
                 secret_sha256: row.try_get("secret_sha256")?,
                 grants: row.try_get("grants")?,
                 requests_per_minute: row.try_get("requests_per_minute")?,
+                expires_at: row.try_get("expires_at")?,
+            })
+        };
+        Ok(rows.iter().map(key).collect::<Result<_, _>>()?)
+    }
+
+    /// Returns all keys, oldest first.
+    pub async fn list_keys(&self) -> Result<Vec<ListedKey>, StoreError> {
+        let rows = sqlx::query(LIST_API_KEYS).fetch_all(&mut *self.acquire().await?).await?;
+        let key = |row: &PgRow| {
+            Ok::<_, sqlx::Error>(ListedKey {
+                key_id: row.try_get("key_id")?,
+                name: row.try_get("name")?,
+                grants: row.try_get("grants")?,
+                requests_per_minute: row.try_get("requests_per_minute")?,
                 created_at: row.try_get("created_at")?,
                 expires_at: row.try_get("expires_at")?,
                 revoked_at: row.try_get("revoked_at")?,
+                last_used_at: row.try_get("last_used_at")?,
             })
         };
         Ok(rows.iter().map(key).collect::<Result<_, _>>()?)
@@ -68,6 +90,13 @@ impl Reader {
 }
 
 impl Primary {
+    /// Records when keys were last used.
+    pub async fn record_key_use(&self, used: &[(String, DateTime<Utc>)]) -> Result<(), StoreError> {
+        let (key_ids, times): (Vec<_>, Vec<_>) = used.iter().cloned().unzip();
+        sqlx::query(RECORD_KEY_USE).bind(key_ids).bind(times).execute(&mut *self.acquire().await?).await?;
+        Ok(())
+    }
+
     /// Stores a key. Connects as the owner of the tables, because the role of the service may not write keys.
     pub async fn create_key(&self, key: &NewKey) -> Result<(), StoreError> {
         let mut connection = self.connector.owner().await?;

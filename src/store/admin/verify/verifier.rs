@@ -15,7 +15,7 @@ use crate::domain::append::REQUEST_EVENTS_MAX;
 use crate::domain::event::{BEGINNING_OF_TIME, Position};
 use crate::domain::version::Version;
 use crate::store::admin::verify::check::Check;
-use crate::store::error::StoreError;
+use crate::store::error::{DatabaseError, StoreError, has_sqlstate};
 use crate::store::log::clocks::{CLOCK_TOLERANCE, compare_clocks};
 use crate::store::log::head::{LogHead, read_log_head};
 use crate::store::partitions::archiver::{ArchivingError, each_event, events_digest, lock_archive};
@@ -430,11 +430,19 @@ impl Verifier {
     pub async fn close(mut self, has_findings: bool) -> Result<(), ArchivingError> {
         self.connection.execute("COMMIT").await?;
         if !has_findings {
-            sqlx::query(RECORD_VERIFICATION)
+            let recorded = sqlx::query(RECORD_VERIFICATION)
                 .bind(self.head.global_position)
                 .bind(self.head.epoch)
                 .execute(&mut self.connection)
-                .await?;
+                .await
+                .map_err(DatabaseError::from);
+            match recorded {
+                Ok(_) => {}
+                Err(error) if has_sqlstate(&error, "42501") => {
+                    tracing::info!("the verification is not recorded for --since-last: the login may only read");
+                }
+                Err(error) => return Err(StoreError::from(error).into()),
+            }
         }
         Ok(self.connection.close().await?)
     }
