@@ -138,7 +138,10 @@ impl Reader {
         }
         let started = Instant::now();
         let acquired = self.pool.acquire().await;
-        self.metrics.db_pool_acquire_seconds.observe(started.elapsed().as_secs_f64());
+        // Without any connection the database is unavailable, and the time says nothing about the size of the pool.
+        if acquired.is_ok() || self.pool.connections().0 > 0 {
+            self.metrics.db_pool_acquire_seconds.observe(started.elapsed().as_secs_f64());
+        }
         if acquired.is_err() && started.elapsed() > OUTAGE_MIN {
             *self.outage_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + OUTAGE_PAUSE);
         }
