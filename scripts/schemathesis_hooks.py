@@ -20,6 +20,10 @@ SPANNING = [
     ("POST /streams/{aggregate_type}/{aggregate_id}", "If-None-Match: must not be sent together with If-Match"),
     ("POST /streams/{aggregate_type}/{aggregate_id}", "/event_id: occurs twice in the request"),
     ("POST /reducers/{aggregate_type}/test", "/event_id: occurs twice in the request"),
+    # The schema of event_data accepts every value, because generators drop the operation otherwise.
+    ("POST /streams/{aggregate_type}/{aggregate_id}", "/event_data: is required: any JSON value but null"),
+    ("POST /appends", "/event_data: is required: any JSON value but null"),
+    ("POST /reducers/{aggregate_type}/test", "/event_data: is required: any JSON value but null"),
     ("PUT /projections/{projection_name}", "If-None-Match: must not be sent together with If-Match"),
     ("PUT /reducers/{aggregate_type}", "/source: is required"),
     ("POST /reducers/{aggregate_type}/test", "/source: is required|/events: send either events or aggregate_id"),
@@ -30,6 +34,9 @@ SPANNING = [
 OF_REPRESENTATIONS = [
     (None, r"parameter limit: must be a whole number from 1 to 1000$"),
     ("application/cloudevents-batch+json", r"parameter limit: must be a whole number from 1 to 1000$"),
+    (None, r"parameter lastEventId: is unknown"),
+    ("application/cloudevents-batch+json", r"parameter lastEventId: is unknown"),
+    ("application/x-ndjson", r"parameter lastEventId: is unknown"),
     ("application/x-ndjson", r"parameter wait: is only supported for pages"),
     ("text/event-stream", r"parameter (limit|wait|to_version|direction): .*event stream"),
     # The other representations ignore this header, so the document allows every value.
@@ -50,7 +57,7 @@ PATIENCE = {"replica_behind", "projection_behind"}
 CODES = DEPENDS | PATIENCE | {
     "invalid_request", "unauthenticated", "forbidden", "quota_exceeded", "route_not_found", "method_not_allowed",
     "not_acceptable", "payload_too_large", "unsupported_media_type", "internal", "overloaded", "database_unavailable",
-    "outcome_unknown", "too_many_subscribers", "shutting_down",
+    "outcome_unknown", "too_many_subscribers", "shutting_down", "clock_skew", "uri_too_long", "headers_too_large",
 }
 
 
@@ -61,6 +68,9 @@ def before_call(context, case, kwargs):
         value = (case.query or {}).get(name)
         if re.fullmatch(r"[0-9]{1,2}", str(value)) and least < int(value) <= 60:
             case.query[name] = least
+    if case.operation.method.upper() == "HEAD":
+        # A position beyond the head gets 503 without a body, which has no code to compare.
+        (case.query or {}).pop("min_position", None)
     if "wait_for" in (case.query or {}):
         case.query.setdefault("timeout", 1)
 
@@ -73,7 +83,8 @@ def expects_a_float(case):
 
 def problem_of(response):
     """Returns the problem document of a response, or None if the response is not a problem."""
-    if response.headers.get("content-type", [""])[0] != "application/problem+json":
+    # A response to HEAD has no body.
+    if response.headers.get("content-type", [""])[0] != "application/problem+json" or not response.content:
         return None
     return response.json()
 
@@ -97,6 +108,8 @@ def problem_is_whole(context, response, case):
     if response.status_code < 400:
         return
     problem = problem_of(response)
+    if case.operation.method.upper() == "HEAD":
+        return
     if problem is None:
         message = "An error response is not a problem document"
         raise Failure(operation=case.operation.label, title="Not a problem", message=message)

@@ -6,8 +6,8 @@
 //! size of the document as PostgreSQL prints it.
 //!
 //! Invariants: `jsonb` accepts every document that `inspect` accepts, and prints it in exactly
-//! [`Inspected::printed_bytes`] bytes. `inspect` accepts what `jsonb` prints, so that a document can be sent again as it
-//! was returned.
+//! [`Inspected::printed_bytes`] bytes. `inspect` accepts what `jsonb` prints, so that a document can be sent again as
+//! it was returned.
 
 use std::borrow::Cow;
 use std::collections::HashSet;

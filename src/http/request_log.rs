@@ -42,8 +42,8 @@ impl Default for RequestLog {
     }
 }
 
-/// Returns the detail of a problem for the log. It names the parameter, the header or the member. The detail of a failed
-/// reducer is the text that the reducer threw, which can contain event data.
+/// Returns the detail of a problem for the log. It names the parameter, the header or the member. The detail of a
+/// failed reducer is the text that the reducer threw, which can contain event data.
 pub fn logged_detail(problem: &Problem) -> Option<&str> {
     let is_refused = problem.status.is_client_error() && problem.code != Code::ReducerFailed;
     is_refused.then_some(problem.detail.as_str())

@@ -21,8 +21,8 @@ use crate::http::connection::Connection;
 use crate::http::middleware::OverConnectionLimit;
 use crate::http::router::router;
 
-/// The largest head of a request, and the largest part of a response that is buffered for one connection. A request line
-/// of the largest length fits beside its headers.
+/// The largest head of a request, and the largest part of a response that is buffered for one connection. A request
+/// line of the largest length fits beside its headers.
 const BUFFER_BYTES: usize = 72 * 1024;
 /// The send buffer of a socket, which the system doubles.
 const SEND_BUFFER_BYTES: usize = 128 * 1024;

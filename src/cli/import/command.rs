@@ -90,8 +90,8 @@ async fn check(file: &mut File, time: Time, importer: &mut Importer) -> anyhow::
         let number = lines.number;
         if event.occurred_at.is_some_and(|occurred_at| occurred_at > latest) {
             bail!(
-                "the event of line {number} occurred in the future. Times in the log never go backwards, so every later event would \
-                 get that time. Correct the line, or import with --time=now"
+                "the event of line {number} occurred in the future. Times in the log never go backwards, so every \
+                 later event would get that time. Correct the line, or import with --time=now"
             );
         }
         let Some(occurred_at) = event.occurred_at else {

@@ -69,7 +69,8 @@ impl<'f> Lines<'f> {
                 // A file may contain several exports.
                 Line::End(count) if count == self.events => self.events = 0,
                 Line::End(count) => bail!(
-                    "line {} says that the number of events before it is {count}, and it is {}: the file is not complete",
+                    "line {} says that the number of events before it is {count}, and it is {}: the file is \
+                     not complete",
                     self.number,
                     self.events
                 ),

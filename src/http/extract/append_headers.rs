@@ -91,8 +91,8 @@ fn unescape(quoted: &str) -> Option<String> {
     Some(plain)
 }
 
-/// Returns the id in a header, which may be any text; `None` if it is absent or empty. A header that occurs twice is the
-/// list of its values (RFC 9110, section 5.3).
+/// Returns the id in a header, which may be any text; `None` if it is absent or empty. A header that occurs twice is
+/// the list of its values (RFC 9110, section 5.3).
 fn id(headers: &HeaderMap, name: &'static str) -> Option<Uuid> {
     let values: Vec<_> = headers.get_all(name).iter().map(|value| value.as_bytes().trim_ascii()).collect();
     Some(values.join(&b", "[..])).filter(|text| !text.is_empty()).map(|text| id_from_text(&text))

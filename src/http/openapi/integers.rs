@@ -1,7 +1,7 @@
 //! Integers: every one is 64 bits wide, and has its schema in place.
 //!
-//! utoipa makes a component of each alias of an integer type. Generators would make classes with the name of a Rust type
-//! of it.
+//! utoipa makes a component of each alias of an integer type. Generators would make classes with the name of a Rust
+//! type of it.
 
 use utoipa::openapi::OpenApi;
 use utoipa::openapi::RefOr;

@@ -20,10 +20,10 @@ const SEGMENT: &str = concat!(
 );
 const CURSOR: &str = r"^(head|([1-9][0-9]{0,8}:)?(0|[1-9][0-9]{0,14}))$";
 /// A version or a position in quotes. A proxy that compresses responses may have added the name of the coding.
-const TAG: &str = r#"(W/)?"(0|[1-9][0-9]{0,15})((-|--|;)[a-z-]+)?""#;
+const TAG: &str = r#"(W/)?"(0|[1-9][0-9]{0,15})((-|--|;)(gzip|x-gzip|br|zstd|deflate|compress))?""#;
 const TAGS: &str = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)?$"#;
 /// An `Idempotency-Key`, with or without quotes.
-const KEY: &str = r#"^("[ !#-\[\]-~]{1,255}"|[!#-~]{1,255})$"#;
+const KEY: &str = r#"^("([ !#-\[\]-~]|\\["\\]){1,255}"|[!#-~]([ !#-~]{0,253}[!#-~])?)$"#;
 /// The largest number of values of one filter.
 const VALUES_MAX: usize = 100;
 
@@ -113,7 +113,8 @@ fn schema_of(parameter: &str, parameter_in: &ParameterIn, place: &Place<'_>) -> 
         ("projection_name", ParameterIn::Path) => name(SEGMENT),
         ("aggregate_type" | "aggregate_id", _) => name(SEGMENT),
         ("event_type" | "revision", _) => name(NAME),
-        ("correlation_id" | "X-Correlation-Id" | "X-Causation-Id", _) => json!({"type": "string", "minLength": 1}),
+        ("correlation_id", _) => json!({"type": "string", "minLength": 1}),
+        ("X-Correlation-Id" | "X-Causation-Id", _) => json!({"type": "string"}),
         ("version", ParameterIn::Path) => json!({"type": "integer", "minimum": 1, "maximum": EXACT_INTEGER_MAX}),
         ("after", _) if place.path == "/events" => text(CURSOR),
         ("after", _) => name(SEGMENT),
@@ -124,8 +125,11 @@ fn schema_of(parameter: &str, parameter_in: &ParameterIn, place: &Place<'_>) -> 
         ("If-None-Match", _) if place.is_read => text(TAGS),
         ("If-None-Match", _) => json!({"type": "string", "enum": ["*"]}),
         ("Idempotency-Key", _) => text(KEY),
-        ("verbose", _) => json!({"type": "string", "enum": ["", "1", "true"]}),
-        ("Last-Event-ID" | "lastEventId" | "Prefer", _) => json!({"type": "string"}),
+        // A probe ignores every other value.
+        ("verbose", _) => json!({"type": "string", "examples": ["", "1", "true"]}),
+        ("lastEventId", _) if place.path == "/events" => text(r"^([1-9][0-9]{0,8}:)?(0|[1-9][0-9]{0,14})$"),
+        ("lastEventId", _) => text(r"^(0|[1-9][0-9]{0,8})$"),
+        ("Last-Event-ID" | "Prefer", _) => json!({"type": "string"}),
         _ => return None,
     };
     Some(if place.is_list { json!({"type": "array", "items": value, "maxItems": VALUES_MAX}) } else { value })

@@ -54,8 +54,8 @@ pub async fn check_liveness() -> Response {
 /// Succeeds if the database answers and accepts writes, its schema is not older than this version needs, the writer
 /// runs, and the process is not shutting down.
 #[utoipa::path(get, path = "/readyz", operation_id = "check_readiness", tag = "operations",
-    params(("verbose" = Option<bool>, Query, description = "Adds versions and the head of the log. `?verbose` is enough",
-        allow_reserved)),
+    params(("verbose" = Option<bool>, Query,
+        description = "Adds versions and the head of the log. `?verbose` is enough", allow_reserved)),
     responses(
         (status = 200, description = "Ready", body = Health),
         (status = 503, description = "Not ready: `checks` has the reasons", body = Health),

@@ -97,8 +97,8 @@ pub enum SchemaError {
     )]
     ForeignTables(String),
     #[error(
-        "the user that Annals logs in as has no schema to work in: run GRANT CREATE, USAGE ON SCHEMA public TO the user, \
-         or create a schema and set the user's search_path"
+        "the user that Annals logs in as has no schema to work in: run GRANT CREATE, USAGE ON SCHEMA public TO the \
+         user, or create a schema and set the user's search_path"
     )]
     NoSchema,
     #[error("the schema of the database has version {found}, and this Annals supports {known}: run a newer Annals")]

@@ -38,6 +38,8 @@ pub struct Address {
     pub user: Option<String>,
     pub password: Option<String>,
     pub name: Option<String>,
+    /// The IP address to connect to, instead of the one of the host.
+    host_address: Option<String>,
     ssl_mode: Option<String>,
     ssl_root_cert: Option<String>,
     ssl_cert: Option<String>,
@@ -126,10 +128,7 @@ impl Address {
             "hostaddr" => {
                 let address: IpAddr =
                     text.parse().map_err(|_| "has a hostaddr that is not an IP address".to_owned())?;
-                if !self.host.is_empty() && self.ssl_mode.as_deref() == Some("verify-full") {
-                    return Err("has host and hostaddr with sslmode=verify-full: use host alone".to_owned());
-                }
-                self.host = address.to_string();
+                self.host_address = Some(address.to_string());
             }
             "port" => return self.set_port(&text),
             "dbname" => self.name = value,
@@ -148,8 +147,8 @@ impl Address {
             _ if key.starts_with("keepalives") || key == "tcp_user_timeout" => {}
             _ => {
                 return Err(format!(
-                    "has the parameter {key:?}, which Annals does not support: remove it. Supported are host, hostaddr, \
-                     port, dbname, user, password, sslmode, sslrootcert, sslcert, sslkey and options"
+                    "has the parameter {key:?}, which Annals does not support: remove it. Supported are host, \
+                     hostaddr, port, dbname, user, password, sslmode, sslrootcert, sslcert, sslkey and options"
                 ));
             }
         }
@@ -159,7 +158,11 @@ impl Address {
     /// Returns the options of a connection. Nothing is taken from the variables of libpq (`PGHOST` and others).
     pub fn to_options(&self) -> Result<ConnectOptions, String> {
         let port = self.port.unwrap_or(PORT_DEFAULT);
-        let host = if self.host.is_empty() { local_host(port) } else { self.host.clone() };
+        if self.host_address.is_some() && !self.host.is_empty() && self.ssl_mode.as_deref() == Some("verify-full") {
+            return Err("has host and hostaddr with sslmode=verify-full: use host alone".to_owned());
+        }
+        let host = self.host_address.clone().or_else(|| Some(self.host.clone()).filter(|host| !host.is_empty()));
+        let host = host.unwrap_or_else(|| local_host(port));
         let is_socket = host.starts_with('/');
         let user = match &self.user {
             Some(user) => user.clone(),
@@ -196,8 +199,8 @@ impl Address {
             .map_err(|_| format!("is not understood by the driver: {EXAMPLE}"))
     }
 
-    /// Returns the mode of the driver. As in libpq, a Unix-domain socket is never encrypted, and a root certificate makes
-    /// `require` verify the certificate of the server.
+    /// Returns the mode of the driver. As in libpq, a Unix-domain socket is never encrypted, and a root certificate
+    /// makes `require` verify the certificate of the server.
     fn effective_ssl_mode(&self, is_socket: bool) -> Result<&str, String> {
         if is_socket {
             return Ok("disable");
@@ -282,6 +285,7 @@ mod tests {
                    &application_name=x&keepalives_idle=30&target_session_attrs=any&client_encoding=utf8";
         assert_eq!((options(all).get_host(), options(all).get_port()), ("db", 5433));
         assert_eq!(options("postgres://me@db").get_database(), Some("me"));
+        assert_eq!(options("postgres://me@db/x?hostaddr=10.0.0.1").get_host(), "10.0.0.1");
     }
 
     #[test]
@@ -323,6 +327,7 @@ mod tests {
             ("postgres://me:geheim@db/x?connect_timeout=5", "DATABASE_CONNECT_TIMEOUT"),
             ("postgres://me:geheim@db/x?pool_size=5", "\"pool_size\""),
             ("postgres://me:geheim@db/x?hostaddr=db", "IP address"),
+            ("postgres://me:geheim@db/x?hostaddr=10.0.0.1&sslmode=verify-full", "use host alone"),
             ("postgres://me:%ff@db/x", "the password that is not UTF-8"),
         ] {
             let error = error(uri);

@@ -16,19 +16,22 @@ pub(in crate::store) fn explain(error: &DatabaseError, options: &ConnectOptions)
                 "28P01" => format!("PostgreSQL {place} refuses the password of the user {user:?}"),
                 "28000" => format!("PostgreSQL {place} refuses the login of the user {user:?}: {message}"),
                 "3D000" => format!(
-                    "PostgreSQL {place} has no database {database:?}: create it with CREATE DATABASE {} ENCODING 'UTF8' \
-                     TEMPLATE template0",
+                    "PostgreSQL {place} has no database {database:?}: create it with CREATE DATABASE {} ENCODING \
+                     'UTF8' TEMPLATE template0",
                     quoted(database)
                 ),
                 "42501" => format!(
-                    "the user {user:?} lacks a right in the database {database:?} ({message}): make the user its owner, \
-                     or run GRANT CREATE, USAGE ON SCHEMA public TO {} in it",
+                    "the user {user:?} lacks a right in the database {database:?} ({message}): make the user its \
+                     owner, or run GRANT CREATE, USAGE ON SCHEMA public TO {} in it",
                     quoted(user)
                 ),
                 "53300" => format!("PostgreSQL {place} has no free connection ({message}): raise max_connections"),
                 "57P03" => format!("PostgreSQL {place} is not ready yet ({message}): start Annals again later"),
                 "25006" => read_only(&place),
-                "08P01" if message.contains("startup parameter") => pooler(&place),
+                "08P01" if message.contains("startup parameter") => format!(
+                    "the server {place} is a connection pooler that refuses a parameter ({message}): connect to \
+                     PostgreSQL directly, or add it to ignore_startup_parameters and set pool_mode = session"
+                ),
                 "26000" | "42P05" => pooler(&place),
                 _ => format!("PostgreSQL {place} reports: {message}"),
             }
@@ -36,8 +39,8 @@ pub(in crate::store) fn explain(error: &DatabaseError, options: &ConnectOptions)
         DatabaseError::Driver(sqlx::Error::Io(failed)) => match tls_error(failed) {
             Some(fault) => format!("the connection to PostgreSQL {place} is not trusted: {fault}"),
             None => format!(
-                "PostgreSQL is not reachable {place}: {failed}. Check the address, and that the server runs and accepts \
-                 connections from this machine"
+                "PostgreSQL is not reachable {place}: {failed}. Check the address, and that the server runs and \
+                 accepts connections from this machine"
             ),
         },
         DatabaseError::Driver(sqlx::Error::Tls(fault)) => {
@@ -45,7 +48,7 @@ pub(in crate::store) fn explain(error: &DatabaseError, options: &ConnectOptions)
             format!("the connection to PostgreSQL {place} cannot be encrypted: {fault}")
         }
         DatabaseError::TimedOut(_) => format!(
-            "PostgreSQL {place} did not answer in time: check the address, and that no firewall drops the packets"
+            "PostgreSQL {place} did not respond in time: check the address, and that no firewall drops the packets"
         ),
         DatabaseError::ReadOnly => read_only(&place),
         other => format!("PostgreSQL {place} cannot be used: {other}"),
@@ -54,16 +57,16 @@ pub(in crate::store) fn explain(error: &DatabaseError, options: &ConnectOptions)
 
 fn read_only(place: &str) -> String {
     format!(
-        "PostgreSQL {place} is read-only: it is a standby, or default_transaction_read_only is on. Use the address of the \
-         primary"
+        "PostgreSQL {place} is read-only: it is a standby, or default_transaction_read_only is on. Use the address \
+         of the primary"
     )
 }
 
 /// Describes a connection pooler that gives a session to several connections.
 pub(in crate::store) fn pooler(place: &str) -> String {
     format!(
-        "the server {place} is a connection pooler in transaction mode, and Annals needs sessions of its own: connect to \
-         PostgreSQL directly, or set pool_mode = session for this database"
+        "the server {place} is a connection pooler in transaction mode, and Annals needs sessions of its own: \
+         connect to PostgreSQL directly, or set pool_mode = session for this database"
     )
 }
 
@@ -78,12 +81,13 @@ fn describe_tls(error: &rustls::Error) -> String {
     let rustls::Error::InvalidCertificate(fault) = error else { return error.to_string() };
     match fault {
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            "the certificate of the server does not name the host in its extension subjectAltName (the common name is not \
-             compared): create it with openssl … -addext subjectAltName=DNS:<host>, or use sslmode=verify-ca"
+            "the certificate of the server does not name the host in its extension subjectAltName (the common name \
+             is not compared): sign it with openssl x509 -extfile, with subjectAltName=DNS:<host>, or use \
+             sslmode=verify-ca"
                 .to_owned()
         }
-        CertificateError::UnknownIssuer => "the certificate of the server is not signed by a trusted certificate authority: name \
-                                            the file of its certificate in sslrootcert"
+        CertificateError::UnknownIssuer => "the certificate of the server is not signed by a trusted certificate \
+                                            authority: name the file of its certificate in sslrootcert"
             .to_owned(),
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
             "the certificate of the server has expired".to_owned()
@@ -99,8 +103,8 @@ fn describe_tls(error: &rustls::Error) -> String {
 /// Describes faults for which the library has no variant of its own.
 fn describe_other(fault: &str) -> String {
     if fault.contains("CaUsedAsEndEntity") {
-        return "the certificate of the server is that of a certificate authority, which openssl req -x509 makes: sign a \
-                certificate for the server with it (openssl x509 -extfile, with subjectAltName=DNS:<host>)"
+        return "the certificate of the server is that of a certificate authority, which openssl req -x509 makes: \
+                sign a certificate for the server with it (openssl x509 -extfile, with subjectAltName=DNS:<host>)"
             .to_owned();
     }
     if fault.contains("UnsupportedCertVersion") {

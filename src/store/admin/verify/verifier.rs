@@ -321,8 +321,8 @@ impl Verifier {
         Ok(())
     }
 
-    /// Checks that the log has everything that other tables record of it: ids, streams, snapshots, positions and counts.
-    /// This finds the loss of the last events, which leaves no gap in the log itself.
+    /// Checks that the log has everything that other tables record of it: ids, streams, snapshots, positions and
+    /// counts. This finds the loss of the last events, which leaves no gap in the log itself.
     pub async fn records(&mut self) -> Result<Check, ArchivingError> {
         let mut check = Check::new("records");
         let findings: Vec<String> = sqlx::query_scalar(VERIFY_RECORDS)
