@@ -35,7 +35,11 @@ pub fn place(options: &ConnectOptions) -> String {
 
 /// Returns the options as a URL. It contains the password, so it is for another process and never for a log.
 pub fn to_url(options: &ConnectOptions) -> String {
-    options.to_url_lossy().to_string()
+    let url = options.to_url_lossy().to_string();
+    let (address, query) = url.split_once('?').unwrap_or((&url, ""));
+    // A parameter of the driver that no other program knows.
+    let known: Vec<_> = query.split('&').filter(|pair| !pair.starts_with("statement-cache-capacity=")).collect();
+    format!("{address}?{}", known.join("&"))
 }
 
 /// Creates the database `name`, a plain identifier, if it does not exist, over a connection to another database.
