@@ -82,7 +82,7 @@ async fn variables_of_libpq_and_empty_variables_have_no_effect() {
         ("DATABASE_MAX_CONNECTIONS", ""),
         ("DATABASE_CONNECT_TIMEOUT", ""),
         ("ANNALS_LOG_LEVEL", ""),
-        ("ANNALS_LOG", ""),
+        ("ANNALS_LOG", "json\n"),
         ("ARCHIVE_URL", ""),
         // Kubernetes sets it for a Service with the name database.
         ("DATABASE_PORT", "tcp://10.0.0.1:5432"),
