@@ -15,7 +15,7 @@ fuzz_target!(|data: &[u8]| {
     {
         let _ = query.take_number::<i64>("limit", 1, 1_000);
         let _ = query.take_time("at");
-        let _ = query.take_flag("reset");
+        let _ = query.take_optional("lastEventId");
         let _ = query.take_all("event_type");
         let _ = query.finish();
     }

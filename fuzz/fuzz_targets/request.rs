@@ -10,7 +10,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use annals::app::{ClientLimits, Settings};
+use annals::app::{ClientLimits, CorsOrigins, Settings};
 use annals::clock::Clock;
 use annals::http::server::Server;
 use annals::shutdown::Shutdown;
@@ -43,6 +43,7 @@ async fn start(options: ConnectOptions) -> SocketAddr {
         feed: FeedLimits::default(),
         clients: ClientLimits::default(),
         needs_keys: false,
+        cors_origins: CorsOrigins::None,
         archive_after: None,
         program: "annals".into(),
     };
