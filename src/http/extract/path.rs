@@ -6,7 +6,7 @@ use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
 use uuid::Uuid;
 
-use crate::domain::name::{StreamId, check_not_reserved, check_path_name};
+use crate::domain::name::{StreamId, StreamIdFault, check_not_reserved, check_path_name};
 use crate::domain::version::VERSION_MAX;
 use crate::http::problem::error::{ApiError, ApiResult};
 use crate::http::problem::field_error::FieldError;
@@ -51,6 +51,13 @@ impl PathParams {
         check_path_name(name).map_err(|fault| invalid(segment, fault.to_string()))?;
         Ok(name.to_owned())
     }
+
+    /// Returns the stream of two segments, validated by `parse`.
+    fn stream(&self, parse: fn(String, String) -> Result<StreamId, StreamIdFault>) -> ApiResult<StreamId> {
+        let (aggregate_type, aggregate_id) = (self.get("aggregate_type")?, self.get("aggregate_id")?);
+        let stream = parse(aggregate_type.to_owned(), aggregate_id.to_owned());
+        stream.map_err(|fault| invalid(fault.field, fault.fault.to_string()))
+    }
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for PathParams {
@@ -66,9 +73,7 @@ impl<S: Send + Sync> FromRequestParts<S> for StreamPath {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> ApiResult<Self> {
         let Ok(params) = PathParams::from_request_parts(parts, state).await;
-        let (aggregate_type, aggregate_id) = (params.get("aggregate_type")?, params.get("aggregate_id")?);
-        let stream = StreamId::parse(aggregate_type.to_owned(), aggregate_id.to_owned());
-        stream.map(Self).map_err(|fault| invalid(fault.field, fault.fault.to_string()))
+        params.stream(StreamId::parse).map(Self)
     }
 }
 
@@ -76,8 +81,8 @@ impl<S: Send + Sync> FromRequestParts<S> for WritableStreamPath {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> ApiResult<Self> {
-        let StreamPath(stream) = StreamPath::from_request_parts(parts, state).await?;
-        check_type_not_reserved(stream.aggregate_type()).map(|()| Self(stream))
+        let Ok(params) = PathParams::from_request_parts(parts, state).await;
+        params.stream(StreamId::parse_writable).map(Self)
     }
 }
 
@@ -86,7 +91,8 @@ impl<S: Send + Sync> FromRequestParts<S> for WritableTypePath {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> ApiResult<Self> {
         let TypePath(aggregate_type) = TypePath::from_request_parts(parts, state).await?;
-        check_type_not_reserved(&aggregate_type).map(|()| Self(aggregate_type))
+        check_not_reserved(&aggregate_type).map_err(|fault| invalid("aggregate_type", fault.to_string()))?;
+        Ok(Self(aggregate_type))
     }
 }
 
@@ -131,10 +137,6 @@ impl<S: Send + Sync> FromRequestParts<S> for EventIdPath {
         let event_id = Uuid::try_parse(params.get("event_id")?);
         event_id.map(Self).map_err(|_| invalid("event_id", "must be a UUID"))
     }
-}
-
-fn check_type_not_reserved(aggregate_type: &str) -> ApiResult<()> {
-    check_not_reserved(aggregate_type).map_err(|fault| invalid("aggregate_type", fault.to_string()))
 }
 
 fn invalid(segment: &'static str, detail: impl Into<String>) -> ApiError {
