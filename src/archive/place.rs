@@ -26,7 +26,8 @@ const DECODING_MAX: usize = 2;
 /// The number of cached footers. Each partition has two files.
 const CACHED_FILES: usize = 1_000;
 
-/// The schemes of buckets.
+/// The schemes of buckets. The library has other places, too. One of them is memory, which loses the events with the
+/// process.
 const BUCKETS: [&str; 3] = ["s3://", "gs://", "az://"];
 
 /// The place of archived partitions.
@@ -54,12 +55,7 @@ impl Archive {
                 (Arc::new(files.with_fsync(true)), Path::default())
             }
             Some(_) => return Err(fault("the folder does not exist: create it, or mount it".to_owned())),
-            None if BUCKETS.iter().any(|scheme| url.starts_with(scheme)) => open_bucket(url).map_err(fault)?,
-            None => {
-                // The library has other places, too. One of them is memory, which loses the events with the process.
-                let expected = "it must be an absolute path, file:///folder, s3://bucket/prefix, gs://… or az://…";
-                return Err(fault(expected.to_owned()));
-            }
+            None => open_bucket(url).map_err(fault)?,
         };
         Ok(Arc::new(Self {
             objects,
@@ -190,13 +186,13 @@ fn without_credentials(url: &str) -> String {
 
 /// Opens a bucket of a cloud service.
 fn open_bucket(url: &str) -> Result<(Arc<dyn ObjectStore>, Path), String> {
+    let parsed = url.parse().ok().filter(|parsed| {
+        BUCKETS.iter().any(|scheme| url.starts_with(scheme)) && ObjectStoreScheme::parse(parsed).is_ok()
+    });
+    let expected = "it must be an absolute path, file:///folder, s3://bucket/prefix, gs://… or az://…";
+    let parsed = parsed.ok_or(expected)?;
     // The client of the library has no cryptography of its own. An error means that a provider is installed already.
     drop(rustls::crypto::ring::default_provider().install_default());
-    let expected = || "it must be a folder, or a URL like s3://bucket/prefix, gs://… or az://…".to_owned();
-    let parsed = url.parse().map_err(|_| expected())?;
-    if matches!(ObjectStoreScheme::parse(&parsed), Err(_) | Ok((ObjectStoreScheme::Http, _))) {
-        return Err(expected());
-    }
     if parsed.password().is_some() {
         return Err("it must not contain credentials: set the variables AWS_…, GOOGLE_… or AZURE_…".to_owned());
     }
