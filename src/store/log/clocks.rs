@@ -9,7 +9,7 @@ use crate::store::log::head::read_log_head;
 use crate::store::reader::Reader;
 
 /// A larger difference is reported.
-pub const CLOCK_TOLERANCE: TimeDelta = TimeDelta::minutes(1);
+const CLOCK_TOLERANCE: TimeDelta = TimeDelta::minutes(1);
 
 /// How far the other clocks are ahead of that of the service; negative if they are behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +22,17 @@ pub struct ClockComparison {
 impl ClockComparison {
     /// Returns whether a difference is to be reported.
     pub fn is_wrong(&self) -> bool {
-        self.database_ahead.abs() > CLOCK_TOLERANCE || self.log_ahead > CLOCK_TOLERANCE
+        self.is_database_wrong() || self.is_log_ahead()
+    }
+
+    /// Returns whether the difference of the clock of PostgreSQL is to be reported.
+    pub fn is_database_wrong(&self) -> bool {
+        self.database_ahead.abs() > CLOCK_TOLERANCE
+    }
+
+    /// Returns whether the time of the last event is to be reported.
+    pub fn is_log_ahead(&self) -> bool {
+        self.log_ahead > CLOCK_TOLERANCE
     }
 }
 

@@ -16,7 +16,7 @@ use crate::domain::event::{BEGINNING_OF_TIME, Position};
 use crate::domain::version::Version;
 use crate::store::admin::verify::check::Check;
 use crate::store::error::{DatabaseError, StoreError, has_sqlstate};
-use crate::store::log::clocks::{CLOCK_TOLERANCE, compare_clocks};
+use crate::store::log::clocks::compare_clocks;
 use crate::store::log::head::{LogHead, read_log_head};
 use crate::store::partitions::archiver::{ArchivingError, each_event, events_digest, lock_archive};
 use crate::store::partitions::columns::Columns;
@@ -346,13 +346,13 @@ impl Verifier {
     pub async fn clocks(&mut self) -> Result<Check, ArchivingError> {
         let mut check = Check { checked: 1, ..Check::new("clocks") };
         let compared = compare_clocks(&mut self.connection, &self.clock, self.open_from).await?;
-        if compared.log_ahead > CLOCK_TOLERANCE {
+        if compared.is_log_ahead() {
             let seconds = compared.log_ahead.num_seconds();
             check.add_finding(format!(
                 "the last event is {seconds} s in the future: later events get its time until the clock has caught up"
             ));
         }
-        if compared.database_ahead.abs() > CLOCK_TOLERANCE {
+        if compared.is_database_wrong() {
             let seconds = compared.database_ahead.num_seconds();
             let direction = if seconds > 0 { "ahead of" } else { "behind" };
             let seconds = seconds.abs();
