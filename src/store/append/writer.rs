@@ -265,7 +265,7 @@ impl Writer {
         let failed = |sent: bool, error: AppendError| if sent { AppendError::OutcomeUnknown } else { error };
         loop {
             let sent = submissions > 0;
-            let session = match self.connected_session().await {
+            let session = match connected_session(&primary, &mut self.session, &mut self.last_used).await {
                 Ok(session) => session,
                 Err(_) if sent && started.elapsed() < RESUBMIT_FOR => {
                     tokio::time::sleep(RESUBMIT_PAUSE).await;
@@ -324,11 +324,6 @@ impl Writer {
                 }
             }
         }
-    }
-
-    /// Returns the session if its connection still works, or else a new one.
-    async fn connected_session(&mut self) -> Result<&mut AppendSession, DatabaseError> {
-        connected_session(&self.primary, &mut self.session, &mut self.last_used).await
     }
 }
 
