@@ -8,6 +8,8 @@ use clap::Args;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::config::parse::address;
+
 const TIMEOUT: Duration = Duration::from_secs(3);
 /// The largest response that is read.
 const RESPONSE_BYTES_MAX: u64 = 64 * 1024;
@@ -17,7 +19,7 @@ const RESPONSE_BYTES_MAX: u64 = 64 * 1024;
 pub struct HealthcheckArgs {
     /// Address of the server; for an unspecified one (0.0.0.0), the loopback address is used
     #[arg(long, env = "ANNALS_LISTEN", value_name = "ANNALS_LISTEN", default_value = "127.0.0.1:8080",
-          value_parser = crate::config::parse::address)]
+          value_parser = address)]
     annals_listen: SocketAddr,
 }
 

@@ -7,6 +7,8 @@ use utoipa::openapi::OpenApi;
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ArrayItems, KnownFormat, ObjectBuilder, Schema, SchemaFormat, SchemaType, Type};
 
+use crate::http::openapi::operations::operations;
+
 /// The components to replace.
 const INTEGERS: [&str; 2] = ["i32", "i64"];
 
@@ -16,7 +18,7 @@ pub fn inline_integers(document: &mut OpenApi) {
     components.schemas.retain(|name, _| !INTEGERS.contains(&name.as_str()));
     components.schemas.values_mut().for_each(inline);
     for item in document.paths.paths.values_mut() {
-        for operation in crate::http::openapi::operations::operations(item) {
+        for operation in operations(item) {
             operation.parameters.iter_mut().flatten().for_each(|parameter| {
                 if let RefOr::T(parameter) = parameter {
                     parameter.schema.iter_mut().for_each(inline);

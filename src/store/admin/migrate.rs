@@ -124,7 +124,7 @@ pub enum SchemaError {
 }
 
 impl SchemaError {
-    /// Explains an error of the database for the operator who has configured it.
+    /// Replaces an error of the database with a sentence for the operator, with the cause and the remedy.
     fn explained(self, config: &DatabaseConfig) -> Self {
         match self {
             Self::Database(error) => Self::Unusable(explain(&error, &config.options)),

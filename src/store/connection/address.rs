@@ -56,17 +56,17 @@ impl Address {
         let (authority, name) = rest.split_once('/').unwrap_or((rest, ""));
         let (login, servers) = authority.rsplit_once('@').unwrap_or(("", authority));
         if login.contains('@') || name.contains('/') {
-            return Err(
-                "has a character that must be percent-encoded: write %40 for @ and %2F for / in the user, the \
-                        password and the name"
-                    .to_owned(),
-            );
+            let invalid = "has a character that must be percent-encoded: write %40 for @ and %2F for / in the user, \
+                           the password and the name";
+            return Err(invalid.to_owned());
         }
         let (user, password) = login.split_once(':').unwrap_or((login, ""));
-        let mut address = Self { ..Self::default() };
-        address.user = decoded(user, "the user")?;
-        address.password = decoded(password, "the password")?;
-        address.name = decoded(name, "the name of the database")?;
+        let mut address = Self {
+            user: decoded(user, "the user")?,
+            password: decoded(password, "the password")?,
+            name: decoded(name, "the name of the database")?,
+            ..Self::default()
+        };
         address.set_server(servers)?;
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
