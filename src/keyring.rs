@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::domain::access::{Access, Grant};
 use crate::domain::hex::hex;
+use crate::domain::quota::Quotas;
 use crate::store::admin::keys::{NewKey, StoredKey};
 use crate::store::error::StoreError;
 use crate::store::reader::Reader;
@@ -39,7 +40,9 @@ pub struct Key {
     /// Cancelled when the key expires or is revoked.
     pub ended: CancellationToken,
     stored: StoredKey,
-    limiter: Option<DefaultDirectRateLimiter>,
+    requests: QuotaLimiter,
+    events: QuotaLimiter,
+    bytes: QuotaLimiter,
     /// When the key was last used, in microseconds since 1970; 0 if it was not used since its use was recorded.
     used_at_micros: AtomicI64,
 }
@@ -143,9 +146,16 @@ impl Key {
     fn from_stored(stored: StoredKey) -> Result<Self, String> {
         let grants: Result<Vec<Grant>, _> = stored.grants.iter().map(|grant| grant.parse()).collect();
         let access = Access::new(grants.map_err(|error| format!("{}: {error}", stored.key_id))?);
-        let per_minute = stored.requests_per_minute.and_then(|requests| NonZeroU32::new(requests.unsigned_abs()));
-        let limiter = per_minute.map(|requests| RateLimiter::direct(Quota::per_minute(requests)));
-        Ok(Self { access, ended: CancellationToken::new(), stored, limiter, used_at_micros: AtomicI64::new(0) })
+        let quotas = stored.quotas;
+        Ok(Self {
+            access,
+            ended: CancellationToken::new(),
+            stored,
+            requests: QuotaLimiter::new("requests", quotas.requests),
+            events: QuotaLimiter::new("events", quotas.events),
+            bytes: QuotaLimiter::new("bytes", quotas.bytes),
+            used_at_micros: AtomicI64::new(0),
+        })
     }
 
     /// Returns the public id, which is logged.
@@ -153,10 +163,57 @@ impl Key {
         &self.stored.key_id
     }
 
-    /// Counts a request. If it exceeds the quota, returns the time to wait.
-    pub fn take_from_quota(&self) -> Result<(), Duration> {
-        let Some(limiter) = &self.limiter else { return Ok(()) };
-        limiter.check().map_err(|not_yet| not_yet.wait_time_from(DefaultClock::default().now()))
+    /// Counts a request. Fails if it exceeds the quota.
+    pub fn count_request(&self) -> Result<(), QuotaExceeded> {
+        self.requests.take(1)
+    }
+
+    /// Counts events to append. Fails if they exceed the quota.
+    pub fn count_events(&self, events: usize) -> Result<(), QuotaExceeded> {
+        self.events.take(events)
+    }
+
+    /// Counts the bytes of a request body. Fails if they exceed the quota.
+    pub fn count_bytes(&self, bytes: usize) -> Result<(), QuotaExceeded> {
+        self.bytes.take(bytes)
+    }
+}
+
+/// A request exceeds a quota of its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QuotaExceeded {
+    /// The key must wait for this time.
+    Wait(Duration),
+    /// The request alone exceeds the quota of a minute, so waiting does not help.
+    TooLarge {
+        /// What is counted: `events` or `bytes`.
+        unit: &'static str,
+        /// The quota of a minute.
+        per_minute: u32,
+    },
+}
+
+/// Limits what a key uses in a minute.
+struct QuotaLimiter {
+    unit: &'static str,
+    /// The quota, and the limiter that enforces it; `None`: no limit.
+    limit: Option<(NonZeroU32, DefaultDirectRateLimiter)>,
+}
+
+impl QuotaLimiter {
+    fn new(unit: &'static str, per_minute: Option<i32>) -> Self {
+        let per_minute = per_minute.and_then(|number| NonZeroU32::new(number.unsigned_abs()));
+        Self { unit, limit: per_minute.map(|number| (number, RateLimiter::direct(Quota::per_minute(number)))) }
+    }
+
+    fn take(&self, number: usize) -> Result<(), QuotaExceeded> {
+        let Some((per_minute, limiter)) = &self.limit else { return Ok(()) };
+        let Some(number) = NonZeroU32::new(u32::try_from(number).unwrap_or(u32::MAX)) else { return Ok(()) };
+        match limiter.check_n(number) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(not_yet)) => Err(QuotaExceeded::Wait(not_yet.wait_time_from(DefaultClock::default().now()))),
+            Err(_) => Err(QuotaExceeded::TooLarge { unit: self.unit, per_minute: per_minute.get() }),
+        }
     }
 }
 
@@ -164,7 +221,7 @@ impl Key {
 pub fn generate(
     name: String,
     grants: &[Grant],
-    requests_per_minute: Option<i32>,
+    quotas: Quotas,
     expires_in: Option<Duration>,
 ) -> Result<(String, NewKey), getrandom::Error> {
     let (mut id, mut secret) = ([0; ID_BYTES], [0; SECRET_BYTES]);
@@ -176,7 +233,7 @@ pub fn generate(
         name,
         secret_sha256: Sha256::digest(secret.as_bytes()).to_vec(),
         grants: grants.iter().map(Grant::to_string).collect(),
-        requests_per_minute,
+        quotas,
         expires_in,
     };
     Ok((format!("{PREFIX}_{key_id}_{secret}"), new))

@@ -12,6 +12,7 @@ use crate::config::database::DatabaseArgs;
 use crate::config::parse::{duration, whole_number};
 use crate::domain::access::Grant;
 use crate::domain::name::check_name;
+use crate::domain::quota::Quotas;
 use crate::keyring;
 use crate::wire::time::format_time;
 
@@ -38,9 +39,9 @@ struct CreateArgs {
     #[arg(long, value_parser = name)]
     name: String,
 
-    /// Grant of the key: a scope (read, append, admin) and aggregate types, like read:Order* or append:Cart or admin:*;
-    /// may be repeated
-    #[arg(long = "grant", value_name = "SCOPE:TYPES", required = true)]
+    /// Grant of the key: a scope and a name, or a prefix with *; may be repeated. read, append and admin name aggregate
+    /// types (read:Order*, append:Cart, admin:*), project names projections (project:orders-*)
+    #[arg(long = "grant", value_name = "SCOPE:NAMES", required = true)]
     grants: Vec<Grant>,
 
     /// Time after which the key expires, like 90d, at most 100 years [default: never]
@@ -50,6 +51,14 @@ struct CreateArgs {
     /// Limit of requests a minute, for each process of the service [default: no limit]
     #[arg(long, value_name = "REQUESTS", value_parser = whole_number(1..=i32::MAX))]
     requests_per_minute: Option<i32>,
+
+    /// Limit of appended events a minute, for each process of the service [default: no limit]
+    #[arg(long, value_name = "EVENTS", value_parser = whole_number(1..=i32::MAX))]
+    events_per_minute: Option<i32>,
+
+    /// Limit of bytes of request bodies a minute, for each process of the service [default: no limit]
+    #[arg(long, value_name = "BYTES", value_parser = whole_number(1..=i32::MAX))]
+    bytes_per_minute: Option<i32>,
 
     #[command(flatten)]
     database: DatabaseArgs,
@@ -83,6 +92,12 @@ fn key_id(text: &str) -> Result<String, String> {
     Ok(text.split('_').nth(1).unwrap_or(text).to_owned())
 }
 
+/// Describes quotas for the list of keys.
+fn describe(quotas: Quotas) -> String {
+    let units = [(quotas.requests, "requests"), (quotas.events, "events"), (quotas.bytes, "bytes")];
+    units.iter().filter_map(|(quota, unit)| Some(format!("  {} {unit} a minute", (*quota)?))).collect()
+}
+
 /// Runs `annals keys`.
 pub async fn run(args: KeysArgs) -> anyhow::Result<ExitCode> {
     let database = match &args.command {
@@ -98,7 +113,12 @@ async fn keys(command: KeysCommand, database: &Database) -> anyhow::Result<()> {
     let primary = database.primary().await?;
     match command {
         KeysCommand::Create(args) => {
-            let (key, new) = keyring::generate(args.name, &args.grants, args.requests_per_minute, args.expires_in)?;
+            let quotas = Quotas {
+                requests: args.requests_per_minute,
+                events: args.events_per_minute,
+                bytes: args.bytes_per_minute,
+            };
+            let (key, new) = keyring::generate(args.name, &args.grants, quotas, args.expires_in)?;
             primary.create_key(&new).await?;
             eprintln!("Store the key now: it is shown once, and Annals stores only its SHA-256.");
             println!("{key}");
@@ -116,14 +136,14 @@ async fn keys(command: KeysCommand, database: &Database) -> anyhow::Result<()> {
                     (None, Some(at)) if at <= now => ("expired", format_seconds(at)),
                     (None, at) => ("valid", at.map_or("-".to_owned(), format_seconds)),
                 };
-                let quota = key.requests_per_minute.map_or(String::new(), |most| format!("  {most} requests a minute"));
                 println!(
-                    "{:<12}  {:<20}  {state:<7}  {:<20}  {:<20}  {until:<20}  {}{quota}",
+                    "{:<12}  {:<20}  {state:<7}  {:<20}  {:<20}  {until:<20}  {}{}",
                     key.key_id,
                     key.name,
                     format_seconds(key.created_at),
                     key.last_used_at.map_or("-".to_owned(), format_seconds),
-                    key.grants.join(" ")
+                    key.grants.join(" "),
+                    describe(key.quotas)
                 );
             }
         }

@@ -12,5 +12,6 @@ pub mod filter;
 pub mod hex;
 pub mod json;
 pub mod name;
+pub mod quota;
 pub mod reducer;
 pub mod version;

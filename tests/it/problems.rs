@@ -5,6 +5,7 @@
 //! sends the request, and compares the code of the response.
 
 use annals::clock::Clock;
+use annals::domain::quota::Quotas;
 use annals::http::problem::code::Code;
 use annals::keyring;
 use chrono::TimeDelta;
@@ -43,7 +44,8 @@ async fn start_behind_proxy() -> (TestApp, Proxy) {
 async fn start_with_keys() -> (TestApp, String) {
     let app = start_with(|options| options.settings.needs_keys = true).await;
     let grants = ["read:Order".parse().expect("a grant")];
-    let (key, new) = keyring::generate("a test".to_owned(), &grants, Some(2), None).expect("randomness");
+    let two = Quotas { requests: Some(2), ..Quotas::default() };
+    let (key, new) = keyring::generate("a test".to_owned(), &grants, two, None).expect("randomness");
     app.app.primary.create_key(&new).await.expect("the key is stored");
     app.app.keyring.refresh(&app.app.primary).await.expect("the keys are read");
     (app, format!("Bearer {key}"))

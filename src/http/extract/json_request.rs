@@ -12,6 +12,7 @@ use serde::de::Deserialize;
 use serde_path_to_error::Segment;
 
 use crate::app::{App, Settings};
+use crate::http::caller::Caller;
 use crate::http::extract::accepts::parse_media_type;
 use crate::http::media_type::JSON;
 use crate::http::problem::code::Code;
@@ -22,8 +23,8 @@ use crate::wire::object::Object;
 
 /// A request with a JSON body: the body is read first, then the parts are extracted in the order of `P`.
 ///
-/// So 415 and 413 take precedence over everything that is wrong with the path, the query and the headers (400). The
-/// headers are not copied.
+/// So 415, 413 and 429 take precedence over everything that is wrong with the path, the query and the headers (400).
+/// The headers are not copied.
 pub struct JsonRequest<P> {
     pub parts: P,
     pub body: JsonBody,
@@ -40,7 +41,10 @@ where
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Response> {
         let (mut parts, body) = request.into_parts();
-        let body = read_json(&parts.headers, body, &app.settings).await.map_err(IntoResponse::into_response)?;
+        let Ok(caller) = Caller::from_request_parts(&mut parts, app).await;
+        let body = read_json(&parts.headers, body, &app.settings).await;
+        let body = body.and_then(|body| caller.count_bytes(body.len()).map(|()| body));
+        let body = body.map_err(IntoResponse::into_response)?;
         let parts = P::from_request_parts(&mut parts, app).await.map_err(IntoResponse::into_response)?;
         Ok(Self { parts, body: JsonBody(body) })
     }

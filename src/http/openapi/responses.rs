@@ -15,7 +15,7 @@ pub const UNAUTHENTICATED: Described = ("401", "Missing or invalid API key, if t
 /// The key has no permission.
 pub const FORBIDDEN: Described = ("403", "The key has no grant for this request");
 /// The key has reached its rate limit.
-pub const QUOTA_EXCEEDED: Described = ("429", "The key has reached its rate limit: retry after `Retry-After`");
+pub const QUOTA_EXCEEDED: Described = ("429", "The key has reached a quota: retry after `Retry-After`");
 
 const INVALID: Described = ("400", "Invalid request: `errors` has the faults");
 const NOT_ACCEPTABLE: Described = ("406", "`Accept` names no available media type");

@@ -118,6 +118,7 @@ pub async fn append_to_streams(
     let JsonRequest { parts: (NoQuery, NoPreconditions, headers), body } = request;
     let request = Arc::new(validate(&app, body.parse(EXAMPLE)?, &headers)?);
     request.appends.iter().try_for_each(|append| caller.check(Scope::Append, append.stream.aggregate_type()))?;
+    caller.count_events(request.event_count())?;
 
     let Submitted { outcome, snapshot_due } = app.append().submit(&request).await?;
     let (written, recorded) = match outcome {

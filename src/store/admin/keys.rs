@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use sqlx::postgres::PgRow;
 use sqlx::{Connection, Row};
 
+use crate::domain::quota::Quotas;
 use crate::store::error::StoreError;
 use crate::store::primary::Primary;
 use crate::store::reader::Reader;
@@ -24,7 +25,7 @@ pub struct StoredKey {
     pub secret_sha256: Vec<u8>,
     /// Grants in their text form, `scope:pattern`.
     pub grants: Vec<String>,
-    pub requests_per_minute: Option<i32>,
+    pub quotas: Quotas,
     pub expires_at: Option<DateTime<Utc>>,
 }
 
@@ -34,7 +35,7 @@ pub struct ListedKey {
     pub key_id: String,
     pub name: String,
     pub grants: Vec<String>,
-    pub requests_per_minute: Option<i32>,
+    pub quotas: Quotas,
     pub created_at: DateTime<Utc>,
     pub expires_at: Option<DateTime<Utc>>,
     pub revoked_at: Option<DateTime<Utc>>,
@@ -49,8 +50,16 @@ pub struct NewKey {
     pub name: String,
     pub secret_sha256: Vec<u8>,
     pub grants: Vec<String>,
-    pub requests_per_minute: Option<i32>,
+    pub quotas: Quotas,
     pub expires_in: Option<Duration>,
+}
+
+fn quotas(row: &PgRow) -> Result<Quotas, sqlx::Error> {
+    Ok(Quotas {
+        requests: row.try_get("requests_per_minute")?,
+        events: row.try_get("events_per_minute")?,
+        bytes: row.try_get("bytes_per_minute")?,
+    })
 }
 
 impl Reader {
@@ -63,7 +72,7 @@ impl Reader {
                 name: row.try_get("name")?,
                 secret_sha256: row.try_get("secret_sha256")?,
                 grants: row.try_get("grants")?,
-                requests_per_minute: row.try_get("requests_per_minute")?,
+                quotas: quotas(row)?,
                 expires_at: row.try_get("expires_at")?,
             })
         };
@@ -78,7 +87,7 @@ impl Reader {
                 key_id: row.try_get("key_id")?,
                 name: row.try_get("name")?,
                 grants: row.try_get("grants")?,
-                requests_per_minute: row.try_get("requests_per_minute")?,
+                quotas: quotas(row)?,
                 created_at: row.try_get("created_at")?,
                 expires_at: row.try_get("expires_at")?,
                 revoked_at: row.try_get("revoked_at")?,
@@ -105,7 +114,9 @@ impl Primary {
             .bind(&key.name)
             .bind(&key.secret_sha256)
             .bind(&key.grants)
-            .bind(key.requests_per_minute)
+            .bind(key.quotas.requests)
+            .bind(key.quotas.events)
+            .bind(key.quotas.bytes)
             .bind(key.expires_in.map(|time| time.as_secs_f64()))
             .execute(&mut connection)
             .await?;

@@ -92,6 +92,7 @@ pub async fn append_to_stream(
     let new_id = |index| headers.event_id(&app, &stream, index);
     let events = validator.validate("/events", &sent.events, headers.default_ids, new_id)?;
     validator.validate_payloads("/events", &sent.events)?;
+    caller.count_events(events.len())?;
     let request = Arc::new(AppendRequest { appends: vec![Append { stream, expected, events }] });
 
     let Submitted { outcome, snapshot_due } = app.append().submit(&request).await?;
