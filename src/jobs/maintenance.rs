@@ -16,6 +16,8 @@ use crate::store::primary::Primary;
 
 /// The pause between two passes. An append that needs a missing partition creates it, so its length is not critical.
 const PAUSE: Duration = Duration::from_secs(60);
+/// The number of passes between two warnings about projections that hold back the archive: an hour.
+const WARN_EVERY: u32 = 60;
 
 /// The parts of the service that the job uses.
 pub struct Maintenance {
@@ -48,7 +50,7 @@ impl Maintenance {
         }
         self.metrics.maintenance_last_success_timestamp_seconds.set(self.clock.now().timestamp());
         if let Some(after) = self.archive_after {
-            self.archive_old_partitions(after).await;
+            self.archive_old_partitions(after, number).await;
         }
         let partitions = self.primary.partitions().await?;
         let last = self.primary.log_head().await?.occurred_at.unwrap_or_default().max(self.clock.now());
@@ -59,9 +61,12 @@ impl Maintenance {
         Ok(())
     }
 
-    async fn archive_old_partitions(&self, after: Duration) {
+    async fn archive_old_partitions(&self, after: Duration, number: u32) {
         match self.archive(after).await {
             Ok(()) => {}
+            Err(waiting @ ArchivingError::ProjectionsBehind(_)) if number.is_multiple_of(WARN_EVERY) => {
+                tracing::warn!(%waiting, "an old partition is not archived yet");
+            }
             // Another process archives, or a condition is not met yet.
             Err(
                 waiting @ (ArchivingError::Busy

@@ -104,6 +104,39 @@ async fn a_service_archives_automatically_if_configured() {
 }
 
 #[tokio::test]
+async fn a_projection_that_holds_back_the_archive_is_named_in_the_statistics_and_in_the_refusal() {
+    let (clock, folder) = (Clock::fixed(at("2026-11-10T00:00:00Z")), TempDir::new().expect("a folder"));
+    let database = TestDatabase::create().await;
+    let mut options = TestOptions { clock: clock.clone(), ..TestOptions::default() };
+    options.settings.archive_after = Some(std::time::Duration::from_secs(365 * 24 * 3600));
+    let app = TestApp::start_with_config(config(&database, &folder), database, options).await;
+    app.append("/streams/Order/1", &["A", "B"]).await;
+    let put = async |name: &str, position: u64| {
+        let call = app.call("PUT", &format!("/projections/{name}"));
+        call.json(&json!({ "last_processed_position": position })).send().await.expect_status(201);
+    };
+    put("current", 2).await;
+    for n in 0..12 {
+        put(&format!("stale-{n:02}"), 1).await;
+    }
+    let stale = async || app.get("/stats").send().await.expect_status(200).json()["stale_projections"].clone();
+    assert_eq!(stale().await, json!([]), "the month is not over");
+    clock.set(at("2026-12-10T00:00:00Z"));
+    app.append("/streams/Order/1", &["C"]).await;
+    app.app.primary.maintain_partitions().await.expect("maintenance runs");
+    assert_eq!(stale().await, json!([]), "the month is younger than ARCHIVE_AFTER");
+
+    clock.set(at("2027-12-10T00:00:00Z"));
+    let listed = stale().await;
+    assert_eq!(listed.as_array().map(Vec::len), Some(12), "{listed}");
+    assert_eq!((&listed[0]["projection_name"], &listed[0]["last_processed_position"]), (&json!("stale-00"), &json!(1)));
+    let mut archiver = app.app.primary.archiver().await.expect("an archiver");
+    let plan = archiver.plan(at("2026-12-01T00:00:00Z"), Include::All).await.expect("a plan");
+    let refused = archiver.archive(&plan.partitions[0], &|_| {}).await.expect_err("projections are behind");
+    assert!(refused.to_string().contains("stale-09 and 2 more"), "{refused}");
+}
+
+#[tokio::test]
 async fn an_intact_copy_is_never_replaced_by_a_damaged_one() {
     let history = History::create().await;
     let mut session = history.session().await;

@@ -169,7 +169,7 @@ impl Archiver {
         let behind: Vec<String> =
             sqlx::query_scalar(PROJECTIONS_BEHIND).bind(facts.last_position).fetch_all(&mut self.connection).await?;
         if !behind.is_empty() {
-            return Err(ArchivingError::ProjectionsBehind(behind.join(", ")));
+            return Err(ArchivingError::ProjectionsBehind(first_names(&behind)));
         }
         let counted: Position =
             sqlx::query_scalar("SELECT as_of_position FROM statistics").fetch_one(&mut self.connection).await?;
@@ -390,4 +390,12 @@ pub(in crate::store) async fn events_digest(
 /// Quotes a name for a statement.
 pub(super) fn quote_identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// Returns the first names as a list, and the number of the others: there may be thousands of projections.
+fn first_names(names: &[String]) -> String {
+    const NAMES_MAX: usize = 10;
+    let (first, others) = names.split_at(names.len().min(NAMES_MAX));
+    let first = first.join(", ");
+    if others.is_empty() { first } else { format!("{first} and {} more", others.len()) }
 }

@@ -15,7 +15,12 @@ use crate::http::openapi::responses::ReadProblems;
 use crate::http::problem::error::ApiResult;
 use crate::http::representation::response::json;
 use crate::http::routes::stats::shared::count_new_events;
+use crate::store::admin::projections::StaleProjection;
 use crate::store::admin::statistics::TableSize;
+use crate::wire::time::format_time;
+
+/// The largest number of stale projections in the response.
+const STALE_PROJECTIONS_MAX: i64 = 100;
 
 /// The totals of the store.
 #[derive(Serialize, ToSchema)]
@@ -31,6 +36,29 @@ pub struct StatsOut {
     aggregate_types: i64,
     snapshots: i64,
     sizes: SizesOut,
+    /// The projections that hold back the archive, the least advanced first, at most 100. Empty if `ARCHIVE_AFTER` is
+    /// not set.
+    stale_projections: Vec<StaleProjectionOut>,
+}
+
+/// A projection that has not passed the events of a month that would be archived otherwise.
+#[derive(Serialize, ToSchema)]
+#[schema(as = StaleProjection)]
+pub struct StaleProjectionOut {
+    projection_name: String,
+    last_processed_position: Position,
+    #[schema(format = DateTime)]
+    last_processed_at: String,
+}
+
+impl From<StaleProjection> for StaleProjectionOut {
+    fn from(projection: StaleProjection) -> Self {
+        Self {
+            projection_name: projection.projection_name,
+            last_processed_position: projection.last_processed_position,
+            last_processed_at: format_time(projection.last_processed_at),
+        }
+    }
 }
 
 /// Sizes in bytes, with indexes and TOAST.
@@ -73,6 +101,10 @@ pub async fn read_stats(State(app): State<Arc<App>>, _: AcceptsJson, _: NoQuery)
     let counted = app.primary.overview().await?;
     let head = app.primary.log_head().await?;
     let sizes = app.primary.table_sizes().await?;
+    let stale = match app.settings.archive_after {
+        Some(after) => app.primary.stale_projections(app.clock.now() - after, STALE_PROJECTIONS_MAX).await?,
+        None => Vec::new(),
+    };
     Ok(json(StatsOut {
         as_of_position: counted.position,
         head: head.global_position,
@@ -82,5 +114,6 @@ pub async fn read_stats(State(app): State<Arc<App>>, _: AcceptsJson, _: NoQuery)
         aggregate_types: counted.value.aggregate_types,
         snapshots: counted.value.snapshots,
         sizes: SizesOut::new(&sizes),
+        stale_projections: stale.into_iter().map(StaleProjectionOut::from).collect(),
     }))
 }
