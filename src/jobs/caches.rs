@@ -1,6 +1,7 @@
 //! Refreshes cached data that other processes can change: the reducers, and the lag of projections and of the read
 //! replica. `/metrics` returns the lag, and never uses the database itself.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,8 @@ use crate::store::primary::Primary;
 use crate::store::reader::Reader;
 
 const PAUSE: Duration = Duration::from_secs(5);
-/// The number of projections with a series of their own: the first ones by name, so that the series stay the same.
+/// The number of projections with a series of their own: those that were moved last. So unused names cannot displace the
+/// projections in use.
 const PROJECTIONS_MAX: usize = 200;
 
 /// The parts of the service that the job uses.
@@ -40,14 +42,15 @@ pub async fn run(caches: Caches) {
 impl Caches {
     async fn refresh(&self) -> Result<(), StoreError> {
         self.snapshotter.refresh().await?;
-        let projections = self.primary.projections().await?;
+        let mut projections = self.primary.projections().await?;
+        projections.sort_by_key(|projection| Reverse(projection.last_processed_at));
         let head = self.primary.log_head().await?.global_position;
         if let Some(replica) = &self.replica {
             let replica_head = replica.log_head().await?.global_position;
             self.metrics.replica_lag_events.set((head - replica_head).max(0));
         }
         let lags = &self.metrics.projection_lag_events;
-        // Removes the series of deleted projections.
+        // Removes the series of projections that were deleted, or that are no longer among those moved last.
         lags.reset();
         for projection in projections.iter().take(PROJECTIONS_MAX) {
             lags.with_label_values(&[&projection.projection_name]).set(projection.lag(head));

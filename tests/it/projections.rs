@@ -154,3 +154,25 @@ async fn the_lag_is_a_metric() {
     app.call("DELETE", "/projections/p").send().await.expect_status(204);
     within_a_minute("the series is removed", wait_for_series(None)).await;
 }
+
+#[tokio::test]
+async fn the_projections_that_were_moved_last_have_a_series() {
+    let app = with_events(10).await;
+    let mut session = app.database.session().await;
+    session
+        .run(
+            "INSERT INTO projection_positions (projection_name, last_processed_position, last_processed_at) \
+             SELECT 'a-' || n, 1, now() - interval '1 day' FROM generate_series(1, 205) n",
+        )
+        .await;
+    put(&app, "zebra", 4).send().await.expect_status(201);
+    let series = "annals_projection_lag_events{projection=\"zebra\"} 6";
+    within_a_minute("the series exists", async {
+        while !app.get("/metrics").send().await.text().lines().any(|line| line == series) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let text = app.get("/metrics").send().await.text();
+    assert_eq!(text.lines().filter(|line| line.starts_with("annals_projection_lag_events{")).count(), 200);
+}
