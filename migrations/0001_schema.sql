@@ -160,6 +160,8 @@ CREATE TABLE projection_positions (
     last_processed_position bigint NOT NULL,
     last_processed_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
     epoch                   integer NOT NULL DEFAULT 1,
+    -- The id of the API key that created the projection; NULL if keys were not required.
+    created_by              text COLLATE "C",
     CONSTRAINT projection_positions_pkey PRIMARY KEY (projection_name),
     CONSTRAINT projection_positions_position_in_range CHECK (last_processed_position >= 0)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
@@ -230,6 +232,8 @@ CREATE TABLE api_keys (
     secret_sha256       bytea NOT NULL,
     grants              text[] NOT NULL,
     requests_per_minute integer,
+    events_per_minute   integer,
+    bytes_per_minute    integer,
     created_at          timestamptz NOT NULL DEFAULT clock_timestamp(),
     expires_at          timestamptz,
     revoked_at          timestamptz,
@@ -238,7 +242,8 @@ CREATE TABLE api_keys (
     CONSTRAINT api_keys_pkey PRIMARY KEY (key_id),
     CONSTRAINT api_keys_sha256 CHECK (octet_length(secret_sha256) = 32),
     CONSTRAINT api_keys_grants CHECK (cardinality(grants) > 0),
-    CONSTRAINT api_keys_quota CHECK (requests_per_minute > 0)
+    CONSTRAINT api_keys_quota CHECK (
+        requests_per_minute > 0 AND events_per_minute > 0 AND bytes_per_minute > 0)
 );
 
 -- The position up to which the log is verified; one row. `annals verify --since-last` begins after it.
@@ -304,7 +309,9 @@ BEGIN
             verification, annals_migrations, annals_functions
             TO annals_reader;
         -- Not the hash of the secret.
-        GRANT SELECT (key_id, name, grants, requests_per_minute, created_at, expires_at, revoked_at, last_used_at)
+        GRANT SELECT (
+            key_id, name, grants, requests_per_minute, events_per_minute, bytes_per_minute, created_at, expires_at,
+            revoked_at, last_used_at)
             ON api_keys TO annals_reader;
         GRANT SELECT ON append_generation, streams_stream_no_seq TO annals_reader;
     END IF;

@@ -1,34 +1,36 @@
-//! Access rights of an API key: scopes, each on the aggregate types that a pattern matches.
+//! Access rights of an API key: scopes, each on the names that a pattern matches: aggregate types, or projections.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::domain::name::check_path_name;
 
-/// What an API key may do with the aggregates of a type.
+/// What an API key may do with the aggregates of a type, or with a projection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
     /// Reads events, states, snapshots and statistics.
     Read,
     /// Appends events and writes snapshots.
     Append,
-    /// Everything, including what affects other clients: reducers, resets of projections.
+    /// Both, and administers reducers.
     Admin,
+    /// Moves, resets and deletes projections: the pattern matches their names.
+    Project,
 }
 
-/// Matches one aggregate type (`Order`), or all that begin with a prefix (`Order*`, `*`).
+/// Matches one name (`Order`), or all that begin with a prefix (`Order*`, `*`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern {
     text: String,
     is_prefix: bool,
 }
 
-/// A scope on the aggregate types that a pattern matches. Its text form is `read:Order*`.
+/// A scope on the names that a pattern matches. Its text form is `read:Order*`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
     /// What the grant permits.
     pub scope: Scope,
-    /// The aggregate types for which it does.
+    /// The aggregate types for which it does, or the projections.
     pub pattern: Pattern,
 }
 
@@ -36,10 +38,10 @@ pub struct Grant {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseGrantError {
     /// The text is not `scope:pattern`, or the scope is unknown.
-    #[error("must be a scope and a pattern, like read:Order*; the scopes are read, append and admin")]
+    #[error("must be a scope and a pattern, like read:Order*; the scopes are read, append, admin and project")]
     Syntax,
     /// The pattern is invalid, with the reason.
-    #[error("a pattern is an aggregate type, or a prefix followed by *: {0}")]
+    #[error("a pattern is an aggregate type or a projection name, or a prefix followed by *: {0}")]
     Pattern(String),
 }
 
@@ -48,25 +50,21 @@ pub enum ParseGrantError {
 pub struct Access(Vec<Grant>);
 
 impl Scope {
-    /// Returns whether this scope permits what `wanted` permits: `admin` includes `read` and `append`.
-    fn includes(self, wanted: Self) -> bool {
-        self == wanted || self == Self::Admin
-    }
-
     /// Returns the name of the scope in the text form of a grant.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Read => "read",
             Self::Append => "append",
             Self::Admin => "admin",
+            Self::Project => "project",
         }
     }
 }
 
 impl Pattern {
-    /// Returns whether the pattern matches an aggregate type. Names are compared byte by byte.
-    pub fn matches(&self, aggregate_type: &str) -> bool {
-        if self.is_prefix { aggregate_type.starts_with(&self.text) } else { aggregate_type == self.text }
+    /// Returns whether the pattern matches a name. Names are compared byte by byte.
+    pub fn matches(&self, name: &str) -> bool {
+        if self.is_prefix { name.starts_with(&self.text) } else { name == self.text }
     }
 
     fn matches_all(&self) -> bool {
@@ -110,9 +108,22 @@ impl FromStr for Grant {
             "read" => Scope::Read,
             "append" => Scope::Append,
             "admin" => Scope::Admin,
+            "project" => Scope::Project,
             _ => return Err(ParseGrantError::Syntax),
         };
         Ok(Self { scope, pattern: pattern.parse()? })
+    }
+}
+
+impl Grant {
+    /// Returns whether the grant permits what a grant of `wanted` on its pattern permits. `admin` includes `read` and
+    /// `append`. An aggregate type says nothing about projections, so only `admin:*` includes `project`.
+    fn includes(&self, wanted: Scope) -> bool {
+        match (self.scope, wanted) {
+            (Scope::Admin, Scope::Project) => self.pattern.matches_all(),
+            (Scope::Admin, _) => true,
+            (granted, _) => granted == wanted,
+        }
     }
 }
 
@@ -128,24 +139,24 @@ impl Access {
         Self(grants)
     }
 
-    /// Returns whether a grant permits `scope` on an aggregate type.
-    pub fn may(&self, scope: Scope, aggregate_type: &str) -> bool {
-        self.patterns(scope).any(|pattern| pattern.matches(aggregate_type))
+    /// Returns whether a grant permits `scope` on a name.
+    pub fn may(&self, scope: Scope, name: &str) -> bool {
+        self.patterns(scope).any(|pattern| pattern.matches(name))
     }
 
-    /// Returns whether a grant permits `scope` on every aggregate type, including types that have no events yet.
+    /// Returns whether a grant permits `scope` on every name, including names that do not exist yet.
     pub fn may_all(&self, scope: Scope) -> bool {
         self.patterns(scope).any(Pattern::matches_all)
     }
 
-    /// Returns whether a grant permits `scope` on at least one aggregate type.
+    /// Returns whether a grant permits `scope` on at least one name.
     pub fn may_any(&self, scope: Scope) -> bool {
         self.patterns(scope).next().is_some()
     }
 
-    /// Returns the patterns of the aggregate types on which `scope` is granted.
+    /// Returns the patterns of the names on which `scope` is granted.
     pub fn patterns(&self, scope: Scope) -> impl Iterator<Item = &Pattern> {
-        self.0.iter().filter(move |grant| grant.scope.includes(scope)).map(|grant| &grant.pattern)
+        self.0.iter().filter(move |grant| grant.includes(scope)).map(|grant| &grant.pattern)
     }
 }
 
@@ -159,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_grant_is_parsed_and_printed_unchanged() {
-        for text in ["read:Order", "append:Order*", "admin:*", "read:日本*", "read:a:b"] {
+        for text in ["read:Order", "append:Order*", "admin:*", "read:日本*", "read:a:b", "project:orders-*"] {
             assert_eq!(text.parse::<Grant>().expect("a grant").to_string(), text);
         }
         for text in
@@ -183,5 +194,14 @@ mod tests {
         let all = access(&["read:*"]);
         assert!(all.may_all(Scope::Read) && all.may(Scope::Read, "x") && !all.may_any(Scope::Append));
         assert!(!access(&[]).may_any(Scope::Read));
+    }
+
+    #[test]
+    fn a_projection_needs_its_own_scope_and_admin_on_all_types_includes_it() {
+        let some = access(&["project:orders*", "admin:Order", "read:*"]);
+        assert!(some.may(Scope::Project, "orders-by-day") && !some.may(Scope::Project, "Order"));
+        assert!(!some.may_all(Scope::Project) && !access(&["admin:Order*"]).may_any(Scope::Project));
+        assert!(access(&["admin:*"]).may(Scope::Project, "orders") && access(&["project:*"]).may_all(Scope::Project));
+        assert!(!access(&["project:*"]).may_any(Scope::Read));
     }
 }

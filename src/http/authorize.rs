@@ -30,6 +30,8 @@ pub enum RequiredPermission {
     ValidKey,
     /// The scope on the aggregate type in the path.
     OnTypeInPath(Scope),
+    /// The scope `project` on the projection in the path.
+    OnProjectionInPath,
     /// The scope on at least one type. The handler checks each type of the request.
     OnAnyType(Scope),
     /// The scope on all types.
@@ -38,7 +40,7 @@ pub enum RequiredPermission {
 
 /// Returns the permission that a route requires, by its template.
 pub fn required_permission(method: &Method, route: &str) -> RequiredPermission {
-    use RequiredPermission::{OnAllTypes, OnAnyType, OnTypeInPath, Public};
+    use RequiredPermission::{OnAllTypes, OnAnyType, OnProjectionInPath, OnTypeInPath, Public};
     use Scope::{Admin, Append, Read};
     let reads = matches!(*method, Method::GET | Method::HEAD);
     match route {
@@ -49,9 +51,10 @@ pub fn required_permission(method: &Method, route: &str) -> RequiredPermission {
         "/events" | "/events/{event_id}" => OnAnyType(Read),
         "/snapshots/{aggregate_type}/{aggregate_id}" if !reads => OnTypeInPath(Append),
         "/reducers" => OnAnyType(Read),
-        "/reducers/{aggregate_type}" | "/reducers/{aggregate_type}/test" if !reads => OnTypeInPath(Admin),
+        "/reducers/{aggregate_type}" if !reads => OnTypeInPath(Admin),
+        "/reducers/{aggregate_type}/test" => OnTypeInPath(Read),
         "/projections" => OnAnyType(Read),
-        "/projections/{projection_name}" if *method == Method::DELETE => OnAnyType(Admin),
+        "/projections/{projection_name}" if !reads => OnProjectionInPath,
         "/projections/{projection_name}" => OnAnyType(Read),
         "/stats" | "/stats/tables" => OnAllTypes(Read),
         "/stats/aggregate-types" | "/stats/snapshot-coverage" | "/stats/largest-aggregates" => OnAnyType(Read),
@@ -127,11 +130,12 @@ async fn admit(
 
 /// Fails unless a key is within its quota and has the required permission.
 fn check(key: &Arc<Key>, request: &Parts, required: RequiredPermission) -> ApiResult<()> {
-    key.take_from_quota().map_err(ApiError::quota_exceeded)?;
+    key.count_request().map_err(ApiError::quota_exceeded)?;
     let caller = Caller::with_key(key.clone());
     match required {
         RequiredPermission::Public | RequiredPermission::ValidKey => Ok(()),
-        RequiredPermission::OnTypeInPath(scope) => caller.check(scope, &type_in_path(request.uri.path())),
+        RequiredPermission::OnTypeInPath(scope) => caller.check(scope, &name_in_path(request.uri.path())),
+        RequiredPermission::OnProjectionInPath => caller.check(Scope::Project, &name_in_path(request.uri.path())),
         RequiredPermission::OnAnyType(scope) => caller.check_any(scope),
         RequiredPermission::OnAllTypes(scope) => caller.check_all(scope),
     }
@@ -154,8 +158,8 @@ async fn authenticate(app: &App, headers: &HeaderMap) -> ApiResult<Arc<Key>> {
     })
 }
 
-/// Returns the aggregate type in a path: the second segment, or the third one under `/stats`.
-fn type_in_path(path: &str) -> String {
+/// Returns the aggregate type or the projection in a path: the second segment, or the third one under `/stats`.
+fn name_in_path(path: &str) -> String {
     let mut segments = path.trim_start_matches('/').split('/');
     let index = if segments.next() == Some("stats") { 1 } else { 0 };
     let segment = segments.nth(index).unwrap_or_default();

@@ -31,21 +31,37 @@ impl Caller {
         Self(Some(key))
     }
 
+    /// Returns the id of the key; `None` if the service requires no keys.
+    pub fn key_id(&self) -> Option<&str> {
+        self.0.as_ref().map(|key| key.key_id())
+    }
+
+    /// Counts events to append. Fails if they exceed the quota of the key.
+    pub fn count_events(&self, events: usize) -> ApiResult<()> {
+        self.0.as_ref().map_or(Ok(()), |key| key.count_events(events)).map_err(ApiError::quota_exceeded)
+    }
+
+    /// Counts the bytes of a request body. Fails if they exceed the quota of the key.
+    pub fn count_bytes(&self, bytes: usize) -> ApiResult<()> {
+        self.0.as_ref().map_or(Ok(()), |key| key.count_bytes(bytes)).map_err(ApiError::quota_exceeded)
+    }
+
     fn access(&self) -> Option<&Access> {
         self.0.as_ref().map(|key| &key.access)
     }
 
-    /// Returns whether the caller has the scope on a type.
-    pub fn may(&self, scope: Scope, aggregate_type: &str) -> bool {
-        self.access().is_none_or(|access| access.may(scope, aggregate_type))
+    /// Returns whether the caller has the scope on a name.
+    pub fn may(&self, scope: Scope, name: &str) -> bool {
+        self.access().is_none_or(|access| access.may(scope, name))
     }
 
-    /// Fails unless the caller has the scope on a type.
-    pub fn check(&self, scope: Scope, aggregate_type: &str) -> ApiResult<()> {
-        if self.may(scope, aggregate_type) {
+    /// Fails unless the caller has the scope on a name.
+    pub fn check(&self, scope: Scope, name: &str) -> ApiResult<()> {
+        if self.may(scope, name) {
             Ok(())
         } else {
-            Err(ApiError::forbidden(scope, &format!("the type {aggregate_type:?}")))
+            let kind = if scope == Scope::Project { "projection" } else { "type" };
+            Err(ApiError::forbidden(scope, &format!("the {kind} {name:?}")))
         }
     }
 

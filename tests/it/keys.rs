@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use annals::domain::access::Grant;
+use annals::domain::quota::Quotas;
 use annals::keyring;
 use serde_json::json;
 
@@ -17,16 +18,16 @@ async fn start() -> TestApp {
 }
 
 impl TestApp {
-    async fn key_with(&self, grants: &[&str], per_minute: Option<i32>, expires_in: Option<Duration>) -> String {
+    async fn key_with(&self, grants: &[&str], quotas: Quotas, expires_in: Option<Duration>) -> String {
         let grants: Vec<Grant> = grants.iter().map(|grant| grant.parse().expect("a grant")).collect();
-        let (key, new) = keyring::generate("a test".to_owned(), &grants, per_minute, expires_in).expect("randomness");
+        let (key, new) = keyring::generate("a test".to_owned(), &grants, quotas, expires_in).expect("randomness");
         self.app.primary.create_key(&new).await.expect("the key is stored");
         self.app.keyring.refresh(&self.app.primary).await.expect("the keys are read");
         key
     }
 
     async fn key(&self, grants: &[&str]) -> String {
-        self.key_with(grants, None, None).await
+        self.key_with(grants, Quotas::default(), None).await
     }
 
     async fn revoke(&self, key: &str) {
@@ -55,10 +56,13 @@ const CLIENTS: &[Client] = &[
     ("reads Cart", &[("read", "Cart", false)]),
     ("reads Order, appends Cart", &[("read", "Order", false), ("append", "Cart", false)]),
     ("reads 日本*", &[("read", "日本", true)]),
+    ("moves p", &[("project", "p", false)]),
+    ("moves p*, reads Order", &[("project", "p", true), ("read", "Order", false)]),
+    ("moves Order*", &[("project", "Order", true)]),
 ];
 
 /// A method and a route, the scope that they require, and the types for which a key must have that scope: the type in
-/// the path (T), at least one type (S), or all types (A). Routes with `-` require no key.
+/// the path (T), at least one type (S), all types (A), or the projection in the path (P). Routes with `-` require no key.
 const ROUTES: &[(&str, &str, &str, char)] = &[
     ("GET", "/", "", '-'),
     ("GET", "/livez", "", '-'),
@@ -85,12 +89,12 @@ const ROUTES: &[(&str, &str, &str, char)] = &[
     ("GET", "/reducers/{aggregate_type}", "read", 'T'),
     ("PUT", "/reducers/{aggregate_type}", "admin", 'T'),
     ("DELETE", "/reducers/{aggregate_type}", "admin", 'T'),
-    ("POST", "/reducers/{aggregate_type}/test", "admin", 'T'),
+    ("POST", "/reducers/{aggregate_type}/test", "read", 'T'),
     ("GET", "/projections", "read", 'S'),
     ("GET", "/projections/{projection_name}", "read", 'S'),
-    ("PUT", "/projections/{projection_name}", "read", 'S'),
-    ("PUT", "/projections/{projection_name}?reset=true", "admin", 'S'),
-    ("DELETE", "/projections/{projection_name}", "admin", 'S'),
+    ("PUT", "/projections/{projection_name}", "project", 'P'),
+    ("PUT", "/projections/{projection_name}?reset=true", "project", 'P'),
+    ("DELETE", "/projections/{projection_name}", "project", 'P'),
     ("GET", "/stats", "read", 'A'),
     ("GET", "/stats/tables", "read", 'A'),
     ("GET", "/stats/aggregate-types", "read", 'S'),
@@ -104,9 +108,14 @@ const TYPES: &[&str] = &["Order", "OrderLine", "Cart", "日本語", "Unknown"];
 
 /// Whether a request must be allowed, by an independent implementation of the rules.
 fn is_allowed(client: &Client, scope: &str, kind: char, aggregate_type: &str) -> bool {
-    let of_scope = client.1.iter().filter(|(granted, ..)| *granted == scope || *granted == "admin");
+    let of_scope = client.1.iter().filter(|(granted, name, is_prefix)| {
+        // `admin` includes the other scopes on its types, and `project` if it is for all types.
+        *granted == scope || *granted == "admin" && (scope != "project" || *is_prefix && name.is_empty())
+    });
     let mut matches = of_scope.map(|(_, name, is_prefix)| match kind {
         '-' | 'S' => true,
+        'P' if *is_prefix => "p".starts_with(name),
+        'P' => *name == "p",
         'A' => *is_prefix && name.is_empty(),
         _ if *is_prefix => aggregate_type.starts_with(name),
         _ => aggregate_type == *name,
@@ -325,7 +334,7 @@ async fn revoking_a_key_ends_its_event_streams_and_long_polls() {
     app.get_as(&one, "/events").await.expect_problem(401, "unauthenticated");
     assert_eq!(valid.event().await.position(), 2);
 
-    let brief = app.key_with(&["read:*"], None, Some(Duration::from_secs(1))).await;
+    let brief = app.key_with(&["read:*"], Quotas::default(), Some(Duration::from_secs(1))).await;
     crate::support::within_a_minute("the key expires", async {
         while app.get_as(&brief, "/events").await.status == 200 {
             tokio::task::yield_now().await;
@@ -334,7 +343,7 @@ async fn revoking_a_key_ends_its_event_streams_and_long_polls() {
     .await;
     // A key that another process has created is read on its first use.
     let grants = ["read:*".parse().expect("a grant")];
-    let (unknown, new) = keyring::generate("new".to_owned(), &grants, None, None).expect("randomness");
+    let (unknown, new) = keyring::generate("new".to_owned(), &grants, Quotas::default(), None).expect("randomness");
     app.app.primary.create_key(&new).await.expect("the key is stored");
     crate::support::within_a_minute("the key is known", async {
         while app.get_as(&unknown, "/events").await.status != 200 {
@@ -347,7 +356,8 @@ async fn revoking_a_key_ends_its_event_streams_and_long_polls() {
 #[tokio::test]
 async fn each_key_has_a_quota_of_its_own() {
     let app = start().await;
-    let (limited, unlimited) = (app.key_with(&["read:*"], Some(3), None).await, app.key(&["read:*"]).await);
+    let three = Quotas { requests: Some(3), ..Quotas::default() };
+    let (limited, unlimited) = (app.key_with(&["read:*"], three, None).await, app.key(&["read:*"]).await);
     for _ in 0..3 {
         app.get_as(&limited, "/events").await.expect_status(200);
     }
@@ -360,6 +370,92 @@ async fn each_key_has_a_quota_of_its_own() {
     app.app.keyring.refresh(&app.app.primary).await.expect("the keys are read");
     app.get_as(&limited, "/events").await.expect_problem(429, "quota_exceeded");
     app.get("/livez").send().await.expect_status(200);
+}
+
+#[tokio::test]
+async fn a_quota_bounds_the_events_and_the_bytes_that_a_key_sends_in_a_minute() {
+    let app = start().await;
+    let append = async |key: &str, count: usize| {
+        let call = app.post("/streams/Order/1", &events(&vec!["E"; count]));
+        call.header("authorization", &format!("Bearer {key}")).send().await
+    };
+    let of_events = Quotas { events: Some(5), ..Quotas::default() };
+    let key = app.key_with(&["append:*"], of_events, None).await;
+    append(&key, 6).await.expect_problem(413, "payload_too_large");
+    append(&key, 4).await.expect_status(201);
+    let refused = append(&key, 2).await;
+    assert!(refused.header("retry-after").is_some());
+    refused.expect_problem(429, "quota_exceeded");
+    append(&key, 1).await.expect_status(201);
+
+    let body = events(&["E"]).to_string().len();
+    let of_bytes = Quotas { bytes: Some(i32::try_from(2 * body).expect("a small number")), ..Quotas::default() };
+    let key = app.key_with(&["append:*"], of_bytes, None).await;
+    append(&key, 9).await.expect_problem(413, "payload_too_large");
+    append(&key, 1).await.expect_status(201);
+    append(&key, 1).await.expect_status(201);
+    append(&key, 1).await.expect_problem(429, "quota_exceeded");
+    let written = app.get_as(&app.key(&["read:*"]).await, "/streams/Order/1").await;
+    assert_eq!(written.json()["version"], 7, "a refused request writes nothing");
+}
+
+#[tokio::test]
+async fn a_projection_belongs_to_the_keys_with_a_grant_on_its_name() {
+    let app = start().await;
+    let key = app.key(&["read:*", "append:*", "project:mine-*"]).await;
+    let put = async |key: &str, path: &str| {
+        let call = app.call("PUT", path).json(&json!({"last_processed_position": 0}));
+        call.header("authorization", &format!("Bearer {key}")).send().await
+    };
+    put(&key, "/projections/mine-1").await.expect_status(201);
+    let refused = put(&key, "/projections/other").await.expect_problem(403, "forbidden");
+    assert!(refused["detail"].as_str().is_some_and(|detail| detail.contains("the projection \"other\"")), "{refused}");
+    // Keys that administer some types or read all of them do not move or delete it.
+    let others = app.key(&["admin:Order", "read:*"]).await;
+    for path in ["/projections/mine-1", "/projections/mine-1?reset=true"] {
+        put(&others, path).await.expect_problem(403, "forbidden");
+    }
+    let delete = async |key: &str| {
+        let call = app.call("DELETE", "/projections/mine-1");
+        call.header("authorization", &format!("Bearer {key}")).send().await
+    };
+    delete(&others).await.expect_problem(403, "forbidden");
+    app.get_as(&others, "/projections/mine-1?wait_for=0").await.expect_status(200);
+    put(&key, "/projections/mine-1?reset=true").await.expect_status(200);
+    delete(&key).await.expect_status(204);
+}
+
+#[tokio::test]
+async fn the_number_of_projections_is_limited_for_each_key_and_for_the_store() {
+    let app = start().await;
+    let mut session = app.database.session().await;
+    let (one, other) = (app.key(&["project:*"]).await, app.key(&["project:*"]).await);
+    let put = async |key: &str, name: &str| {
+        let call = app.call("PUT", &format!("/projections/{name}")).json(&json!({"last_processed_position": 0}));
+        call.header("authorization", &format!("Bearer {key}")).send().await
+    };
+    put(&one, "first").await.expect_status(201);
+    let fill = |name: &str, created_by: &str, count: u32| {
+        format!(
+            "INSERT INTO projection_positions (projection_name, last_processed_position, created_by) \
+             SELECT '{name}' || n, 0, {created_by} FROM generate_series(1, {count}) n"
+        )
+    };
+    let key_id = format!("'{}'", one.split('_').nth(1).expect("a key id"));
+    session.run(&fill("of-key-", &key_id, 998)).await;
+    put(&one, "last").await.expect_status(201);
+    let refused = put(&one, "surplus").await.expect_problem(429, "quota_exceeded");
+    assert_eq!(refused["limit"], 1_000);
+    put(&one, "first").await.expect_status(200);
+    put(&other, "surplus").await.expect_status(201);
+
+    session.run(&fill("of-nobody-", "NULL", 10_000 - 1_001)).await;
+    let refused = put(&other, "beyond").await.expect_problem(429, "quota_exceeded");
+    assert_eq!(refused["limit"], 10_000);
+    put(&other, "surplus").await.expect_status(200);
+    let call = app.call("DELETE", "/projections/first").header("authorization", &format!("Bearer {other}"));
+    call.send().await.expect_status(204);
+    put(&other, "beyond").await.expect_status(201);
 }
 
 #[tokio::test]
@@ -382,7 +478,8 @@ async fn the_last_use_of_a_key_is_recorded() {
     options.settings.needs_keys = true;
     let app = TestApp::start_with(options).await;
     let (key, new) =
-        keyring::generate("used".to_owned(), &["read:*".parse().expect("a grant")], None, None).expect("randomness");
+        keyring::generate("used".to_owned(), &["read:*".parse().expect("a grant")], Quotas::default(), None)
+            .expect("randomness");
     let primary = &app.app.primary;
     primary.create_key(&new).await.expect("the key is stored");
     app.app.keyring.refresh(primary).await.expect("the keys are read");

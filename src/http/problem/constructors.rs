@@ -1,7 +1,5 @@
 //! The constructors of all problems except the conflicts of appends.
 
-use std::time::Duration;
-
 use axum::http::{HeaderValue, header};
 use uuid::Uuid;
 
@@ -13,6 +11,7 @@ use crate::domain::version::Version;
 use crate::http::cache::etag;
 use crate::http::problem::code::Code;
 use crate::http::problem::error::ApiError;
+use crate::keyring::QuotaExceeded;
 
 /// The detail of every internal error: its cause is for operators only.
 const UNEXPECTED: &str = "an unexpected error; the service's log has the cause under this request id";
@@ -37,21 +36,38 @@ impl ApiError {
         Self::new(Code::Unauthenticated, detail).with_header(header::WWW_AUTHENTICATE, challenge)
     }
 
-    /// The key has no grant of this scope on `object`, which is one type, all types or any type.
+    /// The key has no grant of this scope on `object`, which is one type or projection, all types or any type.
     pub fn forbidden(scope: Scope, object: &str) -> Self {
         let verb = match scope {
             Scope::Read => "read",
             Scope::Append => "append to",
             Scope::Admin => "administer",
+            Scope::Project => "move or delete",
         };
         Self::new(Code::Forbidden, format!("the key has no grant to {verb} {object}"))
     }
 
-    /// The key has reached its rate limit. `wait` is the time until it may send the next request.
-    pub fn quota_exceeded(wait: Duration) -> Self {
-        let seconds = wait.as_secs() + 1;
-        let detail = format!("the key has reached its rate limit: retry after {seconds} s");
-        Self::new(Code::QuotaExceeded, detail).with_header(header::RETRY_AFTER, HeaderValue::from(seconds))
+    /// The request exceeds a quota of its key. One that exceeds the quota of a whole minute is too large.
+    pub fn quota_exceeded(exceeded: QuotaExceeded) -> Self {
+        match exceeded {
+            QuotaExceeded::Wait(wait) => {
+                let seconds = wait.as_secs() + 1;
+                let detail = format!("the key has reached its rate limit: retry after {seconds} s");
+                Self::new(Code::QuotaExceeded, detail).with_header(header::RETRY_AFTER, HeaderValue::from(seconds))
+            }
+            QuotaExceeded::TooLarge { unit, per_minute } => {
+                let detail = format!("the key may send {per_minute} {unit} a minute: send fewer in one request");
+                Self::new(Code::PayloadTooLarge, detail)
+            }
+        }
+    }
+
+    /// The store, or the key, has the largest number of projections.
+    pub fn too_many_projections(limit: i64, holder: &str) -> Self {
+        let detail =
+            format!("{holder} has {limit} projections, the largest number: DELETE those that are no longer used");
+        let a_minute = HeaderValue::from_static("60");
+        Self::new(Code::QuotaExceeded, detail).with("limit", &limit).with_header(header::RETRY_AFTER, a_minute)
     }
 
     /// An unexpected error. Its cause is logged, and not sent.

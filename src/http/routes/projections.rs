@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{FromRequestParts, State};
-use axum::http::request::Parts;
+use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
@@ -13,7 +12,6 @@ use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::access::Scope;
 use crate::domain::event::Position;
 use crate::domain::json::EXACT_INTEGER_MAX;
 use crate::domain::version::ExpectedVersion;
@@ -31,7 +29,9 @@ use crate::http::problem::error::{ApiError, ApiResult};
 use crate::http::problem::field_error::FieldError;
 use crate::http::problem::schema::ProblemSchema;
 use crate::http::representation::response::json;
-use crate::store::admin::projections::{ExpectedPosition, Movement, Projection, SetProjectionResult};
+use crate::store::admin::projections::{
+    ExpectedPosition, Movement, NewPosition, PROJECTIONS_MAX, PROJECTIONS_OF_KEY_MAX, Projection, SetProjectionResult,
+};
 use crate::store::error::StoreError;
 use crate::wire::time::format_time;
 
@@ -111,23 +111,6 @@ impl FromQuery for Movement {
         };
         query.finish()?;
         Ok(movement)
-    }
-}
-
-/// Fails if the request resets a projection without permission. A missing permission takes precedence over the other
-/// faults of a request.
-pub struct MayReset;
-
-impl FromRequestParts<Arc<App>> for MayReset {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> ApiResult<Self> {
-        let movement = Query::parse(&parts.uri).and_then(Movement::from_query);
-        if matches!(movement, Ok(Movement::Any)) {
-            let Ok(caller) = Caller::from_request_parts(parts, app).await;
-            caller.check_any(Scope::Admin)?;
-        }
-        Ok(Self)
     }
 }
 
@@ -219,7 +202,7 @@ pub async fn read_projection(
     ))]
 pub async fn set_projection(
     State(app): State<Arc<App>>,
-    _: MayReset,
+    caller: Caller,
     _: AcceptsJson,
     request: JsonRequest<(ProjectionPath, Parameters<Movement>, Precondition)>,
 ) -> ApiResult<Response> {
@@ -234,12 +217,22 @@ pub async fn set_projection(
     if position > head {
         return Err(ApiError::position_beyond_head(head));
     }
-    let set = app.primary.set_projection(&name, position, expected_position(expected), movement).await?;
-    let status = match set {
+    let new = NewPosition {
+        projection_name: &name,
+        position,
+        expected: expected_position(expected),
+        movement,
+        key_id: caller.key_id(),
+    };
+    let status = match app.primary.set_projection(new).await? {
         SetProjectionResult::Created => StatusCode::CREATED,
         SetProjectionResult::Updated => StatusCode::OK,
         SetProjectionResult::Regressed(current) => return Err(ApiError::position_regressed(current)),
         SetProjectionResult::Conflict(current) => return Err(ApiError::position_conflict(current)),
+        SetProjectionResult::TooMany => return Err(ApiError::too_many_projections(PROJECTIONS_MAX, "the store")),
+        SetProjectionResult::TooManyOfKey => {
+            return Err(ApiError::too_many_projections(PROJECTIONS_OF_KEY_MAX, "the key"));
+        }
     };
     // Another client may have moved the projection in between. Tag and body both have the position that is read here.
     let projection = app.primary.projection(&name).await?;

@@ -66,6 +66,7 @@ pub const FUNCTION_FILES: &[FunctionFile] = function_files![
     "log_origin",
     "record_snapshot_change",
     "refuse_change",
+    "set_projection",
     "snapshot_checksum",
     "stream_head",
 ];

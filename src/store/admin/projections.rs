@@ -6,13 +6,18 @@
 use chrono::{DateTime, Utc};
 
 use crate::domain::event::Position;
-use crate::store::error::StoreError;
+use crate::store::error::{DatabaseError, StoreError};
 use crate::store::primary::Primary;
 use crate::store::reader::Reader;
 
 const SET_PROJECTION: &str = include_str!("../sql/set_projection.sql");
+const STALE_PROJECTIONS: &str = include_str!("../sql/stale_projections.sql");
 const PROJECTIONS: &str = include_str!("../sql/projections.sql");
 const DELETE_PROJECTION: &str = include_str!("../sql/delete_projection.sql");
+
+/// The largest number of projections, and of those that one key has created.
+pub const PROJECTIONS_MAX: i64 = 10_000;
+pub const PROJECTIONS_OF_KEY_MAX: i64 = 1_000;
 
 /// A projection and its position.
 #[derive(Debug, Clone)]
@@ -31,6 +36,14 @@ impl Projection {
     }
 }
 
+/// A projection that holds back the archive.
+#[derive(Debug, Clone)]
+pub struct StaleProjection {
+    pub projection_name: String,
+    pub last_processed_position: Position,
+    pub last_processed_at: DateTime<Utc>,
+}
+
 /// The position that a client expects a projection to have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExpectedPosition {
@@ -42,6 +55,17 @@ pub enum ExpectedPosition {
     Exact(Position),
 }
 
+/// A new position of a projection. The caller has checked that it is not beyond the head.
+#[derive(Debug, Clone, Copy)]
+pub struct NewPosition<'p> {
+    pub projection_name: &'p str,
+    pub position: Position,
+    pub expected: ExpectedPosition,
+    pub movement: Movement,
+    /// The API key of the client; `None` if keys are not required.
+    pub key_id: Option<&'p str>,
+}
+
 /// The result of setting a position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SetProjectionResult {
@@ -51,6 +75,10 @@ pub enum SetProjectionResult {
     Conflict(Option<Position>),
     /// The new position is before the current one (the field), and a reset was not requested.
     Regressed(Position),
+    /// The store has [`PROJECTIONS_MAX`] projections.
+    TooMany,
+    /// The key has created [`PROJECTIONS_OF_KEY_MAX`] of them.
+    TooManyOfKey,
 }
 
 /// Whether a position may move backwards.
@@ -62,39 +90,30 @@ pub enum Movement {
 }
 
 impl Primary {
-    /// Sets a position. The caller has checked that it is not beyond the head.
-    pub async fn set_projection(
-        &self,
-        name: &str,
-        position: Position,
-        expected: ExpectedPosition,
-        movement: Movement,
-    ) -> Result<SetProjectionResult, StoreError> {
+    /// Sets a position.
+    pub async fn set_projection(&self, new: NewPosition<'_>) -> Result<SetProjectionResult, StoreError> {
+        let NewPosition { projection_name, position, expected, movement, key_id } = new;
         let exact = if let ExpectedPosition::Exact(position) = expected { Some(position) } else { None };
-        let created: Option<bool> = sqlx::query_scalar(SET_PROJECTION)
-            .bind(name)
+        let (outcome, current): (String, Option<Position>) = sqlx::query_as(SET_PROJECTION)
+            .bind(projection_name)
             .bind(position)
             .bind(exact)
             .bind(matches!(expected, ExpectedPosition::Any | ExpectedPosition::None))
             .bind(expected != ExpectedPosition::None)
             .bind(movement == Movement::Any)
-            .fetch_optional(&mut *self.acquire().await?)
+            .bind(key_id)
+            .bind(PROJECTIONS_MAX)
+            .bind(PROJECTIONS_OF_KEY_MAX)
+            .fetch_one(&mut *self.acquire().await?)
             .await?;
-        match created {
-            Some(true) => Ok(SetProjectionResult::Created),
-            Some(false) => Ok(SetProjectionResult::Updated),
-            None => {
-                let current = self.projection(name).await?.map(|projection| projection.last_processed_position);
-                Ok(match (current, expected) {
-                    (Some(current), ExpectedPosition::Any | ExpectedPosition::Exists) => {
-                        SetProjectionResult::Regressed(current)
-                    }
-                    (Some(current), ExpectedPosition::Exact(expected)) if current == expected => {
-                        SetProjectionResult::Regressed(current)
-                    }
-                    (current, _) => SetProjectionResult::Conflict(current),
-                })
-            }
+        match (outcome.as_str(), current) {
+            ("created", _) => Ok(SetProjectionResult::Created),
+            ("updated", _) => Ok(SetProjectionResult::Updated),
+            ("conflict", current) => Ok(SetProjectionResult::Conflict(current)),
+            ("regressed", Some(current)) => Ok(SetProjectionResult::Regressed(current)),
+            ("limit", _) => Ok(SetProjectionResult::TooMany),
+            ("key_limit", _) => Ok(SetProjectionResult::TooManyOfKey),
+            (outcome, _) => Err(DatabaseError::UnexpectedResult(format!("set_projection returned {outcome:?}")).into()),
         }
     }
 
@@ -114,6 +133,23 @@ impl Reader {
     /// Returns all projections, in byte order of their names.
     pub async fn projections(&self) -> Result<Vec<Projection>, StoreError> {
         self.read_projections(None).await
+    }
+
+    /// Returns the projections that have not passed the events of the months that ended before a time, at most `limit`,
+    /// the least advanced first.
+    pub async fn stale_projections(
+        &self,
+        before: DateTime<Utc>,
+        limit: i64,
+    ) -> Result<Vec<StaleProjection>, StoreError> {
+        let rows: Vec<(String, Position, DateTime<Utc>)> =
+            sqlx::query_as(STALE_PROJECTIONS).bind(before).bind(limit).fetch_all(&mut *self.acquire().await?).await?;
+        let stale = |(projection_name, last_processed_position, last_processed_at)| StaleProjection {
+            projection_name,
+            last_processed_position,
+            last_processed_at,
+        };
+        Ok(rows.into_iter().map(stale).collect())
     }
 
     async fn read_projections(&self, name: Option<&str>) -> Result<Vec<Projection>, StoreError> {
