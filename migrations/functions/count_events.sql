@@ -1,7 +1,9 @@
 -- Counts the next events of the log, and returns the number of positions that are left to count; NULL if another
 -- session counts at this moment.
 --
---   p_limit   the largest number of positions to count
+--   p_limit   the largest number of positions to count, at least 1
+--
+-- The position in statistics never decreases: events would be counted a second time.
 --
 -- Locks: the row of statistics, to the end of the transaction; then rows of the count tables, which only this function
 -- writes.
@@ -26,6 +28,10 @@ DECLARE
     v_to_time    timestamptz;
     v_types      text[];
 BEGIN
+    IF coalesce(p_limit, 0) < 1 THEN
+        RAISE EXCEPTION 'p_limit must be at least 1, and is %', coalesce(p_limit::text, 'NULL')
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
     SELECT s.as_of_position, s.as_of
       INTO v_after, v_after_time
       FROM statistics s

@@ -1,6 +1,7 @@
 //! No promise: statistics, which are counted along the log, equal the result of a scan of all events.
 
 use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Executor};
 
 use crate::support::{Session, TestApp, TestOptions, at, events};
 
@@ -191,6 +192,23 @@ async fn tables_are_listed_by_partition_and_measured_for_prometheus() {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_count_of_no_position_is_refused_and_the_counted_position_never_decreases() {
+    let app = TestApp::start().await;
+    app.append("/streams/Order/1", &["E"; 5]).await;
+    app.app.primary.count_all_events().await.expect("the events are counted");
+    app.append("/streams/Order/1", &["E"]).await;
+    let mut session = app.database.session().await;
+    for limit in ["0", "-3", "NULL"] {
+        let refused = session.0.execute(AssertSqlSafe(format!("SELECT count_events({limit})"))).await;
+        let error = refused.expect_err(limit).to_string();
+        assert!(error.contains(&format!("p_limit must be at least 1, and is {limit}")), "{error}");
+        assert!(session.number("SELECT as_of_position FROM statistics").await >= 5, "{limit}");
+    }
+    let stats = app.get("/stats").send().await.expect_status(200).json();
+    assert_eq!((&stats["events"], &stats["as_of_position"]), (&json!(6), &json!(6)));
 }
 
 #[tokio::test]
