@@ -1,5 +1,6 @@
 //! `annals verify`: checks the integrity of the store.
 
+use std::cmp::Ordering;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -11,6 +12,8 @@ use crate::cli::database::{Database, until_interrupted};
 use crate::config::database::DatabaseArgs;
 use crate::config::parse::whole_number;
 use crate::config::program::this_program;
+use crate::domain::cursor::Epoch;
+use crate::domain::event::Position;
 use crate::domain::name::StreamId;
 use crate::reducers::error::FoldError;
 use crate::reducers::fold::{AsOf, replay};
@@ -93,11 +96,7 @@ async fn verify(args: &VerifyArgs, database: &Database) -> anyhow::Result<bool> 
         });
         println!("{report:#}");
     } else {
-        if since < head.global_position {
-            println!("positions {} to {} of epoch {}", since + 1, head.global_position, head.epoch);
-        } else {
-            println!("no events after position {since} of epoch {}", head.epoch);
-        }
+        println!("{}", range(since, head.global_position, head.epoch));
         for check in &checks {
             let (what, unit) = describe(check.name);
             let result = if check.findings.is_empty() { "ok" } else { "WRONG" };
@@ -106,6 +105,18 @@ async fn verify(args: &VerifyArgs, database: &Database) -> anyhow::Result<bool> 
         }
     }
     Ok(is_ok)
+}
+
+/// Describes the part of the log that is verified.
+fn range(since: Position, head: Position, epoch: Epoch) -> String {
+    match since.cmp(&head) {
+        Ordering::Less => format!("positions {} to {head} of epoch {epoch}", since + 1),
+        Ordering::Equal => format!("no events after position {since} of epoch {epoch}"),
+        Ordering::Greater => format!(
+            "the range runs backwards: epoch {epoch} was verified up to position {since}, and the log ends at position \
+             {head}"
+        ),
+    }
 }
 
 /// Returns what a check verifies, and what it counts.

@@ -51,4 +51,5 @@ mod subscriptions;
 mod torture_checker;
 mod unhealthy_database;
 mod verify;
+mod verify_end_of_log;
 mod writer;

@@ -16,7 +16,7 @@ fn config(database: &TestDatabase, folder: &str) -> DatabaseConfig {
 }
 
 /// Runs the command. Returns its exit status and its report.
-async fn verify(database: &TestDatabase, folder: &str, arguments: &[&str]) -> (i32, Value) {
+pub async fn verify(database: &TestDatabase, folder: &str, arguments: &[&str]) -> (i32, Value) {
     let mut command = annals(Some(database));
     command.env("ARCHIVE_URL", folder).arg("verify").arg("--json").args(arguments);
     let output = output(command).await;
@@ -26,14 +26,14 @@ async fn verify(database: &TestDatabase, folder: &str, arguments: &[&str]) -> (i
 }
 
 /// Returns the findings of a check.
-fn findings(report: &Value, name: &str) -> String {
+pub fn findings(report: &Value, name: &str) -> String {
     let checks = report["checks"].as_array().expect("checks");
     let check = checks.iter().find(|check| check["name"] == name).expect("the check");
     check["findings"].to_string()
 }
 
 /// Creates a log of three months whose first partition is archived, with snapshots of a reducer and of a client.
-async fn history(folder: &str) -> TestDatabase {
+pub async fn history(folder: &str) -> TestDatabase {
     let database = TestDatabase::create().await;
     let clock = Clock::fixed(at("2025-11-03T00:00:00Z"));
     let options = TestOptions { clock: clock.clone(), ..TestOptions::default() };
@@ -101,11 +101,7 @@ async fn every_kind_of_damage_is_found_and_reported() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().to_str().expect("a path");
     let database = history(path).await;
-    let mut session = database.session().await;
-    session.run("ALTER TABLE event_ids DISABLE TRIGGER event_ids_immutable").await;
-    for partition in ["events_2025_12", "events_2026_01"] {
-        session.run(&format!("ALTER TABLE {partition} DISABLE TRIGGER {partition}_immutable")).await;
-    }
+    let mut session = owner_session(&database).await;
     let all = "SELECT count(*) FROM events";
     let before = session.number(all).await;
     // The damage, the check that finds it, and a part of the finding.
@@ -186,7 +182,7 @@ async fn every_kind_of_damage_is_found_and_reported() {
     );
 }
 
-const TABLES: [&str; 13] = [
+const TABLES: [&str; 14] = [
     "events_2025_12",
     "events_2026_01",
     "event_ids",
@@ -200,15 +196,28 @@ const TABLES: [&str; 13] = [
     "snapshot_counts",
     "snapshot_changes",
     "verification",
+    "epochs",
 ];
 
-async fn copy_tables(session: &mut Session) {
+/// Opens a session of the owner, and disables the triggers that refuse changes.
+pub async fn owner_session(database: &TestDatabase) -> Session {
+    let mut session = database.session().await;
+    session.run("ALTER TABLE event_ids DISABLE TRIGGER event_ids_immutable").await;
+    for partition in ["events_2025_12", "events_2026_01"] {
+        session.run(&format!("ALTER TABLE {partition} DISABLE TRIGGER {partition}_immutable")).await;
+    }
+    session
+}
+
+/// Copies the tables that a test damages.
+pub async fn copy_tables(session: &mut Session) {
     for table in TABLES {
         session.run(&format!("CREATE TABLE copy_of_{table} AS TABLE {table}")).await;
     }
 }
 
-async fn restore_tables(session: &mut Session) {
+/// Restores the tables from their copies, and removes the copies.
+pub async fn restore_tables(session: &mut Session) {
     for table in TABLES {
         session.run(&format!("DELETE FROM {table}")).await;
         let columns = format!(

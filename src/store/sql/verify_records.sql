@@ -1,53 +1,10 @@
--- What other tables record of the log, and the log does not have. Each row is a finding.
--- $1 position of the head, $2 epoch, $3 start of the oldest partition that is not sealed, $4 whether to compare all
--- counts, $5 the largest number of events that one append can write, $6 the largest number of findings
+-- What the sequences and the counts of the statistics say of the log, and the log does not have. Each row is a finding.
+-- $1 position of the head, $2 epoch, $3 whether to compare all counts, $4 the largest number of events that one append
+-- can write, $5 the largest number of findings
 SELECT f.finding
   FROM (
-       SELECT format('the log ends at position %s, and the table event_ids has positions up to %s: the last events are missing',
-                     $1, max(k.global_position)) AS finding
-         FROM event_ids k
-        WHERE k.global_position > $1
-       HAVING count(*) > 0
-
-       UNION ALL
-       SELECT format('stream %s/%s is in the table streams, and has no event', s.aggregate_type, s.aggregate_id)
-         FROM streams s
-        WHERE s.version = 0
-          AND NOT EXISTS (
-              SELECT FROM events e
-               WHERE e.aggregate_type = s.aggregate_type
-                 AND e.aggregate_id = s.aggregate_id
-                 AND e.version = 1
-                 AND e.occurred_at = s.first_occurred_at)
-
-       UNION ALL
-       SELECT format('snapshot of %s/%s at version %s: its stream does not have this version',
-                     s.aggregate_type, s.aggregate_id, s.version)
-         FROM snapshots s
-         LEFT JOIN LATERAL stream_head(s.aggregate_type, s.aggregate_id, $3) AS h
-           ON true
-        WHERE s.version > coalesce(h.version, 0)
-
-       UNION ALL
-       SELECT format('projection %s has processed position %s, which is beyond the head of the log',
-                     p.projection_name, p.last_processed_position)
-         FROM projection_positions p
-        WHERE p.last_processed_position > $1
-
-       UNION ALL
-       SELECT format('the log was verified up to position %s, which is beyond its head', v.verified_position)
-         FROM verification v
-        WHERE v.verified_position > $1
-          AND v.epoch = $2
-
-       UNION ALL
-       SELECT format('the statistics are counted up to position %s, which is beyond the head of the log',
-                     s.as_of_position)
-         FROM statistics s
-        WHERE s.as_of_position > $1
-
-       UNION ALL
-       SELECT format('the sequence of stream numbers is at %s, and a stream has the number %s', q.last_value, m.stream_no)
+       SELECT format('the sequence of stream numbers is at %s, and a stream has the number %s',
+                     q.last_value, m.stream_no) AS finding
          FROM streams_stream_no_seq q
          JOIN (SELECT max(s.stream_no) AS stream_no FROM streams s) AS m
            ON m.stream_no > CASE WHEN q.is_called THEN q.last_value ELSE 0 END
@@ -56,7 +13,7 @@ SELECT f.finding
        SELECT format('the append generation is %s, which is too low for the positions up to %s', q.last_value, $1)
          FROM append_generation q
         WHERE $2 = 1
-          AND $1 > CASE WHEN q.is_called THEN q.last_value ELSE 0 END * $5
+          AND $1 > CASE WHEN q.is_called THEN q.last_value ELSE 0 END * $4
 
        UNION ALL
        SELECT format('the number of events of the type %s is %s in the statistics, and %s in the table event_ids',
@@ -73,7 +30,7 @@ SELECT f.finding
                WHERE k.global_position <= (SELECT t.as_of_position FROM statistics t)
                GROUP BY s.aggregate_type) AS k
            ON k.aggregate_type = c.aggregate_type
-        WHERE $4
+        WHERE $3
           AND c.events IS DISTINCT FROM k.events
 
        UNION ALL
@@ -92,7 +49,7 @@ SELECT f.finding
                  AND k.global_position <= (SELECT t.as_of_position FROM statistics t)
                GROUP BY s.aggregate_type) AS k
            ON k.aggregate_type = c.aggregate_type
-        WHERE $4
+        WHERE $3
           AND c.streams IS DISTINCT FROM k.streams
 
        UNION ALL
@@ -111,7 +68,7 @@ SELECT f.finding
                 FROM snapshots s
                GROUP BY s.aggregate_type) AS s
            ON s.aggregate_type = c.aggregate_type
-        WHERE $4
+        WHERE $3
           AND c.snapshots IS DISTINCT FROM s.snapshots
        ) AS f
- LIMIT $6
+ LIMIT $5

@@ -42,7 +42,7 @@ impl Verifier {
                 .fetch_all(&mut self.connection)
                 .await?;
             check.add_findings(findings);
-            check.checked = (self.head.global_position - self.since).unsigned_abs();
+            check.checked = (self.head.global_position - self.since).max(0).unsigned_abs();
             return Ok(check);
         }
         let mut archived = Vec::new();

@@ -28,6 +28,7 @@ const VERIFY_ORDER: &str = include_str!("../../sql/verify_order.sql");
 const VERIFY_IDS: &str = include_str!("../../sql/verify_ids.sql");
 const VERIFY_ARCHIVED_IDS: &str = include_str!("../../sql/verify_archived_ids.sql");
 const VERIFY_SNAPSHOTS: &str = include_str!("../../sql/verify_snapshots.sql");
+const VERIFY_END_OF_LOG: &str = include_str!("../../sql/verify_end_of_log.sql");
 const VERIFY_RECORDS: &str = include_str!("../../sql/verify_records.sql");
 const RECORD_VERIFICATION: &str = include_str!("../../sql/record_verification.sql");
 
@@ -68,7 +69,8 @@ pub struct Verifier {
     pub(super) damaged_folders: Vec<String>,
     /// The head of the log when the verification began. Later events are not verified.
     pub head: LogHead,
-    /// An earlier verification has covered everything up to this position.
+    /// An earlier verification has covered everything up to this position. If the end of the log was lost, it is beyond
+    /// the head: then no event is verified, and the check `records` has a finding.
     pub since: Position,
 }
 
@@ -321,14 +323,21 @@ impl Verifier {
         Ok(())
     }
 
-    /// Checks that the log has everything that other tables record of it: ids, streams, snapshots, positions and
-    /// counts. This finds the loss of the last events, which leaves no gap in the log itself.
+    /// Checks that the log has everything that other tables record of it: ids, streams, sealed partitions, snapshots,
+    /// positions, epochs and counts. This finds the loss of the last events, which leaves no gap in the log itself.
     pub async fn records(&mut self) -> Result<Check, ArchivingError> {
         let mut check = Check::new("records");
-        let findings: Vec<String> = sqlx::query_scalar(VERIFY_RECORDS)
+        let findings: Vec<String> = sqlx::query_scalar(VERIFY_END_OF_LOG)
             .bind(self.head.global_position)
             .bind(self.head.epoch)
             .bind(self.open_from)
+            .bind(check.room())
+            .fetch_all(&mut self.connection)
+            .await?;
+        check.add_findings(findings);
+        let findings: Vec<String> = sqlx::query_scalar(VERIFY_RECORDS)
+            .bind(self.head.global_position)
+            .bind(self.head.epoch)
             .bind(self.since == 0)
             .bind(REQUEST_EVENTS_MAX as i64)
             .bind(check.room())
