@@ -1,5 +1,5 @@
 //! Promise P1, P3: `annals verify` finds the loss of the end of the log if one other table has noted a position beyond
-//! it, on full runs and on runs since the last verification.
+//! it, on full runs and on runs since the last verification. No run lowers a note.
 
 use serde_json::json;
 
@@ -181,5 +181,27 @@ async fn a_range_that_runs_backwards_is_wrong() {
         "        the log was verified up to position 111, which is beyond the head of the log (position 107)\n",
     ] {
         assert!(printed.contains(line), "{printed}");
+    }
+}
+
+#[tokio::test]
+async fn a_recorded_verification_is_never_lowered_within_an_epoch() {
+    let database = TestDatabase::create().await;
+    let mut session = database.session().await;
+    let record = include_str!("../../src/store/sql/record_verification.sql");
+    session.run(&format!("PREPARE record (bigint, integer) AS {record}")).await;
+    for (position, epoch, remains) in [
+        (5, 1, "5 in epoch 1"),
+        (4, 1, "5 in epoch 1"),
+        (5, 1, "5 in epoch 1"),
+        (9, 1, "9 in epoch 1"),
+        // The log may be shorter in a later epoch.
+        (3, 2, "3 in epoch 2"),
+        (8, 1, "3 in epoch 2"),
+        (2, 2, "3 in epoch 2"),
+        (4, 2, "4 in epoch 2"),
+    ] {
+        session.run(&format!("EXECUTE record ({position}, {epoch})")).await;
+        assert_eq!(recorded(&database).await, remains, "after ({position}, {epoch})");
     }
 }

@@ -435,7 +435,8 @@ impl Verifier {
         Ok(sampled.collect::<Result<_, _>>()?)
     }
 
-    /// Ends the verification. One without findings is recorded, and the next one may begin after it.
+    /// Ends the verification. One without findings is recorded, and the next one may begin after it. The recorded
+    /// position never decreases within an epoch.
     pub async fn close(mut self, has_findings: bool) -> Result<(), ArchivingError> {
         self.connection.execute("COMMIT").await?;
         if !has_findings {
@@ -446,6 +447,9 @@ impl Verifier {
                 .await
                 .map_err(DatabaseError::from);
             match recorded {
+                Ok(recorded) if recorded.rows_affected() == 0 => {
+                    tracing::warn!("the verification is not recorded: a later position or epoch is recorded already");
+                }
                 Ok(_) => {}
                 Err(error) if has_sqlstate(&error, "42501") => {
                     tracing::info!("the verification is not recorded for --since-last: the login may only read");
