@@ -67,6 +67,16 @@ impl Pattern {
         if self.is_prefix { name.starts_with(&self.text) } else { name == self.text }
     }
 
+    /// Returns whether the pattern is a prefix.
+    pub fn is_prefix(&self) -> bool {
+        self.is_prefix
+    }
+
+    /// Returns the name or the prefix, without `*`.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     fn matches_all(&self) -> bool {
         self.is_prefix && self.text.is_empty()
     }

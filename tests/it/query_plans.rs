@@ -136,6 +136,28 @@ async fn every_statement_uses_indexes_and_only_the_partitions_that_it_needs() {
     }
 }
 
+#[tokio::test]
+async fn the_types_that_a_reader_may_see_cost_one_probe_each() {
+    let mut session = seeded().await;
+    session
+        .run(
+            "INSERT INTO streams (aggregate_type, aggregate_id, first_occurred_at)
+             SELECT 'Foreign' || n % 50, n::text, now() FROM generate_series(1, 20000) n",
+        )
+        .await;
+    session.run("ANALYZE streams").await;
+    for (prefixes, rows) in [("ARRAY['Nothing']", 0), ("ARRAY['T']", 3), ("ARRAY['Foreign1', 'T']", 14)] {
+        let plan = plan(&mut session, "readable_types.sql", &format!("{prefixes}, 65")).await;
+        assert!(!plan.contains("Seq Scan on streams"), "{plan}");
+        assert!(plan.contains("streams_pkey"), "{plan}");
+        assert!(plan.lines().next().is_some_and(|line| line.contains(&format!("rows={rows}"))), "{plan}");
+    }
+    let many = "0, 100, '2024-01-01Z', '2024-01-31Z', 10, ARRAY['T1'], ARRAY['T2'], NULL";
+    let plan = plan(&mut session, "log_matches_by_position.sql", many).await;
+    check("log_matches_by_position.sql", &plan, &["events_2024_01"]);
+    assert!(!plan.contains("->  Sort"), "{plan}");
+}
+
 async fn plan_without_arguments(session: &mut Session, file: &str) -> String {
     let sql = std::fs::read_to_string(format!("{SQL}/{file}")).unwrap_or_else(|error| panic!("{file}: {error}"));
     session.texts(&format!("EXPLAIN (COSTS OFF) {sql}")).await.join("\n")

@@ -6,5 +6,6 @@ pub(super) mod epochs;
 pub mod follow;
 pub mod head;
 pub mod read;
+mod readable;
 pub mod scan;
 mod segment;

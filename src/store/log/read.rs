@@ -27,6 +27,7 @@ use crate::domain::event::{Position, StoredEvent};
 use crate::store::error::{MissingEvent, StoreError};
 use crate::store::log::epochs::last_common_position;
 use crate::store::log::head::LogHead;
+use crate::store::log::readable::WantedTypes;
 use crate::store::log::scan::{LogScan, LogSegment, PageBudget};
 use crate::store::log::segment::{Delivery, SegmentScan, scan_segment};
 use crate::store::reader::{CatalogueCheck, Reader, ServerKind};
@@ -110,13 +111,17 @@ impl Reader {
         scan.epoch = Some(head.epoch);
         let Some(head_time) = head.occurred_at else { return Ok((ReadProgress::Complete, head)) };
         let end = to.min(head.global_position);
+        let types = WantedTypes::find(connection, scan.filter()).await?;
+        if types.is_none() && scan.after() < end {
+            scan.skip_to(end);
+        }
         let mut gap_is_allowed = false;
         while !budget.is_spent() && scan.after() < end {
             let segment = scan.next_segment(&catalogue, end, head_time);
             if let Some(folder) = segment.archived_to.clone() {
                 return Ok((ReadProgress::Archived(folder, segment), head));
             }
-            let found = scan_segment(connection, scan, segment, end, budget.wanted).await?;
+            let found = scan_segment(connection, scan, &types, segment, end, budget.wanted).await?;
             // A partition that is archived during the scan looks empty, and then the result of the scan is void. If all
             // events are wanted, this check is not needed: a gap in the positions shows that an event is missing.
             if !matches!(found, SegmentScan::All(_))

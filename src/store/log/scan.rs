@@ -150,10 +150,9 @@ impl LogScan {
         LogSegment { after: self.after, to, earliest: earliest.max(self.earliest), latest, archived_to }
     }
 
-    /// Returns the number of rows to request: more than wanted, if the reader may not see all of them.
+    /// Returns the number of rows to request.
     pub(super) fn rows_for(&self, wanted: usize) -> i64 {
-        const AT_LEAST: usize = 1_000;
-        self.fetch_size.rows_for(if self.filter.readable.is_some() { wanted.max(AT_LEAST) } else { wanted })
+        self.fetch_size.rows_for(wanted)
     }
 
     /// Returns the filter.

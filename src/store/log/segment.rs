@@ -10,6 +10,7 @@ use sqlx::query::Query;
 
 use crate::domain::event::Position;
 use crate::domain::filter::EventFilter;
+use crate::store::log::readable::WantedTypes;
 use crate::store::log::scan::{LogScan, LogSegment, PageBudget};
 use crate::store::row::{Deliver, event_from_row};
 
@@ -17,6 +18,7 @@ const LOG_EVENTS: &str = include_str!("../sql/log_events.sql");
 const MATCHES_BY_AGGREGATE_TYPE: &str = include_str!("../sql/log_matches_by_aggregate_type.sql");
 const MATCHES_BY_AGGREGATE: &str = include_str!("../sql/log_matches_by_aggregate.sql");
 const MATCHES_BY_EVENT_TYPE: &str = include_str!("../sql/log_matches_by_event_type.sql");
+const MATCHES_BY_POSITION: &str = include_str!("../sql/log_matches_by_position.sql");
 const MATCHES_BY_CORRELATION: &str = include_str!("../sql/log_matches_by_correlation.sql");
 const EVENTS_AT: &str = include_str!("../sql/events_at.sql");
 const POSITION_BEFORE: &str = include_str!("../sql/position_before.sql");
@@ -43,6 +45,7 @@ pub(super) enum Delivery {
 pub(super) async fn scan_segment(
     connection: &mut PgConnection,
     scan: &LogScan,
+    types: &WantedTypes,
     segment: LogSegment,
     end: Position,
     wanted: usize,
@@ -54,7 +57,7 @@ pub(super) async fn scan_segment(
     if scan.filter().is_by_time_alone() {
         Ok(SegmentScan::All(segment))
     } else {
-        find_matches(connection, scan, segment, wanted).await
+        find_matches(connection, scan, types, segment, wanted).await
     }
 }
 
@@ -109,6 +112,7 @@ async fn position_before(
 async fn find_matches(
     connection: &mut PgConnection,
     scan: &LogScan,
+    types: &WantedTypes,
     segment: LogSegment,
     wanted: usize,
 ) -> Result<SegmentScan, sqlx::Error> {
@@ -119,31 +123,41 @@ async fn find_matches(
     let to = segment.to.min(scan.window_end(segment.after));
     let rows = scan.rows_for(wanted);
     let filter = scan.filter();
-    // Uses the index that is likely to return the fewest events that do not match.
-    let statement = if !filter.correlation_ids.is_empty() {
-        MATCHES_BY_CORRELATION
-    } else if !filter.aggregate_ids.is_empty() {
-        MATCHES_BY_AGGREGATE
-    } else if !filter.event_types.is_empty() {
-        MATCHES_BY_EVENT_TYPE
-    } else {
-        MATCHES_BY_AGGREGATE_TYPE
+    let within = |statement| {
+        sqlx::query_as(statement).bind(segment.after).bind(to).bind(segment.earliest).bind(segment.latest).bind(rows)
     };
-    let matches: Vec<(Position, DateTime<Utc>)> = sqlx::query_as(statement)
-        .bind(segment.after)
-        .bind(to)
-        .bind(segment.earliest)
-        .bind(segment.latest)
-        .bind(rows)
-        .bind(null_if_empty(&filter.aggregate_types))
-        .bind(null_if_empty(&filter.aggregate_ids))
-        .bind(null_if_empty(&filter.event_types))
-        .bind(null_if_empty(&filter.correlation_ids))
-        .fetch_all(&mut *connection)
-        .await?;
+    let query = match types {
+        WantedTypes::Many { names, prefixes } if filter.correlation_ids.is_empty() => {
+            within(MATCHES_BY_POSITION).bind(names).bind(prefixes).bind(null_if_empty(&filter.event_types))
+        }
+        types => {
+            // Of many types, the few events with a correlation id are compared after they are fetched.
+            let listed = if let WantedTypes::Listed(types) = types { Some(types.as_slice()) } else { None };
+            within(statement(filter))
+                .bind(listed)
+                .bind(null_if_empty(&filter.aggregate_ids))
+                .bind(null_if_empty(&filter.event_types))
+                .bind(null_if_empty(&filter.correlation_ids))
+        }
+    };
+    let matches: Vec<(Position, DateTime<Utc>)> = query.fetch_all(&mut *connection).await?;
     let is_complete = i64::try_from(matches.len()).is_ok_and(|found| found < rows);
     let (positions, times) = matches.into_iter().unzip();
     Ok(SegmentScan::Matches { positions, times, to, is_complete, took: started.elapsed() })
+}
+
+/// Returns the statement with the index that is likely to return the fewest events that do not match.
+fn statement(filter: &EventFilter) -> &'static str {
+    if !filter.correlation_ids.is_empty() {
+        MATCHES_BY_CORRELATION
+    } else if !filter.aggregate_ids.is_empty() {
+        MATCHES_BY_AGGREGATE
+    } else if !filter.event_types.is_empty() && filter.readable.is_none() {
+        MATCHES_BY_EVENT_TYPE
+    } else {
+        // Types that the reader may not see can have events of the same event type, so the reader's own types decide.
+        MATCHES_BY_AGGREGATE_TYPE
+    }
 }
 
 impl SegmentScan {

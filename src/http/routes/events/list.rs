@@ -136,11 +136,11 @@ pub async fn read_log(
     }
 }
 
-/// Returns the types that the caller may read, if the filter names no types. Fails if the filter names a type that the
-/// caller may not read.
+/// Returns the types that the caller may read; `None` for all types. Fails if the filter names a type that the caller may
+/// not read.
 fn readable(caller: &Caller, filter: &EventFilter) -> ApiResult<Option<Vec<Pattern>>> {
     filter.aggregate_types.iter().try_for_each(|aggregate_type| caller.check(Scope::Read, aggregate_type))?;
-    Ok(if filter.aggregate_types.is_empty() { caller.readable_types() } else { None })
+    Ok(caller.readable_types())
 }
 
 /// Returns the head of the log, and the position after which a read begins. Fails if the cursor is no longer valid.
