@@ -246,6 +246,17 @@ CREATE TABLE api_keys (
         requests_per_minute > 0 AND events_per_minute > 0 AND bytes_per_minute > 0)
 );
 
+-- The secret of the store; one row. id_namespace is the namespace of the event ids that Annals derives from names. No
+-- client can compute such an id in advance, and so prevent the append that will have it. gen_random_uuid has 122 bits
+-- of a cryptographic generator.
+CREATE TABLE store_secrets (
+    id_namespace uuid NOT NULL DEFAULT gen_random_uuid(),
+    only_row     boolean NOT NULL DEFAULT true,
+    CONSTRAINT store_secrets_pkey PRIMARY KEY (only_row),
+    CONSTRAINT store_secrets_one_row CHECK (only_row)
+);
+INSERT INTO store_secrets DEFAULT VALUES;
+
 -- The position up to which the log is verified; one row. `annals verify --since-last` begins after it.
 CREATE TABLE verification (
     verified_position bigint NOT NULL,
@@ -320,7 +331,7 @@ BEGIN
         GRANT SELECT ON
             events, streams, event_ids, partitions, epochs, snapshots, reducers, projection_positions,
             statistics, event_counts, stream_counts, largest_aggregates, snapshot_counts, snapshot_changes,
-            verification, api_keys, annals_migrations, annals_functions
+            verification, api_keys, store_secrets, annals_migrations, annals_functions
             TO annals_app;
         GRANT UPDATE (last_used_at) ON api_keys TO annals_app;
         GRANT INSERT, UPDATE, DELETE ON snapshots, reducers, projection_positions TO annals_app;

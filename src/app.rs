@@ -9,6 +9,7 @@ use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::append::service::AppendParts;
 use crate::clock::Clock;
+use crate::domain::derived_id::DerivedIds;
 use crate::keyring::Keyring;
 use crate::metrics::Metrics;
 use crate::reducers::javascript::workers::Workers;
@@ -85,6 +86,7 @@ pub struct App {
     pub workers: Arc<Workers>,
     pub snapshotter: Arc<Snapshotter>,
     pub keyring: Arc<Keyring>,
+    pub derived_ids: DerivedIds,
     pub metrics: Arc<Metrics>,
     pub clock: Clock,
     pub shutdown: Shutdown,

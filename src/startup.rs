@@ -31,6 +31,7 @@ pub async fn start(
     let primary = Primary::connect(database, clock.clone(), metrics.clone()).await?;
     primary.maintain_partitions().await?;
     primary.check_archive().await?;
+    let derived_ids = primary.derived_ids().await?;
     let reader = match replica {
         Some(replica) => Reader::connect_to_replica(replica, clock.clone(), metrics.clone()).await?,
         None => primary.reader(),
@@ -77,6 +78,7 @@ pub async fn start(
         workers,
         snapshotter,
         keyring,
+        derived_ids,
         metrics,
         clock,
         shutdown,

@@ -7,6 +7,7 @@
 pub mod access;
 pub mod append;
 pub mod cursor;
+pub mod derived_id;
 pub mod event;
 pub mod filter;
 pub mod hex;

@@ -8,6 +8,7 @@ use axum::http::request::Parts;
 
 use crate::app::App;
 use crate::domain::access::{Access, Pattern, Scope};
+use crate::domain::append::AppendRequest;
 use crate::http::problem::error::{ApiError, ApiResult};
 use crate::keyring::Key;
 
@@ -75,6 +76,16 @@ impl Caller {
     pub fn check_any(&self, scope: Scope) -> ApiResult<()> {
         let may = self.access().is_none_or(|access| access.may_any(scope));
         if may { Ok(()) } else { Err(ApiError::forbidden(scope, "any type")) }
+    }
+
+    /// Returns whether the caller may read all types.
+    pub fn may_read_all(&self) -> bool {
+        self.access().is_none_or(|access| access.may_all(Scope::Read))
+    }
+
+    /// Returns whether the caller may read all streams to which a request appends.
+    pub fn may_read_streams(&self, request: &AppendRequest) -> bool {
+        request.appends.iter().all(|append| self.may(Scope::Read, append.stream.aggregate_type()))
     }
 
     /// Returns the types that the caller may read; `None` if it may read all types.

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{TestApp, event_with_id, events, id};
+use crate::support::{TestApp, TestDatabase, TestOptions, event_with_id, events, id, migrate_schema};
 
 fn two_events(first: u32) -> Value {
     json!({"events": [
@@ -141,4 +141,28 @@ async fn an_idempotency_key_determines_the_event_ids() {
         call("1", key).send().await.expect_invalid("header", "Idempotency-Key");
     }
     call("3", &"k".repeat(255)).send().await.expect_status(201);
+}
+
+#[tokio::test]
+async fn derived_ids_depend_on_a_secret_that_no_client_and_no_reader_can_see() {
+    let derived = async |app: &TestApp| {
+        let call = app.post("/streams/Order/1", &events(&["A"])).header("idempotency-key", "key");
+        call.send().await.expect_status(201).json()["events"][0]["event_id"].clone()
+    };
+    let one = TestApp::start().await;
+    let first = derived(&one).await;
+    // Other tests copy a database, with its secret. This store makes a secret of its own.
+    let empty = TestDatabase::create_empty().await;
+    migrate_schema(&empty.config()).await;
+    let other = TestApp::start_on(empty, TestOptions::default()).await;
+    assert_ne!(first, derived(&other).await, "two stores have two secrets");
+
+    // Every process of one store derives the same id.
+    let second_process = TestApp::start_on(one.database.clone(), TestOptions::default()).await;
+    let call = second_process.post("/streams/Order/1", &events(&["A"])).header("idempotency-key", "key");
+    assert_eq!(call.send().await.expect_status(200).json()["events"][0]["event_id"], first);
+
+    let mut session = one.database.session().await;
+    session.run("SET ROLE annals_reader").await;
+    sqlx::query("SELECT id_namespace FROM store_secrets").fetch_all(&mut session.0).await.expect_err("it is a secret");
 }

@@ -274,6 +274,34 @@ async fn the_log_contains_only_types_that_the_key_may_read() {
 }
 
 #[tokio::test]
+async fn a_restricted_reader_of_many_or_no_types_gets_exactly_its_events() {
+    let app = start().await;
+    let all = app.key(&["admin:*"]).await;
+    let bearer = format!("Bearer {all}");
+    // More types than a read finds its events by, with foreign types in between.
+    for n in 0..80 {
+        for aggregate_type in [format!("Many{n}"), format!("Foreign{n}")] {
+            let call = app.post(&format!("/streams/{aggregate_type}/1"), &events(&["E"]));
+            let call = call.header("authorization", &bearer).header("x-correlation-id", "c");
+            call.send().await.expect_status(201);
+        }
+    }
+    for (grants, expected) in [
+        (&["read:Many*"][..], 80),
+        (&["read:Many1*", "read:Foreign7"], 12),
+        (&["read:Many*", "read:Foreign1*"], 91),
+        (&["read:Nothing*", "read:Nobody"], 0),
+    ] {
+        let key = app.key(grants).await;
+        for path in ["/events?limit=1000", "/events?limit=1000&event_type=E", "/events?limit=1000&correlation_id=c"] {
+            let page = app.get_as(&key, path).await.expect_status(200).json();
+            assert_eq!(page["events"].as_array().map(Vec::len), Some(expected), "{grants:?} {path}");
+            assert_eq!((&page["next_after"], &page["at_head"]), (&json!(160), &json!(true)), "{grants:?} {path}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn lists_and_appends_check_each_type() {
     let app = start().await;
     let all = append_mixed_types(&app).await;
@@ -370,6 +398,39 @@ async fn each_key_has_a_quota_of_its_own() {
     app.app.keyring.refresh(&app.app.primary).await.expect("the keys are read");
     app.get_as(&limited, "/events").await.expect_problem(429, "quota_exceeded");
     app.get("/livez").send().await.expect_status(200);
+}
+
+#[tokio::test]
+async fn a_refused_id_says_nothing_about_types_that_the_key_may_not_read() {
+    let app = start().await;
+    let all = append_mixed_types(&app).await;
+    let key = app.key(&["append:Order", "read:Order"]).await;
+    let append = async |key: &str, ids: &[u32]| {
+        let new: Vec<_> =
+            ids.iter().map(|n| json!({"event_id": id(*n), "event_type": "Other", "event_data": 2})).collect();
+        let call = app.post("/streams/Order/9", &json!({ "events": new }));
+        let mut problem = call.header("authorization", &format!("Bearer {key}")).send().await.json();
+        problem["instance"] = json!(null);
+        problem
+    };
+    // Event 1 is an order in another stream, and event 4 is a cart.
+    let (own, foreign) = (append(&key, &[1]).await, append(&key, &[4]).await);
+    assert_eq!((&own["code"], &own["known_event_ids"]), (&json!("event_id_reused"), &json!(null)));
+    assert_eq!(own, foreign);
+    assert_eq!(append(&key, &[1, 90]).await, append(&key, &[4, 91]).await);
+    assert_eq!(append(&all, &[4]).await["known_event_ids"], json!([id(4)]));
+
+    // A key that may only append learns no ids of its own type either.
+    let blind = app.key(&["append:Order"]).await;
+    let body = |ids: &[u32]| {
+        let new: Vec<_> = ids.iter().map(|n| json!({"event_id": id(*n), "event_type": "E", "event_data": 1})).collect();
+        json!({ "events": new })
+    };
+    for (key, known) in [(&blind, json!(null)), (&key, json!([id(1)])), (&all, json!([id(1)]))] {
+        let call = app.post("/streams/Order/1", &body(&[1, 92])).header("authorization", &format!("Bearer {key}"));
+        let problem = call.send().await.expect_problem(409, "event_partly_known");
+        assert_eq!(problem["known_event_ids"], known);
+    }
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ use crate::cli::import::source::open;
 use crate::clock::Clock;
 use crate::config::database::DatabaseArgs;
 use crate::domain::append::REQUEST_EVENTS_MAX;
+use crate::domain::derived_id::DerivedIds;
 use crate::store::admin::migrate;
 use crate::store::append::import::{ImportBatch, Importer};
 use crate::wire::time::format_time;
@@ -59,9 +60,10 @@ pub async fn run(args: ImportArgs) -> anyhow::Result<ExitCode> {
 async fn import(file: &mut File, time: Time, database: &Database) -> anyhow::Result<Imported> {
     migrate::migrate(&database.config).await?;
     let mut importer = Importer::connect(&database.config).await?;
-    let checked = check(file, time, &mut importer).await.context("nothing was written")?;
+    let ids = importer.derived_ids().await?;
+    let checked = check(file, time, ids, &mut importer).await.context("nothing was written")?;
     importer.create_partitions(&checked.months).await?;
-    let imported = write(file, time, &mut importer, checked.bytes).await?;
+    let imported = write(file, time, ids, &mut importer, checked.bytes).await?;
     importer.finish().await?;
     Ok(imported)
 }
@@ -74,7 +76,7 @@ struct Checked {
 }
 
 /// Checks, in the first pass, that every line is a valid event and that times do not go backwards. Writes nothing.
-async fn check(file: &mut File, time: Time, importer: &mut Importer) -> anyhow::Result<Checked> {
+async fn check(file: &mut File, time: Time, ids: DerivedIds, importer: &mut Importer) -> anyhow::Result<Checked> {
     let bytes = file.metadata()?.len();
     let progress = progress("checking", bytes);
     let log_ends = importer.last_occurred_at().await?;
@@ -82,7 +84,7 @@ async fn check(file: &mut File, time: Time, importer: &mut Importer) -> anyhow::
     let mut months = BTreeMap::new();
     let latest = Clock::system().now() + AHEAD_MAX;
     let mut before_the_end: Vec<(u64, Uuid, DateTime<Utc>)> = Vec::new();
-    let mut lines = Lines::read(file)?;
+    let mut lines = Lines::read(file, ids)?;
     while let Some(event) = lines.next_event(&progress)? {
         if time == Time::Now {
             continue;
@@ -152,12 +154,18 @@ async fn refuse_unknown(
 
 /// Writes the events in the second pass: one batch in each commit, while the next batch is read. After a failure, the
 /// earlier batches are written, and a repeated import continues after them.
-async fn write(file: &File, time: Time, importer: &mut Importer, bytes: u64) -> anyhow::Result<Imported> {
+async fn write(
+    file: &File,
+    time: Time,
+    ids: DerivedIds,
+    importer: &mut Importer,
+    bytes: u64,
+) -> anyhow::Result<Imported> {
     let progress = progress("importing", bytes);
     let (ready, mut batches) = mpsc::channel(1);
     let reading = tokio::task::spawn_blocking({
         let (file, progress) = (file.try_clone()?, progress.clone());
-        move || read_ahead(file, time, &progress, &ready)
+        move || read_ahead(file, time, ids, &progress, &ready)
     });
     let mut imported = Imported::default();
     while let Some((lines, batch)) = batches.recv().await {
@@ -172,10 +180,11 @@ async fn write(file: &File, time: Time, importer: &mut Importer, bytes: u64) -> 
 fn read_ahead(
     mut file: File,
     time: Time,
+    ids: DerivedIds,
     progress: &ProgressBar,
     ready: &mpsc::Sender<(Batch, ImportBatch)>,
 ) -> anyhow::Result<()> {
-    let mut lines = Lines::read(&mut file)?;
+    let mut lines = Lines::read(&mut file, ids)?;
     let mut batch = Batch::default();
     while let Some(mut event) = lines.next_event(progress)? {
         if time == Time::Now {

@@ -7,6 +7,7 @@ use anyhow::bail;
 use indicatif::ProgressBar;
 
 use crate::cli::import::line::{ImportEvent, Line, Ordinals};
+use crate::domain::derived_id::DerivedIds;
 
 /// The longest line, in bytes.
 const LINE_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -33,10 +34,10 @@ pub(super) struct Lines<'f> {
 
 impl<'f> Lines<'f> {
     /// Reads the file from its start.
-    pub(super) fn read(file: &'f mut File) -> io::Result<Self> {
+    pub(super) fn read(file: &'f mut File, ids: DerivedIds) -> io::Result<Self> {
         file.seek(SeekFrom::Start(0))?;
         let reader = BufReader::with_capacity(1024 * 1024, file);
-        Ok(Self { reader, text: String::new(), number: 0, events: 0, ordinals: Ordinals::default() })
+        Ok(Self { reader, text: String::new(), number: 0, events: 0, ordinals: Ordinals::new(ids) })
     }
 
     /// Returns the next event. Skips empty lines, and compares the end line of an export with the number of its events.

@@ -6,9 +6,9 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use uuid::Uuid;
 
-use crate::domain::event::{BEGINNING_OF_TIME, EventId, NewEvent};
+use crate::domain::derived_id::DerivedIds;
+use crate::domain::event::{BEGINNING_OF_TIME, NewEvent};
 use crate::domain::name::StreamId;
 use crate::domain::version::ExpectedVersion;
 use crate::wire::json_error::describe;
@@ -16,8 +16,6 @@ use crate::wire::object::{Object, optional_object};
 use crate::wire::time::format_time;
 use crate::wire::validation::{DefaultIds, EventIn, EventValidator, Text};
 
-/// The namespace of the ids of events without one (UUIDv5 of the stream and the ordinal in it).
-const ORDINAL_NAMESPACE: Uuid = Uuid::from_u128(0xbb67_ae85_84ca_5a73_b2fb_6c1f_a54f_f53a);
 /// The largest payload: the largest body that a server can be configured to accept.
 const PAYLOAD_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// The latest time of an event: RFC 3339 has four digits for the year.
@@ -73,16 +71,23 @@ struct End {
     count: u64,
 }
 
-/// The number of events of each stream in the lines that were read.
-#[derive(Default)]
-pub struct Ordinals(HashMap<StreamId, u64>);
+/// The number of events of each stream in the lines that were read, and the ids that are derived from it.
+pub struct Ordinals {
+    ids: DerivedIds,
+    counts: HashMap<StreamId, u64>,
+}
 
 impl Ordinals {
+    /// Begins before the first line.
+    pub fn new(ids: DerivedIds) -> Self {
+        Self { ids, counts: HashMap::new() }
+    }
+
     /// Returns the ordinal of the next event of a stream: 1, 2, 3 …
     fn next(&mut self, stream: &StreamId) -> u64 {
-        let ordinal = match self.0.get_mut(stream) {
+        let ordinal = match self.counts.get_mut(stream) {
             Some(ordinal) => ordinal,
-            None => self.0.entry(stream.clone()).or_insert(0),
+            None => self.counts.entry(stream.clone()).or_insert(0),
         };
         *ordinal += 1;
         *ordinal
@@ -122,10 +127,7 @@ impl Line {
         };
         // Lines with an event id count, too, so that a derived id does not depend on which other lines have one.
         let ordinal = ordinals.next(&stream);
-        let id = || {
-            let name = format!("{}\0{}\0{ordinal}", stream.aggregate_type(), stream.aggregate_id());
-            EventId::Given(Uuid::new_v5(&ORDINAL_NAMESPACE, name.as_bytes()))
-        };
+        let id = || ordinals.ids.from_ordinal(&stream, ordinal);
         let mut validator = EventValidator::new(PAYLOAD_BYTES_MAX);
         let new = validator
             .validate_event("", &event, DefaultIds::default(), id)
@@ -180,7 +182,13 @@ fn time(text: &str) -> Result<DateTime<Utc>, String> {
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
+
+    fn ordinals() -> Ordinals {
+        Ordinals::new(DerivedIds::new(Uuid::from_u128(1)))
+    }
 
     fn event(text: &str, ordinals: &mut Ordinals) -> ImportEvent {
         match Line::parse(text, ordinals) {
@@ -194,7 +202,7 @@ mod tests {
     fn equal_lines_of_a_stream_get_ids_that_differ_and_repeat() {
         let line = r#"{"aggregate_type":"T","aggregate_id":"1","event_type":"E","event_data":1}"#;
         let ids = || {
-            let mut ordinals = Ordinals::default();
+            let mut ordinals = ordinals();
             [event(line, &mut ordinals).event.event_id, event(line, &mut ordinals).event.event_id]
         };
         assert_eq!(ids(), ids());
@@ -208,7 +216,7 @@ mod tests {
                 r#"{{"aggregate_type":"T","aggregate_id":"1","event_type":"E","event_data":1,
                     "occurred_at":"2025-01-02T03:04:05+01:00"{metadata}}}"#
             );
-            let mut event = event(&line, &mut Ordinals::default());
+            let mut event = event(&line, &mut ordinals());
             event.occur_now().expect("it can");
             event.event.metadata.expect("it has some").into_string()
         };
@@ -234,7 +242,7 @@ mod tests {
             ),
             (r#"{"error":{"code":"internal"}}"#, "export failed"),
         ] {
-            let error = Line::parse(line, &mut Ordinals::default()).err().expect("an error");
+            let error = Line::parse(line, &mut ordinals()).err().expect("an error");
             assert!(error.contains(expected), "{line}: {error}");
         }
     }

@@ -15,9 +15,6 @@ use crate::wire::correlation::id_from_text;
 use crate::wire::validation::DefaultIds;
 
 const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
-/// The namespace of event ids that are derived from an `Idempotency-Key`. Such an id is the UUIDv5 of the stream, the
-/// key and the index of the event.
-const IDEMPOTENCY_NAMESPACE: Uuid = Uuid::from_u128(0x6a09_e667_f3bc_5c90_8bb6_7ae8_584c_aa73);
 
 /// The headers of an append.
 pub struct AppendHeaders {
@@ -48,11 +45,7 @@ impl AppendHeaders {
     /// this request.
     pub fn event_id(&self, app: &App, stream: &StreamId, index: usize) -> EventId {
         match &self.idempotency_key {
-            // Names have no control characters, so NUL separates them unambiguously.
-            Some(key) => {
-                let name = format!("{}\0{}\0{key}\0{index}", stream.aggregate_type(), stream.aggregate_id());
-                EventId::Given(Uuid::new_v5(&IDEMPOTENCY_NAMESPACE, name.as_bytes()))
-            }
+            Some(key) => app.derived_ids.from_idempotency_key(stream, key, index),
             None => EventId::Generated(app.new_event_id()),
         }
     }

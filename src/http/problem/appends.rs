@@ -76,22 +76,27 @@ impl ApiError {
         Self::new(Code::VersionConflict, detail).with_status(StatusCode::CONFLICT).with("conflicts", &conflicts)
     }
 
-    /// An event id of the request belongs to a different event.
-    pub fn event_id_reused(request: &AppendRequest, known: &[Uuid]) -> Self {
+    /// An event id of the request belongs to a different event. `known` has the ids that exist; `None` if the caller may
+    /// not read all types. The event can be of any type, so a caller must not learn from the list, or from its absence,
+    /// that it is of a type that the caller may not read.
+    pub fn event_id_reused(request: &AppendRequest, known: Option<&[Uuid]>) -> Self {
         let detail = "an event id of the request was used before, with other content or in another stream; nothing was \
                       written";
         Self::new(Code::EventIdReused, detail).with_known_events(request, known)
     }
 
-    /// Some events of the request exist, but the request is not a replay.
-    pub fn event_partly_known(request: &AppendRequest, known: &[Uuid]) -> Self {
+    /// Some events of the request exist in its streams, but the request is not a replay. `known` has their ids; `None` if
+    /// the caller may not read the types of the request.
+    pub fn event_partly_known(request: &AppendRequest, known: Option<&[Uuid]>) -> Self {
         let detail = "the log has some of these events, or all of them in another order; nothing was written";
         Self::new(Code::EventPartlyKnown, detail).with_known_events(request, known)
     }
 
-    fn with_known_events(self, request: &AppendRequest, known: &[Uuid]) -> Self {
-        let known: Vec<String> = known.iter().map(Uuid::to_string).collect();
-        let error = self.with("known_event_ids", &known);
+    fn with_known_events(self, request: &AppendRequest, known: Option<&[Uuid]>) -> Self {
+        let error = match known {
+            Some(known) => self.with("known_event_ids", &known.iter().map(Uuid::to_string).collect::<Vec<_>>()),
+            None => self,
+        };
         match request.appends.as_slice() {
             [append] if append.expected != ExpectedVersion::Any => {
                 error.with("expected_version", &ExpectedVersionJson(append.expected))

@@ -125,8 +125,14 @@ pub async fn append_to_streams(
         Outcome::Written(recorded) => (Written::Now, recorded),
         Outcome::Replayed(recorded) => (Written::Before, recorded),
         Outcome::VersionConflict(current) => return Err(ApiError::version_conflicts(&request, &current)),
-        Outcome::EventIdReused(known) => return Err(ApiError::event_id_reused(&request, &known)),
-        Outcome::EventPartlyKnown(known) => return Err(ApiError::event_partly_known(&request, &known)),
+        Outcome::EventIdReused(known) => {
+            let known = caller.may_read_all().then_some(known.as_slice());
+            return Err(ApiError::event_id_reused(&request, known));
+        }
+        Outcome::EventPartlyKnown(known) => {
+            let known = caller.may_read_streams(&request).then_some(known.as_slice());
+            return Err(ApiError::event_partly_known(&request, known));
+        }
     };
     let mut body = Vec::from(b"{\"appends\":[");
     for (n, (append, recorded)) in request.appends.iter().zip(&recorded).enumerate() {

@@ -9,7 +9,9 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::domain::append::{AppendRequest, Outcome};
+use crate::domain::derived_id::DerivedIds;
 use crate::domain::event::BEGINNING_OF_TIME;
+use crate::store::admin::secret::read_derived_ids;
 use crate::store::append::batch::{AppendContext, Batch};
 use crate::store::append::session::AppendSession;
 use crate::store::connection::config::DatabaseConfig;
@@ -54,6 +56,11 @@ impl Importer {
     pub async fn connect(config: &DatabaseConfig) -> Result<Self, StoreError> {
         let connection = Connector::new(config).writer(None).await?;
         Ok(Self { session: AppendSession::new(connection) })
+    }
+
+    /// Returns the derivation of the ids of events that have none.
+    pub async fn derived_ids(&mut self) -> Result<DerivedIds, StoreError> {
+        Ok(read_derived_ids(&mut self.session.connection).await?)
     }
 
     /// Returns the time of the last event of the log; `None` while the log is empty.

@@ -110,8 +110,14 @@ pub async fn append_to_stream(
             }
             return Err(conflict);
         }
-        Outcome::EventIdReused(known) => return Err(ApiError::event_id_reused(&request, &known)),
-        Outcome::EventPartlyKnown(known) => return Err(ApiError::event_partly_known(&request, &known)),
+        Outcome::EventIdReused(known) => {
+            let known = caller.may_read_all().then_some(known.as_slice());
+            return Err(ApiError::event_id_reused(&request, known));
+        }
+        Outcome::EventPartlyKnown(known) => {
+            let known = caller.may_read_streams(&request).then_some(known.as_slice());
+            return Err(ApiError::event_partly_known(&request, known));
+        }
     };
 
     let recorded = recorded.first().ok_or_else(incomplete_result)?;
