@@ -19,6 +19,7 @@ use crate::store::append::queue::{AppendQueue, QueueLimits};
 use crate::store::primary::Primary;
 use crate::store::reader::Reader;
 use crate::subscriptions::feed::{Feed, FeedLimits};
+use crate::subscriptions::projection_wait::AwaitedProjections;
 
 /// Runtime settings of the service.
 #[derive(Debug, Clone)]
@@ -83,6 +84,7 @@ pub struct App {
     pub reader: Arc<Reader>,
     pub append_queue: AppendQueue,
     pub feed: Arc<Feed>,
+    pub awaited_projections: Arc<AwaitedProjections>,
     pub workers: Arc<Workers>,
     pub snapshotter: Arc<Snapshotter>,
     pub keyring: Arc<Keyring>,

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::domain::access::{Access, Grant};
 use crate::domain::hex::hex;
 use crate::domain::quota::Quotas;
+use crate::shares::client::ClientId;
 use crate::store::admin::keys::{NewKey, StoredKey};
 use crate::store::error::StoreError;
 use crate::store::reader::Reader;
@@ -37,6 +38,8 @@ const UNKNOWN_KEY_RETRY: Duration = Duration::from_secs(1);
 /// A valid key.
 pub struct Key {
     pub access: Access,
+    /// The client that the key identifies, for its shares of resources.
+    pub client: ClientId,
     /// Cancelled when the key expires or is revoked.
     pub ended: CancellationToken,
     stored: StoredKey,
@@ -149,6 +152,7 @@ impl Key {
         let quotas = stored.quotas;
         Ok(Self {
             access,
+            client: ClientId::Key(stored.key_id.as_str().into()),
             ended: CancellationToken::new(),
             stored,
             requests: QuotaLimiter::new("requests", quotas.requests),

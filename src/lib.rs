@@ -24,6 +24,7 @@ pub mod metrics;
 mod mutants;
 pub mod own_postgres;
 pub mod reducers;
+pub mod shares;
 pub mod shutdown;
 pub mod startup;
 pub mod store;

@@ -17,6 +17,7 @@ use crate::store::error::StoreError;
 use crate::store::primary::Primary;
 use crate::store::reader::Reader;
 use crate::subscriptions::feed::Feed;
+use crate::subscriptions::projection_wait::AwaitedProjections;
 use crate::subscriptions::tailer;
 
 /// Connects to a database whose schema is up to date, and starts the writer, the tailer, the snapshotter and the jobs.
@@ -42,6 +43,8 @@ pub async fn start(
     shutdown.track(writer::run(primary.clone(), queued, closing.clone()));
     let feed = Feed::new(primary.clone(), reader.clone(), settings.feed, closing.clone());
     shutdown.track(tailer::run(feed.clone()));
+    let awaited_projections = AwaitedProjections::new(feed.clone());
+    shutdown.track(awaited_projections.clone().run());
     let workers = Workers::new(settings.program.clone());
     let (snapshotter, snapshotting) =
         Snapshotter::start(primary.clone(), workers.clone(), metrics.clone(), closing.clone()).await?;
@@ -75,6 +78,7 @@ pub async fn start(
         reader,
         append_queue,
         feed,
+        awaited_projections,
         workers,
         snapshotter,
         keyring,

@@ -97,10 +97,11 @@ pub async fn authorize(State(app): State<Arc<App>>, request: Request, next: Next
     };
     let ended = key.ended.clone();
     let key_id = AuthenticatedKeyId(key.key_id().to_owned());
+    let client = key.client.clone();
     parts.extensions.insert(Caller::with_key(key));
     // Only a read may be cancelled: the client of an append must receive its outcome.
     let only_reads = matches!(parts.method, Method::GET | Method::HEAD);
-    let handled = next.run(Request::from_parts(parts, body));
+    let handled = client.scope(next.run(Request::from_parts(parts, body)));
     let mut response = tokio::select! {
         response = handled => response,
         () = ended.cancelled(), if only_reads => {

@@ -1,13 +1,18 @@
-//! Automatic snapshots: written in the background, one aggregate at a time, when a stream crosses a multiple of the
-//! snapshot interval.
+//! Automatic snapshots: written in the background when a stream crosses a multiple of the snapshot interval.
+//!
+//! There are two lanes, and each makes one snapshot at a time, for the aggregate types in turn. A fold that takes too long
+//! in the fast lane is abandoned, and repeated in the slow lane, which then makes the snapshots of its type. So a slow
+//! reducer delays a snapshot of another type by at most one such time.
 //!
 //! Snapshots are an optimization: a missing or late one only makes a load slower. Several processes may write
 //! the same snapshot; the later version remains.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
+use futures_util::future::join;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::name::StreamId;
@@ -17,12 +22,16 @@ use crate::metrics::Metrics;
 use crate::reducers::error::FoldError;
 use crate::reducers::fold::{AsOf, fold};
 use crate::reducers::javascript::workers::Workers;
+use crate::shares::queue::FairQueue;
 use crate::store::error::StoreError;
 use crate::store::primary::Primary;
 use crate::store::streams::snapshots::NewSnapshot;
 
-/// The number of aggregates that may wait for a snapshot. Further ones wait until they cross the next multiple.
+/// The number of aggregates that may wait for a snapshot in one lane. Further ones wait until they cross the next
+/// multiple. One type may have at most as many as remain free.
 const QUEUE_LENGTH: usize = 1_024;
+/// The longest time of a fold in the fast lane.
+const FAST_FOLD_MAX: Duration = Duration::from_millis(500);
 /// The number of recorded failures. When it is reached, all are cleared and tried again.
 const FAILURES_MAX: usize = 10_000;
 
@@ -31,12 +40,60 @@ pub struct Snapshotter {
     primary: Arc<Primary>,
     workers: Arc<Workers>,
     metrics: Arc<Metrics>,
-    queue: mpsc::Sender<StreamId>,
-    waiting: Mutex<HashSet<StreamId>>,
+    fast: Lane,
+    slow: Lane,
+    /// The types whose snapshots the slow lane makes.
+    slow_types: Mutex<HashSet<String>>,
     /// The revision of the reducer that failed for an aggregate, because it would fail again.
     failures: Mutex<HashMap<StreamId, i64>>,
     /// By aggregate type. It may be outdated, because another process can replace a reducer. Only hints depend on it.
     reducers: RwLock<HashMap<String, Arc<Reducer>>>,
+}
+
+/// The aggregates that wait for a snapshot, by type.
+struct Lane {
+    due: Mutex<Due>,
+    /// Notified when an aggregate is added. There is one waiter: the lane's task.
+    added: Notify,
+}
+
+struct Due {
+    streams: FairQueue<String, StreamId>,
+    waiting: HashSet<StreamId>,
+}
+
+impl Lane {
+    fn new() -> Self {
+        let due = Due { streams: FairQueue::new(1), waiting: HashSet::new() };
+        Self { due: Mutex::new(due), added: Notify::new() }
+    }
+
+    /// Adds an aggregate that does not wait yet, unless its type has its share of the queue.
+    fn add(&self, stream: &StreamId) {
+        let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_type = due.streams.len_of(&stream.aggregate_type().to_owned());
+        let free = QUEUE_LENGTH - due.streams.len();
+        let fits = free > 0 && (of_type == 0 || of_type < free);
+        if fits && due.waiting.insert(stream.clone()) {
+            due.streams.push(stream.aggregate_type().to_owned(), stream.clone(), 1);
+            self.added.notify_one();
+        }
+    }
+
+    /// Waits for the next aggregate, in the turn of its type.
+    async fn next(&self) -> StreamId {
+        loop {
+            {
+                let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(stream) = due.streams.pop() {
+                    // A later append must add the aggregate again, because its head is read next.
+                    due.waiting.remove(&stream);
+                    return stream;
+                }
+            }
+            self.added.notified().await;
+        }
+    }
 }
 
 impl Snapshotter {
@@ -47,18 +104,18 @@ impl Snapshotter {
         metrics: Arc<Metrics>,
         closing: CancellationToken,
     ) -> Result<(Arc<Self>, impl Future<Output = ()> + Send + 'static), StoreError> {
-        let (queue, due) = mpsc::channel(QUEUE_LENGTH);
         let snapshotter = Arc::new(Self {
             primary,
             workers,
             metrics,
-            queue,
-            waiting: Mutex::default(),
+            fast: Lane::new(),
+            slow: Lane::new(),
+            slow_types: Mutex::default(),
             failures: Mutex::default(),
             reducers: RwLock::default(),
         });
         snapshotter.refresh().await?;
-        let run = run(snapshotter.clone(), due, closing);
+        let run = run(snapshotter.clone(), closing);
         Ok((snapshotter, run))
     }
 
@@ -92,10 +149,12 @@ impl Snapshotter {
     }
 
     fn enqueue(&self, stream: &StreamId) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.insert(stream.clone()) && self.queue.try_send(stream.clone()).is_err() {
-            waiting.remove(stream);
-        }
+        let lane = if self.slow_types().contains(stream.aggregate_type()) { &self.slow } else { &self.fast };
+        lane.add(stream);
+    }
+
+    fn slow_types(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.slow_types.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn has_failed_before(&self, stream: &StreamId, revision: i64) -> bool {
@@ -144,19 +203,46 @@ impl Snapshotter {
     }
 }
 
-async fn run(snapshotter: Arc<Snapshotter>, mut due: mpsc::Receiver<StreamId>, closing: CancellationToken) {
-    while let Some(Some(stream)) = closing.run_until_cancelled(due.recv()).await {
-        // A later append must enqueue the aggregate again, because this pass may already have read its head.
-        snapshotter.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&stream);
-        match snapshotter.make_snapshot(&stream).await {
+async fn run(snapshotter: Arc<Snapshotter>, closing: CancellationToken) {
+    let fast = async {
+        loop {
+            let stream = snapshotter.fast.next().await;
+            let made = tokio::time::timeout(FAST_FOLD_MAX, snapshotter.make_snapshot(&stream)).await;
+            match made {
+                Ok(made) => snapshotter.report(&stream, made),
+                Err(_) => {
+                    snapshotter.slow_types().insert(stream.aggregate_type().to_owned());
+                    snapshotter.slow.add(&stream);
+                }
+            }
+        }
+    };
+    let slow = async {
+        loop {
+            let stream = snapshotter.slow.next().await;
+            let started = Instant::now();
+            let made = snapshotter.make_snapshot(&stream).await;
+            if started.elapsed() < FAST_FOLD_MAX / 2 {
+                snapshotter.slow_types().remove(stream.aggregate_type());
+            }
+            snapshotter.report(&stream, made);
+        }
+    };
+    closing.run_until_cancelled(join(fast, slow)).await;
+}
+
+impl Snapshotter {
+    /// Counts and logs the result of a snapshot.
+    fn report(&self, stream: &StreamId, made: Result<(), FoldError>) {
+        match made {
             Ok(()) => {}
             // The reason is a text of the reducer, which can contain data of the event, so it is not logged.
             Err(FoldError::Failed(failure)) => {
-                snapshotter.metrics.reducer_failures.inc();
+                self.metrics.reducer_failures.inc();
                 tracing::debug!(%stream, version = failure.version, "no snapshot was made: the reducer failed");
             }
             Err(FoldError::Invalid(invalid)) => {
-                snapshotter.metrics.reducer_failures.inc();
+                self.metrics.reducer_failures.inc();
                 tracing::debug!(%stream, error = invalid.message, "no snapshot was made: the reducer cannot be used");
             }
             Err(error) => tracing::debug!(%stream, %error, "no snapshot was made"),

@@ -9,15 +9,16 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
-use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::archive::place::Archive;
 use crate::clock::Clock;
 use crate::domain::event::Position;
 use crate::metrics::Metrics;
+use crate::shares::client::ClientId;
+use crate::shares::semaphore::{FairPermit, FairSemaphore};
 use crate::store::connection::config::DatabaseConfig;
 use crate::store::connection::connector::{Connector, bulk_read_connections};
-use crate::store::connection::read_pool::{ReadConnection, ReadPool};
+use crate::store::connection::read_pool::{ReadConnection, ReadPool, shared_permits};
 use crate::store::error::StoreError;
 use crate::store::log::head::{LogHead, read_log_head};
 use crate::store::partitions::catalogue::Catalogue;
@@ -49,7 +50,7 @@ pub struct Reader {
     /// position at or below this one again.
     high_water_mark: AtomicI64,
     /// Limits long reads to half of the pool, so that a short read always finds a connection.
-    bulk_reads: Semaphore,
+    bulk_reads: Arc<FairSemaphore>,
     /// After a connection could not be acquired in time, other tasks fail at once for a moment: a request that reads
     /// several times must not wait for the limit each time.
     outage_until: Mutex<Option<Instant>>,
@@ -104,7 +105,7 @@ impl Reader {
             archive: config.archive.clone(),
             catalogue: RwLock::new(Arc::new(catalogue)),
             high_water_mark: AtomicI64::new(0),
-            bulk_reads: Semaphore::new(bulk_read_connections(config)),
+            bulk_reads: shared_permits(bulk_read_connections(config)),
             outage_until: Mutex::default(),
             server_kind,
         })
@@ -154,8 +155,8 @@ impl Reader {
     }
 
     /// Acquires the permit for a long read of the log or of a stream. The caller holds it during the read.
-    pub async fn bulk_read_permit(&self) -> SemaphorePermit<'_> {
-        self.bulk_reads.acquire().await.expect("the semaphore is never closed")
+    pub async fn bulk_read_permit(&self) -> FairPermit {
+        self.bulk_reads.acquire(ClientId::current()).await
     }
 
     /// Returns the archive, which must be configured if a partition is archived.

@@ -9,6 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::domain::cursor::Epoch;
 use crate::domain::event::Position;
+use crate::shares::client::ClientId;
+use crate::shares::limit::{FairLimit, Refused, Share};
 use crate::store::log::scan::ScanLimits;
 use crate::store::primary::Primary;
 use crate::store::reader::Reader;
@@ -17,7 +19,7 @@ use crate::subscriptions::ring::{LiveEvent, Ring};
 /// The limits of subscriptions.
 #[derive(Debug, Clone, Copy)]
 pub struct FeedLimits {
-    /// The largest number of open event streams and long polls together.
+    /// The largest number of open event streams and long polls together, which clients share.
     pub subscribers: usize,
     /// The largest number of events in the ring, and of their bytes as JSON.
     pub ring_events: usize,
@@ -42,12 +44,14 @@ impl Default for FeedLimits {
     }
 }
 
-/// The limit of subscribers is reached.
+/// Why a subscriber is refused. The field is the limit of subscribers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the limit of {limit} subscribers is reached")]
-pub struct TooManySubscribers {
-    /// The limit.
-    pub limit: usize,
+pub enum TooManySubscribers {
+    #[error("the limit of {0} subscribers is reached")]
+    LimitReached(usize),
+    /// The client has its share of the limit.
+    #[error("the client has its share of the limit of {0} subscribers")]
+    ShareExceeded(usize),
 }
 
 /// The log as subscribers see it.
@@ -57,6 +61,7 @@ pub struct Feed {
     /// Subscribers of the log that are behind the ring read the log here.
     pub(super) reader: Arc<Reader>,
     limits: FeedLimits,
+    slots: Arc<FairLimit>,
     ring: RwLock<Ring>,
     /// The position up to which the tailer has read.
     pub(super) tail: watch::Sender<Position>,
@@ -80,6 +85,7 @@ pub(super) enum SubscriberKind {
 pub(super) struct SubscriberSlot {
     pub(super) feed: Arc<Feed>,
     kind: SubscriberKind,
+    _share: Share,
 }
 
 impl Feed {
@@ -94,6 +100,7 @@ impl Feed {
             primary,
             reader,
             limits,
+            slots: FairLimit::new(limits.subscribers),
             ring: RwLock::new(Ring::new(limits.ring_events, limits.ring_bytes)),
             tail: watch::Sender::new(0),
             subscriber_started: Notify::new(),
@@ -158,18 +165,15 @@ impl Feed {
 }
 
 impl SubscriberSlot {
-    /// Acquires a slot, which is released when it is dropped, and wakes the tailer.
+    /// Acquires a slot for the current client, which is released when it is dropped, and wakes the tailer.
     pub(super) fn acquire(feed: &Arc<Feed>, kind: SubscriberKind) -> Result<Self, TooManySubscribers> {
-        // Incremented before the check, so that two subscribers cannot both take the last slot.
+        let share = feed.slots.try_acquire(ClientId::current(), 1).map_err(|refused| match refused {
+            Refused::LimitReached => TooManySubscribers::LimitReached(feed.slots.limit()),
+            Refused::ShareExceeded => TooManySubscribers::ShareExceeded(feed.slots.limit()),
+        })?;
         feed.count(kind).fetch_add(1, Ordering::SeqCst);
-        let slot = Self { feed: feed.clone(), kind };
-        let (event_streams, long_polls) = feed.subscribers();
-        let limit = feed.limits.subscribers;
-        if event_streams + long_polls > limit {
-            return Err(TooManySubscribers { limit });
-        }
         feed.subscriber_started.notify_one();
-        Ok(slot)
+        Ok(Self { feed: feed.clone(), kind, _share: share })
     }
 }
 

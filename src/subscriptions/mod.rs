@@ -16,6 +16,7 @@
 
 pub mod feed;
 pub mod long_poll;
+pub mod projection_wait;
 mod ring;
 pub mod subscription;
 pub mod tailer;

@@ -15,6 +15,7 @@ use crate::domain::filter::EventFilter;
 use crate::domain::name::StreamId;
 use crate::domain::version::Version;
 use crate::mutants;
+use crate::shares::client::ClientId;
 use crate::store::error::StoreError;
 use crate::store::fetch_size::FetchSize;
 use crate::store::log::head::LogHead;
@@ -80,6 +81,7 @@ pub struct Subscription {
     tail: watch::Receiver<Position>,
     /// The number of rewinds of the log that were compared with `position`.
     rewinds: u64,
+    client: ClientId,
     _slot: SubscriberSlot,
 }
 
@@ -131,6 +133,7 @@ impl Subscription {
             tracked,
             tail: feed.tail.subscribe(),
             rewinds: feed.ring().rewinds(),
+            client: ClientId::current(),
             _slot: slot,
         })
     }
@@ -146,7 +149,7 @@ impl Subscription {
             let step = tokio::select! {
                 biased;
                 () = closing.cancelled() => return Ok(Delivery::Ended),
-                step = self.step() => step,
+                step = self.client.clone().scope(self.step()) => step,
                 () = tokio::time::sleep_until(deadline) => return Ok(Delivery::Nothing),
             };
             let wake_at = match step {

@@ -10,7 +10,7 @@ use crate::support::sources::{code, files, names, read};
 
 /// The top-level modules, the lowest layer first. A module imports only from layers below its own.
 const LAYERS: &[&[&str]] = &[
-    &["domain", "clock", "shutdown", "mutants"],
+    &["domain", "clock", "shutdown", "mutants", "shares"],
     &["wire"],
     &["metrics"],
     &["archive"],

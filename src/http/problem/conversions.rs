@@ -83,7 +83,14 @@ impl From<ValidationError> for ApiError {
 
 impl From<TooManySubscribers> for ApiError {
     fn from(error: TooManySubscribers) -> Self {
-        let detail = format!("this process has reached its limit of event streams and long polls: {}", error.limit);
+        let detail = match error {
+            TooManySubscribers::LimitReached(limit) => {
+                format!("this process has reached its limit of event streams and long polls: {limit}")
+            }
+            TooManySubscribers::ShareExceeded(limit) => format!(
+                "the client holds as many event streams and long polls as remain free for others, of {limit}: close some"
+            ),
+        };
         Self::new(Code::TooManySubscribers, detail)
     }
 }

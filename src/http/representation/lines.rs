@@ -12,6 +12,7 @@ use crate::domain::event::StoredEvent;
 use crate::http::missing_events::report_if_event_missing;
 use crate::http::problem::error::ApiError;
 use crate::http::request_id::RequestId;
+use crate::shares::client::ClientId;
 use crate::store::error::StoreError;
 use crate::wire::event::write_event;
 
@@ -53,11 +54,11 @@ impl LineBuffer {
 /// Returns a body with at most `limit` events as lines, and one more line: the end line, or the error that ended the
 /// read.
 pub fn lines(app: &App, source: impl LineSource, limit: usize, request_id: RequestId) -> Body {
-    let metrics = app.metrics.clone();
+    let (metrics, client) = (app.metrics.clone(), ClientId::current());
     let first = Some((source, LineBuffer { buffer: Vec::new(), left: limit, count: 0 }));
     let pieces = stream::unfold(first, move |state| {
         let (metrics, request_id) = (metrics.clone(), request_id.clone());
-        async move {
+        client.clone().scope(async move {
             let (mut source, mut lines) = state?;
             let read = source.read(&mut lines).await;
             let mut piece = std::mem::take(&mut lines.buffer);
@@ -77,7 +78,7 @@ pub fn lines(app: &App, source: impl LineSource, limit: usize, request_id: Reque
                 }
             };
             Some((Ok::<_, Infallible>(Bytes::from(piece)), next))
-        }
+        })
     });
     // The compression polls again after the end, which an unfold does not allow.
     Body::from_stream(pieces.fuse())

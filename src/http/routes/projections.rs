@@ -15,7 +15,6 @@ use crate::app::App;
 use crate::domain::event::Position;
 use crate::domain::json::EXACT_INTEGER_MAX;
 use crate::domain::version::ExpectedVersion;
-use crate::http::backoff::Backoff;
 use crate::http::cache::{NO_CACHE, etag};
 use crate::http::caller::Caller;
 use crate::http::extract::accepts::AcceptsJson;
@@ -33,12 +32,11 @@ use crate::store::admin::projections::{
     ExpectedPosition, Movement, NewPosition, PROJECTIONS_MAX, PROJECTIONS_OF_KEY_MAX, Projection, SetProjectionResult,
 };
 use crate::store::error::StoreError;
+use crate::subscriptions::projection_wait::ProjectionWait;
 use crate::wire::time::format_time;
 
 const TIMEOUT_SECONDS_DEFAULT: u64 = 5;
 const TIMEOUT_SECONDS_MAX: u64 = 60;
-/// The longest pause between two polls of a projection.
-const POLL_PAUSE_MAX: Duration = Duration::from_millis(250);
 
 /// The body of a PUT.
 const EXAMPLE: &str = r#"{"last_processed_position": 1042}"#;
@@ -151,29 +149,24 @@ pub async fn read_projection(
     ProjectionPath(name): ProjectionPath,
     Parameters(WaitParameters { wait_for, timeout }): Parameters<WaitParameters>,
 ) -> ApiResult<Response> {
-    let mut backoff = Backoff::new(POLL_PAUSE_MAX, Instant::now() + timeout, app.shutdown.soft());
-    let mut is_checked = false;
-    loop {
-        let projection = app.primary.projection(&name).await?;
-        let projection = projection.ok_or_else(|| ApiError::projection_not_found(&name))?;
+    let deadline = Instant::now() + timeout;
+    let mut projection = read_existing(&app, &name).await?;
+    if let Some(wanted) = wait_for.filter(|wanted| projection.last_processed_position < *wanted) {
+        // A client waits for an event that it knows. The head of the log never falls.
+        let head = head(&app).await?;
+        if wanted > head {
+            return Err(ApiError::position_beyond_head(head));
+        }
         let position = projection.last_processed_position;
-        if wait_for.is_none_or(|wanted| position >= wanted) {
-            let headers = [(header::CACHE_CONTROL, NO_CACHE), (header::ETAG, etag(position))];
-            let projection = ProjectionOut::new(projection, head(&app).await?);
-            return Ok((headers, Json(projection)).into_response());
-        }
-        // A client waits for an event that it knows. The head of the log never falls, so it is compared once.
-        if !std::mem::replace(&mut is_checked, true) {
-            let head = head(&app).await?;
-            if wait_for.is_some_and(|wanted| wanted > head) {
-                return Err(ApiError::position_beyond_head(head));
-            }
-        }
-        if backoff.is_over() {
-            return Err(ApiError::projection_behind(position, projection.lag(head(&app).await?)));
-        }
-        backoff.pause().await?;
+        ProjectionWait::start(&app.awaited_projections, &name, position)?.wait(wanted, deadline).await?;
+        projection = read_existing(&app, &name).await?;
     }
+    let (position, head) = (projection.last_processed_position, head(&app).await?);
+    if wait_for.is_some_and(|wanted| position < wanted) {
+        return Err(ApiError::projection_behind(position, projection.lag(head)));
+    }
+    let headers = [(header::CACHE_CONTROL, NO_CACHE), (header::ETAG, etag(position))];
+    Ok((headers, Json(ProjectionOut::new(projection, head))).into_response())
 }
 
 /// Set the position of a projection
@@ -234,9 +227,9 @@ pub async fn set_projection(
             return Err(ApiError::too_many_projections(PROJECTIONS_OF_KEY_MAX, "the key"));
         }
     };
+    app.awaited_projections.report(&name, Some(position));
     // Another client may have moved the projection in between. Tag and body both have the position that is read here.
-    let projection = app.primary.projection(&name).await?;
-    let projection = projection.ok_or_else(|| ApiError::projection_not_found(&name))?;
+    let projection = read_existing(&app, &name).await?;
     let tag = etag(projection.last_processed_position);
     Ok((status, [(header::ETAG, tag)], Json(ProjectionOut::new(projection, head))).into_response())
 }
@@ -252,7 +245,12 @@ pub async fn delete_projection(
     _: NoQuery,
 ) -> ApiResult<StatusCode> {
     let existed = app.primary.delete_projection(&name).await?;
+    app.awaited_projections.report(&name, None);
     if existed { Ok(StatusCode::NO_CONTENT) } else { Err(ApiError::projection_not_found(&name)) }
+}
+
+async fn read_existing(app: &App, name: &str) -> ApiResult<Projection> {
+    app.primary.projection(name).await?.ok_or_else(|| ApiError::projection_not_found(name))
 }
 
 async fn head(app: &App) -> Result<Position, StoreError> {

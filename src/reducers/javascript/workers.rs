@@ -12,6 +12,8 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::reducers::error::FoldError;
+use crate::shares::client::ClientId;
+use crate::shares::semaphore::{FairPermit, FairSemaphore};
 
 /// How long a fold waits for a worker.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -23,8 +25,9 @@ pub struct Workers {
     /// The annals binary.
     program: PathBuf,
     idle: Mutex<Vec<Worker>>,
-    permits: Arc<Semaphore>,
-    /// One aggregate type uses at most half of the workers, so that a slow reducer does not delay the others.
+    /// One client uses at most half of the workers, and clients wait round robin.
+    permits: Arc<FairSemaphore>,
+    /// One aggregate type uses at most half of the workers, too: the service folds for all types.
     type_permits: Mutex<HashMap<String, Arc<Semaphore>>>,
     per_type: usize,
 }
@@ -37,22 +40,22 @@ pub(super) struct Worker {
 }
 
 /// The permits of a fold, for its type and for the pool.
-pub(super) type WorkerPermits = [OwnedSemaphorePermit; 2];
+pub(super) type WorkerPermits = (OwnedSemaphorePermit, FairPermit);
 
 impl Workers {
     /// Creates an empty pool. `program` is the annals binary.
     pub fn new(program: PathBuf) -> Arc<Self> {
         let count = std::thread::available_parallelism().map_or(1, usize::from);
-        let permits = Arc::new(Semaphore::new(count * PER_PROCESSOR));
         let per_type = (count * PER_PROCESSOR / 2).max(1);
+        let permits = FairSemaphore::new(count * PER_PROCESSOR, per_type);
         Arc::new(Self { program, idle: Mutex::default(), permits, type_permits: Mutex::default(), per_type })
     }
 
     /// Acquires a worker for one fold of a type.
     pub(super) async fn acquire(&self, aggregate_type: &str) -> Result<(Worker, WorkerPermits), FoldError> {
         let of_type = self.permits_of(aggregate_type);
-        let permits = async { (of_type.acquire_owned().await, self.permits.clone().acquire_owned().await) };
-        let Ok((Ok(of_type), Ok(of_pool))) = tokio::time::timeout(ACQUIRE_TIMEOUT, permits).await else {
+        let permits = async { (of_type.acquire_owned().await, self.permits.acquire(ClientId::current()).await) };
+        let Ok((Ok(of_type), of_pool)) = tokio::time::timeout(ACQUIRE_TIMEOUT, permits).await else {
             return Err(FoldError::WorkersBusy);
         };
         let worker = match self.idle_worker() {
@@ -62,7 +65,7 @@ impl Workers {
                 FoldError::WorkersBusy
             })?,
         };
-        Ok((worker, [of_type, of_pool]))
+        Ok((worker, (of_type, of_pool)))
     }
 
     /// Returns a worker to the pool after its fold is complete.

@@ -3,6 +3,8 @@
 //! The log does not wait for projections. A projection stores its position here to resume after a restart, and so that
 //! other clients can wait for it.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 
 use crate::domain::event::Position;
@@ -12,6 +14,7 @@ use crate::store::reader::Reader;
 
 const SET_PROJECTION: &str = include_str!("../sql/set_projection.sql");
 const STALE_PROJECTIONS: &str = include_str!("../sql/stale_projections.sql");
+const PROJECTION_POSITIONS: &str = include_str!("../sql/projection_positions.sql");
 const PROJECTIONS: &str = include_str!("../sql/projections.sql");
 const DELETE_PROJECTION: &str = include_str!("../sql/delete_projection.sql");
 
@@ -128,6 +131,13 @@ impl Reader {
     /// Returns a projection; `None` if it does not exist.
     pub async fn projection(&self, name: &str) -> Result<Option<Projection>, StoreError> {
         Ok(self.read_projections(Some(name)).await?.into_iter().next())
+    }
+
+    /// Returns the positions of some projections. One that does not exist is absent.
+    pub async fn projection_positions(&self, names: &[String]) -> Result<HashMap<String, Position>, StoreError> {
+        let positions: Vec<(String, Position)> =
+            sqlx::query_as(PROJECTION_POSITIONS).bind(names).fetch_all(&mut *self.acquire().await?).await?;
+        Ok(positions.into_iter().collect())
     }
 
     /// Returns all projections, in byte order of their names.

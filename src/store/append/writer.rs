@@ -135,7 +135,7 @@ impl Writer {
     async fn run(mut self, closing: CancellationToken) {
         let mut completed = CompletedRequests::default();
         loop {
-            let queued = self.carried_over.take().or_else(|| self.queued.requests.try_recv().ok());
+            let queued = self.carried_over.take().or_else(|| self.queued.try_next());
             let first = match queued {
                 Some(first) => Some(first),
                 None => {
@@ -143,9 +143,9 @@ impl Writer {
                     let next_check = self.next_check;
                     tokio::select! {
                         biased;
-                        next = self.queued.requests.recv() => next,
-                        () = closing.cancelled(), if !self.queued.requests.is_closed() => {
-                            self.queued.requests.close();
+                        next = self.queued.next() => next,
+                        () = closing.cancelled(), if !self.queued.is_closed() => {
+                            self.queued.close();
                             continue;
                         }
                         () = tokio::time::sleep_until(next_check) => match self.check_or_receive().await {
@@ -173,7 +173,7 @@ impl Writer {
 
     /// Checks whether an append would be written, until a request arrives, which ends the check: the request shows it.
     async fn check_or_receive(&mut self) -> CheckedOr {
-        let Self { primary, session, last_used, queued: QueuedAppends { requests, health }, next_check, .. } = self;
+        let Self { primary, session, last_used, queued, next_check, .. } = self;
         let check = async {
             let session = connected_session(primary, session, last_used).await?;
             let check = tokio::time::timeout(CHECK_TIMEOUT, session.check_writable());
@@ -184,15 +184,15 @@ impl Writer {
         };
         let checked = tokio::select! {
             biased;
-            next = requests.recv() => return CheckedOr::Received(next),
+            next = queued.next() => return CheckedOr::Received(next),
             checked = check => checked,
         };
         match checked {
-            Ok(()) => health.record_success(),
+            Ok(()) => queued.health.record_success(),
             Err(error) => {
                 // A connection whose check did not end has a statement in progress.
                 *session = None;
-                if health.record_failure(error.to_string()) {
+                if queued.health.record_failure(error.to_string()) {
                     tracing::warn!(%error, "appends cannot be written");
                 }
             }
@@ -215,7 +215,7 @@ impl Writer {
                 size.add(&pending.request);
                 batch.push(pending);
             }
-            next = self.queued.requests.try_recv().ok();
+            next = self.queued.try_next();
         }
         batch
     }

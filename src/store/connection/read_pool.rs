@@ -9,21 +9,24 @@
 //!   connection returns to sqlx's pool, which reads the rest or closes the connection.
 //! - Connections are held for a hand-off only while a task waits, so the idle timeout of the pool holds. Its maximum
 //!   lifetime does not hold while tasks wait all the time.
+//! - Clients share the connections; see [`shared_permits`].
 //! - The number of permits equals the number of connections: a task with a permit always finds a handed-off connection
 //!   or one in sqlx's pool.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sqlx::PgPool;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnection, Postgres};
-use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::shares::client::ClientId;
+use crate::shares::semaphore::{FairPermit, FairSemaphore};
 
 pub(in crate::store) struct ReadPool {
     pool: PgPool,
-    permits: Semaphore,
+    permits: Arc<FairSemaphore>,
     /// The longest time that a task waits.
     timeout: Duration,
     handoffs: Mutex<HandoffQueue>,
@@ -42,14 +45,20 @@ pub(in crate::store) struct ReadConnection<'p> {
     connection: Option<PoolConnection<Postgres>>,
     pool: &'p ReadPool,
     /// Released after the connection.
-    _permit: SemaphorePermit<'p>,
+    _permit: FairPermit,
+}
+
+/// Returns the permits of connections. Clients wait for them round robin, and one client leaves a connection for the
+/// others: a statement of theirs then waits for none of its statements.
+pub(in crate::store) fn shared_permits(connections: usize) -> Arc<FairSemaphore> {
+    FairSemaphore::new(connections, connections.saturating_sub(1))
 }
 
 impl ReadPool {
     pub(in crate::store) fn new(pool: PgPool) -> Self {
         let options = pool.options();
         Self {
-            permits: Semaphore::new(options.get_max_connections() as usize),
+            permits: shared_permits(options.get_max_connections() as usize),
             timeout: options.get_acquire_timeout(),
             handoffs: Mutex::default(),
             pool,
@@ -57,18 +66,18 @@ impl ReadPool {
     }
 
     pub(in crate::store) async fn acquire(&self) -> Result<ReadConnection<'_>, sqlx::Error> {
-        if let Ok(permit) = self.permits.try_acquire() {
+        let client = ClientId::current();
+        if let Some(permit) = self.permits.try_acquire(&client) {
             return self.acquire_with(permit).await;
         }
         let wait = async {
             let _waiting = WaitingTask::register(self);
-            let permit = self.permits.acquire().await.map_err(|_| sqlx::Error::PoolClosed)?;
-            self.acquire_with(permit).await
+            self.acquire_with(self.permits.acquire(client).await).await
         };
         tokio::time::timeout(self.timeout, wait).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
     }
 
-    async fn acquire_with<'p>(&'p self, permit: SemaphorePermit<'p>) -> Result<ReadConnection<'p>, sqlx::Error> {
+    async fn acquire_with(&self, permit: FairPermit) -> Result<ReadConnection<'_>, sqlx::Error> {
         let handed_off = self.handoffs().connections.pop();
         let connection = match handed_off {
             Some(connection) => connection,
