@@ -7,6 +7,8 @@
 #
 #     docker run -p 8080:8080 -v annals:/var/lib/postgresql/data annals:development
 #
+# If other containers use its name as the host: -e ANNALS_HOSTS=NAME
+#
 # The release workflow builds both from the portable programs instead of the sources: a build context with the name of a
 # stage replaces that stage.
 #

@@ -58,6 +58,7 @@ CODES = DEPENDS | PATIENCE | {
     "invalid_request", "unauthenticated", "forbidden", "quota_exceeded", "route_not_found", "method_not_allowed",
     "not_acceptable", "payload_too_large", "unsupported_media_type", "internal", "overloaded", "database_unavailable",
     "outcome_unknown", "too_many_subscribers", "shutting_down", "clock_skew", "uri_too_long", "headers_too_large",
+    "host_refused",
 }
 
 

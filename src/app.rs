@@ -33,6 +33,9 @@ pub struct Settings {
     pub clients: ClientLimits,
     /// Whether requests need API keys.
     pub needs_keys: bool,
+    /// The names, in lower case, that a request may have as its host if requests need no API keys. `localhost` and IP
+    /// addresses are allowed in any case.
+    pub hosts: Vec<String>,
     /// The origins whose pages may call the service from a browser.
     pub cors_origins: CorsOrigins,
     /// The time after the end of its month at which a partition is archived; `None`: never.

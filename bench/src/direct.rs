@@ -85,7 +85,7 @@ pub async fn prepare_loads(address: &str) -> anyhow::Result<()> {
         if client.status(&load::append(&stream, "If-Match: \"0\"\r\n", &events)).await? == 412 {
             continue;
         }
-        let put = format!("PUT /snapshots/{stream} HTTP/1.1\r\nHost: bench\r\n{snapshot}");
+        let put = format!("PUT /snapshots/{stream} HTTP/1.1\r\nHost: localhost\r\n{snapshot}");
         client.expect(&put, 201).await?;
     }
     Ok(())

@@ -71,7 +71,7 @@ impl Server {
             let logged = std::fs::read_to_string(server.log.path())?;
             if let Some((_, rest)) = logged.split_once("listening on http://") {
                 server.address = rest.split('"').next().unwrap_or(rest).to_owned();
-                let ready = "GET /readyz HTTP/1.1\r\nHost: bench\r\n\r\n";
+                let ready = "GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n";
                 Client::connect(&server.address).await?.expect(ready, 200).await?;
                 server.ready_after = started.elapsed();
                 return Ok(server);

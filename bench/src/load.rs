@@ -41,13 +41,13 @@ impl Work {
             Self::FixedStreams { streams } => (append(&format!("Bench/ord-{}", n % streams), "", body), 201),
             Self::Loads { aggregates } => {
                 let aggregate = n % aggregates + 1;
-                (format!("GET /aggregates/Loaded/agg-{aggregate} HTTP/1.1\r\nHost: bench\r\n\r\n"), 200)
+                (format!("GET /aggregates/Loaded/agg-{aggregate} HTTP/1.1\r\nHost: localhost\r\n\r\n"), 200)
             }
             Self::Pages { events } => {
                 // With this step, consecutive pages are far from each other, and all pages cover the whole log.
                 const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
                 let after = n.wrapping_mul(STEP) % events.saturating_sub(100).max(1);
-                (format!("GET /events?after={after}&limit=100 HTTP/1.1\r\nHost: bench\r\n\r\n"), 200)
+                (format!("GET /events?after={after}&limit=100 HTTP/1.1\r\nHost: localhost\r\n\r\n"), 200)
             }
         }
     }
@@ -61,7 +61,7 @@ pub fn append_body(events: usize, event_data: &str) -> String {
 
 /// Returns a request that appends to a stream. `precondition` is a header line with its line break, or empty.
 pub fn append(stream: &str, precondition: &str, body: &str) -> String {
-    format!("POST /streams/{stream} HTTP/1.1\r\nHost: bench\r\n{precondition}{}", json_body(body))
+    format!("POST /streams/{stream} HTTP/1.1\r\nHost: localhost\r\n{precondition}{}", json_body(body))
 }
 
 /// Returns the last headers of a request with a JSON body, and the body.

@@ -94,7 +94,7 @@ async fn subscribe(address: &str, aggregate_type: &str) -> anyhow::Result<TcpStr
     let mut connection = TcpStream::connect(address).await?;
     // With HTTP/1.0, the body of the response is not divided into chunks.
     let request = format!(
-        "GET /events?after=head&aggregate_type={aggregate_type} HTTP/1.0\r\nHost: bench\r\n\
+        "GET /events?after=head&aggregate_type={aggregate_type} HTTP/1.0\r\nHost: localhost\r\n\
          Accept: text/event-stream\r\n\r\n"
     );
     connection.write_all(request.as_bytes()).await?;

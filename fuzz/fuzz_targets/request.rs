@@ -43,6 +43,7 @@ async fn start(options: ConnectOptions) -> SocketAddr {
         feed: FeedLimits::default(),
         clients: ClientLimits::default(),
         needs_keys: false,
+        hosts: Vec::new(),
         cors_origins: CorsOrigins::None,
         archive_after: None,
         program: "annals".into(),
@@ -65,7 +66,7 @@ fuzz_target!(|data: &[u8]| {
     let (head, body) = (&data[..split], data.get(split + 2..).unwrap_or_default());
     let mut lines = head.split(|byte| *byte == b'\n');
     let mut request = lines.next().unwrap_or_default().to_vec();
-    request.extend_from_slice(b" HTTP/1.1\r\nHost: annals\r\nConnection: close\r\n");
+    request.extend_from_slice(b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
     for line in lines {
         request.extend_from_slice(line);
         request.extend_from_slice(b"\r\n");

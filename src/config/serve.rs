@@ -44,6 +44,11 @@ pub struct ServeArgs {
           value_parser = BoolishValueParser::new())]
     pub annals_allow_anonymous: bool,
 
+    /// Names, separated by commas, that requests may have as their host if no API keys are required, besides localhost
+    /// and IP addresses; like annals,annals.example.com [default: none]
+    #[arg(long, env = "ANNALS_HOSTS", value_name = "ANNALS_HOSTS")]
+    pub annals_hosts: Option<String>,
+
     /// Origins whose pages may call the service from a browser, like https://app.example.com, separated by commas; or *
     /// for all [default: none]
     #[arg(long, env = "ANNALS_CORS_ORIGINS", value_name = "ANNALS_CORS_ORIGINS")]
@@ -110,11 +115,33 @@ impl ServeArgs {
             feed: FeedLimits { subscribers, ..FeedLimits::default() },
             clients: ClientLimits { connections: clients.connections.max(subscribers + OTHER_CONNECTIONS), ..clients },
             needs_keys: self.annals_auth == Auth::Keys,
+            hosts: hosts(non_empty(&self.annals_hosts).unwrap_or_default())?,
             cors_origins: cors_origins(non_empty(&self.annals_cors_origins).unwrap_or_default())?,
             archive_after,
             program: this_program()?,
         })
     }
+}
+
+/// Parses a list of names of hosts. Returns them as requests have them: in lower case and without a dot at the end.
+fn hosts(list: &str) -> Result<Vec<String>, ConfigError> {
+    let names = list.split(',').map(str::trim).filter(|name| !name.is_empty());
+    names.map(|name| check_host(name).map(str::to_ascii_lowercase)).collect()
+}
+
+/// Returns a name of a host without the dot at its end. Names are exact: a pattern could also match the name of a page
+/// that attacks the service.
+fn check_host(entry: &str) -> Result<&str, ConfigError> {
+    let name = entry.strip_suffix('.').unwrap_or(entry);
+    let is_label = |label: &str| {
+        !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    };
+    if name.split('.').all(is_label) {
+        return Ok(name);
+    }
+    let example = "write it like annals.example.com, in ASCII, without a scheme, a port or a pattern";
+    let remedy = "IP addresses need no entry, and with ANNALS_AUTH=keys every host is allowed";
+    Err(ConfigError(format!("ANNALS_HOSTS: {entry:?} is not the name of a host: {example}; {remedy}")))
 }
 
 /// Parses a list of origins. An origin is a scheme, a host and perhaps a port (RFC 6454, section 6.2).

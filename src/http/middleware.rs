@@ -1,5 +1,5 @@
 //! The layer around every request. From the outside in, it handles the request id and the duration, compression,
-//! panics, and the limit of connections.
+//! panics, the host of the request, and the limit of connections.
 //!
 //! It writes the bodies of problems, and logs each request; see [`crate::http::request_log`].
 //!
@@ -27,11 +27,12 @@ use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove
 use crate::app::App;
 use crate::http::cache::NO_STORE;
 use crate::http::caller::AuthenticatedKeyId;
+use crate::http::host::check_host;
 use crate::http::lingering_body::linger;
 use crate::http::media_type::PROBLEM_JSON;
 use crate::http::missing_events::report_missing_event;
 use crate::http::problem::code::Code;
-use crate::http::problem::error::{ApiError, Problem};
+use crate::http::problem::error::{ApiError, ApiResult, Problem};
 use crate::http::request_id::{REQUEST_ID, RequestId};
 use crate::http::request_log::{RequestLog, logged_detail};
 use crate::http::routing_hints::{RouteMethods, method_not_allowed, route_not_found};
@@ -74,17 +75,14 @@ where
         let codings = AcceptedCodings::from_request(&request);
         request.extensions_mut().insert(observed.id.clone());
         let request = linger(request, observed.body_deadline());
-        let handled = if is_refused(&request) { None } else { Some(self.inner.call(request)) };
+        let handled = admit(&self.app, &request).map(|()| self.inner.call(request));
         Box::pin(async move {
             let response = match handled {
-                Some(handled) => AssertUnwindSafe(handled)
+                Ok(handled) => AssertUnwindSafe(handled)
                     .catch_unwind()
                     .await
                     .unwrap_or_else(|panic| Ok(ApiError::internal(panic_message(&*panic)).into_response()))?,
-                None => {
-                    let detail = "the number of open connections is at its limit; nothing was written";
-                    ApiError::new(Code::Overloaded, detail).into_response()
-                }
+                Err(refusal) => refusal.into_response(),
             };
             Ok(observed.finish(codings.compress(response).await))
         })
@@ -96,10 +94,16 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
     format!("a handler panicked: {}", message.unwrap_or("no message"))
 }
 
-/// Returns whether a request is refused. Above the limit of connections, only probes and metrics are served.
-fn is_refused(request: &Request) -> bool {
+/// Fails if a request is refused before its route receives it: because of its host, or because its connection is above
+/// the limit. Above the limit of connections, only probes and metrics are served.
+fn admit(app: &App, request: &Request) -> ApiResult<()> {
+    check_host(&app.settings, request)?;
     let is_monitoring = || matches!(request.uri().path(), "/livez" | "/readyz" | "/metrics");
-    request.extensions().get::<OverConnectionLimit>().is_some() && !is_monitoring()
+    if request.extensions().get::<OverConnectionLimit>().is_some() && !is_monitoring() {
+        let detail = "the number of open connections is at its limit; nothing was written";
+        return Err(ApiError::new(Code::Overloaded, detail));
+    }
+    Ok(())
 }
 
 /// The parts of a request that are needed when its response is complete.

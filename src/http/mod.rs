@@ -25,6 +25,7 @@ pub mod connection;
 pub mod cors;
 pub mod event_stream;
 pub mod extract;
+pub mod host;
 pub mod html;
 pub mod lingering_body;
 pub mod markdown;

@@ -17,6 +17,7 @@ mod documents;
 mod epochs;
 mod examples;
 mod failover;
+mod hosts;
 mod idempotency;
 mod interleavings;
 mod javascript;

@@ -92,7 +92,7 @@ async fn provoke(code: Code) -> Reply {
         Code::MethodNotAllowed => TestApp::start().await.call("DELETE", "/events").send().await,
         Code::NotAcceptable => TestApp::start().await.get("/events").header("accept", "text/html").send().await,
         Code::UriTooLong => {
-            let request = format!("GET /events?after={} HTTP/1.1\r\nHost: a\r\n\r\n", "1".repeat(66_000));
+            let request = format!("GET /events?after={} HTTP/1.1\r\nHost: localhost\r\n\r\n", "1".repeat(66_000));
             send_raw(&TestApp::start().await, request.as_bytes()).await
         }
         Code::HeadersTooLarge => {
@@ -153,6 +153,7 @@ async fn provoke(code: Code) -> Reply {
         Code::UnsupportedMediaType => {
             TestApp::start().await.call("POST", "/streams/Order/1").body(events(&["A"]).to_string()).send().await
         }
+        Code::HostRefused => TestApp::start().await.get("/events").header("host", "rebound.example").send().await,
         Code::InvalidEventData => {
             let body = json!({"events": [{"event_type": "E", "event_data": "\u{0}"}]});
             TestApp::start().await.post("/streams/Order/1", &body).send().await

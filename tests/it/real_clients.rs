@@ -10,7 +10,7 @@ use crate::support::{Reply, TestApp, TestOptions, connect, events, parse_respons
 /// Sends a request whose body the service does not read, as a client that writes everything before it reads.
 async fn send_all_then_read(app: &TestApp, head: &str, body: usize) -> Reply {
     let mut connection = connect(app).await;
-    let head = format!("{head}\r\nHost: a\r\nContent-Length: {body}\r\nConnection: close\r\n\r\n");
+    let head = format!("{head}\r\nHost: localhost\r\nContent-Length: {body}\r\nConnection: close\r\n\r\n");
     connection.write_all(head.as_bytes()).await.expect("the head is sent");
     let chunk = vec![b'x'; 64 * 1024];
     for _ in 0..body / chunk.len() {
@@ -32,6 +32,8 @@ async fn a_response_arrives_although_the_client_still_sends_its_body() {
         ("POST /nowhere HTTP/1.1", 404, "route_not_found"),
         ("POST /events HTTP/1.1", 405, "method_not_allowed"),
         ("POST /streams/Order/1 HTTP/1.1\r\nAccept: text/html", 406, "not_acceptable"),
+        ("POST http://rebound.example/streams/Order/1 HTTP/1.1", 421, "host_refused"),
+        ("POST /streams/Order/1 HTTP/1.1\r\nHost: localhost", 400, "invalid_request"),
     ] {
         for _ in 0..4 {
             send_all_then_read(&app, head, BODY).await.expect_problem(status, code);
@@ -47,7 +49,7 @@ async fn a_response_arrives_although_the_client_still_sends_its_body() {
 #[tokio::test]
 async fn a_client_that_waits_for_100_continue_gets_the_error_at_once() {
     let app = TestApp::start().await;
-    let request = "POST /streams/Order/1 HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n\
+    let request = "POST /streams/Order/1 HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
                    Content-Length: 5000000\r\nExpect: 100-continue\r\n\r\n";
     send_raw(&app, request.as_bytes()).await.expect_problem(413, "payload_too_large");
 }
@@ -59,12 +61,12 @@ async fn errors_of_the_http_library_are_problems_with_codes() {
         send_raw(&app, request.as_bytes()).await.expect_problem(400, "invalid_request");
     }
     let long = "x".repeat(66_000);
-    let request = format!("GET /events?after={long} HTTP/1.1\r\nHost: a\r\n\r\n");
+    let request = format!("GET /events?after={long} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     send_raw(&app, request.as_bytes()).await.expect_problem(414, "uri_too_long");
-    let request = format!("GET /livez HTTP/1.1\r\nHost: a\r\nCookie: {long}{long}\r\n\r\n");
+    let request = format!("GET /livez HTTP/1.1\r\nHost: localhost\r\nCookie: {long}{long}\r\n\r\n");
     send_raw(&app, request.as_bytes()).await.expect_problem(431, "headers_too_large");
     let many: String = (0..150).map(|n| format!("X-{n}: 1\r\n")).collect();
-    let request = format!("GET /livez HTTP/1.1\r\nHost: a\r\n{many}\r\n");
+    let request = format!("GET /livez HTTP/1.1\r\nHost: localhost\r\n{many}\r\n");
     send_raw(&app, request.as_bytes()).await.expect_problem(431, "headers_too_large");
     // An event whose text looks like such a response is returned unchanged.
     let text = "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";

@@ -27,7 +27,7 @@ async fn an_append_after_the_shutdown_began_is_refused_and_not_written() {
     let mut connection =
         TcpStream::connect(app.base.strip_prefix("http://").expect("a URL")).await.expect("a connection");
     let head = format!(
-        "POST /streams/Order/1 HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\nExpect: 100-continue\r\n\r\n",
+        "POST /streams/Order/1 HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\nExpect: 100-continue\r\n\r\n",
         body.len()
     );
     connection.write_all(head.as_bytes()).await.expect("the request is sent");
@@ -57,7 +57,7 @@ async fn the_hard_stage_aborts_requests_that_do_not_end() {
     let app = TestApp::start().await;
     let mut connection =
         TcpStream::connect(app.base.strip_prefix("http://").expect("a URL")).await.expect("a connection");
-    let head = "POST /streams/Order/1 HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n";
+    let head = "POST /streams/Order/1 HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n";
     connection.write_all(head.as_bytes()).await.expect("the request is sent");
     let mut interim = [0; 25];
     connection.read_exact(&mut interim).await.expect("100 Continue");

@@ -33,7 +33,7 @@ async fn a_connection_without_a_complete_head_is_closed_at_the_limit_and_not_bef
     let mut options = TestOptions::default();
     options.settings.clients.head = LIMIT;
     let app = TestApp::start_with(options).await;
-    let part_of_a_head = b"GET /livez HTTP/1.1\r\nHost: a\r\nX-Slow: ";
+    let part_of_a_head = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Slow: ";
     let (silent, slow) = tokio::join!(send_part_of_a_head(&app, b""), send_part_of_a_head(&app, part_of_a_head));
     for (open, response) in [silent, slow] {
         assert!(open >= LIMIT, "the connection was already closed after {open:?}");
@@ -48,8 +48,8 @@ async fn a_request_whose_body_exceeds_the_time_limit_gets_400_and_writes_nothing
     options.settings.clients.body = Duration::from_millis(300);
     let app = TestApp::start_with(options).await;
     let mut slow = connect(&app).await;
-    let head =
-        "POST /streams/Order/1 HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n";
+    let head = "POST /streams/Order/1 HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+                Content-Length: 100\r\n\r\n";
     slow.write_all(head.as_bytes()).await.expect("the request is sent");
     slow.write_all(b"{\"events\": [").await.expect("the request is sent");
     let response = until_closed(&mut slow).await;
@@ -64,14 +64,14 @@ async fn above_the_connection_limit_only_probes_and_metrics_are_served() {
     let mut options = TestOptions::default();
     options.settings.clients.connections = 1;
     let app = TestApp::start_with(options).await;
-    let request = b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n";
+    let request = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let mut first = connect(&app).await;
     first.write_all(request).await.expect("the request is sent");
     assert_eq!(read_response(&mut first).await.0, "HTTP/1.1 200 OK");
     // Above the limit, a connection serves one request. Probes and metrics are served, and other requests get 503.
     let request_once = async |path: &str, more: &str| {
         let mut connection = connect(&app).await;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\nX-Request-Id: mine\r\n{more}\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: mine\r\n{more}\r\n");
         connection.write_all(request.as_bytes()).await.expect("the request is sent");
         until_closed(&mut connection).await
     };
@@ -106,7 +106,7 @@ async fn a_connection_serves_several_requests_in_turn() {
     let app = TestApp::start().await;
     let mut connection = connect(&app).await;
     for path in ["/livez", "/problems/internal", "/livez"] {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         connection.write_all(request.as_bytes()).await.expect("the request is sent");
         let (status, body) = read_response(&mut connection).await;
         assert_eq!(status, "HTTP/1.1 200 OK", "{path}");

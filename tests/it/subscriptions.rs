@@ -257,7 +257,7 @@ async fn a_client_that_reads_nothing_is_disconnected() {
     let body = json!({"events": [{"event_type": "E", "event_data": filler}]});
     let mut connection =
         TcpStream::connect(app.base.strip_prefix("http://").expect("a URL")).await.expect("a connection");
-    let request = "GET /events HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n";
+    let request = "GET /events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n";
     connection.write_all(request.as_bytes()).await.expect("the request is sent");
     within_a_minute("the slot of the client is free", async {
         while app.app.feed.subscribers().0 == 0 {

@@ -60,6 +60,7 @@ codes! {
     VersionConflict "version_conflict" PRECONDITION_FAILED;
     PayloadTooLarge "payload_too_large" PAYLOAD_TOO_LARGE;
     UnsupportedMediaType "unsupported_media_type" UNSUPPORTED_MEDIA_TYPE;
+    HostRefused "host_refused" MISDIRECTED_REQUEST;
     InvalidEventData "invalid_event_data" UNPROCESSABLE_ENTITY;
     InvalidReducer "invalid_reducer" UNPROCESSABLE_ENTITY;
     ReducerFailed "reducer_failed" UNPROCESSABLE_ENTITY;

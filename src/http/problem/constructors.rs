@@ -30,6 +30,15 @@ impl ApiError {
         Self::new(Code::PayloadTooLarge, detail).with("max_bytes", &bytes_max)
     }
 
+    /// The request names a host that a service without API keys does not serve.
+    pub fn host_refused(host: &str) -> Self {
+        let detail = format!(
+            "the service requires no API keys, and therefore refuses requests for the host {host:?}: use an IP address \
+             or localhost, or add the name to ANNALS_HOSTS"
+        );
+        Self::new(Code::HostRefused, detail)
+    }
+
     /// The request has no valid key.
     pub fn unauthenticated(detail: &str) -> Self {
         let challenge = HeaderValue::from_static("Bearer realm=\"annals\"");

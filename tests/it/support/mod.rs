@@ -64,6 +64,7 @@ impl Default for TestOptions {
             feed: FeedLimits::default(),
             clients: ClientLimits { stalled: std::time::Duration::from_secs(600), ..ClientLimits::default() },
             needs_keys: false,
+            hosts: Vec::new(),
             cors_origins: CorsOrigins::None,
             archive_after: None,
             program: env!("CARGO_BIN_EXE_annals").into(),
