@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
 use crate::app::App;
+use crate::http::activity::Activity;
 use crate::http::media_type::PROBLEM_JSON;
 use crate::http::problem::code::Code;
 use crate::http::problem::error::ApiError;
@@ -31,6 +32,7 @@ const LINGER: Duration = Duration::from_secs(2);
 pub struct Connection {
     stream: TokioIo<TcpStream>,
     app: Arc<App>,
+    activity: Arc<Activity>,
     /// Whether the client has sent a line break since the last response.
     has_line: bool,
     /// A problem document that replaces a response, and the number of its bytes that are written.
@@ -41,9 +43,10 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Wraps a stream.
-    pub fn new(stream: TcpStream, app: Arc<App>) -> Self {
-        Self { stream: TokioIo::new(stream), app, has_line: false, replacement: None, linger_until: None }
+    /// Wraps a stream. `activity` is updated as requests arrive and responses are sent.
+    pub fn new(stream: TcpStream, app: Arc<App>, activity: Arc<Activity>) -> Self {
+        let stream = TokioIo::new(stream);
+        Self { stream, app, activity, has_line: false, replacement: None, linger_until: None }
     }
 
     /// Returns the error if the bytes are a response of the library.
@@ -118,11 +121,14 @@ impl Read for Connection {
         if self.has_line {
             return Pin::new(&mut self.stream).poll_read(context, cursor);
         }
-        // Until the first line break, the bytes are copied, so that they can be searched.
+        // Until the first line break, the bytes are copied, so that they can be searched. A request always begins here.
         let mut space = [std::mem::MaybeUninit::uninit(); 4 * 1024];
         let capacity = space.len().min(cursor.remaining());
         let mut buffer = ReadBuf::uninit(&mut space[..capacity]);
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer.unfilled()))?;
+        if !buffer.filled().is_empty() {
+            self.activity.record_bytes();
+        }
         self.has_line = buffer.filled().contains(&b'\n');
         cursor.put_slice(buffer.filled());
         Poll::Ready(Ok(()))
@@ -143,7 +149,10 @@ impl Write for Connection {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        ready!(Pin::new(&mut self.stream).poll_flush(context))?;
+        // The library flushes after it has written all that it has buffered.
+        self.activity.record_sent();
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -37,7 +37,7 @@ use crate::http::request_id::{REQUEST_ID, RequestId};
 use crate::http::request_log::{RequestLog, logged_detail};
 use crate::http::routing_hints::{RouteMethods, method_not_allowed, route_not_found};
 
-/// Marks the requests of a connection that is above the limit of connections.
+/// Marks the requests of a connection that has a spare seat or no seat.
 #[derive(Debug, Clone, Copy)]
 pub struct OverConnectionLimit;
 

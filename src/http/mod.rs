@@ -1,11 +1,11 @@
 //! HTTP: the only module that names axum.
 //!
 //! ```text
-//! server ── router ── middleware ── authorize ── routes/
-//!                                                 ├ extract/          reads the request
-//!                                                 ├ representation/   writes events and other JSON
-//!                                                 ├ event_stream      writes server-sent events
-//!                                                 └ problem/          errors
+//! server ── listener ── router ── middleware ── authorize ── routes/
+//!                                                             ├ extract/          reads the request
+//!                                                             ├ representation/   writes events and other JSON
+//!                                                             ├ event_stream      writes server-sent events
+//!                                                             └ problem/          errors
 //! openapi/: the parts of the OpenAPI document that utoipa does not derive from the handlers
 //! ```
 //!
@@ -17,6 +17,7 @@
 //!   [`problem::error::ApiError`], and the middleware writes the body.
 //! - There is no global timeout and no global limit of the body: each route has its own.
 
+pub mod activity;
 pub mod authorize;
 pub mod backoff;
 pub mod cache;
@@ -28,6 +29,7 @@ pub mod extract;
 pub mod host;
 pub mod html;
 pub mod lingering_body;
+pub mod listener;
 pub mod markdown;
 pub mod media_type;
 pub mod middleware;
@@ -40,4 +42,5 @@ pub mod request_log;
 pub mod router;
 pub mod routes;
 pub mod routing_hints;
+pub mod seats;
 pub mod server;

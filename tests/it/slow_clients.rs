@@ -1,5 +1,5 @@
-//! Promise P10: clients that send slowly, and connections above the limit, get an error or are closed in time. All
-//! other clients are served.
+//! Promise P10: clients that send slowly, idle connections, and connections above the limit get an error or are closed
+//! in time. All other clients are served.
 
 use std::time::{Duration, Instant};
 
@@ -64,10 +64,7 @@ async fn above_the_connection_limit_only_probes_and_metrics_are_served() {
     let mut options = TestOptions::default();
     options.settings.clients.connections = 1;
     let app = TestApp::start_with(options).await;
-    let request = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    let mut first = connect(&app).await;
-    first.write_all(request).await.expect("the request is sent");
-    assert_eq!(read_response(&mut first).await.0, "HTTP/1.1 200 OK");
+    let first = app.subscribe("/events").await;
     // Above the limit, a connection serves one request. Probes and metrics are served, and other requests get 503.
     let request_once = async |path: &str, more: &str| {
         let mut connection = connect(&app).await;
@@ -86,6 +83,84 @@ async fn above_the_connection_limit_only_probes_and_metrics_are_served() {
         while !request_once("/streams/Order/1", "Connection: close\r\n").await.starts_with("HTTP/1.1 404") {}
     })
     .await;
+}
+
+/// Starts a service with a number of seats.
+async fn start_with_seats(connections: usize) -> TestApp {
+    let mut options = TestOptions::default();
+    options.settings.clients.connections = connections;
+    TestApp::start_with(options).await
+}
+
+/// Sends a request, and reads its response. The connection remains open. Returns the status line.
+async fn request(connection: &mut TcpStream, path: &str) -> String {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    connection.write_all(request.as_bytes()).await.expect("the request is sent");
+    within_a_minute("the response arrives", read_response(connection)).await.0
+}
+
+#[tokio::test]
+async fn a_new_client_gets_the_seat_of_the_connection_that_is_idle_for_the_longest_time() {
+    let app = start_with_seats(3).await;
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        let mut client = connect(&app).await;
+        assert_eq!(request(&mut client, "/livez").await, "HTTP/1.1 200 OK");
+        clients.push(client);
+    }
+    assert_eq!(request(&mut clients[0], "/livez").await, "HTTP/1.1 200 OK");
+    let mut fourth = connect(&app).await;
+    assert_eq!(request(&mut fourth, "/events").await, "HTTP/1.1 200 OK");
+    assert_eq!(until_closed(&mut clients[1]).await, "", "the second connection is closed without a response");
+    // The others are not closed.
+    for client in [2, 0] {
+        assert_eq!(request(&mut clients[client], "/events").await, "HTTP/1.1 200 OK");
+    }
+    let mut fifth = connect(&app).await;
+    assert_eq!(request(&mut fifth, "/events").await, "HTTP/1.1 200 OK");
+    assert_eq!(until_closed(&mut fourth).await, "");
+    for client in [2, 0] {
+        assert_eq!(request(&mut clients[client], "/events").await, "HTTP/1.1 200 OK");
+    }
+}
+
+#[tokio::test]
+async fn connections_that_send_nothing_keep_no_client_out() {
+    let app = start_with_seats(2).await;
+    let (mut first, mut second) = (connect(&app).await, connect(&app).await);
+    let mut third = connect(&app).await;
+    assert_eq!(request(&mut third, "/events").await, "HTTP/1.1 200 OK");
+    assert_eq!(until_closed(&mut first).await, "");
+    // A request in progress, even without its body, keeps its seat. The second connection loses its seat instead.
+    let head = "POST /streams/Order/1 HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+                Content-Length: 100\r\nExpect: 100-continue\r\n\r\n";
+    third.write_all(head.as_bytes()).await.expect("the request is sent");
+    let mut interim = [0; 25];
+    third.read_exact(&mut interim).await.expect("the service requests the body");
+    let mut fourth = connect(&app).await;
+    assert_eq!(request(&mut fourth, "/events").await, "HTTP/1.1 200 OK");
+    assert_eq!(until_closed(&mut second).await, "");
+    // The rest of the first request is received, although a further connection needed a seat meanwhile.
+    let mut fifth = connect(&app).await;
+    assert_eq!(request(&mut fifth, "/events").await, "HTTP/1.1 200 OK");
+    third.write_all(&[b' '; 100]).await.expect("the body is sent");
+    assert_eq!(read_response(&mut third).await.0, "HTTP/1.1 400 Bad Request");
+}
+
+#[tokio::test]
+async fn requests_in_progress_are_not_closed_for_a_new_client() {
+    let app = start_with_seats(2).await;
+    let (mut first, mut second) = (app.subscribe("/events").await, app.subscribe("/events").await);
+    for _ in 0..3 {
+        let mut client = connect(&app).await;
+        assert_eq!(request(&mut client, "/events").await, "HTTP/1.1 503 Service Unavailable");
+        until_closed(&mut client).await;
+    }
+    let other = TestApp::start_on(app.database.clone(), TestOptions::default()).await;
+    other.append("/streams/Order/1", &["E"]).await;
+    for subscriber in [&mut first, &mut second] {
+        assert_eq!(subscriber.event().await.position(), 1);
+    }
 }
 
 /// Reads one response with a declared length. Returns the status line and the body.
