@@ -7,6 +7,7 @@ pub mod database;
 pub mod environment;
 mod epoch;
 mod export;
+mod file_limit;
 mod healthcheck;
 mod import;
 mod keys;

@@ -4,9 +4,10 @@ use std::process::ExitCode;
 
 use crate::app::Settings;
 use crate::cli::database::Database;
+use crate::cli::file_limit::connections_within_limit;
 use crate::clock::Clock;
 use crate::config::serve::ServeArgs;
-use crate::http::server::Server;
+use crate::http::server::{SPARE_CONNECTIONS, Server};
 use crate::shutdown::Shutdown;
 use crate::startup;
 use crate::store::admin::migrate;
@@ -14,8 +15,8 @@ use crate::store::connection::config::place;
 
 /// Runs `annals serve` until shutdown.
 pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
-    let settings = args.settings()?;
-    raise_file_limit(settings.clients.connections);
+    let mut settings = args.settings()?;
+    settings.clients.connections = connections_within_limit(settings.clients.connections, reserved_connections(&args))?;
     let shutdown = Shutdown::new();
     shutdown.on_signals()?;
     let database = Database::open(&args.database).await?;
@@ -27,25 +28,10 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     Ok(if orderly { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Raises the limit of open files to the highest one that this process may have. Every connection is an open file.
-fn raise_file_limit(connections: usize) {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    /// Files besides the connections of clients: those of PostgreSQL, of workers and of the archive.
-    const OTHER_FILES: u64 = 200;
-    let needed = connections as u64 + OTHER_FILES;
-    let limit = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| {
-        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
-        Ok(hard)
-    });
-    match limit {
-        Ok(limit) if limit < needed => tracing::warn!(
-            limit,
-            needed,
-            "the limit of open files is below the limit of connections: raise it, for example with ulimit -Hn"
-        ),
-        Ok(_) => {}
-        Err(error) => tracing::warn!(%error, "the limit of open files cannot be raised"),
-    }
+/// Returns the number of connections besides those of clients within their limit.
+fn reserved_connections(args: &ServeArgs) -> usize {
+    let databases = if args.database_read_url.is_some() { 2 } else { 1 };
+    SPARE_CONNECTIONS + databases * args.database.database_max_connections as usize
 }
 
 /// Serves until shutdown. Returns whether all requests in progress got a response.

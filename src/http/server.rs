@@ -10,7 +10,7 @@ use crate::http::seats::SeatLimits;
 
 /// The number of connections that are accepted above the limit, for one request each: probes and metrics are answered,
 /// and every other request gets 503.
-const SPARE_CONNECTIONS: usize = 100;
+pub const SPARE_CONNECTIONS: usize = 100;
 
 /// A server whose address is bound.
 pub struct Server {

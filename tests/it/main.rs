@@ -17,6 +17,7 @@ mod documents;
 mod epochs;
 mod examples;
 mod failover;
+mod file_limit;
 mod hosts;
 mod idempotency;
 mod interleavings;
