@@ -21,11 +21,17 @@ pub struct HealthcheckArgs {
     #[arg(long, env = "ANNALS_LISTEN", value_name = "ANNALS_LISTEN", default_value = "127.0.0.1:8080",
           value_parser = address)]
     annals_listen: SocketAddr,
+
+    /// Admin address of the server; if it has one, it is requested instead [default: none]
+    #[arg(long, env = "ANNALS_ADMIN_LISTEN", value_name = "ANNALS_ADMIN_LISTEN", value_parser = address)]
+    annals_admin_listen: Option<SocketAddr>,
 }
 
 /// Runs `annals healthcheck`.
 pub async fn run(args: HealthcheckArgs) -> anyhow::Result<ExitCode> {
-    let mut address = args.annals_listen;
+    // The system chooses the address if the port is 0, so it is unknown.
+    let admin = args.annals_admin_listen.filter(|address| address.port() != 0);
+    let mut address = admin.unwrap_or(args.annals_listen);
     if address.ip().is_unspecified() {
         address.set_ip(if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
     }

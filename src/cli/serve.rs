@@ -1,5 +1,6 @@
 //! `annals serve`: the database, the schema, the service, and the shutdown.
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use crate::app::Settings;
@@ -7,7 +8,7 @@ use crate::cli::database::Database;
 use crate::cli::file_limit::connections_within_limit;
 use crate::clock::Clock;
 use crate::config::serve::ServeArgs;
-use crate::http::server::{SPARE_CONNECTIONS, Server};
+use crate::http::server::{ADMIN_CONNECTIONS, SPARE_CONNECTIONS, Server};
 use crate::shutdown::Shutdown;
 use crate::startup;
 use crate::store::admin::migrate;
@@ -31,7 +32,8 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
 /// Returns the number of connections besides those of clients within their limit.
 fn reserved_connections(args: &ServeArgs) -> usize {
     let databases = if args.database_read_url.is_some() { 2 } else { 1 };
-    SPARE_CONNECTIONS + databases * args.database.database_max_connections as usize
+    let admin = if args.annals_admin_listen.is_some() { ADMIN_CONNECTIONS } else { 0 };
+    SPARE_CONNECTIONS + admin + databases * args.database.database_max_connections as usize
 }
 
 /// Serves until shutdown. Returns whether all requests in progress got a response.
@@ -45,9 +47,16 @@ async fn serve(args: &ServeArgs, settings: Settings, database: &Database, shutdo
     }
     let replica = args.replica(&database.config)?;
     let app = startup::start(settings, &database.config, replica.as_ref(), Clock::system(), shutdown.clone()).await?;
-    let server = Server::bind(app.clone(), args.annals_listen).await.map_err(|error| {
-        anyhow::anyhow!("ANNALS_LISTEN={}: the server cannot listen on the address: {error}", args.annals_listen)
-    })?;
+    let cannot_listen = |setting: &str, address: SocketAddr, error: std::io::Error| {
+        anyhow::anyhow!("{setting}={address}: the server cannot listen on the address: {error}")
+    };
+    let bound = Server::bind(app.clone(), args.annals_listen).await;
+    let mut server = bound.map_err(|error| cannot_listen("ANNALS_LISTEN", args.annals_listen, error))?;
+    if let Some(address) = args.annals_admin_listen {
+        let bound = server.bind_admin(address).await;
+        let address = bound.map_err(|error| cannot_listen("ANNALS_ADMIN_LISTEN", address, error))?;
+        tracing::info!("probes and metrics are also on http://{address}, without API keys: do not expose this address");
+    }
     announce(database, &server);
     let orderly = shutdown.finish(server.run()).await;
     if orderly {

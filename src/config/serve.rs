@@ -34,6 +34,11 @@ pub struct ServeArgs {
           value_parser = address)]
     pub annals_listen: SocketAddr,
 
+    /// A second address that serves only /livez, /readyz and /metrics, without keys, for operators; port 0 takes any
+    /// free port [default: none]
+    #[arg(long, env = "ANNALS_ADMIN_LISTEN", value_name = "ANNALS_ADMIN_LISTEN", value_parser = address)]
+    pub annals_admin_listen: Option<SocketAddr>,
+
     /// How clients authenticate: none (every client may do everything), or keys (API keys, see `annals keys create`)
     #[arg(long, env = "ANNALS_AUTH", value_name = "ANNALS_AUTH", default_value = "none", ignore_case = true)]
     pub annals_auth: Auth,
@@ -98,6 +103,11 @@ impl ServeArgs {
                  a proxy or the network restricts access; or listen on 127.0.0.1",
                 self.annals_listen
             )));
+        }
+        if let Some(admin) = self.annals_admin_listen.filter(|admin| *admin == self.annals_listen && admin.port() != 0)
+        {
+            let remedy = "choose another port for probes and metrics, or unset it";
+            return Err(ConfigError(format!("ANNALS_ADMIN_LISTEN={admin} is the address of ANNALS_LISTEN: {remedy}")));
         }
         let archive_after = non_empty(&self.archive_after)
             .map(duration)

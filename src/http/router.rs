@@ -1,4 +1,4 @@
-//! The list of all routes, and the layers around them.
+//! The lists of all routes, of the service and of the admin address, and the layers around them.
 
 use std::sync::Arc;
 
@@ -15,6 +15,8 @@ use crate::http::authorize::authorize;
 use crate::http::cors::cors_layer;
 use crate::http::middleware::Observe;
 use crate::http::openapi::document::{complete, frame};
+use crate::http::problem::code::Code;
+use crate::http::problem::error::ApiError;
 use crate::http::request_log::RequestLog;
 use crate::http::routes::{
     aggregates, appends, assets, events, metrics, pages, probes, problems, projections, reducers, snapshots, stats,
@@ -62,7 +64,7 @@ pub fn openapi_document() -> OpenApi {
 pub fn router(app: Arc<App>) -> Router {
     let (routes, mut document) = documented().split_for_parts();
     complete(&mut document);
-    let methods = Arc::new(RouteMethods::from_document(&document));
+    let methods = RouteMethods::from_document(&document);
     let document: Arc<str> = document.to_pretty_json().expect("the document is plain data").into();
     let mut routes = routes
         .route("/", get(pages::index))
@@ -74,11 +76,31 @@ pub fn router(app: Arc<App>) -> Router {
     if app.settings.needs_keys {
         routes = routes.layer(from_fn_with_state(app.clone(), authorize));
     }
-    let (observed, request_log) = (app.clone(), Arc::new(RequestLog::new()));
-    let routes = routes
-        .layer(layer_fn(move |route| Observe::new(observed.clone(), methods.clone(), request_log.clone(), route)));
+    let routes = observe(routes, &app, methods);
     match cors_layer(&app.settings.cors_origins) {
         Some(cors) => routes.layer(cors).with_state(app),
         None => routes.with_state(app),
     }
+}
+
+/// Builds the router of the admin address: probes and metrics, which need no key.
+pub fn admin_router(app: Arc<App>) -> Router {
+    let routes = Router::new()
+        .route("/livez", get(probes::check_liveness))
+        .route("/readyz", get(probes::check_readiness))
+        .route("/metrics", get(metrics::read_metrics))
+        .fallback(not_on_admin_address);
+    observe(routes, &app, RouteMethods::from_document(&frame())).with_state(app)
+}
+
+/// Returns the error for every other path of the admin address.
+async fn not_on_admin_address() -> ApiError {
+    let detail = "the admin address serves only /livez, /readyz and /metrics: send other requests to ANNALS_LISTEN";
+    ApiError::new(Code::RouteNotFound, detail)
+}
+
+/// Adds the layer around every request.
+fn observe(routes: Router<Arc<App>>, app: &Arc<App>, methods: RouteMethods) -> Router<Arc<App>> {
+    let (app, methods, request_log) = (app.clone(), Arc::new(methods), Arc::new(RequestLog::new()));
+    routes.layer(layer_fn(move |route| Observe::new(app.clone(), methods.clone(), request_log.clone(), route)))
 }

@@ -367,6 +367,7 @@ async fn an_invalid_setting_stops_the_start_with_the_name_of_the_variable() {
         ("ANNALS_LISTEN", "8080"),
         ("ANNALS_LISTEN", "0.0.0.0:0"),
         ("ANNALS_ALLOW_ANONYMOUS", "perhaps"),
+        ("ANNALS_ADMIN_LISTEN", "8081"),
         ("ANNALS_HOSTS", "*"),
         ("ANNALS_MIGRATE", "1.5"),
         ("ANNALS_MAX_BODY_BYTES", "10"),

@@ -3,6 +3,7 @@
 
 mod support;
 
+mod admin_address;
 mod append;
 mod appends;
 mod architecture;

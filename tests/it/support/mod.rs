@@ -41,6 +41,8 @@ use tokio::task::JoinHandle;
 pub struct TestApp {
     pub app: Arc<App>,
     pub base: String,
+    /// The URL of the admin address, if the service has one.
+    pub admin_base: Option<String>,
     pub database: TestDatabase,
     client: reqwest::Client,
     served: JoinHandle<bool>,
@@ -53,6 +55,7 @@ pub struct TestOptions {
     /// The read replica; `None`: the primary serves all reads.
     pub replica: Option<DatabaseConfig>,
     pub settings: Settings,
+    pub has_admin_address: bool,
 }
 
 impl Default for TestOptions {
@@ -69,7 +72,7 @@ impl Default for TestOptions {
             archive_after: None,
             program: env!("CARGO_BIN_EXE_annals").into(),
         };
-        Self { clock: Clock::system(), replica: None, settings }
+        Self { clock: Clock::system(), replica: None, settings, has_admin_address: false }
     }
 }
 
@@ -100,11 +103,16 @@ impl TestApp {
             .await
             .expect("the service starts");
         let address = ([127, 0, 0, 1], 0).into();
-        let server = Server::bind(app.clone(), address).await.expect("a free port");
+        let mut server = Server::bind(app.clone(), address).await.expect("a free port");
         let base = format!("http://{}", server.address);
+        let admin_base = if options.has_admin_address {
+            Some(format!("http://{}", server.bind_admin(address).await.expect("a free port")))
+        } else {
+            None
+        };
         let served = tokio::spawn(async move { shutdown.finish(server.run()).await });
         let client = http_client().build().expect("a client");
-        Self { app, base, database, client, served }
+        Self { app, base, admin_base, database, client, served }
     }
 
     pub fn call(&self, method: &str, path: &str) -> Call {
@@ -114,6 +122,13 @@ impl TestApp {
 
     pub fn get(&self, path: &str) -> Call {
         self.call("GET", path)
+    }
+
+    /// Calls the admin address.
+    pub fn call_admin(&self, method: &str, path: &str) -> Call {
+        let method = method.parse().expect("a method");
+        let base = self.admin_base.as_ref().expect("the service has an admin address");
+        Call::new(self.client.request(method, format!("{base}{path}")), path)
     }
 
     /// Opens an event stream.
