@@ -18,7 +18,8 @@
 
 pub mod digest;
 pub mod error;
-mod file;
+mod file_reader;
+mod file_writer;
 pub mod group;
 mod lru;
 pub mod manifest;

@@ -10,7 +10,8 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
 use crate::archive::error::ArchiveError;
-use crate::archive::file::{OpenFile, PartitionFile};
+use crate::archive::file_reader::OpenFile;
+use crate::archive::file_writer::PartitionFile;
 use crate::archive::group::EventGroup;
 use crate::archive::lru::LruCache;
 use crate::archive::manifest::{Manifest, Order};
