@@ -65,6 +65,7 @@ pub struct Metrics {
     pub maintenance_last_success_timestamp_seconds: IntGauge,
     pub replica_lag_events: IntGauge,
     pub missing_events: IntCounter,
+    pub archive_damage: IntCounter,
     pub keys_refused: IntCounterVec,
     pub db_pool_connections: IntGaugeVec,
     pub db_pool_acquire_seconds: Histogram,
@@ -152,6 +153,10 @@ impl Metrics {
             missing_events: declare.counter(
                 "annals_missing_events_total",
                 "Reads that did not find an event that must exist. Any increase means that the log is damaged.",
+            ),
+            archive_damage: declare.counter(
+                "annals_archive_damage_total",
+                "Reads that found files of the archive that differ from what was written, and were refused.",
             ),
             keys_refused: declare.counters(
                 "annals_keys_refused_total",

@@ -34,6 +34,12 @@ impl ArchiveError {
         }
     }
 
+    /// Returns whether files differ from what was written. A file that is missing does not count, because the archive
+    /// may not be mounted.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::InvalidEvent(_))
+    }
+
     /// Returns the error for a file that differs from what was written.
     pub(super) fn damaged(path: &Path, what: impl std::fmt::Display) -> Self {
         Self::Damaged { path: path.to_string(), what: what.to_string() }

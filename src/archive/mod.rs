@@ -14,7 +14,9 @@
 //!
 //! Invariant: an event that is read from the archive equals, byte by byte, what PostgreSQL printed when it was
 //! archived. The digest of a partition's events, which does not depend on Parquet, proves that before the table is
-//! dropped. The manifest has the SHA-256 of every range of a file that is read at once, and each read compares it.
+//! dropped. The database has the SHA-256 of the manifest, the manifest has the SHA-256 of every range of a file that is
+//! read at once, and each read compares them. So an event that is read is one that was archived, whatever happened to the
+//! files in the meantime.
 
 pub mod digest;
 pub mod error;
@@ -23,4 +25,5 @@ mod file_writer;
 pub mod group;
 mod lru;
 pub mod manifest;
+pub mod partition;
 pub mod place;

@@ -1,5 +1,6 @@
 //! The archive: its files, and a cache of recently used footers and row groups.
 
+use std::ops::Range;
 use std::path::Path as FilePath;
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use crate::archive::file_writer::PartitionFile;
 use crate::archive::group::EventGroup;
 use crate::archive::lru::LruCache;
 use crate::archive::manifest::{Manifest, Order};
+use crate::archive::partition::ArchivedPartition;
 use crate::domain::event::Position;
 use crate::domain::hex::hex;
 use crate::domain::name::StreamId;
@@ -31,12 +33,20 @@ const CACHED_FILES: usize = 1_000;
 /// process.
 const BUCKETS: [&str; 3] = ["s3://", "gs://", "az://"];
 
+/// The key of a cached file. It has the digest, so that a file that was opened for one manifest is never used for
+/// another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct FileKey {
+    path: Path,
+    manifest_sha256: String,
+}
+
 /// The place of archived partitions.
 pub struct Archive {
     objects: Arc<dyn ObjectStore>,
     root: Path,
-    files: LruCache<Path, OpenFile>,
-    groups: LruCache<(Path, usize), EventGroup>,
+    files: LruCache<FileKey, OpenFile>,
+    groups: LruCache<(FileKey, usize), EventGroup>,
     /// Limits the row groups that are decoded at the same time: each takes a processor and tens of megabytes.
     decoding: Semaphore,
 }
@@ -84,32 +94,37 @@ impl Archive {
         Ok(digest)
     }
 
-    /// Reads a partition's manifest. Returns it with its SHA-256.
-    pub async fn manifest(&self, folder: &str) -> Result<(Manifest, String), ArchiveError> {
-        let path = self.path(folder, MANIFEST);
+    /// Reads a partition's manifest, and compares it with the SHA-256 that the database has.
+    pub async fn manifest(&self, partition: &ArchivedPartition) -> Result<Manifest, ArchiveError> {
+        let path = self.path(&partition.folder, MANIFEST);
         let text = self.objects.get(&path).await?.bytes().await?;
-        let manifest = Manifest::from_json(&text).map_err(|error| ArchiveError::damaged(&path, error))?;
-        Ok((manifest, hex(&Sha256::digest(&text))))
+        let sha256 = hex(&Sha256::digest(&text));
+        if sha256 != partition.manifest_sha256 {
+            let (expected, name) = (&partition.manifest_sha256, &partition.name);
+            let what = format!("its SHA-256 is {sha256}, and the database has {expected} for the partition {name}");
+            return Err(ArchiveError::damaged(&path, what));
+        }
+        Manifest::from_json(&text).map_err(|error| ArchiveError::damaged(&path, error))
     }
 
-    /// Returns whether the archive has this partition, with the manifest that was written.
-    pub async fn has(&self, folder: &str, manifest_sha256: &str) -> Result<bool, ArchiveError> {
-        match self.manifest(folder).await {
-            Ok((_, sha256)) => Ok(sha256 == manifest_sha256),
+    /// Returns whether the archive has this partition. An error says that its manifest is not the one that was written.
+    pub async fn has(&self, partition: &ArchivedPartition) -> Result<bool, ArchiveError> {
+        match self.manifest(partition).await {
+            Ok(_) => Ok(true),
             Err(ArchiveError::Store(object_store::Error::NotFound { .. })) => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    /// Returns whether the manifest is the one that was written, and every file that it names exists with its size.
-    pub async fn is_complete(&self, folder: &str, manifest_sha256: &str) -> Result<bool, ArchiveError> {
-        let (manifest, sha256) = self.manifest(folder).await?;
+    /// Returns whether every file that the manifest names exists with its size.
+    pub async fn is_complete(&self, partition: &ArchivedPartition) -> Result<bool, ArchiveError> {
+        let manifest = self.manifest(partition).await?;
         for file in &manifest.files {
-            if self.objects.head(&self.path(folder, &file.name)).await?.size != file.bytes {
+            if self.objects.head(&self.path(&partition.folder, &file.name)).await?.size != file.bytes {
                 return Ok(false);
             }
         }
-        Ok(sha256 == manifest_sha256)
+        Ok(true)
     }
 
     /// Reads a whole file, and returns its SHA-256 and its size.
@@ -125,32 +140,41 @@ impl Archive {
     }
 
     /// Returns the numbers of the row groups of a file.
-    pub async fn groups(&self, folder: &str, order: Order) -> Result<std::ops::Range<usize>, ArchiveError> {
-        Ok(0..self.file(folder, order).await?.groups())
+    pub async fn groups(&self, partition: &ArchivedPartition, order: Order) -> Result<Range<usize>, ArchiveError> {
+        Ok(0..self.file(partition, order).await?.groups())
     }
 
     /// Returns the row groups that may have events after one position and up to another, in the order of the log.
     pub async fn groups_between(
         &self,
-        folder: &str,
+        partition: &ArchivedPartition,
         after: Position,
         to: Position,
     ) -> Result<Vec<usize>, ArchiveError> {
-        Ok(self.file(folder, Order::Position).await?.groups_between(after, to))
+        Ok(self.file(partition, Order::Position).await?.groups_between(after, to))
     }
 
     /// Returns the row groups that may have events of a stream.
-    pub async fn groups_of(&self, folder: &str, stream: &StreamId) -> Result<Vec<usize>, ArchiveError> {
-        Ok(self.file(folder, Order::Aggregate).await?.groups_of(stream))
+    pub async fn groups_of(
+        &self,
+        partition: &ArchivedPartition,
+        stream: &StreamId,
+    ) -> Result<Vec<usize>, ArchiveError> {
+        Ok(self.file(partition, Order::Aggregate).await?.groups_of(stream))
     }
 
     /// Reads a row group of a file.
-    pub async fn group(&self, folder: &str, order: Order, n: usize) -> Result<Arc<EventGroup>, ArchiveError> {
-        let place = (self.path(folder, order.file_name()), n);
+    pub async fn group(
+        &self,
+        partition: &ArchivedPartition,
+        order: Order,
+        n: usize,
+    ) -> Result<Arc<EventGroup>, ArchiveError> {
+        let place = (self.key(partition, order), n);
         if let Some(group) = self.groups.get(&place) {
             return Ok(group);
         }
-        let file = self.file(folder, order).await?;
+        let file = self.file(partition, order).await?;
         let _permit = self.decoding.acquire().await.expect("the semaphore is never closed");
         // Another task may have read the row group while this one waited.
         if let Some(group) = self.groups.get(&place) {
@@ -159,15 +183,22 @@ impl Archive {
         Ok(self.groups.insert(place, file.read_group(&*self.objects, n).await?))
     }
 
-    async fn file(&self, folder: &str, order: Order) -> Result<Arc<OpenFile>, ArchiveError> {
-        let path = self.path(folder, order.file_name());
-        if let Some(file) = self.files.get(&path) {
+    fn key(&self, partition: &ArchivedPartition, order: Order) -> FileKey {
+        let path = self.path(&partition.folder, order.file_name());
+        FileKey { path, manifest_sha256: partition.manifest_sha256.clone() }
+    }
+
+    /// Returns an open file. One that cannot be opened is not cached, so that a repaired file is read at once.
+    async fn file(&self, partition: &ArchivedPartition, order: Order) -> Result<Arc<OpenFile>, ArchiveError> {
+        let key = self.key(partition, order);
+        if let Some(file) = self.files.get(&key) {
             return Ok(file);
         }
-        let (manifest, _) = self.manifest(folder).await?;
+        let manifest = self.manifest(partition).await?;
         let file = manifest.files.into_iter().find(|file| file.name == order.file_name());
-        let file = file.ok_or_else(|| ArchiveError::damaged(&path, "the manifest does not name it"))?;
-        Ok(self.files.insert(path.clone(), OpenFile::open(&*self.objects, path, file).await?))
+        let file = file.ok_or_else(|| ArchiveError::damaged(&key.path, "the manifest does not name it"))?;
+        let opened = OpenFile::open(&*self.objects, key.path.clone(), file).await?;
+        Ok(self.files.insert(key, opened))
     }
 
     /// Clears the cache, so that later reads use the current files.

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use crate::archive::error::ArchiveError;
 use crate::domain::cursor::Epoch;
 use crate::domain::event::Position;
 use crate::domain::version::Version;
@@ -74,7 +73,7 @@ pub enum StoreError {
     /// The requested events are archived, and the archive does not respond or is not configured.
     #[error("the archive is not available: {0}")]
     ArchiveUnavailable(String),
-    /// The files of the archive differ from what was written.
+    /// The files of an archived partition differ from what was written, so no event of it is returned.
     #[error("{0}")]
     ArchiveDamaged(String),
     /// A stored value is not one that Annals writes.
@@ -125,16 +124,6 @@ impl From<DatabaseError> for StoreError {
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         DatabaseError::from(error).into()
-    }
-}
-
-impl From<ArchiveError> for StoreError {
-    fn from(error: ArchiveError) -> Self {
-        match error {
-            ArchiveError::Damaged { .. } => Self::ArchiveDamaged(error.to_string()),
-            ArchiveError::Store(error) => Self::ArchiveUnavailable(error.to_string()),
-            _ => Self::ArchiveUnavailable(error.to_string()),
-        }
     }
 }
 

@@ -10,6 +10,8 @@ use chrono::{DateTime, Utc};
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 
+use crate::archive::error::ArchiveError;
+use crate::archive::partition::ArchivedPartition;
 use crate::archive::place::Archive;
 use crate::clock::Clock;
 use crate::domain::event::Position;
@@ -163,6 +165,30 @@ impl Reader {
     pub(super) fn archive(&self) -> Result<&Arc<Archive>, StoreError> {
         let missing = || StoreError::ArchiveUnavailable("events are archived, and ARCHIVE_URL is not set".to_owned());
         self.archive.as_ref().ok_or_else(missing)
+    }
+
+    /// Returns the error of a read of an archived partition. Reports damage, whichever read finds it.
+    pub(super) fn archive_error(&self, partition: &ArchivedPartition, error: &ArchiveError) -> StoreError {
+        if error.is_damage() {
+            self.report_damage(partition, error);
+            return StoreError::ArchiveDamaged(error.to_string());
+        }
+        StoreError::ArchiveUnavailable(match error {
+            ArchiveError::Store(error) => error.to_string(),
+            error => error.to_string(),
+        })
+    }
+
+    /// Counts and logs that files of an archived partition differ from what was written.
+    pub(super) fn report_damage(&self, partition: &ArchivedPartition, error: &ArchiveError) {
+        self.metrics.archive_damage.inc();
+        tracing::error!(
+            partition = partition.name.as_str(),
+            folder = partition.folder.as_str(),
+            %error,
+            "an archived partition is damaged, and reads of it are refused: restore its folder from the backup of the \
+             archive"
+        );
     }
 
     /// Returns the cached catalogue.

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use annals::archive::manifest::Order;
+use annals::archive::partition::ArchivedPartition;
 use annals::archive::place::Archive;
 use annals::clock::Clock;
 use annals::store::connection::config::DatabaseConfig;
@@ -24,6 +25,14 @@ pub struct History {
 pub fn config(database: &TestDatabase, folder: &TempDir) -> DatabaseConfig {
     let archive = Archive::open(folder.path().to_str().expect("a path")).expect("the folder exists");
     DatabaseConfig { archive: Some(archive), ..database.config() }
+}
+
+/// Returns the place of an archived partition, as the catalogue names it.
+pub async fn archived(session: &mut Session, name: &str) -> ArchivedPartition {
+    let columns = "SELECT unnest(ARRAY[archived_to, archive_sha256]) FROM partitions WHERE archived_at IS NOT NULL";
+    let found = session.texts(&format!("{columns} AND name = '{name}'")).await;
+    let [folder, manifest_sha256]: [String; 2] = found.try_into().expect("the partition is archived");
+    ArchivedPartition { name: name.to_owned(), folder, manifest_sha256 }
 }
 
 impl History {
@@ -287,17 +296,17 @@ async fn archive_files_that_were_changed_or_lost_are_detected() {
     std::fs::write(&file, &changed).expect("the file is changed");
     history.replica().await.get("/events?limit=30").send().await.expect_problem(500, "internal");
     // A changed byte anywhere in the file makes the checksum of its range fail.
-    let folder = file.parent().and_then(|folder| folder.file_name()).and_then(|name| name.to_str()).expect("a name");
+    let partition = archived(&mut history.session().await, "events_2026_11").await;
     for at in (4..whole.len()).step_by(whole.len() / 40) {
         let mut changed = whole.clone();
         changed[at] ^= 1 << (at % 8);
         std::fs::write(&file, &changed).expect("the file is changed");
         let archive = Archive::open(history.folder.path().to_str().expect("a path")).expect("the archive opens");
         let mut read = Ok(());
-        for n in archive.groups(folder, Order::Position).await.unwrap_or(0..0) {
-            read = read.and(archive.group(folder, Order::Position, n).await.map(drop));
+        for n in archive.groups(&partition, Order::Position).await.unwrap_or(0..0) {
+            read = read.and(archive.group(&partition, Order::Position, n).await.map(drop));
         }
-        let opened = archive.groups(folder, Order::Position).await.map(drop);
+        let opened = archive.groups(&partition, Order::Position).await.map(drop);
         assert!(opened.and(read).is_err(), "the change of byte {at} of {} was not detected", whole.len());
     }
     std::fs::write(&file, &whole[..whole.len() / 2]).expect("the file is truncated");

@@ -1,6 +1,8 @@
 //! Reads of archived segments of the log, from files. Such reads are slower, and return the same bytes.
 
+use crate::archive::error::ArchiveError;
 use crate::archive::manifest::Order;
+use crate::archive::partition::ArchivedPartition;
 use crate::store::error::StoreError;
 use crate::store::log::scan::{LogScan, LogSegment, PageBudget};
 use crate::store::reader::Reader;
@@ -10,22 +12,23 @@ impl Reader {
     /// Delivers the events of an archived segment, until the page's budget is spent or the segment ends.
     pub(super) async fn read_archived_segment(
         &self,
-        folder: &str,
+        partition: &ArchivedPartition,
         segment: &LogSegment,
         scan: &mut LogScan,
         budget: &mut PageBudget,
         deliver: Deliver<'_>,
     ) -> Result<(), StoreError> {
         let archive = self.archive()?;
+        let failed = |error: ArchiveError| self.archive_error(partition, &error);
         budget.mark_scanned();
         if segment.is_outside(scan.filter()) {
             scan.skip_to(segment.to);
             return Ok(());
         }
-        for n in archive.groups_between(folder, segment.after, segment.to).await? {
-            let group = archive.group(folder, Order::Position, n).await?;
+        for n in archive.groups_between(partition, segment.after, segment.to).await.map_err(failed)? {
+            let group = archive.group(partition, Order::Position, n).await.map_err(failed)?;
             for at in group.first_after(scan.after())..group.len() {
-                let event = group.event(at)?;
+                let event = group.event(at).map_err(failed)?;
                 if event.global_position > segment.to {
                     break;
                 }
@@ -46,7 +49,7 @@ impl Reader {
         if scan.after() == segment.to {
             return Ok(());
         }
-        let what = format!("{folder} has no event at position {}, the last one of its partition", segment.to);
-        Err(StoreError::ArchiveDamaged(what))
+        let what = format!("it has no event at position {}, the last one of its partition", segment.to);
+        Err(failed(ArchiveError::Damaged { path: partition.folder.clone(), what }))
     }
 }

@@ -22,6 +22,7 @@ use std::sync::Arc;
 
 use sqlx::postgres::PgConnection;
 
+use crate::archive::partition::ArchivedPartition;
 use crate::domain::cursor::Cursor;
 use crate::domain::event::{Position, StoredEvent};
 use crate::store::error::{MissingEvent, StoreError};
@@ -37,8 +38,8 @@ use crate::store::row::Deliver;
 enum ReadProgress {
     /// The page is complete.
     Complete,
-    /// The next segment is archived, in this folder.
-    Archived(Arc<str>, LogSegment),
+    /// The next segment is in this archived partition.
+    Archived(Arc<ArchivedPartition>, LogSegment),
 }
 
 impl Reader {
@@ -71,8 +72,8 @@ impl Reader {
             // No connection is held while the archive is read.
             drop(connection);
             match progress {
-                ReadProgress::Archived(folder, segment) => {
-                    self.read_archived_segment(&folder, &segment, scan, &mut budget, &mut deliver).await?;
+                ReadProgress::Archived(partition, segment) => {
+                    self.read_archived_segment(&partition, &segment, scan, &mut budget, &mut deliver).await?;
                 }
                 ReadProgress::Complete => return Ok(head),
             }
@@ -89,8 +90,8 @@ impl Reader {
         let mut budget = scan.budget(usize::MAX);
         loop {
             match self.read_database(connection, scan, Position::MAX, &mut budget, &mut deliver).await? {
-                (ReadProgress::Archived(folder, segment), _) => {
-                    self.read_archived_segment(&folder, &segment, scan, &mut budget, &mut deliver).await?;
+                (ReadProgress::Archived(partition, segment), _) => {
+                    self.read_archived_segment(&partition, &segment, scan, &mut budget, &mut deliver).await?;
                 }
                 (ReadProgress::Complete, head) => return Ok(head),
             }
@@ -118,8 +119,8 @@ impl Reader {
         let mut gap_is_allowed = false;
         while !budget.is_spent() && scan.after() < end {
             let segment = scan.next_segment(&catalogue, end, head_time);
-            if let Some(folder) = segment.archived_to.clone() {
-                return Ok((ReadProgress::Archived(folder, segment), head));
+            if let Some(partition) = segment.archived.clone() {
+                return Ok((ReadProgress::Archived(partition, segment), head));
             }
             let found = scan_segment(connection, scan, &types, segment, end, budget.wanted).await?;
             // A partition that is archived during the scan looks empty, and then the result of the scan is void. If all

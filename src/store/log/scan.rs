@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use crate::archive::partition::ArchivedPartition;
 use crate::domain::cursor::{Cursor, Epoch};
 use crate::domain::event::{BEGINNING_OF_TIME, Position, StoredEvent};
 use crate::domain::filter::EventFilter;
@@ -55,8 +56,8 @@ pub(super) struct LogSegment {
     pub(super) to: Position,
     pub(super) earliest: DateTime<Utc>,
     pub(super) latest: DateTime<Utc>,
-    /// The partition's folder in the archive.
-    pub(super) archived_to: Option<Arc<str>>,
+    /// The partition's place in the archive; `None` if its events are in the database.
+    pub(super) archived: Option<Arc<ArchivedPartition>>,
 }
 
 /// What one page may still read.
@@ -146,8 +147,8 @@ impl LogScan {
             Some(partition) => (partition.last_position.min(end), partition.starts_at, partition.ends_at - microsecond),
             None => (end, catalogue.open_from, head_time),
         };
-        let archived_to = sealed.and_then(|partition| partition.archived_to.clone());
-        LogSegment { after: self.after, to, earliest: earliest.max(self.earliest), latest, archived_to }
+        let archived = sealed.and_then(|partition| partition.archived.clone());
+        LogSegment { after: self.after, to, earliest: earliest.max(self.earliest), latest, archived }
     }
 
     /// Returns the number of rows to request.

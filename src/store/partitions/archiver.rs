@@ -21,6 +21,7 @@ use crate::archive::digest::EventDigest;
 use crate::archive::error::ArchiveError;
 use crate::archive::group::EventGroup;
 use crate::archive::manifest::{FileManifest, Manifest, Order, PartitionFacts};
+use crate::archive::partition::ArchivedPartition;
 use crate::archive::place::Archive;
 use crate::clock::Clock;
 use crate::domain::event::{Position, StoredEvent};
@@ -110,20 +111,22 @@ impl Reader {
 
     /// Returns an error if partitions are archived and the configured archive does not have them. A service must be
     /// able to read all events, and the next partition must not be written to another archive. An archive that does not
-    /// respond is only reported in the log, because it may respond later.
+    /// respond is only reported in the log, because it may respond later. So is a damaged partition: the service reads
+    /// everything else.
     pub async fn check_archive(&self) -> Result<(), StoreError> {
         let partitions = self.partitions().await?;
-        let newest = partitions
-            .iter()
-            .rev()
-            .find_map(|partition| Some((partition.archived_folder()?, partition.archive_sha256.as_ref()?)));
-        let Some((folder, sha256)) = newest else { return Ok(()) };
-        match self.archive()?.has(folder, sha256).await {
+        let Some(newest) = partitions.iter().rev().find_map(Partition::archived) else { return Ok(()) };
+        match self.archive()?.has(&newest).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(StoreError::ArchiveUnavailable(format!(
-                "the database says that {folder} is archived, and ARCHIVE_URL does not have it: is it another place, \
-                 or not mounted?"
+                "the database says that {} is archived, and ARCHIVE_URL does not have it: is it another place, or not \
+                 mounted?",
+                newest.folder
             ))),
+            Err(error) if error.is_damage() => {
+                self.report_damage(&newest, &error);
+                Ok(())
+            }
             Err(error) => {
                 tracing::warn!(%error, "the archive cannot be read; requests for archived events fail until it can");
                 Ok(())
@@ -199,20 +202,21 @@ impl Archiver {
         }
         let manifest = Manifest::new(&facts, digests[0].clone(), files, self.clock.now());
         let manifest_sha256 = self.archive.put_manifest(&folder, &manifest).await?;
-        if self.archive.manifest(&folder).await? != (manifest.clone(), manifest_sha256.clone()) {
+        let archived = ArchivedPartition { name: partition.name.clone(), folder, manifest_sha256 };
+        if self.archive.manifest(&archived).await? != manifest {
             return Err(differs(partition, "its manifest is not what was written"));
         }
         // The files are read back in the same way in which readers will read them.
         for ((order, file), digest) in Order::ALL.iter().zip(&manifest.files).zip(&digests) {
-            self.read_back(&folder, *order, file, digest, progress).await.map_err(|error| match error {
+            self.read_back(&archived, *order, file, digest, progress).await.map_err(|error| match error {
                 ArchivingError::Differs { what, .. } => differs(partition, what),
                 error => error,
             })?;
         }
         let recorded = sqlx::query(ARCHIVE_COMPLETE)
             .bind(partition.starts_at)
-            .bind(&folder)
-            .bind(manifest_sha256)
+            .bind(archived.folder)
+            .bind(archived.manifest_sha256)
             .execute(&mut self.connection)
             .await?;
         if recorded.rows_affected() != 1 {
@@ -258,17 +262,17 @@ impl Archiver {
     /// Reads a file back, and compares its bytes and its events with what was written.
     async fn read_back(
         &self,
-        folder: &str,
+        archived: &ArchivedPartition,
         order: Order,
         file: &FileManifest,
         digest: &str,
         progress: Progress<'_>,
     ) -> Result<(), ArchivingError> {
-        let failed = |what: String| ArchivingError::Differs { partition: folder.to_owned(), what };
-        if self.archive.file_digest(folder, order).await? != (file.sha256.clone(), file.bytes) {
+        let failed = |what: String| ArchivingError::Differs { partition: archived.name.clone(), what };
+        if self.archive.file_digest(&archived.folder, order).await? != (file.sha256.clone(), file.bytes) {
             return Err(failed(format!("{} is not what was written", file.name)));
         }
-        let read = events_digest(&self.archive, folder, order, progress).await?;
+        let read = events_digest(&self.archive, archived, order, progress).await?;
         if read == digest { Ok(()) } else { Err(failed(format!("the events of {} are not those written", file.name))) }
     }
 
@@ -278,8 +282,9 @@ impl Archiver {
         let current = partitions.into_iter().find(|current| current.name == partition.name);
         let current = current.ok_or_else(|| differs(partition, "it is no longer in the catalogue"))?;
         // This is the last check before the only copy is in the archive.
-        let folder = current.archived_folder().ok_or_else(|| differs(partition, "it is not archived"))?;
-        if !self.archive.is_complete(folder, current.archive_sha256.as_deref().unwrap_or_default()).await? {
+        let archived = current.archived().ok_or_else(|| differs(partition, "it is not archived"))?;
+        if !self.archive.is_complete(&archived).await? {
+            let folder = archived.folder;
             return Err(differs(partition, format!("{folder} is not in the archive as it was written")));
         }
         let name = quote_identifier(&current.name);
@@ -374,13 +379,13 @@ pub(in crate::store) fn each_event(
 /// Computes the digest of the events in a partition's file.
 pub(in crate::store) async fn events_digest(
     archive: &Archive,
-    folder: &str,
+    partition: &ArchivedPartition,
     order: Order,
     progress: Progress<'_>,
 ) -> Result<String, ArchivingError> {
     let mut digest = EventDigest::default();
-    for n in archive.groups(folder, order).await? {
-        let group = archive.group(folder, order, n).await?;
+    for n in archive.groups(partition, order).await? {
+        let group = archive.group(partition, order, n).await?;
         each_event(&group, |event| digest.add(event))?;
         progress(group.len() as u64);
     }

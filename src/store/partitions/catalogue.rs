@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
 
+use crate::archive::partition::ArchivedPartition;
 use crate::domain::cursor::Epoch;
 use crate::domain::event::{BEGINNING_OF_TIME, Position};
 use crate::store::log::head::{LogHead, read_log_head};
@@ -23,8 +24,8 @@ pub(in crate::store) struct SealedPartition {
     pub(in crate::store) starts_at: DateTime<Utc>,
     pub(in crate::store) ends_at: DateTime<Utc>,
     pub(in crate::store) last_position: Position,
-    /// Its folder in the archive; `None` if its events are in the database.
-    pub(in crate::store) archived_to: Option<Arc<str>>,
+    /// Its place in the archive; `None` if its events are in the database.
+    pub(in crate::store) archived: Option<Arc<ArchivedPartition>>,
 }
 
 /// The cached catalogue.
@@ -42,12 +43,19 @@ pub(in crate::store) struct Catalogue {
 
 impl SealedPartition {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
-        let archived_to: Option<String> = row.try_get("archived_to")?;
+        let folder: Option<String> = row.try_get("archived_to")?;
+        let archived = match folder {
+            Some(folder) => {
+                let (name, manifest_sha256) = (row.try_get("name")?, row.try_get("archive_sha256")?);
+                Some(Arc::new(ArchivedPartition { name, folder, manifest_sha256 }))
+            }
+            None => None,
+        };
         Ok(Self {
             starts_at: row.try_get("starts_at")?,
             ends_at: row.try_get("ends_at")?,
             last_position: row.try_get("last_position")?,
-            archived_to: archived_to.map(Into::into),
+            archived,
         })
     }
 }
@@ -94,10 +102,14 @@ impl Catalogue {
         self.sealed.get(self.sealed.partition_point(|partition| partition.last_position <= position))
     }
 
-    /// Returns the folders of the archived partitions between two times, both included, oldest first.
-    pub(in crate::store) fn archived_between(&self, from: DateTime<Utc>, to: DateTime<Utc>) -> Vec<Arc<str>> {
+    /// Returns the archived partitions between two times, both included, oldest first.
+    pub(in crate::store) fn archived_between(
+        &self,
+        from: DateTime<Utc>,
+        to: DateTime<Utc>,
+    ) -> Vec<Arc<ArchivedPartition>> {
         let partitions = self.sealed.iter().filter(|partition| partition.ends_at > from && partition.starts_at <= to);
-        partitions.filter_map(|partition| partition.archived_to.clone()).collect()
+        partitions.filter_map(|partition| partition.archived.clone()).collect()
     }
 }
 
@@ -117,11 +129,15 @@ mod tests {
     }
 
     fn catalogue() -> Catalogue {
-        let partition = |number: u32, last_position, archived_to: Option<&str>| SealedPartition {
+        let archived = |number: u32, folder: &str| {
+            let (name, manifest_sha256) = (format!("events_2025_{number:02}"), "0".repeat(64));
+            Arc::new(ArchivedPartition { name, folder: folder.to_owned(), manifest_sha256 })
+        };
+        let partition = |number: u32, last_position, folder: Option<&str>| SealedPartition {
             starts_at: month(number),
             ends_at: month(number + 1),
             last_position,
-            archived_to: archived_to.map(Into::into),
+            archived: folder.map(|folder| archived(number, folder)),
         };
         let sealed = vec![partition(1, 10, Some("a")), partition(2, 20, Some("b")), partition(3, 30, None)];
         Catalogue { epoch: 1, open_from: month(4), sealed, changes: 5 }
@@ -146,7 +162,7 @@ mod tests {
     fn times_select_the_archived_partitions() {
         let catalogue = catalogue();
         let folders = |from, to| {
-            catalogue.archived_between(from, to).iter().map(std::string::ToString::to_string).collect::<String>()
+            catalogue.archived_between(from, to).iter().map(|partition| partition.folder.clone()).collect::<String>()
         };
         assert_eq!(folders(month(1), month(4)), "ab");
         assert_eq!(folders(month(2), month(2)), "b");

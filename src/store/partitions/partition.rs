@@ -5,6 +5,7 @@ use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
 
 use crate::archive::manifest::PartitionFacts;
+use crate::archive::partition::ArchivedPartition;
 use crate::domain::event::Position;
 
 const PARTITIONS: &str = include_str!("../sql/partitions.sql");
@@ -80,8 +81,10 @@ impl Partition {
         })
     }
 
-    /// Returns its folder in the archive, if readers use the archive.
-    pub(in crate::store) fn archived_folder(&self) -> Option<&str> {
-        self.archived_at.and(self.archived_to.as_deref())
+    /// Returns its place in the archive, if readers use the archive.
+    pub(in crate::store) fn archived(&self) -> Option<ArchivedPartition> {
+        self.archived_at?;
+        let (folder, manifest_sha256) = (self.archived_to.clone()?, self.archive_sha256.clone()?);
+        Some(ArchivedPartition { name: self.name.clone(), folder, manifest_sha256 })
     }
 }

@@ -6,6 +6,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor};
 use crate::archive::digest::EventDigest;
 use crate::archive::group::EventGroup;
 use crate::archive::manifest::{Manifest, Order};
+use crate::archive::partition::ArchivedPartition;
 use crate::store::partitions::archiver::{Archiver, ArchivingError, Progress, differs, each_event, quote_identifier};
 use crate::store::partitions::columns::Columns;
 use crate::store::partitions::partition::Partition;
@@ -28,21 +29,18 @@ impl Archiver {
             let finalize = format!("ALTER TABLE events DETACH PARTITION {} FINALIZE", quote_identifier(name));
             self.alter(&partition, finalize).await?;
         }
-        let folder = partition.archived_to.clone();
-        let folder = folder.ok_or_else(|| differs(&partition, "the catalogue does not name its folder"))?;
+        let archived = partition.archived();
+        let archived = archived.ok_or_else(|| differs(&partition, "the catalogue does not name its folder"))?;
         // The current files are read, not cached parts of them.
         self.archive.clear_cache();
-        let (manifest, sha256) = self.archive.manifest(&folder).await?;
-        if partition.archive_sha256.as_deref() != Some(sha256.as_str()) {
-            return Err(differs(&partition, "its manifest is not the one that was written"));
-        }
+        let manifest = self.archive.manifest(&archived).await?;
 
         let new_table: String = sqlx::query_scalar("SELECT $1 || '_' || left(md5(gen_random_uuid()::text), 8)")
             .bind(name)
             .fetch_one(&mut self.connection)
             .await?;
         sqlx::query("SELECT create_partition_table($1)").bind(&new_table).execute(&mut self.connection).await?;
-        let filled = self.fill(&new_table, &folder, &partition, &manifest, progress).await;
+        let filled = self.fill(&new_table, &archived, &manifest, progress).await;
         if filled.is_err() {
             self.connection.execute(AssertSqlSafe(format!("DROP TABLE {}", quote_identifier(&new_table)))).await?;
         }
@@ -73,20 +71,20 @@ impl Archiver {
     async fn fill(
         &mut self,
         table: &str,
-        folder: &str,
-        partition: &Partition,
+        archived: &ArchivedPartition,
         manifest: &Manifest,
         progress: Progress<'_>,
     ) -> Result<(), ArchivingError> {
         let mut digest = EventDigest::default();
-        for n in self.archive.groups(folder, Order::Position).await? {
-            let group = self.archive.group(folder, Order::Position, n).await?;
+        for n in self.archive.groups(archived, Order::Position).await? {
+            let group = self.archive.group(archived, Order::Position, n).await?;
             each_event(&group, |event| digest.add(event))?;
             self.insert(table, &group).await?;
             progress(group.len() as u64);
         }
         if digest.finish() != manifest.events_sha256 {
-            return Err(differs(partition, "its files are not what was written"));
+            let what = "its files are not what was written".to_owned();
+            return Err(ArchivingError::Differs { partition: archived.name.clone(), what });
         }
         Ok(())
     }

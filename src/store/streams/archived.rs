@@ -1,12 +1,13 @@
 //! Reads of archived events of a stream, from files.
 //!
 //! If a reader does not find the next version in the database, it reads that version here. The catalogue names the
-//! folder of each archived partition. Reads of files are slower, and return the same bytes.
+//! place of each archived partition. Reads of files are slower, and return the same bytes.
 
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
+use crate::archive::error::ArchiveError;
 use crate::archive::group::EventGroup;
 use crate::archive::manifest::Order;
 use crate::domain::event::Position;
@@ -31,25 +32,26 @@ impl ArchivedStream<'_> {
     /// Delivers the next events, until a version is not archived or the read is done.
     pub(super) async fn read(&self, state: &mut StreamReadState, deliver: Deliver<'_>) -> Result<(), StoreError> {
         let direction = state.range.direction;
-        let mut folders = self.catalogue.archived_between(self.head.first_occurred_at, self.head.last_occurred_at);
+        let mut partitions = self.catalogue.archived_between(self.head.first_occurred_at, self.head.last_occurred_at);
         if direction == Direction::Backward {
-            folders.reverse();
+            partitions.reverse();
         }
-        for folder in folders {
+        for partition in partitions {
             let archive = self.reader.archive()?;
-            let mut groups = archive.groups_of(&folder, self.stream).await?;
+            let failed = |error: ArchiveError| self.reader.archive_error(&partition, &error);
+            let mut groups = archive.groups_of(&partition, self.stream).await.map_err(failed)?;
             if direction == Direction::Backward {
                 groups.reverse();
             }
             for n in groups {
-                let group = archive.group(&folder, Order::Aggregate, n).await?;
+                let group = archive.group(&partition, Order::Aggregate, n).await.map_err(failed)?;
                 let rows = group.rows_of(self.stream);
                 for offset in 0..rows.len() {
                     let at = match direction {
                         Direction::Forward => rows.start + offset,
                         Direction::Backward => rows.end - 1 - offset,
                     };
-                    let event = group.event(at)?;
+                    let event = group.event(at).map_err(failed)?;
                     if event.version == state.range.next() && state.deliver(&event, deliver) {
                         return Ok(());
                     }
@@ -66,12 +68,13 @@ impl ArchivedStream<'_> {
             return Ok(None);
         }
         let mut last = None;
-        for folder in self.catalogue.archived_between(self.head.first_occurred_at, until).into_iter().rev() {
+        for partition in self.catalogue.archived_between(self.head.first_occurred_at, until).into_iter().rev() {
             let archive = self.reader.archive()?;
-            for n in archive.groups_of(&folder, self.stream).await? {
-                let group = archive.group(&folder, Order::Aggregate, n).await?;
+            let failed = |error: ArchiveError| self.reader.archive_error(&partition, &error);
+            for n in archive.groups_of(&partition, self.stream).await.map_err(failed)? {
+                let group = archive.group(&partition, Order::Aggregate, n).await.map_err(failed)?;
                 for at in group.rows_of(self.stream) {
-                    let event = group.event(at)?;
+                    let event = group.event(at).map_err(failed)?;
                     if event.occurred_at <= time {
                         last = last.max(Some(event.version));
                     }
@@ -93,12 +96,13 @@ impl Reader {
         position: Position,
         occurred_at: DateTime<Utc>,
     ) -> Result<Option<(Arc<EventGroup>, usize)>, StoreError> {
-        for folder in catalogue.archived_between(occurred_at, occurred_at) {
+        for partition in catalogue.archived_between(occurred_at, occurred_at) {
             let archive = self.archive()?;
-            for n in archive.groups_between(&folder, position - 1, position).await? {
-                let group = archive.group(&folder, Order::Position, n).await?;
+            let failed = |error: ArchiveError| self.archive_error(&partition, &error);
+            for n in archive.groups_between(&partition, position - 1, position).await.map_err(failed)? {
+                let group = archive.group(&partition, Order::Position, n).await.map_err(failed)?;
                 let at = group.first_after(position - 1);
-                if at < group.len() && group.event(at)?.global_position == position {
+                if at < group.len() && group.event(at).map_err(failed)?.global_position == position {
                     return Ok(Some((group, at)));
                 }
             }

@@ -196,7 +196,7 @@ impl Reader {
                 catalogue = changed;
             }
             if let Some((group, at)) = self.find_archived_event(&catalogue, position, occurred_at).await? {
-                return Ok(Some(convert(&group.event(at)?)));
+                return Ok(Some(convert(&group.event(at).map_err(StoreError::unreadable)?)));
             }
             if is_unchanged {
                 return Err(StoreError::EventMissing(MissingEvent::AtPosition(position)));

@@ -12,6 +12,7 @@ use sqlx::Row;
 use sqlx::postgres::PgRow;
 
 use crate::archive::manifest::Order;
+use crate::archive::partition::ArchivedPartition;
 use crate::archive::place::Archive;
 use crate::domain::event::BEGINNING_OF_TIME;
 use crate::domain::version::Version;
@@ -31,7 +32,7 @@ impl Verifier {
             return Ok(check);
         }
         // If a new partition is archived already, all streams are verified.
-        let archived_since = self.partitions().iter().any(|partition| partition.archived_folder().is_some());
+        let archived_since = self.partitions().iter().any(|partition| partition.archived_at.is_some());
         if self.since > 0 && !archived_since {
             let from = self.partitions().first().map_or(BEGINNING_OF_TIME, |partition| partition.starts_at);
             let findings: Vec<String> = sqlx::query_scalar(VERIFY_NEW_VERSIONS)
@@ -47,8 +48,8 @@ impl Verifier {
         }
         let mut archived = Vec::new();
         for partition in &self.partitions {
-            if let Some(folder) = partition.archived_folder() {
-                archived.push(ArchivedStreams::open(self.archive()?, folder.to_owned()).await?);
+            if let Some(partition) = partition.archived() {
+                archived.push(ArchivedStreams::open(self.archive()?, partition).await?);
             }
         }
         let mut rows = sqlx::query(VERIFY_STREAMS)
@@ -80,7 +81,7 @@ impl Verifier {
         }
         for source in archived {
             if let Some((name, _)) = source.next {
-                let (folder, (aggregate_type, aggregate_id)) = (source.folder, name);
+                let (folder, (aggregate_type, aggregate_id)) = (source.partition.folder, name);
                 check.add_finding(format!(
                     "{folder}: the stream {aggregate_type}/{aggregate_id} is not in the table streams"
                 ));
@@ -169,7 +170,7 @@ impl StreamRanges {
 /// The streams of an archived partition, in byte order.
 struct ArchivedStreams {
     archive: Arc<Archive>,
-    folder: String,
+    partition: ArchivedPartition,
     /// The row groups that are not read yet.
     groups: std::ops::Range<usize>,
     /// The next stream, with all of its versions.
@@ -179,9 +180,9 @@ struct ArchivedStreams {
 }
 
 impl ArchivedStreams {
-    async fn open(archive: Arc<Archive>, folder: String) -> Result<Self, ArchivingError> {
-        let groups = archive.groups(&folder, Order::Aggregate).await?;
-        let mut source = Self { archive, folder, groups, next: None, read_ahead: VecDeque::new() };
+    async fn open(archive: Arc<Archive>, partition: ArchivedPartition) -> Result<Self, ArchivingError> {
+        let groups = archive.groups(&partition, Order::Aggregate).await?;
+        let mut source = Self { archive, partition, groups, next: None, read_ahead: VecDeque::new() };
         source.advance().await?;
         Ok(source)
     }
@@ -190,7 +191,7 @@ impl ArchivedStreams {
     async fn advance(&mut self) -> Result<(), ArchivingError> {
         while self.read_ahead.len() < 2 {
             let Some(n) = self.groups.next() else { break };
-            let group = self.archive.group(&self.folder, Order::Aggregate, n).await?;
+            let group = self.archive.group(&self.partition, Order::Aggregate, n).await?;
             each_event(&group, |event| {
                 match self.read_ahead.back_mut() {
                     Some((name, range))

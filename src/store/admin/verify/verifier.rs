@@ -9,6 +9,7 @@ use sqlx::{Connection, Executor, Row};
 
 use crate::archive::group::EventGroup;
 use crate::archive::manifest::Order;
+use crate::archive::partition::ArchivedPartition;
 use crate::archive::place::Archive;
 use crate::clock::Clock;
 use crate::domain::append::REQUEST_EVENTS_MAX;
@@ -201,15 +202,15 @@ impl Verifier {
 
     /// Reads the extent of a partition, in the order of the log; `None` if it has no events.
     async fn extent(&mut self, partition: &Partition, check: &mut Check) -> Result<Option<Extent>, ArchivingError> {
-        if let Some(folder) = partition.archived_folder() {
-            let facts = partition.facts().filter(|_| self.is_damaged(folder));
+        if let Some(archived) = partition.archived() {
+            let facts = partition.facts().filter(|_| self.is_damaged(&archived.folder));
             return match facts {
                 Some(facts) => Ok(Some(Extent {
                     first: (facts.first_position, facts.first_occurred_at),
                     last: (facts.last_position, facts.last_occurred_at),
                     events: facts.events,
                 })),
-                None => self.archived_extent(folder, check).await,
+                None => self.archived_extent(&archived, check).await,
             };
         }
         let row = sqlx::query(VERIFY_ORDER)
@@ -232,11 +233,15 @@ impl Verifier {
         }))
     }
 
-    async fn archived_extent(&self, folder: &str, check: &mut Check) -> Result<Option<Extent>, ArchivingError> {
-        let archive = self.archive()?;
+    async fn archived_extent(
+        &self,
+        archived: &ArchivedPartition,
+        check: &mut Check,
+    ) -> Result<Option<Extent>, ArchivingError> {
+        let (archive, folder) = (self.archive()?, &archived.folder);
         let mut extent: Option<Extent> = None;
-        for n in archive.groups(folder, Order::Position).await? {
-            let group = archive.group(folder, Order::Position, n).await?;
+        for n in archive.groups(archived, Order::Position).await? {
+            let group = archive.group(archived, Order::Position, n).await?;
             each_event(&group, |event| {
                 let place = (event.global_position, event.occurred_at);
                 if place.0 <= self.since {
@@ -264,14 +269,14 @@ impl Verifier {
     pub async fn ids(&mut self) -> Result<Check, ArchivingError> {
         let mut check = Check::new("ids");
         for partition in self.partitions() {
-            if let Some(folder) = partition.archived_folder() {
-                if self.is_damaged(folder) {
-                    check.add_finding(format!("not verified: {folder} cannot be read"));
+            if let Some(archived) = partition.archived() {
+                if self.is_damaged(&archived.folder) {
+                    check.add_finding(format!("not verified: {} cannot be read", archived.folder));
                     return Ok(check);
                 }
                 let archive = self.archive()?;
-                for n in archive.groups(folder, Order::Position).await? {
-                    let group = archive.group(folder, Order::Position, n).await?;
+                for n in archive.groups(&archived, Order::Position).await? {
+                    let group = archive.group(&archived, Order::Position, n).await?;
                     check.checked += (group.len() - group.first_after(self.since)) as u64;
                     self.archived_ids(&group, &mut check).await?;
                 }
@@ -386,15 +391,15 @@ impl Verifier {
     pub async fn archive_files(&mut self) -> Result<Check, ArchivingError> {
         let mut check = Check::new("archive");
         for partition in self.partitions() {
-            let Some(folder) = partition.archived_folder() else { continue };
-            let wrong = match self.archive_damage(&partition, folder).await {
+            let Some(archived) = partition.archived() else { continue };
+            let wrong = match self.archive_damage(&archived).await {
                 Ok(wrong) => wrong,
                 Err(ArchivingError::Archive(error)) if error.is_permanent() => Some(error.to_string()),
                 Err(error) => return Err(error),
             };
             if let Some(wrong) = wrong {
                 check.add_finding(format!("{}: {wrong}", partition.name));
-                self.damaged_folders.push(folder.to_owned());
+                self.damaged_folders.push(archived.folder);
             }
             check.checked += 1;
         }
@@ -402,19 +407,16 @@ impl Verifier {
     }
 
     /// Returns what is wrong with the files of an archived partition.
-    async fn archive_damage(&self, partition: &Partition, folder: &str) -> Result<Option<String>, ArchivingError> {
-        let archive = self.archive()?;
+    async fn archive_damage(&self, archived: &ArchivedPartition) -> Result<Option<String>, ArchivingError> {
+        let (archive, folder) = (self.archive()?, &archived.folder);
         archive.clear_cache();
-        let (manifest, sha256) = archive.manifest(folder).await?;
-        if partition.archive_sha256.as_deref() != Some(sha256.as_str()) {
-            return Ok(Some(format!("the manifest in {folder} is not the one that the catalogue names")));
-        }
+        let manifest = archive.manifest(archived).await?;
         for (order, file) in Order::ALL.iter().zip(&manifest.files) {
             if archive.file_digest(folder, *order).await? != (file.sha256.clone(), file.bytes) {
                 return Ok(Some(format!("{folder}/{} is not the file that was written", file.name)));
             }
         }
-        let same = events_digest(&archive, folder, Order::Position, &|_| {}).await? == manifest.events_sha256;
+        let same = events_digest(&archive, archived, Order::Position, &|_| {}).await? == manifest.events_sha256;
         Ok((!same).then(|| format!("the events in {folder} are not those that were written")))
     }
 
