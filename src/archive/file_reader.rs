@@ -1,5 +1,6 @@
 //! Reads one Parquet file, row group by row group.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
@@ -8,15 +9,20 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::errors::ParquetError;
 use parquet::file::FOOTER_SIZE;
 use parquet::file::metadata::page_index::RowGroupPageIndex;
-use parquet::file::metadata::{FooterTail, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
+use parquet::file::metadata::{
+    FooterTail, ParquetMetaData, ParquetMetaDataOptions, ParquetMetaDataReader, RowGroupMetaData,
+};
 use parquet::file::properties::ReaderProperties;
 use parquet::file::reader::{ChunkReader, Length};
 use parquet::file::serialized_reader::SerializedRowGroupReader;
 use parquet::file::statistics::Statistics;
+use parquet::schema::types::SchemaDescriptor;
 
+use crate::archive::bounds::{check_footer, column_range};
 use crate::archive::error::ArchiveError;
-use crate::archive::group::{COLUMNS, EventGroup, column};
+use crate::archive::group::{EventGroup, SCHEMA, column};
 use crate::archive::manifest::{FileManifest, FileRange};
+use crate::archive::pages::check_pages;
 use crate::domain::event::Position;
 use crate::domain::name::StreamId;
 
@@ -28,20 +34,21 @@ pub(super) struct OpenFile {
 }
 
 impl OpenFile {
-    /// Reads and checks the footer of a file.
-    pub(super) async fn open(objects: &dyn ObjectStore, path: Path, file: FileManifest) -> Result<Self, ArchiveError> {
-        let damaged = |error: ParquetError| ArchiveError::damaged(&path, error);
-        let end = read_range(objects, &path, &file.footer).await?;
-        let at = end.len().checked_sub(FOOTER_SIZE).ok_or_else(|| ArchiveError::damaged(&path, "it is too short"))?;
-        let tail = FooterTail::try_from(&end[at..]).map_err(damaged)?;
-        let from = at.checked_sub(tail.metadata_length());
-        let from = from.ok_or_else(|| ArchiveError::damaged(&path, "its footer is too long"))?;
-        let metadata = ParquetMetaDataReader::decode_metadata(&end[from..at]).map_err(damaged)?;
-        let names: Vec<_> = metadata.file_metadata().schema().get_fields().iter().map(|field| field.name()).collect();
-        if names != COLUMNS || metadata.num_row_groups() != file.row_groups.len() {
-            return Err(ArchiveError::damaged(&path, "its columns or its row groups are not those that Annals writes"));
-        }
-        Ok(Self { path, row_groups: file.row_groups, metadata })
+    /// Reads the footer of a file, and compares it with the manifest, which has `events` events.
+    pub(super) async fn open(
+        objects: &dyn ObjectStore,
+        path: Path,
+        file: FileManifest,
+        events: u64,
+    ) -> Result<Self, ArchiveError> {
+        let footer = read_range(objects, &path, &file.footer).await?;
+        let decoded = run_decoder(&path, move || {
+            let metadata = decode_footer(&footer)?;
+            check_footer(&metadata, &file, events)?;
+            Ok((metadata, file.row_groups))
+        });
+        let (metadata, row_groups) = decoded.await?;
+        Ok(Self { path, row_groups, metadata })
     }
 
     /// Returns the number of row groups.
@@ -76,16 +83,59 @@ impl OpenFile {
     pub(super) async fn read_group(&self, objects: &dyn ObjectStore, n: usize) -> Result<EventGroup, ArchiveError> {
         let group = self.metadata.row_group(n).clone();
         let bytes = read_range(objects, &self.path, &self.row_groups[n]).await?;
-        let start = self.row_groups[n].offset;
-        let decoded = tokio::task::spawn_blocking(move || {
-            let properties = Arc::new(ReaderProperties::builder().build());
-            let part = Arc::new(FilePart { start, bytes });
-            let reader = SerializedRowGroupReader::new(part, &group, RowGroupPageIndex::new(n, None), properties)?;
-            EventGroup::read(&reader)
+        let part = FilePart { start: self.row_groups[n].offset, bytes };
+        let decoded = run_decoder(&self.path, move || {
+            check_columns(&group, &part)?;
+            decode_group(&group, part, n).map_err(|error| error.to_string())
         });
-        let decoded = decoded.await.map_err(|error| ArchiveError::damaged(&self.path, error))?;
-        decoded.map_err(|error| ArchiveError::damaged(&self.path, error))
+        decoded.await
     }
+}
+
+/// Runs a decoder on a thread for blocking work. A panic of the decoder is damage, too: files that Annals wrote are
+/// decoded without one.
+async fn run_decoder<T: Send + 'static>(
+    path: &Path,
+    decode: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, ArchiveError> {
+    match tokio::task::spawn_blocking(decode).await {
+        Ok(decoded) => decoded.map_err(|what| ArchiveError::damaged(path, what)),
+        Err(error) if error.is_panic() => Err(ArchiveError::damaged(path, "it cannot be decoded")),
+        // The process is shutting down.
+        Err(error) => Err(ArchiveError::Store(error.into())),
+    }
+}
+
+/// Decodes the footer at the end of a file. The schema in it is skipped, because it can claim any number of columns:
+/// the columns are those of [`SCHEMA`], and the decoder refuses a row group with another number of them.
+fn decode_footer(footer: &[u8]) -> Result<ParquetMetaData, String> {
+    let at = footer.len().checked_sub(FOOTER_SIZE).ok_or("it is too short")?;
+    let tail = FooterTail::try_from(&footer[at..]).map_err(|error| error.to_string())?;
+    let from = at.checked_sub(tail.metadata_length()).ok_or("its footer is too long")?;
+    let schema = Arc::new(SchemaDescriptor::new(SCHEMA.clone()));
+    let options = ParquetMetaDataOptions::new().with_schema(schema);
+    ParquetMetaDataReader::decode_metadata_with_options(&footer[from..at], Some(&options))
+        .map_err(|error| error.to_string())
+}
+
+/// Checks the pages of each column of a row group.
+fn check_columns(group: &RowGroupMetaData, part: &FilePart) -> Result<(), String> {
+    let rows = u64::try_from(group.num_rows()).unwrap_or(0);
+    for column in group.columns() {
+        let damaged = |what: String| format!("the column {}: {what}", column.column_path().string());
+        let decoded_max = u64::try_from(column.uncompressed_size()).unwrap_or(0);
+        let pages = column_range(column).and_then(|range| part.slice(range));
+        let pages = pages.ok_or_else(|| damaged("it is not in its row group".to_owned()))?;
+        check_pages(&pages, rows, decoded_max).map_err(damaged)?;
+    }
+    Ok(())
+}
+
+/// Decodes a row group.
+fn decode_group(group: &RowGroupMetaData, part: FilePart, n: usize) -> parquet::errors::Result<EventGroup> {
+    let properties = Arc::new(ReaderProperties::builder().build());
+    let reader = SerializedRowGroupReader::new(Arc::new(part), group, RowGroupPageIndex::new(n, None), properties)?;
+    EventGroup::read(&reader)
 }
 
 /// Reads a range of a file, and compares it with the manifest.
@@ -118,6 +168,15 @@ struct FilePart {
     bytes: Bytes,
 }
 
+impl FilePart {
+    /// Returns a range of the file; `None` if it is not in this part.
+    fn slice(&self, range: Range<u64>) -> Option<Bytes> {
+        let relative = |at: u64| at.checked_sub(self.start).and_then(|at| usize::try_from(at).ok());
+        let (from, to) = (relative(range.start)?, relative(range.end)?);
+        (from <= to && to <= self.bytes.len()).then(|| self.bytes.slice(from..to))
+    }
+}
+
 impl Length for FilePart {
     fn len(&self) -> u64 {
         self.start + self.bytes.len() as u64
@@ -133,11 +192,8 @@ impl ChunkReader for FilePart {
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
-        let from = start.checked_sub(self.start).and_then(|from| usize::try_from(from).ok());
-        let range = from.and_then(|from| Some(from..from.checked_add(length)?));
-        match range.filter(|range| range.end <= self.bytes.len()) {
-            Some(range) => Ok(self.bytes.slice(range)),
-            None => Err(ParquetError::EOF("the decoder reads beyond the row group".to_owned())),
-        }
+        let end = start.saturating_add(length as u64);
+        let outside = || ParquetError::EOF("the decoder reads beyond the row group".to_owned());
+        self.slice(start..end).ok_or_else(outside)
     }
 }

@@ -11,15 +11,13 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::writer::SerializedFileWriter;
 use sha2::{Digest, Sha256};
 
+use crate::archive::bounds::{GROUP_BYTES, GROUP_EVENTS};
 use crate::archive::error::ArchiveError;
 use crate::archive::group::{EventGroup, SCHEMA, column};
 use crate::archive::manifest::{FileManifest, FileRange, Order};
 use crate::domain::event::StoredEvent;
 use crate::domain::hex::hex;
 
-/// The limits of a row group, in events and in bytes of documents. One read of an aggregate decodes a whole row group.
-const GROUP_EVENTS: usize = 16_384;
-const GROUP_BYTES: usize = 8 * 1024 * 1024;
 /// The size of the parts of an upload, and the number of parts that are sent at the same time.
 const UPLOAD_BYTES: usize = 8 * 1024 * 1024;
 const UPLOADS: usize = 4;

@@ -22,7 +22,7 @@ use crate::domain::name::StreamId;
 use crate::domain::version::Version;
 
 /// The columns, in the order of the table's.
-pub(super) const COLUMNS: [&str; 11] = [
+const COLUMNS: [&str; 11] = [
     "event_id",
     "aggregate_type",
     "aggregate_id",

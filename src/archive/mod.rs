@@ -15,9 +15,10 @@
 //! Invariant: an event that is read from the archive equals, byte by byte, what PostgreSQL printed when it was
 //! archived. The digest of a partition's events, which does not depend on Parquet, proves that before the table is
 //! dropped. The database has the SHA-256 of the manifest, the manifest has the SHA-256 of every range of a file that is
-//! read at once, and each read compares them. So an event that is read is one that was archived, whatever happened to the
-//! files in the meantime.
+//! read at once, and each read compares them. So an event that is read is one that was archived, even if the files were
+//! changed in the meantime. `bounds.rs` and `pages.rs` check what a file claims before memory is taken for it.
 
+mod bounds;
 pub mod digest;
 pub mod error;
 mod file_reader;
@@ -25,5 +26,6 @@ mod file_writer;
 pub mod group;
 mod lru;
 pub mod manifest;
+mod pages;
 pub mod partition;
 pub mod place;

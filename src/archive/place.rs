@@ -10,6 +10,7 @@ use object_store::{ObjectStore, ObjectStoreExt, ObjectStoreScheme};
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
+use crate::archive::bounds::{MANIFEST_BYTES_MAX, check_manifest};
 use crate::archive::error::ArchiveError;
 use crate::archive::file_reader::OpenFile;
 use crate::archive::file_writer::PartitionFile;
@@ -97,14 +98,22 @@ impl Archive {
     /// Reads a partition's manifest, and compares it with the SHA-256 that the database has.
     pub async fn manifest(&self, partition: &ArchivedPartition) -> Result<Manifest, ArchiveError> {
         let path = self.path(&partition.folder, MANIFEST);
-        let text = self.objects.get(&path).await?.bytes().await?;
+        let object = self.objects.get(&path).await?;
+        if object.meta.size > MANIFEST_BYTES_MAX {
+            let what = format!("it has {} bytes, and may have {MANIFEST_BYTES_MAX}", object.meta.size);
+            return Err(ArchiveError::damaged(&path, what));
+        }
+        let text = object.bytes().await?;
         let sha256 = hex(&Sha256::digest(&text));
         if sha256 != partition.manifest_sha256 {
             let (expected, name) = (&partition.manifest_sha256, &partition.name);
             let what = format!("its SHA-256 is {sha256}, and the database has {expected} for the partition {name}");
             return Err(ArchiveError::damaged(&path, what));
         }
-        Manifest::from_json(&text).map_err(|error| ArchiveError::damaged(&path, error))
+        let damaged = |what: String| ArchiveError::damaged(&path, what);
+        let manifest = Manifest::from_json(&text).map_err(damaged)?;
+        check_manifest(&manifest).map_err(damaged)?;
+        Ok(manifest)
     }
 
     /// Returns whether the archive has this partition. An error says that its manifest is not the one that was written.
@@ -195,9 +204,10 @@ impl Archive {
             return Ok(file);
         }
         let manifest = self.manifest(partition).await?;
+        let events = manifest.events;
         let file = manifest.files.into_iter().find(|file| file.name == order.file_name());
         let file = file.ok_or_else(|| ArchiveError::damaged(&key.path, "the manifest does not name it"))?;
-        let opened = OpenFile::open(&*self.objects, key.path.clone(), file).await?;
+        let opened = OpenFile::open(&*self.objects, key.path.clone(), file, events).await?;
         Ok(self.files.insert(key, opened))
     }
 

@@ -10,6 +10,7 @@ use crate::config::database::{DatabaseArgs, options_from_url};
 use crate::config::error::ConfigError;
 use crate::config::parse::{address, duration, non_empty, whole_number};
 use crate::config::program::this_program;
+use crate::domain::append::BODY_BYTES_MAX;
 use crate::store::append::queue::QueueLimits;
 use crate::store::connection::config::DatabaseConfig;
 use crate::subscriptions::feed::FeedLimits;
@@ -66,7 +67,7 @@ pub struct ServeArgs {
 
     /// Largest request body in bytes, 1024 to 16777216
     #[arg(long, env = "ANNALS_MAX_BODY_BYTES", value_name = "ANNALS_MAX_BODY_BYTES", default_value = "1048576",
-          value_parser = whole_number(1_024..=16_777_216_u32))]
+          value_parser = whole_number(1_024..=BODY_BYTES_MAX))]
     pub annals_max_body_bytes: u32,
 
     /// Events between two snapshots of an aggregate, 1 to 10000; 50 to 100 suit most aggregates

@@ -11,6 +11,9 @@ pub const REQUEST_EVENTS_MAX: usize = 1_000;
 /// The largest number of streams in one request.
 pub const REQUEST_STREAMS_MAX: usize = 100;
 
+/// The largest size of a request body that can be configured, in bytes. A line of an import may have as large documents.
+pub const BODY_BYTES_MAX: u32 = 16 * 1024 * 1024;
+
 /// New events for one stream, with the version that the client expects.
 #[derive(Debug, Clone)]
 pub struct Append {

@@ -8,6 +8,7 @@ mod append;
 mod appends;
 mod architecture;
 mod archive;
+mod archive_bounds;
 mod archiver;
 mod cancellation;
 mod cli;

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::domain::append::BODY_BYTES_MAX;
 use crate::domain::derived_id::DerivedIds;
 use crate::domain::event::{BEGINNING_OF_TIME, NewEvent};
 use crate::domain::name::StreamId;
@@ -16,8 +17,6 @@ use crate::wire::object::{Object, optional_object};
 use crate::wire::time::format_time;
 use crate::wire::validation::{DefaultIds, EventIn, EventValidator, Text};
 
-/// The largest payload: the largest body that a server can be configured to accept.
-const PAYLOAD_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// The latest time of an event: RFC 3339 has four digits for the year.
 const LAST_MOMENT: DateTime<Utc> =
     DateTime::from_timestamp(253_402_300_799, 0).expect("9999-12-31T23:59:59Z is a time");
@@ -128,7 +127,7 @@ impl Line {
         // Lines with an event id count, too, so that a derived id does not depend on which other lines have one.
         let ordinal = ordinals.next(&stream);
         let id = || ordinals.ids.from_ordinal(&stream, ordinal);
-        let mut validator = EventValidator::new(PAYLOAD_BYTES_MAX);
+        let mut validator = EventValidator::new(BODY_BYTES_MAX as usize);
         let new = validator
             .validate_event("", &event, DefaultIds::default(), id)
             .and_then(|new| validator.validate_payloads_of("", &event).map(|()| new))
