@@ -9,6 +9,7 @@ mod appends;
 mod architecture;
 mod archive;
 mod archive_bounds;
+mod archive_damage;
 mod archiver;
 mod cancellation;
 mod cli;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::cli::{annals, output};
 use crate::support::{Session, TestApp, TestDatabase, TestOptions, at, event_with_id, events, id, within_a_minute};
 
-fn config(database: &TestDatabase, folder: &str) -> DatabaseConfig {
+pub fn config(database: &TestDatabase, folder: &str) -> DatabaseConfig {
     let archive = Archive::open(folder).expect("the folder exists");
     DatabaseConfig { archive: Some(archive), ..database.config() }
 }
