@@ -22,6 +22,7 @@ mod examples;
 mod failover;
 mod file_limit;
 mod hosts;
+mod hostile_reducers;
 mod idempotency;
 mod interleavings;
 mod javascript;

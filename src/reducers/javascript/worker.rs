@@ -4,9 +4,9 @@
 //! built-in functions loop forever without calling it. If a fold fails in any way, the service kills the process and
 //! continues.
 //!
-//! At every multiple of the snapshot interval the fold restarts in a new engine, from the state as JSON. So the state
-//! at a version does not depend on the snapshot with which a fold begins, even if a reducer stores data in global
-//! variables.
+//! At every multiple of the snapshot interval the fold restarts in a new engine, from the state as JSON. That JSON is
+//! the snapshot, and it is printed once. So the state at a version does not depend on the snapshot with which a fold
+//! begins, even if a reducer stores data in global variables, or if its values print as different JSON each time.
 //!
 //! Input: a line `{"begin": …}`, one line of JSON for each event, and an empty line at the end. Output: if requested, a
 //! line `{"state": …}` after each event; then `{"done": …}`, or `{"failed": …}` or `{"invalid": …}`, after which the
@@ -172,6 +172,11 @@ fn fold(begin: Begin, input: &mut impl BufRead, watchdog: &Watchdog) -> anyhow::
     }
 }
 
+/// Reads the next event. Returns false after the last one.
+fn read_event(input: &mut impl BufRead, line: &mut String) -> std::io::Result<bool> {
+    Ok(read_line(input, line)? && line != "\n")
+}
+
 /// Folds in a new engine, from a state to the next multiple of the interval or to the end.
 fn fold_segment(
     begin: &Begin,
@@ -180,6 +185,16 @@ fn fold_segment(
     input: &mut impl BufRead,
     watchdog: &Watchdog,
 ) -> anyhow::Result<Segment> {
+    let mut line = String::new();
+    let mut has_event = read_event(input, &mut line)?;
+    // A state without a further event is returned as it is. If an engine parsed it and printed it again, code of the
+    // reducer could change it, and the state would depend on the number of folds that ended at this version.
+    if let (false, Some(state)) = (has_event, state) {
+        // A state of the database has white space.
+        let mut text = String::with_capacity(state.len());
+        canonical(serde_json::from_str(state)?, &mut text)?;
+        return Ok(Segment::Reply(done(text)?));
+    }
     let runtime = Runtime::new()?;
     runtime.set_memory_limit(MEMORY_BYTES);
     runtime.set_max_stack_size(STACK_BYTES);
@@ -236,8 +251,7 @@ fn fold_segment(
         };
         let every_state = begin.output == Output::EveryState;
         let mut place = after;
-        let mut line = String::new();
-        while read_line(input, &mut line)? && line != "\n" {
+        while has_event {
             let head: EventHead = serde_json::from_str(&line)?;
             place = (head.version, head.global_position);
             event_began.set(processor_time());
@@ -261,6 +275,7 @@ fn fold_segment(
                     }
                 }
             }
+            has_event = read_event(input, &mut line)?;
         }
         // Printing also runs code of the reducer: toJSON and getters.
         event_began.set(processor_time());
@@ -268,10 +283,15 @@ fn fold_segment(
         let printed = reducer.print(&ctx, &state);
         watchdog.end();
         match printed {
-            Ok(printed) => Ok(Segment::Reply(WorkerReply::Done(Done { state: RawValue::from_string(printed)? }))),
+            Ok(printed) => Ok(Segment::Reply(done(printed)?)),
             Err(reason) => Ok(failed(place.0, place.1, explain(reason))),
         }
     })
+}
+
+/// Returns the reply with the last state.
+fn done(state: String) -> Result<WorkerReply, serde_json::Error> {
+    Ok(WorkerReply::Done(Done { state: RawValue::from_string(state)? }))
 }
 
 fn failed(version: Version, global_position: i64, mut reason: String) -> Segment {
@@ -298,19 +318,26 @@ struct Reducer<'js> {
     init: Option<Function<'js>>,
     any: Option<Function<'js>>,
     handlers: HashMap<String, Function<'js>>,
-    /// A replacer that rejects values that JSON would silently drop. It was created before the source was evaluated,
-    /// which cannot change it.
+    /// A replacer that rejects values that JSON would change or silently drop. It was created before the source was
+    /// evaluated, which cannot change it.
     strict: Function<'js>,
 }
 
-/// Creates the replacer, and removes Math.random.
+/// Creates the replacer, and removes `Math.random` and `JSON.rawJSON`. The latter prints numbers that PostgreSQL
+/// returns in another form, like -0.
+///
+/// `JSON.stringify` calls `toJSON` before the replacer. In that case the member still has another value than the
+/// replacer receives, or the function has returned the value to which it belongs.
 const PRELUDE: &str = "
     delete Math.random;
+    delete JSON.rawJSON;
     ((finite, fault, map, set, place) => function (name, value) {
-        if (typeof value === 'number' && !finite(value)) throw new fault(`${place(name)}${value} is not JSON`);
         const type = typeof value;
+        if (type === 'number' && !finite(value)) throw new fault(`${place(name)}${value} is not JSON`);
         if (type === 'function' || type === 'symbol') throw new fault(`${place(name)}a ${type} is not JSON`);
         if (value instanceof map || value instanceof set) throw new fault(`${place(name)}a Map or a Set is not JSON`);
+        if (value !== this[name] || type === 'object' && value !== null && typeof value.toJSON === 'function')
+            throw new fault(`${place(name)}a value with toJSON, or with a getter that changes, is not JSON`);
         return value;
     })(Number.isFinite, TypeError, Map, Set, (name) => name === '' ? '' : `${name}: `)";
 
