@@ -57,6 +57,7 @@ async fn serve(args: &ServeArgs, settings: Settings, database: &Database, shutdo
         let address = bound.map_err(|error| cannot_listen("ANNALS_ADMIN_LISTEN", address, error))?;
         tracing::info!("probes and metrics are also on http://{address}, without API keys: do not expose this address");
     }
+    app.workers.check_start().await;
     announce(database, &server);
     let orderly = shutdown.finish(server.run()).await;
     if orderly {

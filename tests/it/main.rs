@@ -58,4 +58,6 @@ mod torture_checker;
 mod unhealthy_database;
 mod verify;
 mod verify_end_of_log;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod worker_sandbox;
 mod writer;

@@ -163,10 +163,12 @@ async fn read_reply(
     output: &mut BufReader<ChildStdout>,
     last: (Version, Position),
 ) -> Result<WorkerReply, FoldError> {
-    let mut line = String::new();
-    let read = output.take(LINE_BYTES_MAX as u64).read_line(&mut line).await;
-    if read.is_ok() && line.ends_with('\n') {
-        return serde_json::from_str(&line).map_err(not_json);
+    while let Some(line) = read_line(output).await {
+        let reply: WorkerReply = serde_json::from_str(&line).map_err(not_json)?;
+        // The first line of a new process is no reply to a fold.
+        if !matches!(reply, WorkerReply::Started(_)) {
+            return Ok(reply);
+        }
     }
     // A crash is a fault of the reducer; a kill from outside is not.
     let exited = tokio::time::timeout(EXIT_TIMEOUT, child.wait()).await;
@@ -179,6 +181,13 @@ async fn read_reply(
         }
         _ => Err(FoldError::WorkersBusy),
     }
+}
+
+/// Reads a line. Returns `None` if the output ends before the line does, or if the line is too long.
+async fn read_line(output: &mut BufReader<ChildStdout>) -> Option<String> {
+    let mut line = String::new();
+    let read = output.take(LINE_BYTES_MAX as u64).read_line(&mut line).await;
+    (read.is_ok() && line.ends_with('\n')).then_some(line)
 }
 
 /// Returns the error for a reply that is not the expected one.
@@ -194,6 +203,6 @@ fn failure(reply: WorkerReply, last: (Version, Position)) -> FoldError {
                 if fault.version == 0 { last } else { (fault.version, fault.global_position) };
             FoldError::Failed(ReducerFailure { version, global_position, reason: fault.reason })
         }
-        WorkerReply::Done(_) | WorkerReply::State(_) => FoldError::WorkersBusy,
+        WorkerReply::Started(_) | WorkerReply::Done(_) | WorkerReply::State(_) => FoldError::WorkersBusy,
     }
 }

@@ -31,6 +31,8 @@ pub struct Begin {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WorkerReply {
+    /// The process has started. This is its first line, before it reads anything.
+    Started(Started),
     /// The state after the next event, for [`Output::EveryState`].
     State(Box<RawValue>),
     /// All events are folded.
@@ -39,6 +41,13 @@ pub enum WorkerReply {
     Failed(Fault),
     /// The source of the reducer cannot be used.
     Invalid(InvalidReducer),
+}
+
+/// How a worker process runs.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Started {
+    /// Why the process has no filter of system calls; `None`: it has one.
+    pub unfiltered: Option<String>,
 }
 
 /// The state after the last event.

@@ -3,5 +3,6 @@
 pub mod fold;
 pub mod message;
 mod numbers;
+pub mod sandbox;
 pub mod worker;
 pub mod workers;

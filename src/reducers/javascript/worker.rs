@@ -8,16 +8,16 @@
 //! the snapshot, and it is printed once. So the state at a version does not depend on the snapshot with which a fold
 //! begins, even if a reducer stores data in global variables, or if its values print as different JSON each time.
 //!
-//! Input: a line `{"begin": …}`, one line of JSON for each event, and an empty line at the end. Output: if requested, a
-//! line `{"state": …}` after each event; then `{"done": …}`, or `{"failed": …}` or `{"invalid": …}`, after which the
-//! process ends.
+//! Input: a line `{"begin": …}`, one line of JSON for each event, and an empty line at the end. Output: a line
+//! `{"started": …}` before the first fold. For each fold: if requested, a line `{"state": …}` after each event; then
+//! `{"done": …}`, or `{"failed": …}` or `{"invalid": …}`, after which the process ends.
 
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::io::{BufRead, Write};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, setrlimit};
@@ -31,8 +31,9 @@ use crate::domain::json;
 use crate::domain::version::Version;
 use crate::reducers::canonical::canonical;
 use crate::reducers::error::InvalidReducer;
-use crate::reducers::javascript::message::{Begin, Done, Fault, Output, WorkerReply};
+use crate::reducers::javascript::message::{Begin, Done, Fault, Output, Started, WorkerReply};
 use crate::reducers::javascript::numbers::quote_unsafe_numbers;
+use crate::reducers::javascript::sandbox;
 use crate::reducers::limits::STATE_BYTES_MAX;
 
 /// The limits of processor time for one event, and for the events between two multiples of the interval. A limit for
@@ -52,8 +53,12 @@ const PROCESS_BYTES: u64 = 1024 * 1024 * 1024;
 pub fn run() -> anyhow::Result<()> {
     setrlimit(Resource::RLIMIT_AS, PROCESS_BYTES, PROCESS_BYTES)?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    let forbidden = sandbox::forbid_new_privileges();
     let watchdog = Arc::new(Watchdog::default());
     watchdog.clone().start();
+    // The limits are set, and no further thread is started: the filter refuses both.
+    let filtered = forbidden.and_then(|()| sandbox::filter_system_calls());
+    send(&WorkerReply::Started(Started { unfiltered: filtered.err() }))?;
     let mut input = std::io::stdin().lock();
     let mut line = String::new();
     while read_line(&mut input, &mut line)? {
@@ -106,8 +111,12 @@ struct Watchdog {
 impl Watchdog {
     const CLAIMED: u64 = u64::MAX;
 
+    /// Starts the thread that watches. Returns when the thread runs: it needs more system calls to start than later.
     fn start(self: Arc<Self>) {
+        let running = Arc::new(Barrier::new(2));
+        let waiting = running.clone();
         std::thread::spawn(move || {
+            running.wait();
             let mut seen = (0, process_time());
             loop {
                 std::thread::sleep(STUCK_AFTER / 20);
@@ -125,6 +134,7 @@ impl Watchdog {
                 }
             }
         });
+        waiting.wait();
     }
 
     fn begin(&self, version: Version, position: i64) {

@@ -7,16 +7,19 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::io::BufReader;
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::reducers::error::FoldError;
 use crate::shares::client::ClientId;
 use crate::shares::semaphore::{FairPermit, FairSemaphore};
+use crate::reducers::javascript::message::{Started, WorkerReply};
 
 /// How long a fold waits for a worker.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the service waits at its start for the first line of a worker.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
 /// The number of worker processes for each processor: a worker that waits for events uses no processor time.
 const PER_PROCESSOR: usize = 2;
 
@@ -49,6 +52,28 @@ impl Workers {
         let per_type = (count * PER_PROCESSOR / 2).max(1);
         let permits = FairSemaphore::new(count * PER_PROCESSOR, per_type);
         Arc::new(Self { program, idle: Mutex::default(), permits, type_permits: Mutex::default(), per_type })
+    }
+
+    /// Starts a worker process, and stops it after its first line. Logs if the process cannot be started, or has no
+    /// filter of system calls. All workers run as this one does.
+    pub async fn check_start(&self) {
+        match tokio::time::timeout(START_TIMEOUT, self.start_once()).await {
+            Ok(Ok(Started { unfiltered: None })) => {}
+            Ok(Ok(Started { unfiltered: Some(reason) })) => {
+                tracing::warn!(reason, "reducer workers run without a filter of system calls");
+            }
+            Ok(Err(error)) => tracing::error!(%error, "a reducer's worker process could not be started"),
+            Err(_) => tracing::error!("a reducer's worker process did not start within {START_TIMEOUT:?}"),
+        }
+    }
+
+    async fn start_once(&self) -> io::Result<Started> {
+        let mut worker = self.spawn()?;
+        let mut line = String::new();
+        worker.output.read_line(&mut line).await?;
+        let reply: WorkerReply = serde_json::from_str(&line)?;
+        let WorkerReply::Started(started) = reply else { return Err(io::ErrorKind::InvalidData.into()) };
+        Ok(started)
     }
 
     /// Acquires a worker for one fold of a type.
