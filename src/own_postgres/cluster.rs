@@ -1,12 +1,11 @@
 //! A cluster: created by `initdb`, run by `postgres`, and found by its `postmaster.pid` if it is already running.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::{DirBuilderExt, chown};
+use std::os::unix::fs::{DirBuilderExt, fchown};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -14,8 +13,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
+use crate::own_postgres::data_dir::CLUSTER;
 use crate::own_postgres::error::OwnPostgresError;
 use crate::own_postgres::installation::Installation;
+use crate::own_postgres::private_file::{open_folder, open_private_file, read_private_file};
 use crate::own_postgres::user::RunAs;
 
 /// The port is only part of the socket's name: the server does not listen on TCP.
@@ -49,7 +50,7 @@ impl Cluster {
         user: Option<RunAs>,
         settings: &[String],
     ) -> Result<Self, OwnPostgresError> {
-        let directory = data_dir.join("pg");
+        let directory = data_dir.join(CLUSTER);
         if directory.as_os_str().len() > SOCKET_DIR_BYTES_MAX {
             return Err(OwnPostgresError::PathTooLong(data_dir.to_owned()));
         }
@@ -61,7 +62,7 @@ impl Cluster {
             return Ok(cluster);
         }
 
-        let installation = Installation::find(bin.as_deref(), data_dir, found)?;
+        let installation = Installation::find(bin.as_deref(), data_dir, found, user)?;
         if found.is_none() {
             init(&installation, data_dir, &directory, user)?;
         }
@@ -187,10 +188,12 @@ fn init(
     }
     fs::DirBuilder::new().mode(0o700).create(&unfinished).map_err(OwnPostgresError::io(&unfinished))?;
     if let Some(user) = user {
-        chown(&unfinished, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
+        open_folder(&unfinished)
+            .and_then(|folder| fchown(folder, Some(user.uid.as_raw()), Some(user.gid.as_raw())))
             .map_err(OwnPostgresError::io(&unfinished))?;
     }
-    let output = command(installation, "initdb", user)
+    let output = installation
+        .command("initdb", user)
         .arg("-D")
         .arg(&unfinished)
         .args(["-U", SUPERUSER, "-A", "trust", "-E", "UTF8", "--locale=C", "--data-checksums"])
@@ -211,14 +214,21 @@ fn spawn(
     settings: &[String],
 ) -> Result<Pid, OwnPostgresError> {
     let log = data_dir.join("postgres.log");
-    let open = |path: &Path| OpenOptions::new().create(true).append(true).open(path);
-    let out = open(&log).map_err(OwnPostgresError::io(&log))?;
+    let out = open_private_file(&log)?;
     let err = out.try_clone().map_err(OwnPostgresError::io(&log))?;
-    let mut postgres = command(installation, "postgres", user);
+    let mut postgres = installation.command("postgres", user);
     postgres.arg("-D").arg(directory);
     let socket = format!("unix_socket_directories={}", directory.display());
-    // Every partition is a table with indexes, and planning a statement may lock all of them.
-    for setting in ["listen_addresses=", &socket, &format!("port={PORT}"), "max_locks_per_transaction=256"] {
+    let port = format!("port={PORT}");
+    for setting in [
+        "listen_addresses=",
+        &socket,
+        // Every connection is trusted, and PostgreSQL also accepts a folder that its group can enter.
+        "unix_socket_permissions=0700",
+        &port,
+        // Every partition is a table with indexes, and planning a statement may lock all of them.
+        "max_locks_per_transaction=256",
+    ] {
         postgres.args(["-c", setting]);
     }
     for setting in settings {
@@ -232,16 +242,6 @@ fn spawn(
         .map_err(|_| OwnPostgresError::Failed { what: "a process id out of range", output: child.id().to_string() })
 }
 
-/// Returns a command that runs a program of the installation, with an almost empty environment.
-fn command(installation: &Installation, program: &str, user: Option<RunAs>) -> Command {
-    let mut command = Command::new(installation.bin.join(program));
-    command.env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C").current_dir("/").stdin(Stdio::null());
-    if let Some(user) = user {
-        command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
-    }
-    command
-}
-
 /// The file `postmaster.pid` of a running server.
 struct PidFile {
     pid: Pid,
@@ -253,7 +253,8 @@ impl PidFile {
         let file = BufReader::new(File::open(directory.join("postmaster.pid")).ok()?);
         let lines: Vec<String> = file.lines().collect::<Result<_, _>>().ok()?;
         Some(Self {
-            pid: Pid::from_raw(lines.first()?.trim().parse().ok()?),
+            // A number below 1 would stand for a group of processes, or for all of them.
+            pid: Pid::from_raw(lines.first()?.trim().parse().ok().filter(|&pid: &i32| pid > 0)?),
             // The status of a standby that accepts reads is "standby".
             ready: lines.get(7).is_some_and(|status| matches!(status.trim(), "ready" | "standby")),
         })
@@ -280,7 +281,7 @@ fn is_alive(pid: Pid) -> bool {
 fn last_log_lines(data_dir: &Path) -> String {
     const LINES: usize = 8;
     let path = data_dir.join("postgres.log");
-    let log = fs::read_to_string(&path).unwrap_or_else(|error| format!("{}: {error}", path.display()));
+    let log = read_private_file(&path).unwrap_or_else(|error| format!("{}: {error}", path.display()));
     let lines: Vec<&str> = log.lines().collect();
     lines[lines.len().saturating_sub(LINES)..].join("\n")
 }

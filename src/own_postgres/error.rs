@@ -29,6 +29,13 @@ pub enum OwnPostgresError {
          run Annals as another user, or set DATABASE_URL"
     )]
     NoUser,
+    #[error("{setting}: {problem}. Remedy: {remedy}, or choose another {setting}")]
+    UnsafePath { setting: &'static str, problem: String, remedy: String },
+    #[error(
+        "{}: it is {found}, and Annals writes only to files of its own: remove it, or choose another ANNALS_DATA_DIR",
+        path.display()
+    )]
+    ForeignFile { path: PathBuf, found: &'static str },
     #[error("{what}: {output}")]
     Failed { what: &'static str, output: String },
     #[error("ANNALS_DATA_DIR={}: the folder cannot be created: {error}", path.display())]

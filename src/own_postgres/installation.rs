@@ -1,10 +1,14 @@
 //! Finds the binaries: `postgres` and `initdb` of version 15 or newer.
 
+use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::own_postgres::data_dir::default_data_dir;
 use crate::own_postgres::error::OwnPostgresError;
+use crate::own_postgres::safe_path::PathOwners;
+use crate::own_postgres::user::RunAs;
 
 /// The oldest supported major version.
 const MAJOR_MIN: u32 = 15;
@@ -18,37 +22,72 @@ pub struct Installation {
 
 impl Installation {
     /// Returns the binaries in `bin` if it is given, otherwise the first ones that are found. If the data has a
-    /// version, `major`, the binaries must have it, too.
-    pub(super) fn find(bin: Option<&Path>, data_dir: &Path, major: Option<u32>) -> Result<Self, OwnPostgresError> {
+    /// version, `major`, the binaries must have it, too. `user` runs them if Annals runs as root. Then binaries that a
+    /// user other than root can change are not run at all.
+    pub(super) fn find(
+        bin: Option<&Path>,
+        data_dir: &Path,
+        major: Option<u32>,
+        user: Option<RunAs>,
+    ) -> Result<Self, OwnPostgresError> {
         let fits = |found: &Self| major.is_none_or(|major| found.major == major);
-        let found = match bin {
-            Some(bin) => {
-                vec![Self::probe(bin).map_err(|problem| OwnPostgresError::BadBin { path: bin.to_owned(), problem })?]
-            }
-            None => places(data_dir).iter().filter_map(|bin| Self::probe(bin).ok()).collect(),
-        };
         let none_fits = || match major {
             Some(found) => OwnPostgresError::OtherMajor { path: data_dir.to_owned(), found },
             None => OwnPostgresError::NotFound,
         };
-        found.into_iter().find(fits).ok_or_else(none_fits)
+        if let Some(bin) = bin {
+            return Some(Self::probe(bin, user)?).filter(fits).ok_or_else(none_fits);
+        }
+        let mut refused = None;
+        for bin in places(data_dir) {
+            match Self::probe(&bin, user) {
+                Ok(found) if fits(&found) => return Ok(found),
+                Err(error @ OwnPostgresError::UnsafePath { .. }) => {
+                    tracing::warn!(%error, "a PostgreSQL is not used");
+                    refused = refused.or(Some(error));
+                }
+                Ok(_) | Err(_) => {}
+            }
+        }
+        Err(refused.unwrap_or_else(none_fits))
     }
 
-    fn probe(bin: &Path) -> Result<Self, String> {
+    fn probe(bin: &Path, user: Option<RunAs>) -> Result<Self, OwnPostgresError> {
+        let bad = |problem: String| OwnPostgresError::BadBin { path: bin.to_owned(), problem };
         if !bin.join("initdb").is_file() {
-            return Err("the folder has no initdb".to_owned());
+            return Err(bad("the folder has no initdb".to_owned()));
         }
-        let output = Command::new(bin.join("postgres"))
-            .arg("--version")
-            .output()
-            .map_err(|error| format!("postgres cannot be run: {error}"))?;
+        let resolved = fs::canonicalize(bin).map_err(|error| bad(error.to_string()))?;
+        let cannot_run = |error: std::io::Error| bad(format!("postgres cannot be run: {error}"));
+        if user.is_some() {
+            let owners = PathOwners::of_programs();
+            owners.check(&resolved)?;
+            for program in ["initdb", "postgres"] {
+                owners.check(&fs::canonicalize(resolved.join(program)).map_err(cannot_run)?)?;
+            }
+        }
+        let output = command(&resolved, "postgres", user).arg("--version").output().map_err(cannot_run)?;
         let text = String::from_utf8_lossy(&output.stdout);
-        let major = major_of(&text).ok_or_else(|| format!("`postgres --version` says {text:?}"))?;
+        let major = major_of(&text).ok_or_else(|| bad(format!("`postgres --version` says {text:?}")))?;
         if major < MAJOR_MIN {
-            return Err(format!("it has PostgreSQL {major}, and Annals needs {MAJOR_MIN} or newer"));
+            return Err(bad(format!("it has PostgreSQL {major}, and Annals needs {MAJOR_MIN} or newer")));
         }
-        Ok(Self { bin: bin.to_owned(), major })
+        Ok(Self { bin: resolved, major })
     }
+
+    /// Returns a command that runs a program of the installation, with an almost empty environment.
+    pub(super) fn command(&self, program: &str, user: Option<RunAs>) -> Command {
+        command(&self.bin, program, user)
+    }
+}
+
+fn command(bin: &Path, program: &str, user: Option<RunAs>) -> Command {
+    let mut command = Command::new(bin.join(program));
+    command.env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C").current_dir("/").stdin(Stdio::null());
+    if let Some(user) = user {
+        command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+    }
+    command
 }
 
 /// Returns the major version in a text like `postgres (PostgreSQL) 16.14`.

@@ -1,12 +1,12 @@
 //! Annals' own PostgreSQL, as a command uses it.
 
-use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use crate::own_postgres::cluster::{Cluster, PORT, SUPERUSER};
-use crate::own_postgres::data_dir::default_data_dir;
+use crate::own_postgres::data_dir::{default_data_dir, prepare_data_dir};
 use crate::own_postgres::error::OwnPostgresError;
+use crate::own_postgres::private_file::open_private_file;
 use crate::own_postgres::user::unprivileged_user;
 use crate::store::connection::config::{ConnectOptions, create_if_missing};
 
@@ -43,18 +43,11 @@ impl OwnPostgres {
     }
 
     fn start_blocking(data_dir: &Path, bin: Option<PathBuf>, settings: &[String]) -> Result<Self, OwnPostgresError> {
-        fs::create_dir_all(data_dir).map_err(|error| OwnPostgresError::DataDir { path: data_dir.to_owned(), error })?;
-        let data_dir = fs::canonicalize(data_dir).map_err(OwnPostgresError::io(data_dir))?;
         let user = unprivileged_user()?;
-        if user.is_some() {
-            // The unprivileged user must be able to enter its cluster.
-            let mode = fs::metadata(&data_dir).map_err(OwnPostgresError::io(&data_dir))?.permissions().mode();
-            fs::set_permissions(&data_dir, fs::Permissions::from_mode(mode | 0o711))
-                .map_err(OwnPostgresError::io(&data_dir))?;
-        }
-        let starting = lock_file(&data_dir.join("start.lock"))?;
+        let data_dir = prepare_data_dir(data_dir, user)?;
+        let starting = open_private_file(&data_dir.join("start.lock"))?;
         starting.lock().map_err(OwnPostgresError::io(&data_dir))?;
-        let in_use = lock_file(&data_dir.join("use.lock"))?;
+        let in_use = open_private_file(&data_dir.join("use.lock"))?;
         in_use.lock_shared().map_err(OwnPostgresError::io(&data_dir))?;
         let cluster = Cluster::run(&data_dir, bin, user, settings)?;
         Ok(Self { data_dir, cluster, in_use })
@@ -92,23 +85,19 @@ impl OwnPostgres {
     /// Releases the server, and stops it if no other process uses it.
     pub async fn stop(self) -> Result<(), OwnPostgresError> {
         tokio::task::spawn_blocking(move || {
-            let starting = lock_file(&self.data_dir.join("start.lock"))?;
+            let starting = open_private_file(&self.data_dir.join("start.lock"))?;
             starting.lock().map_err(OwnPostgresError::io(&self.data_dir))?;
             self.in_use.unlock().map_err(OwnPostgresError::io(&self.data_dir))?;
             match self.in_use.try_lock() {
                 Ok(()) => self.cluster.stop(),
-                Err(fs::TryLockError::WouldBlock) => {
+                Err(TryLockError::WouldBlock) => {
                     tracing::info!("another command still uses Annals' own PostgreSQL, which continues to run");
                     Ok(())
                 }
-                Err(fs::TryLockError::Error(error)) => Err(OwnPostgresError::Io { path: self.data_dir, error }),
+                Err(TryLockError::Error(error)) => Err(OwnPostgresError::Io { path: self.data_dir, error }),
             }
         })
         .await
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
     }
-}
-
-fn lock_file(path: &Path) -> Result<File, OwnPostgresError> {
-    OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(OwnPostgresError::io(path))
 }

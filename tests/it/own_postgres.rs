@@ -1,10 +1,10 @@
 //! Promise P1: the PostgreSQL that `annals serve` starts itself. Its data survives restarts and kills. Commands share
-//! the server, and the last process stops it.
+//! the server, and the last process stops it. Other users can neither read its files nor change what root runs.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 /// `annals serve` with its own PostgreSQL, on a free port.
@@ -88,9 +88,43 @@ fn postmaster(data_dir: &Path) -> Option<u32> {
 
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::Builder::new().prefix("annals-own-").tempdir().expect("a folder");
-    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))
-        .expect("the mode of the folder is set");
+    set_mode(folder.path(), 0o755);
     folder
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("the mode is set");
+}
+
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).expect("the path exists").permissions().mode() & 0o7777
+}
+
+/// A user other than root and those that run PostgreSQL.
+const OTHER_USER: u32 = 54321;
+
+/// Gives a path to another user, which only root can do.
+fn give_away(path: &Path) {
+    chown(path, Some(OTHER_USER), Some(OTHER_USER)).expect("root can change the owner");
+}
+
+fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// Runs a command that uses PostgreSQL and ends, and returns its errors.
+fn errors(mut command: Command) -> String {
+    let output = command.arg("export").output().expect("the binary runs");
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success(), "{printed}");
+    printed
+}
+
+#[track_caller]
+fn assert_contains(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "{part:?} is missing in: {text}");
+    }
 }
 
 #[test]
@@ -163,4 +197,161 @@ fn data_of_another_major_version_is_refused_with_a_remedy() {
         !output.status.success() && printed.contains("PostgreSQL 9") && printed.contains("ANNALS_PG_BIN"),
         "{printed}"
     );
+}
+
+#[test]
+fn a_data_folder_that_other_users_can_write_to_is_refused() {
+    let folder = folder();
+    let path = folder.path().canonicalize().expect("a path");
+    for mode in [0o777, 0o1777, 0o757] {
+        set_mode(&path, mode);
+        let printed = errors(command(&path));
+        assert_contains(&printed, &["ANNALS_DATA_DIR: ", path.to_str().expect("UTF-8"), &format!("mode {mode:04o}")]);
+        assert_contains(&printed, &["can write to it", "`chmod ", " choose another ANNALS_DATA_DIR"]);
+        assert_eq!(std::fs::read_dir(&path).expect("a folder").count(), 0, "nothing is created in it");
+    }
+}
+
+/// Without root, the folders above the data are not checked.
+#[test]
+fn root_refuses_a_data_folder_below_a_folder_of_another_user() {
+    let folder = folder();
+    let above = folder.path().canonicalize().expect("a path").join("above");
+    std::fs::create_dir(&above).expect("a folder");
+    let data_dir = above.join("data");
+    if is_root() {
+        give_away(&above);
+        let printed = errors(command(&data_dir));
+        assert_contains(&printed, &["ANNALS_DATA_DIR: ", above.to_str().expect("UTF-8"), "(uid 0)", "`chown root "]);
+        assert_contains(&printed, &[&format!("belongs to uid {OTHER_USER}")]);
+        chown(&above, Some(0), Some(0)).expect("root can change the owner");
+    }
+    set_mode(&above, 0o777);
+    if is_root() {
+        let printed = errors(command(&data_dir));
+        assert_contains(&printed, &["ANNALS_DATA_DIR: ", above.to_str().expect("UTF-8"), "mode 0777", "`chmod go-w "]);
+        assert!(!data_dir.exists(), "root creates nothing in such a folder");
+        // In a sticky folder, no other user can replace the folder of the data.
+        set_mode(&above, 0o1777);
+    }
+    assert!(Served::start(&data_dir).terminate().success());
+}
+
+#[test]
+fn the_files_beside_the_cluster_are_private() {
+    let folder = folder();
+    let data_dir = folder.path().join("data");
+    let served = Served::start(&data_dir);
+    for file in ["start.lock", "use.lock", "postgres.log"] {
+        assert_eq!(mode(&data_dir.join(file)), 0o600, "{file}");
+    }
+    assert_eq!(mode(&data_dir.join("pg")), 0o700);
+    // The unprivileged user enters the cluster through the folder of root.
+    assert_eq!(mode(&data_dir), if is_root() { 0o711 } else { 0o700 });
+    assert_eq!(mode(&data_dir.join("pg/.s.PGSQL.5432")), 0o700);
+    assert!(served.terminate().success());
+
+    set_mode(&data_dir.join("postgres.log"), 0o644);
+    assert!(Served::start(&data_dir).terminate().success());
+    assert_eq!(mode(&data_dir.join("postgres.log")), 0o600, "an existing file becomes private");
+}
+
+#[test]
+fn a_link_in_the_place_of_a_lock_or_of_the_log_is_refused() {
+    for name in ["start.lock", "use.lock", "postgres.log"] {
+        let folder = folder();
+        let data_dir = folder.path().join("data");
+        std::fs::create_dir(&data_dir).expect("a folder");
+        let (link, target) = (data_dir.join(name), folder.path().join("target"));
+
+        symlink(&target, &link).expect("a link");
+        assert_contains(&errors(command(&data_dir)), &[link.to_str().expect("UTF-8"), "a symbolic link"]);
+        assert!(!target.exists(), "{name}: the target of the link is not created");
+
+        std::fs::remove_file(&link).expect("the link is removed");
+        std::fs::write(&target, "text").expect("a file");
+        std::fs::hard_link(&target, &link).expect("a link");
+        assert_contains(&errors(command(&data_dir)), &[link.to_str().expect("UTF-8"), "several hard links"]);
+        assert_eq!(std::fs::read_to_string(&target).expect("a file"), "text", "{name}");
+    }
+}
+
+/// Creates `<folder>/programs/bin` with imitations of the programs, which say that they are PostgreSQL 12.
+fn imitate_programs(folder: &Path) -> PathBuf {
+    // Another process writes them. A program that is open for writing cannot be run, and a process that another test
+    // starts at this moment would hold the file open.
+    let script = r#"umask 022; mkdir -p "$0"; for program in postgres initdb; do
+        printf '#!/bin/sh\necho "postgres (PostgreSQL) 12.1"\n' >"$0/$program"; chmod 755 "$0/$program"; done"#;
+    let bin = folder.canonicalize().expect("a path").join("programs/bin");
+    let written = Command::new("/bin/sh").args(["-c", script]).arg(&bin).status().expect("a shell");
+    assert!(written.success());
+    bin
+}
+
+/// Starts Annals with the imitations in `bin`, and expects the error of a program that has run.
+#[track_caller]
+fn assert_run(data_dir: &Path, bin: &Path) {
+    let mut command = command(data_dir);
+    command.env("ANNALS_PG_BIN", bin);
+    assert_contains(&errors(command), &["ANNALS_PG_BIN=", "it has PostgreSQL 12"]);
+}
+
+/// Starts Annals with the imitations in `bin`. Root refuses them, and does not run them, because of `path`.
+#[track_caller]
+fn assert_refused_by_root(data_dir: &Path, bin: &Path, path: &Path, parts: &[&str]) {
+    if !is_root() {
+        return assert_run(data_dir, bin);
+    }
+    let mut command = command(data_dir);
+    command.env("ANNALS_PG_BIN", bin);
+    let printed = errors(command);
+    assert_contains(&printed, &["ANNALS_PG_BIN: ", &format!("{} belongs to ", path.display())]);
+    assert_contains(&printed, parts);
+    assert!(!printed.contains("PostgreSQL 12"), "the program has run: {printed}");
+}
+
+#[test]
+fn root_refuses_programs_that_other_users_can_write_to() {
+    let folder = folder();
+    let bin = imitate_programs(folder.path());
+    let data_dir = folder.path().join("data");
+    assert_run(&data_dir, &bin);
+
+    for (path, bad) in [
+        (bin.clone(), 0o775),
+        (bin.clone(), 0o1777),
+        (bin.join("postgres"), 0o757),
+        (bin.join("initdb"), 0o775),
+        (bin.parent().expect("a folder").to_owned(), 0o777),
+    ] {
+        set_mode(&path, bad);
+        let bad = format!("mode {bad:04o}: other users can write to it");
+        assert_refused_by_root(&data_dir, &bin, &path, &[&bad, "`chmod go-w ", "another ANNALS_PG_BIN"]);
+        set_mode(&path, 0o755);
+    }
+
+    // The check is of the place that a link leads to.
+    let link = folder.path().join("link");
+    symlink(&bin, &link).expect("a link");
+    assert_run(&data_dir, &link);
+    set_mode(&bin, 0o777);
+    assert_refused_by_root(&data_dir, &link, &bin, &["mode 0777"]);
+}
+
+#[test]
+fn root_refuses_programs_of_another_user() {
+    let folder = folder();
+    let bin = imitate_programs(folder.path());
+    let data_dir = folder.path().join("data");
+    for path in [bin.join("postgres"), bin.join("initdb"), bin.clone(), bin.parent().expect("a folder").to_owned()] {
+        if is_root() {
+            give_away(&path);
+        }
+        let owner = format!("belongs to uid {OTHER_USER}");
+        assert_refused_by_root(&data_dir, &bin, &path, &[&owner, "only paths of root", "`chown root "]);
+        if is_root() {
+            chown(&path, Some(0), Some(0)).expect("root can change the owner");
+        }
+        assert_run(&data_dir, &bin);
+    }
 }
