@@ -60,9 +60,10 @@ COPY --from=binaries --chmod=755 /${TARGETARCH}/annals /usr/local/bin/annals
 # The user `postgres` of the base image.
 USER 999:999
 
-# The base image declares this folder as a volume, and it belongs to the user `postgres`. With another folder, every
-# container would also get an empty volume here.
-ENV ANNALS_DATA_DIR=/var/lib/postgresql/data \
+# The base image declares the folder above as a volume, and it belongs to the user `postgres`. With a folder elsewhere,
+# every container would also get an empty volume here. Every user can write to the volume itself, which Annals refuses
+# for its data, so it creates a private folder in it.
+ENV ANNALS_DATA_DIR=/var/lib/postgresql/data/annals \
     ANNALS_PG_BIN=/usr/lib/postgresql/16/bin \
     ANNALS_LISTEN=0.0.0.0:8080 \
     ANNALS_ALLOW_ANONYMOUS=true
