@@ -32,6 +32,7 @@ mod log;
 mod logging;
 mod migrations;
 mod model;
+mod notices;
 mod openapi;
 mod operations;
 mod operator_commands;
