@@ -12,11 +12,15 @@
 # The release workflow builds both from the portable programs instead of the sources: a build context with the name of a
 # stage replaces that stage.
 #
-#     docker buildx build --build-context binaries=FOLDER ...             FOLDER/amd64/annals, FOLDER/arm64/annals
+#     docker buildx build --build-context binaries=FOLDER ...
+#
+# FOLDER/amd64 and FOLDER/arm64 hold `annals` and THIRD-PARTY-NOTICES.
+#
+# Base images are pinned by digest. `scripts/pin-images` brings the digests up to date.
 
 # --- Build from the sources ---
 
-FROM rust:1.95-bookworm AS build
+FROM rust:1.95-bookworm@sha256:6258907abe69656e41cd992e0b705cdcfabcbbe3db374f92ed2d47121282d4a1 AS build
 WORKDIR /src
 COPY . .
 
@@ -29,26 +33,34 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,target=/src/target,sharing=locked \
     find . -path ./target -prune -o -type f -exec touch {} + \
     && cargo build --profile dist --locked --package annals --bin annals \
-    && cp target/dist/annals /annals
+    && cp target/dist/annals /annals \
+    && scripts/third-party-notices "$(rustc --print host-tuple)" >/THIRD-PARTY-NOTICES
 
 FROM scratch AS binaries
 ARG TARGETARCH
-COPY --from=build /annals /${TARGETARCH}/annals
+COPY --from=build /annals /THIRD-PARTY-NOTICES /${TARGETARCH}/
 
 # --- The root file system of the service image ---
 
-# A Debian with CA certificates. The C library of the image is the one of this Debian.
-FROM buildpack-deps:bookworm-curl AS root
+# The C library of the image is the one of this Debian.
+FROM debian:bookworm-slim@sha256:3783cc01769c7b2b1b83a5c5ad96c815348e28ed7da68e2e3687004faa906251 AS root
 ARG TARGETARCH
+# The newest certificates are wanted, so the package has no version. APT checks its signature.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends ca-certificates \
+    && rm -rf /var/lib/apt/lists/*
 COPY --from=binaries --chmod=755 /${TARGETARCH}/annals /annals
+COPY --from=binaries /${TARGETARCH}/THIRD-PARTY-NOTICES /notices/
+COPY LICENSE /notices/
 COPY scripts/build-image-root /build-image-root
-RUN /build-image-root /annals /image-root
+RUN /build-image-root /annals /notices /image-root
 
 # --- The development image ---
 
 # PostgreSQL and Annals in one container. Annals runs PostgreSQL as it does on any machine without a configured
 # database: with fsync, and reachable through a Unix socket only.
-FROM postgres:16-bookworm AS development
+FROM postgres:16-bookworm@sha256:efedf3595f1d6f415c08568ba171029bf54052e754cc9f030e3f2412b21f3d67 AS development
 ARG TARGETARCH
 
 LABEL org.opencontainers.image.title="Annals with PostgreSQL, for development" \
@@ -56,6 +68,8 @@ LABEL org.opencontainers.image.title="Annals with PostgreSQL, for development" \
       org.opencontainers.image.licenses="MIT"
 
 COPY --from=binaries --chmod=755 /${TARGETARCH}/annals /usr/local/bin/annals
+COPY --from=binaries --chmod=644 /${TARGETARCH}/THIRD-PARTY-NOTICES /usr/share/doc/annals/
+COPY --chmod=644 LICENSE /usr/share/doc/annals/
 
 # The user `postgres` of the base image.
 USER 999:999
