@@ -37,14 +37,14 @@ pub(super) fn prepare_data_dir(data_dir: &Path, user: Option<RunAs>) -> Result<P
     let absolute = std::path::absolute(data_dir).map_err(failed)?;
     if let (Some(user), Some(existing)) = (user, nearest_folder(&absolute)) {
         // Root must not create a folder where another user chooses the place.
-        PathOwners::of_data(user).check_folders(&existing)?;
+        PathOwners::for_data(user).check_folders(&existing)?;
     }
     let mode = if user.is_some() { ENTERABLE } else { PRIVATE };
     fs::DirBuilder::new().recursive(true).mode(mode).create(&absolute).map_err(failed)?;
     let path = fs::canonicalize(&absolute).map_err(OwnPostgresError::io(&absolute))?;
     match user {
         Some(user) => {
-            let owners = PathOwners::of_data(user);
+            let owners = PathOwners::for_data(user);
             owners.check(&path)?;
             // The cluster itself may be a symbolic link to another disk.
             if let Ok(cluster) = fs::canonicalize(path.join(CLUSTER)) {

@@ -60,7 +60,7 @@ impl Installation {
         let resolved = fs::canonicalize(bin).map_err(|error| bad(error.to_string()))?;
         let cannot_run = |error: std::io::Error| bad(format!("postgres cannot be run: {error}"));
         if user.is_some() {
-            let owners = PathOwners::of_programs();
+            let owners = PathOwners::for_programs();
             owners.check(&resolved)?;
             for program in ["initdb", "postgres"] {
                 owners.check(&fs::canonicalize(resolved.join(program)).map_err(cannot_run)?)?;

@@ -30,13 +30,13 @@ pub(super) struct PathOwners {
 
 impl PathOwners {
     /// Returns the owners of the data, if Annals runs as root: root and the user that runs PostgreSQL.
-    pub(super) fn of_data(user: RunAs) -> Self {
+    pub(super) fn for_data(user: RunAs) -> Self {
         Self { setting: DATA_DIR, owners: vec![ROOT, user.uid] }
     }
 
     /// Returns the owner of the programs, if Annals runs as root: root alone. A program of the user that runs
     /// PostgreSQL could be changed by PostgreSQL itself.
-    pub(super) fn of_programs() -> Self {
+    pub(super) fn for_programs() -> Self {
         Self { setting: PG_BIN, owners: vec![ROOT] }
     }
 
