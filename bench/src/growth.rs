@@ -9,7 +9,7 @@ use chrono::{DateTime, Datelike, Months, NaiveTime, Utc};
 
 use crate::args::BenchArgs;
 use crate::direct::{AGGREGATES, prepare_loads};
-use crate::import::{import_file, write_events};
+use crate::import::{STORED_TYPE, import_events};
 use crate::instance::BenchInstance;
 use crate::load;
 use crate::load::{Measurement, RequestCounter, Work};
@@ -85,8 +85,6 @@ async fn start_filled(
     events: u64,
     partitions: u32,
 ) -> anyhow::Result<BenchInstance> {
-    /// The number of events in one file to import, which limits the size of temporary files.
-    const FILE_EVENTS: u64 = 1_000_000;
     let instance = BenchInstance::start(args, other, name).await?;
     let now = Clock::system().now();
     let first = start_of_month(now, partitions - 1).context("the first month is out of range")?;
@@ -95,13 +93,7 @@ async fn start_filled(
         let elapsed = i128::from(span) * i128::from(n) / i128::from(events);
         first + chrono::Duration::microseconds(elapsed as i64)
     };
-    for from in (1..=events).step_by(FILE_EVENTS as usize) {
-        let file = tempfile::NamedTempFile::new()?;
-        let to = events.min(from + FILE_EVENTS - 1);
-        write_events(file.as_file(), from..=to, time)?;
-        import_file(args, &instance.scratch, file.path()).await?;
-        eprintln!("{name}: {to} of {events} events");
-    }
+    import_events(args, &instance.scratch, STORED_TYPE, events, time).await?;
     prepare_loads(&instance.server.address).await?;
     // Without this statement, autovacuum would run while requests are measured.
     instance.scratch.run("VACUUM (ANALYZE)").await?;

@@ -20,6 +20,10 @@ use crate::scratch::Scratch;
 
 /// The tables that COPY fills. An import writes neither snapshots nor positions of projections.
 const TABLES: [&str; 3] = ["streams", "events", "event_ids"];
+/// The aggregate type of events that no client of the benchmark appends.
+pub const STORED_TYPE: &str = "Stored";
+/// The number of streams whose events alternate in an import. Those streams exist if at least as many events do.
+pub const GROWING_STREAMS: u64 = 1_000;
 
 /// Measures `annals import`, in events per second. The baseline is COPY of the rows that the import has written.
 pub async fn compare_with_copy(args: &BenchArgs, other: &ConnectOptions, report: &mut Report) -> anyhow::Result<()> {
@@ -28,7 +32,7 @@ pub async fn compare_with_copy(args: &BenchArgs, other: &ConnectOptions, report:
     let events = EVENTS_PER_SECOND * args.seconds;
     let file = tempfile::NamedTempFile::new()?;
     let now = Clock::system().now();
-    write_events(file.as_file(), 1..=events, |_| now)?;
+    write_events(file.as_file(), STORED_TYPE, 1..=events, |_| now)?;
     let (mut imported, mut copied) = (Vec::new(), Vec::new());
     for _ in 0..args.rounds {
         // A service creates the schema and the partition of the current month, which COPY needs.
@@ -46,14 +50,34 @@ pub async fn compare_with_copy(args: &BenchArgs, other: &ConnectOptions, report:
     Ok(())
 }
 
+/// Imports events with the numbers 1 to `events`. `time` returns the time of the event with the given number.
+pub async fn import_events(
+    args: &BenchArgs,
+    database: &Scratch,
+    aggregate_type: &str,
+    events: u64,
+    time: impl Fn(u64) -> DateTime<Utc>,
+) -> anyhow::Result<()> {
+    /// The number of events in one file, which limits the size of temporary files.
+    const FILE_EVENTS: u64 = 1_000_000;
+    for from in (1..=events).step_by(FILE_EVENTS as usize) {
+        let file = tempfile::NamedTempFile::new()?;
+        let to = events.min(from + FILE_EVENTS - 1);
+        write_events(file.as_file(), aggregate_type, from..=to, &time)?;
+        import_file(args, database, file.path()).await?;
+        eprintln!("imported: {to} of {events} events");
+    }
+    Ok(())
+}
+
 /// Writes events to a file for `annals import`. `time` returns the time of the event with the given number. Each stream
-/// gets 50 events, and the events of 1,000 streams alternate.
-pub fn write_events(
+/// gets 50 events, and the events of [`GROWING_STREAMS`] streams alternate: `ord-0`, `ord-1` and so on.
+fn write_events(
     file: &File,
+    aggregate_type: &str,
     events: RangeInclusive<u64>,
     time: impl Fn(u64) -> DateTime<Utc>,
 ) -> anyhow::Result<()> {
-    const GROWING_STREAMS: u64 = 1_000;
     const STREAM_EVENTS: u64 = 50;
     let mut lines = BufWriter::new(file);
     for n in events {
@@ -61,14 +85,14 @@ pub fn write_events(
         let (id, occurred_at) = (event_id_at(time(n)), time(n).to_rfc3339_opts(SecondsFormat::Micros, true));
         writeln!(
             lines,
-            r#"{{"event_id":"{id}","aggregate_type":"Stored","aggregate_id":"ord-{stream}","event_type":"OrderPlaced","event_data":{EVENT_DATA},"occurred_at":"{occurred_at}"}}"#
+            r#"{{"event_id":"{id}","aggregate_type":"{aggregate_type}","aggregate_id":"ord-{stream}","event_type":"OrderPlaced","event_data":{EVENT_DATA},"occurred_at":"{occurred_at}"}}"#
         )?;
     }
     Ok(lines.flush()?)
 }
 
 /// Runs `annals import` on a database, and waits until it has ended.
-pub async fn import_file(args: &BenchArgs, database: &Scratch, file: &Path) -> anyhow::Result<()> {
+async fn import_file(args: &BenchArgs, database: &Scratch, file: &Path) -> anyhow::Result<()> {
     let command = ServerDatabase::Url(&database.options()).command(args, "import")?;
     let output = tokio::process::Command::from(command).arg(file).output().await?;
     if !output.status.success() {

@@ -60,10 +60,20 @@ pub struct Server {
 impl Server {
     /// Starts a server on a free port, and waits until it is ready.
     pub async fn start(args: &BenchArgs, database: ServerDatabase<'_>) -> anyhow::Result<Self> {
+        Self::start_with(args, database, &[]).await
+    }
+
+    /// Starts a server with further settings, which are variables and their values.
+    pub async fn start_with(
+        args: &BenchArgs,
+        database: ServerDatabase<'_>,
+        settings: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
         const START_MAX: Duration = Duration::from_secs(60);
         let log = tempfile::NamedTempFile::new()?;
         let mut command = database.command(args, "serve")?;
         command.env("ANNALS_LISTEN", "127.0.0.1:0").env("ANNALS_LOG", "json").env("ANNALS_LOG_LEVEL", "info");
+        command.envs(settings.iter().copied());
         let started = Instant::now();
         let child = command.stderr(File::create(log.path())?).spawn()?;
         let mut server = Self { child, address: String::new(), ready_after: Duration::ZERO, log };

@@ -44,13 +44,18 @@ impl Work {
                 (format!("GET /aggregates/Loaded/agg-{aggregate} HTTP/1.1\r\nHost: localhost\r\n\r\n"), 200)
             }
             Self::Pages { events } => {
-                // With this step, consecutive pages are far from each other, and all pages cover the whole log.
-                const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
-                let after = n.wrapping_mul(STEP) % events.saturating_sub(100).max(1);
+                let after = page_start(n, events);
                 (format!("GET /events?after={after}&limit=100 HTTP/1.1\r\nHost: localhost\r\n\r\n"), 200)
             }
         }
     }
+}
+
+/// Returns the position after which page number `n` begins, in a log with a number of events.
+pub fn page_start(n: u64, events: u64) -> u64 {
+    // With this step, consecutive pages are far from each other, and all pages cover the whole log.
+    const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
+    n.wrapping_mul(STEP) % events.saturating_sub(100).max(1)
 }
 
 /// Returns the body of an append of a number of equal events.
@@ -59,9 +64,9 @@ pub fn append_body(events: usize, event_data: &str) -> String {
     format!(r#"{{"events":[{}]}}"#, vec![event; events].join(","))
 }
 
-/// Returns a request that appends to a stream. `precondition` is a header line with its line break, or empty.
-pub fn append(stream: &str, precondition: &str, body: &str) -> String {
-    format!("POST /streams/{stream} HTTP/1.1\r\nHost: localhost\r\n{precondition}{}", json_body(body))
+/// Returns a request that appends to a stream. `headers` are further header lines with their line breaks, or empty.
+pub fn append(stream: &str, headers: &str, body: &str) -> String {
+    format!("POST /streams/{stream} HTTP/1.1\r\nHost: localhost\r\n{headers}{}", json_body(body))
 }
 
 /// Returns the last headers of a request with a JSON body, and the body.
@@ -75,7 +80,7 @@ pub struct RequestCounter(Arc<AtomicU64>);
 
 impl RequestCounter {
     /// Returns the number of the next request, beginning with 0.
-    fn next(&self) -> u64 {
+    pub fn next(&self) -> u64 {
         self.0.fetch_add(1, Ordering::Relaxed)
     }
 }
@@ -91,8 +96,19 @@ pub struct Measurement {
     pub p99: Duration,
 }
 
-/// Repeats requests for `duration`. All clients run on one thread. On several threads the tasks would move between
-/// threads, and the clients would take twice as much processor time from the service.
+/// Runs work on a thread of its own. On several threads the tasks of many clients would move between threads, and the
+/// clients would take twice as much processor time from the service.
+pub async fn on_own_thread<T: Send + 'static>(
+    work: impl Future<Output = anyhow::Result<T>> + Send + 'static,
+) -> anyhow::Result<T> {
+    let running = tokio::task::spawn_blocking(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(work)
+    });
+    running.await?
+}
+
+/// Repeats requests for `duration`. All clients run on one thread.
 pub async fn run(
     address: &str,
     clients: usize,
@@ -101,11 +117,7 @@ pub async fn run(
     counter: &RequestCounter,
 ) -> anyhow::Result<Measurement> {
     let (address, counter) = (address.to_owned(), counter.clone());
-    let running = tokio::task::spawn_blocking(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(run_clients(&address, clients, work, duration, &counter))
-    });
-    running.await?
+    on_own_thread(async move { run_clients(&address, clients, work, duration, &counter).await }).await
 }
 
 async fn run_clients(
@@ -185,6 +197,12 @@ impl Client {
     /// Sends a request. Returns the status of the response.
     pub async fn status(&mut self, request: &str) -> anyhow::Result<u16> {
         Ok(self.send(request).await?.0)
+    }
+
+    /// Sends a request. Returns the status of the response, and the whole response with its head.
+    pub async fn response(&mut self, request: &str) -> anyhow::Result<(u16, &[u8])> {
+        let (status, length) = self.send(request).await?;
+        Ok((status, &self.buffer[..length]))
     }
 
     /// Sends a request, and reads the response into the buffer. Returns its status and its length in bytes.
