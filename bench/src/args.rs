@@ -38,6 +38,32 @@ pub struct BenchArgs {
     #[arg(long)]
     pub fill: Option<u64>,
 
+    /// Number of events in the log in the part fairness, at least 1000
+    // With fewer events, some of the streams that the good client reads would not exist: `import::GROWING_STREAMS`.
+    #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1_000..))]
+    pub events: u64,
+
+    /// Attacks in the part fairness [default: all]
+    #[arg(long, value_enum, value_delimiter = ',')]
+    attacks: Vec<Attack>,
+
+    /// Attack with few clients in the part fairness, to try the program; the figures are not those of an attack
+    #[arg(long)]
+    pub quick: bool,
+
+    /// Pause in milliseconds of a client of an attack after a refused request
+    #[arg(long, default_value_t = 1_000)]
+    pub attack_pause: u64,
+
+    /// Number of threads that keep processors busy in the control of the part fairness [default: the number of
+    /// processors that the attack keeps busy]
+    #[arg(long)]
+    pub spinning_threads: Option<usize>,
+
+    /// Create the keys of the part fairness without grants of the scope project, for a program that has no such scope
+    #[arg(long)]
+    pub without_project_scope: bool,
+
     /// Measure a running server at this address, as host:port; it must not require API keys, and direct SQL still uses
     /// the configured database
     #[arg(long)]
@@ -74,6 +100,25 @@ pub enum Part {
     Import,
     /// Memory with many clients and subscribers, and the time from start to ready
     Footprint,
+    /// Requests of one client beside attacks by the clients of other API keys
+    Fairness,
+}
+
+/// The attacks of the part fairness.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Attack {
+    /// One key opens as many event streams as it can
+    Streams,
+    /// Many requests for states of two types with slow reducers
+    Reducers,
+    /// Snapshots that are due of a type with a slow reducer
+    Snapshots,
+    /// Reads of the whole log by a key that may read none of its events
+    Scans,
+    /// Many requests that wait for a projection
+    Waiters,
+    /// Appends of a megabyte at a time
+    Appends,
 }
 
 impl BenchArgs {
@@ -92,6 +137,11 @@ impl BenchArgs {
             "--server is allowed only for direct and delivery: the other parts need their own servers and databases"
         );
         Ok(parts)
+    }
+
+    /// Returns the attacks to measure.
+    pub fn attacks(&self) -> &[Attack] {
+        if self.attacks.is_empty() { Attack::value_variants() } else { &self.attacks }
     }
 
     /// Returns the path of the program of the service.

@@ -9,6 +9,7 @@ mod args;
 mod background;
 mod direct;
 mod direct_sql;
+mod fairness;
 mod footprint;
 mod growth;
 mod import;
@@ -56,6 +57,7 @@ async fn measure(args: &BenchArgs, parts: &[Part], database: &Database) -> anyho
             Part::Partitions => growth::compare_partitions(args, other, &mut report).await?,
             Part::Import => import::compare_with_copy(args, other, &mut report).await?,
             Part::Footprint => footprint::measure(args, database, &mut report).await?,
+            Part::Fairness => fairness::measure(args, other, &mut report).await?,
         }
     }
     if let Some(events) = args.fill {

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use crate::fairness::row::{FairShare, TABLE_HEAD};
 use crate::load::Measurement;
 use crate::scratch::Scratch;
 
@@ -168,13 +169,22 @@ pub struct Report {
     pub seconds: u64,
     pub rows: Vec<Row>,
     pub deliveries: Vec<Delivery>,
+    pub fair_shares: Vec<FairShare>,
     pub figures: Vec<Figure>,
 }
 
 impl Report {
     /// Creates a report without results. `seconds` is the duration of each measurement.
     pub fn new(machine: Machine, rounds: u64, seconds: u64) -> Self {
-        Self { machine, rounds, seconds, rows: Vec::new(), deliveries: Vec::new(), figures: Vec::new() }
+        Self {
+            machine,
+            rounds,
+            seconds,
+            rows: Vec::new(),
+            deliveries: Vec::new(),
+            fair_shares: Vec::new(),
+            figures: Vec::new(),
+        }
     }
 }
 
@@ -208,6 +218,12 @@ impl std::fmt::Display for Report {
                 "| {name} | {subscribers} | {appends_per_second:.0} | {p50_ms:.1} ms | {p99_ms:.1} ms \
                  | {longest_ms:.1} ms | {out_of_order} |"
             )?;
+        }
+        if !self.fair_shares.is_empty() {
+            writeln!(f, "\n{TABLE_HEAD}")?;
+        }
+        for fair_share in &self.fair_shares {
+            writeln!(f, "{fair_share}")?;
         }
         if !self.figures.is_empty() {
             writeln!(f, "\n| | |\n|---|---:|")?;

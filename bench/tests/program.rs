@@ -66,6 +66,37 @@ async fn the_benchmark_measures_both_sides_and_drops_its_databases() {
 }
 
 #[tokio::test]
+async fn the_good_client_is_measured_beside_each_attack_and_gets_no_error_of_its_own() {
+    let folder = tempfile::Builder::new().prefix("annals-bench-").tempdir().expect("a folder");
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))
+        .expect("the mode of the folder is set");
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let arguments = ["fairness", "--quick", "--rounds", "1", "--seconds", "1", "--events", "1000"];
+    let output =
+        run(folder.path(), &[&arguments[..], &["--json", file.path().to_str().expect("a path")]].concat()).await;
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{stdout}{stderr}");
+
+    let report: Value = serde_json::from_reader(file.as_file()).expect("JSON");
+    let rows = report["fair_shares"].as_array().expect("rows");
+    let attacks: Vec<_> = rows.iter().map(|row| row["attack"].as_str().expect("a name")).collect();
+    assert_eq!(attacks, ["streams", "reducers", "snapshots", "scans", "scans", "waiters", "waiters", "appends"]);
+    for row in rows {
+        for phase in ["quiet", "attack", "control"] {
+            let requests = &row["requests"][phase];
+            let refused = requests["refused"].as_object().expect("counts");
+            assert!(!refused.keys().any(|outcome| outcome.starts_with('4')), "{phase}: {row}");
+            assert!(requests["successful"].as_u64() > Some(0) || !refused.is_empty(), "{phase}: {row}");
+        }
+        // 400 to 404 would mean that the attack lacks a grant, a reducer or an aggregate.
+        let outcomes = row["attack_outcomes"].as_object().expect("counts");
+        let is_fault = |outcome: &String| ["400", "401", "403", "404"].iter().any(|status| outcome.starts_with(status));
+        assert!(!outcomes.is_empty() && !outcomes.keys().any(is_fault), "{row}");
+        assert!(stdout.contains(row["description"].as_str().expect("a text")), "{stdout}");
+    }
+}
+
+#[tokio::test]
 async fn parts_that_need_databases_of_their_own_are_refused_for_a_running_server() {
     let folder = tempfile::tempdir().expect("a folder");
     let output = run(folder.path(), &["import", "--server", "127.0.0.1:1"]).await;
