@@ -130,3 +130,41 @@ impl fmt::Display for FairShare {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::fairness::samples::Samples;
+
+    fn summary(times_ms: &[u64], refusals: &[&str]) -> Summary {
+        let mut samples = Samples::default();
+        times_ms.iter().for_each(|ms| samples.add(Ok(Duration::from_millis(*ms))));
+        refusals.iter().for_each(|outcome| samples.add(Err((*outcome).to_owned())));
+        samples.summarize()
+    }
+
+    fn row(quiet: Summary, attack: Summary, control: Summary) -> FairShare {
+        let requests = Phases { quiet, attack, control };
+        FairShare::new("scans".to_owned(), "an attack".to_owned(), "reads", requests, &AttackFigures::default())
+    }
+
+    #[test]
+    fn the_bound_is_twice_the_quiet_p99_and_what_the_control_adds() {
+        let slower = row(summary(&[4], &[]), summary(&[20], &[]), summary(&[7], &[]));
+        assert_eq!((slower.ratio, slower.bound_ms), (Some(5.0), Some(11.0)));
+        let faster = row(summary(&[4], &[]), summary(&[2], &[]), summary(&[3], &[]));
+        assert_eq!((faster.ratio, faster.bound_ms), (Some(0.5), Some(8.0)));
+    }
+
+    #[test]
+    fn a_refused_request_has_no_time_and_is_counted() {
+        let refused = row(summary(&[4], &[]), summary(&[], &["503 overloaded", "503 overloaded"]), summary(&[4], &[]));
+        assert_eq!(refused.ratio, None);
+        let line = refused.to_string();
+        assert!(line.contains("| 1, 0, 1 | 4.0, -, 4.0 |"), "{line}");
+        assert!(line.contains("| attack: 503 overloaded: 2 |"), "{line}");
+        assert_eq!(line.matches('|').count(), TABLE_HEAD.lines().next().expect("a head").matches('|').count());
+    }
+}
