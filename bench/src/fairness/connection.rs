@@ -24,12 +24,12 @@ impl Key {
 
     /// Returns a request that reads.
     pub fn get(&self, target: &str) -> String {
-        format!("GET {target} HTTP/1.1\r\nHost: bench\r\n{}\r\n", self.authorization())
+        format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{}\r\n", self.authorization())
     }
 
     /// Returns a request that stores a JSON document.
     pub fn put(&self, target: &str, body: &str) -> String {
-        format!("PUT {target} HTTP/1.1\r\nHost: bench\r\n{}{}", self.authorization(), load::json_body(body))
+        format!("PUT {target} HTTP/1.1\r\nHost: localhost\r\n{}{}", self.authorization(), load::json_body(body))
     }
 
     /// Returns a request that appends to a stream, without a precondition.
@@ -41,7 +41,7 @@ impl Key {
     /// divided into chunks.
     pub fn subscribe(&self) -> String {
         let authorization = self.authorization();
-        format!("GET /events?after=head HTTP/1.0\r\nHost: bench\r\n{authorization}Accept: text/event-stream\r\n\r\n")
+        format!("GET /events?after=head HTTP/1.0\r\nHost: localhost\r\n{authorization}Accept: text/event-stream\r\n\r\n")
     }
 
     /// Returns the header line of the key.
