@@ -11,6 +11,7 @@ mod archive;
 mod archive_bounds;
 mod archive_damage;
 mod archiver;
+mod authorization_matrix;
 mod cancellation;
 mod cli;
 mod clocks;

@@ -1,0 +1,187 @@
+//! No promise: the requests about the whole store: the log, several types at once, projections, statistics and pages.
+
+use serde_json::{Value, json};
+
+use super::of_types::appended_event;
+use super::request::{Request, Transport};
+use super::rules::{Needs, Scope};
+use super::seeds::{CORRELATION, EVENT_TYPE, KNOWN, REDUCED_TYPES, TYPES, segment};
+use crate::support::id;
+
+/// Two types of one request. A key may have a grant on one of them only.
+const PAIRS: [[&str; 2]; 8] =
+    [["A", "B"], ["B", "A"], ["A", "AB"], ["A", "A-B"], ["AB", "日本語"], ["B", "a:b"], ["a", "A"], ["A", "Q"]];
+
+/// The names of projections. Grants match some of them, and some have the names of types.
+const PROJECTIONS: [&str; 6] = ["p", "pq", "q", "P", "A", "日本"];
+
+/// The statuses of a PUT. It is 404 if another case deletes the projection before the service has read it for the
+/// response.
+const SET: &[u16] = &[200, 201, 404];
+
+/// Returns all of them.
+pub fn requests() -> Vec<Request> {
+    let parts = [log(), several_types(), lists(), statistics(), projections(), pages(), absent_routes()];
+    parts.into_iter().flatten().collect()
+}
+
+fn log() -> Vec<Request> {
+    let read = |query: &str, outcomes| {
+        Request::new("GET", format!("/events{query}"), Needs::OnAnyType(Scope::Read), outcomes).for_operation("/events")
+    };
+    let all = |query: &str| read(query, &[200]).showing(TYPES);
+    let unknown = Request::new("GET", format!("/events/{}", id(999)), Needs::ReadEvent(None), &[]);
+    let mut requests = vec![
+        all("?limit=50").with_header("accept", "application/x-ndjson"),
+        all("").with_header("accept", "application/cloudevents-batch+json"),
+        all("").over(Transport::EventStream),
+        all(&format!("?event_type={EVENT_TYPE}")),
+        all(&format!("?correlation_id={CORRELATION}")),
+        all("?occurred_from=2020-01-01T00:00:00Z"),
+        read("?after=head", &[200]),
+        read(&format!("?aggregate_id={KNOWN}"), &[400]),
+        read("/not-a-uuid", &[400]).for_operation("/events/{event_id}"),
+    ];
+    requests.extend(all("").with_head());
+    requests.extend(unknown.for_operation("/events/{event_id}").with_head());
+    requests
+}
+
+/// Returns requests that need a grant on each of two types.
+fn several_types() -> Vec<Request> {
+    let mut requests = Vec::new();
+    let needs = |scope, types: [&str; 2]| Needs::On(scope, Vec::from(types.map(str::to_owned)));
+    let append = |aggregate_type: &str, aggregate_id: &str| {
+        let events = [appended_event(aggregate_type)];
+        json!({"aggregate_type": aggregate_type, "aggregate_id": aggregate_id, "events": events})
+    };
+    let append_all = |needs, appends: &[Value], outcomes| {
+        let request = Request::new("POST", "/appends", needs, outcomes).for_operation("/appends");
+        request.with_body(&json!({"appends": appends}))
+    };
+    for [first, second] in PAIRS {
+        let path = format!("/events?aggregate_type={}&aggregate_type={}", segment(first), segment(second));
+        let filtered = Request::new("GET", path, needs(Scope::Read, [first, second]), &[200])
+            .for_operation("/events")
+            .showing([first, second].into_iter().filter(|name| TYPES.contains(name)));
+        requests.push(filtered.clone().with_header("accept", "application/x-ndjson"));
+        requests.push(filtered);
+        let appends = [append(first, "z-{case}-first"), append(second, "z-{case}-second")];
+        requests.push(append_all(needs(Scope::Append, [first, second]), &appends, &[201]));
+    }
+    let conflicts = ["A", "B"].map(|aggregate_type| {
+        let mut append = append(aggregate_type, KNOWN);
+        append["expected_version"] = json!(7);
+        append
+    });
+    requests.push(append_all(needs(Scope::Append, ["A", "B"]), &conflicts, &[409]));
+    requests.push(append_all(Needs::OnAnyType(Scope::Append), &[], &[400]));
+    requests
+}
+
+fn lists() -> Vec<Request> {
+    let list =
+        |path: &'static str| Request::new("GET", path, Needs::OnAnyType(Scope::Read), &[200]).for_operation(path);
+    let reducers = list("/reducers").showing(REDUCED_TYPES);
+    [reducers, list("/projections")].into_iter().flat_map(Request::with_head).collect()
+}
+
+fn statistics() -> Vec<Request> {
+    let read = |path: &'static str, needs| Request::new("GET", path, needs, &[200]).for_operation(path);
+    let largest = Request::new("GET", "/stats/largest-aggregates?limit=100", Needs::OnAllTypes(Scope::Read), &[200]);
+    let requests = [
+        read("/stats", Needs::OnAllTypes(Scope::Read)),
+        read("/stats/tables", Needs::OnAllTypes(Scope::Read)),
+        read("/stats/aggregate-types", Needs::OnAnyType(Scope::Read)).showing(TYPES),
+        read("/stats/snapshot-coverage", Needs::OnAnyType(Scope::Read)),
+        largest.for_operation("/stats/largest-aggregates").showing(TYPES),
+    ];
+    requests.into_iter().flat_map(Request::with_head).collect()
+}
+
+fn projections() -> Vec<Request> {
+    let spellings = PROJECTIONS.map(|name| (name, segment(name))).into_iter();
+    spellings.chain([("p", "%70".to_owned())]).flat_map(|(name, spelling)| projection(name, &spelling)).collect()
+}
+
+/// Returns the requests of one projection. Cases create and delete it, and its position is always 1.
+fn projection(name: &str, spelling: &str) -> Vec<Request> {
+    let request = |method, query: &str, needs, outcomes| {
+        let path = format!("/projections/{spelling}{query}");
+        Request::new(method, path, needs, outcomes).for_operation("/projections/{projection_name}")
+    };
+    let read = |query: &str| request("GET", query, Needs::OnAnyType(Scope::Read), &[200, 404]);
+    let write = |method, query: &str, outcomes| {
+        let request = request(method, query, Needs::Projection(name.to_owned()), outcomes);
+        let absent = format!("/projections/zz-absent{query}");
+        let request = request.with_twin(absent, format!("{name:?}"), "\"zz-absent\"");
+        if method == "PUT" { request.with_body(&json!({"last_processed_position": 1})) } else { request }
+    };
+    let mut requests = vec![
+        read("?wait_for=1"),
+        write("PUT", "", SET),
+        write("PUT", "?reset=true", SET),
+        write("PUT", "?reset=false", SET),
+        write("PUT", "?reset=maybe", &[400]),
+        write("PUT", "", &[412]).with_header("if-match", "\"999\""),
+        write("DELETE", "", &[204, 404]),
+        write("DELETE", "?reset=true", &[400]),
+    ];
+    requests.extend(read("").with_head());
+    requests
+}
+
+/// Returns the requests that need no key.
+fn pages() -> Vec<Request> {
+    let page = |path: &'static str, outcomes| Request::new("GET", path, Needs::Nothing, outcomes);
+    let documented = |path: &'static str, operation, outcomes| page(path, outcomes).for_operation(operation);
+    let pages = [
+        documented("/livez", "/livez", &[200]),
+        // A check that takes longer than a second fails.
+        documented("/readyz", "/readyz", &[200, 503]),
+        documented("/readyz?verbose", "/readyz", &[200, 503]),
+        documented("/metrics", "/metrics", &[200]),
+        documented("/problems/forbidden", "/problems/{code}", &[200]),
+        documented("/problems/nothing", "/problems/{code}", &[404]),
+        page("/", &[200]),
+        page("/openapi.json", &[200]),
+        page("/docs/", &[200]),
+        page("/assets/annals.css", &[200]),
+        page("/assets/nothing", &[404]),
+    ];
+    let posted = pages.clone().map(|page| Request::new("POST", page.path, Needs::Nothing, &[405]));
+    pages.into_iter().flat_map(Request::with_head).chain(posted).collect()
+}
+
+/// Returns requests whose route or method does not exist.
+fn absent_routes() -> Vec<Request> {
+    let paths = [
+        "/nowhere",
+        "/streams",
+        "/aggregates/B",
+        "/snapshots/B",
+        "/events/",
+        "/streams/B/a-known/",
+        "/streams/B/a-known/1/2",
+        "/Streams/B/a-known",
+        "/STREAMS/B/a-known",
+        "/keys",
+        "/admin",
+        "/.env",
+    ];
+    let absent = paths.into_iter().flat_map(|path| Request::new("GET", path, Needs::AnyKey, &[404]).with_head());
+    let methods = [
+        ("GET", "/appends"),
+        ("POST", "/events"),
+        ("DELETE", "/events"),
+        ("POST", "/projections/p"),
+        ("PATCH", "/projections/p"),
+        ("POST", "/reducers/B"),
+        ("GET", "/reducers/B/test"),
+        ("POST", "/stats"),
+        ("OPTIONS", "/events"),
+        ("OPTIONS", "/stats"),
+    ];
+    let methods = methods.map(|(method, path)| Request::new(method, path, Needs::AnyKey, &[403, 405]));
+    absent.chain(methods).collect()
+}
