@@ -14,6 +14,7 @@ use crate::keyring::Keyring;
 use crate::metrics::Metrics;
 use crate::reducers::javascript::workers::Workers;
 use crate::reducers::snapshotter::Snapshotter;
+use crate::shares::limit::FairLimit;
 use crate::shutdown::Shutdown;
 use crate::store::append::queue::{AppendQueue, QueueLimits};
 use crate::store::primary::Primary;
@@ -66,6 +67,8 @@ pub struct ClientLimits {
     pub stalled: Duration,
     /// The largest number of open connections.
     pub connections: usize,
+    /// The largest number of requests in progress, which clients share: one client leaves as many for the others.
+    pub requests_in_progress: usize,
 }
 
 impl Default for ClientLimits {
@@ -75,6 +78,7 @@ impl Default for ClientLimits {
             body: Duration::from_secs(15),
             stalled: Duration::from_secs(15),
             connections: 10_000,
+            requests_in_progress: 10_000,
         }
     }
 }
@@ -85,6 +89,8 @@ pub struct App {
     pub primary: Arc<Primary>,
     /// The database for feeds and loads: a read replica, or the primary.
     pub reader: Arc<Reader>,
+    /// The requests that are handled at the same time, which clients share.
+    pub requests_in_progress: Arc<FairLimit>,
     pub append_queue: AppendQueue,
     pub feed: Arc<Feed>,
     pub awaited_projections: Arc<AwaitedProjections>,

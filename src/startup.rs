@@ -9,6 +9,7 @@ use crate::keyring::Keyring;
 use crate::metrics::Metrics;
 use crate::reducers::javascript::workers::Workers;
 use crate::reducers::snapshotter::Snapshotter;
+use crate::shares::limit::FairLimit;
 use crate::shutdown::Shutdown;
 use crate::store::append::queue::AppendQueue;
 use crate::store::append::writer;
@@ -73,6 +74,7 @@ pub async fn start(
     // The service accepts requests once it can say whether it is ready. The writer's own limits of time end the wait.
     append_queue.writer_started().await;
     Ok(Arc::new(App {
+        requests_in_progress: FairLimit::new(settings.clients.requests_in_progress),
         settings,
         primary,
         reader,

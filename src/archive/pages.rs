@@ -100,7 +100,7 @@ fn number(bytes: &mut &[u8]) -> Result<u32, String> {
             encoded |= u64::from(next & 0x7f) << shift;
             if next & 0x80 == 0 {
                 // In the zigzag encoding, odd numbers are negative.
-                let number = i32::try_from(encoded / 2).ok().filter(|_| encoded % 2 == 0);
+                let number = i32::try_from(encoded / 2).ok().filter(|_| encoded.is_multiple_of(2));
                 return number.map(i32::unsigned_abs).ok_or_else(|| UNKNOWN_HEADER.to_owned());
             }
         }

@@ -17,7 +17,9 @@ use crate::store::connection::config::place;
 /// Runs `annals serve` until shutdown.
 pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let mut settings = args.settings()?;
-    settings.clients.connections = connections_within_limit(settings.clients.connections, reserved_connections(&args))?;
+    let connections = connections_within_limit(settings.clients.connections, reserved_connections(&args))?;
+    settings.clients.connections = connections;
+    settings.clients.requests_in_progress = connections;
     let shutdown = Shutdown::new();
     shutdown.on_signals()?;
     let database = Database::open(&args.database).await?;

@@ -20,6 +20,8 @@ use axum::body::{Body, Bytes, HttpBody};
 use hyper::body::{Frame, SizeHint};
 use tokio_util::sync::CancellationToken;
 
+use crate::shares::limit::Share;
+
 /// A request is in progress.
 const BUSY: u64 = 0;
 /// The body of the response is complete, and perhaps not sent yet.
@@ -52,6 +54,8 @@ pub struct ResponseBody {
     pub body: Body,
     /// `None`: the connection is evicted, and ends after this response.
     pub request: Option<RequestInProgress>,
+    /// The client's share of the requests in progress, which is released with the body.
+    pub share: Option<Share>,
 }
 
 impl IdleClock {

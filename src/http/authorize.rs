@@ -18,6 +18,7 @@ use crate::app::App;
 use crate::domain::access::Scope;
 use crate::http::caller::{AuthenticatedKeyId, Caller};
 use crate::http::extract::headers::single;
+use crate::http::problem::code::Code;
 use crate::http::problem::error::{ApiError, ApiResult};
 use crate::keyring::{AuthenticationError, Key};
 
@@ -98,6 +99,10 @@ pub async fn authorize(State(app): State<Arc<App>>, request: Request, next: Next
     let ended = key.ended.clone();
     let key_id = AuthenticatedKeyId(key.key_id().to_owned());
     let client = key.client.clone();
+    let Ok(share) = app.requests_in_progress.try_acquire(client.clone(), 1) else {
+        let detail = "the key has its share of the requests in progress; nothing was written";
+        return ApiError::new(Code::Overloaded, detail).into_response();
+    };
     parts.extensions.insert(Caller::with_key(key));
     // Only a read may be cancelled: the client of an append must receive its outcome.
     let only_reads = matches!(parts.method, Method::GET | Method::HEAD);
@@ -112,7 +117,13 @@ pub async fn authorize(State(app): State<Arc<App>>, request: Request, next: Next
     if response.body().size_hint().exact().is_some() {
         return response;
     }
-    let until_ended = |body: Body| Body::from_stream(body.into_data_stream().take_until(ended.cancelled_owned()));
+    let until_ended = |body: Body| {
+        let data = body.into_data_stream().take_until(ended.cancelled_owned());
+        // The share is released with the body.
+        Body::from_stream(data.inspect(move |_| {
+            let _held = &share;
+        }))
+    };
     response.map(until_ended)
 }
 

@@ -25,6 +25,7 @@ use crate::http::activity::ResponseBody;
 use crate::http::connection::Connection;
 use crate::http::middleware::OverConnectionLimit;
 use crate::http::seats::{Seat, SeatLimits, Seats};
+use crate::shares::client::ClientId;
 
 /// The largest head of a request, and the largest part of a response that is buffered for one connection. A request
 /// line of the largest length fits beside its headers.
@@ -58,9 +59,10 @@ impl Listener {
         let connections = TaskTracker::new();
         let accepting = async {
             loop {
-                let stream = accept(&listener, &app.settings.clients).await;
+                let (stream, peer) = accept(&listener, &app.settings.clients).await;
                 if let Some(seat) = seats.occupy(&closing) {
-                    connections.spawn(serve(stream, app.clone(), router.clone(), seat));
+                    let client = ClientId::at_address(peer.ip());
+                    connections.spawn(serve(stream, client, app.clone(), router.clone(), seat));
                 }
             }
         };
@@ -71,22 +73,27 @@ impl Listener {
     }
 }
 
-/// Serves the requests of a connection until the client or the service closes it.
-async fn serve(stream: TcpStream, app: Arc<App>, router: Router, seat: Seat) {
+/// Serves the requests of a connection until the client or the service closes it. `client` is the client at its address,
+/// for whom the requests are handled unless they have an API key.
+async fn serve(stream: TcpStream, client: ClientId, app: Arc<App>, router: Router, seat: Seat) {
     let (activity, is_spare) = (seat.activity().clone(), seat.is_spare());
     let connection = Connection::new(stream, app.clone(), activity.clone());
+    let shares_by_address = !app.settings.needs_keys;
+    let requests = app.requests_in_progress.clone();
     let mut builder = builder(&app.settings.clients);
     builder.keep_alive(!is_spare);
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
         let in_progress = activity.begin_request();
-        if is_spare || in_progress.is_none() {
+        let share = shares_by_address.then(|| requests.try_acquire(client.clone(), 1));
+        if is_spare || in_progress.is_none() || matches!(share, Some(Err(_))) {
             request.extensions_mut().insert(OverConnectionLimit);
         }
-        let responding = router.call(request);
+        let share = share.and_then(Result::ok);
+        let responding = client.clone().scope(router.call(request));
         async move {
             let Ok(response) = responding.await;
-            Ok::<_, Infallible>(response.map(|body| ResponseBody { body, request: in_progress }))
+            Ok::<_, Infallible>(response.map(|body| ResponseBody { body, request: in_progress, share }))
         }
     });
     let mut serving = pin!(builder.serve_connection(connection, service));
@@ -110,18 +117,18 @@ fn builder(limits: &ClientLimits) -> Builder {
     builder
 }
 
-/// Accepts the next connection. A failed accept affects one client or is temporary, so it is only logged.
-async fn accept(listener: &TcpListener, limits: &ClientLimits) -> TcpStream {
+/// Accepts the next connection, and returns it with the address of its client. A failed accept affects one client or is temporary, so it is only logged.
+async fn accept(listener: &TcpListener, limits: &ClientLimits) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
-            Ok((connection, _)) => {
+            Ok((connection, peer)) => {
                 // A response is written at once, so waiting for more data would only delay it.
                 if let Err(error) = connection.set_nodelay(true) {
                     tracing::debug!(%error, "failed to set TCP_NODELAY");
                 }
                 limit_send_buffer(&connection);
                 set_tcp_user_timeout(&connection, limits.stalled);
-                return connection;
+                return (connection, peer);
             }
             Err(error) => {
                 tracing::warn!(%error, "failed to accept a connection");

@@ -100,7 +100,7 @@ fn admit(app: &App, request: &Request) -> ApiResult<()> {
     check_host(&app.settings, request)?;
     let is_monitoring = || matches!(request.uri().path(), "/livez" | "/readyz" | "/metrics");
     if request.extensions().get::<OverConnectionLimit>().is_some() && !is_monitoring() {
-        let detail = "the number of open connections is at its limit; nothing was written";
+        let detail = "the connections are at their limit, or the client has its share of them; nothing was written";
         return Err(ApiError::new(Code::Overloaded, detail));
     }
     Ok(())

@@ -40,7 +40,7 @@ impl Forgery {
         let mut files = Vec::new();
         for order in Order::ALL {
             let mut file = archive.create(FOLDER, order);
-            for version in 1..=3 {
+            for version in 1..=3_i32 {
                 let is_full = file.push(&StoredEvent {
                     event_id: Uuid::from_u128(version.unsigned_abs().into()),
                     aggregate_type: "Order",

@@ -198,12 +198,15 @@ async fn forge(archive: &Archive, partition: &ArchivedPartition) -> String {
     archive.put_manifest(&partition.folder, &manifest).await.expect("a manifest")
 }
 
+/// What is changed, the change, the status of reads, and a part of the finding of `annals verify`.
+type Change = (&'static str, fn(&ArchivedLog), u16, &'static str);
+
 #[tokio::test]
 async fn damaged_files_are_refused_and_reported_until_they_are_restored() {
     let log = ArchivedLog::create().await;
     let (original, before) = (log.files(&log.november), log.read_november().await);
     assert_eq!(log.verify().await, (0, "[]".to_owned()));
-    let changes: [(&str, fn(&ArchivedLog), u16, &str); 9] = [
+    let changes: [Change; 9] = [
         ("one byte of a file", change_one_byte, 500, "is not the file that was written"),
         ("a row group", overwrite_a_row_group, 500, "is not the file that was written"),
         ("the manifest", change_the_manifest, 500, "and the database has"),

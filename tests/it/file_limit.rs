@@ -37,7 +37,8 @@ async fn a_low_limit_of_open_files_lowers_the_number_of_connections() {
         request.send().await.expect("a response")
     };
     let mut event_streams = Vec::new();
-    for _ in 0..CONNECTIONS {
+    // One client may have requests in progress on half of the connections.
+    for _ in 0..CONNECTIONS / 2 {
         let event_stream = subscribe().await;
         assert_eq!(event_stream.status(), 200);
         event_streams.push(event_stream);

@@ -17,8 +17,7 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
 use serde_json::json;
 
 use crate::cli::annals;
-use crate::logging::LoggedService;
-use crate::support::{TestDatabase, http_client};
+use crate::support::{LoggedService, TestDatabase, http_client};
 
 /// The variable of a test that runs again in a process of its own, because a filter cannot be removed.
 const ACTION: &str = "WORKER_SANDBOX_ACTION";
@@ -142,15 +141,17 @@ async fn a_kernel_without_filters_is_logged_once_at_the_start_and_reducers_work(
         serve_without_filters();
     }
     let database = TestDatabase::create().await;
-    let filtered = LoggedService::start(&database, "info").await;
+    let mut command = annals(Some(&database));
+    command.env("ANNALS_LOG_LEVEL", "info");
+    let filtered = LoggedService::start(command).await;
     assert!(!filtered.text().contains(WARNING), "{}", filtered.text());
     let mut command = again(TEST, "serve");
     command.env_clear().env(ACTION, "serve").stdout(Stdio::null());
     for (name, value) in annals(Some(&database)).get_envs() {
         command.env(name, value.expect("a value"));
     }
-    command.env("ANNALS_LOG_LEVEL", "info").env("ANNALS_LISTEN", "127.0.0.1:0");
-    let unfiltered = LoggedService::start_with(command).await;
+    command.env("ANNALS_LOG_LEVEL", "info");
+    let unfiltered = LoggedService::start(command).await;
     let source = json!({"language": "javascript", "source": "({ $any: (state) => state })"}).to_string();
     let client = http_client().build().expect("a client");
     for aggregate_type in ["A", "B"] {

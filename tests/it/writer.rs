@@ -179,7 +179,7 @@ async fn a_request_that_is_in_flight_twice_is_a_replay() {
 #[tokio::test]
 async fn a_request_for_a_full_queue_is_refused_and_the_queued_ones_are_written() {
     let mut options = TestOptions::default();
-    options.settings.queue = QueueLimits { requests: 8, bytes: 1024 * 1024 };
+    options.settings.queue = QueueLimits { requests: 10, bytes: 1024 * 1024 };
     let app = TestApp::start_with(options).await;
     let post = |n: usize| app.post(&format!("/streams/Order/{n}"), &events(&["E"])).send();
     let (others, refused) =

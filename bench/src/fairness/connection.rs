@@ -41,7 +41,9 @@ impl Key {
     /// divided into chunks.
     pub fn subscribe(&self) -> String {
         let authorization = self.authorization();
-        format!("GET /events?after=head HTTP/1.0\r\nHost: localhost\r\n{authorization}Accept: text/event-stream\r\n\r\n")
+        format!(
+            "GET /events?after=head HTTP/1.0\r\nHost: localhost\r\n{authorization}Accept: text/event-stream\r\n\r\n"
+        )
     }
 
     /// Returns the header line of the key.

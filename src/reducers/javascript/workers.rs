@@ -12,9 +12,9 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::reducers::error::FoldError;
+use crate::reducers::javascript::message::{Started, WorkerReply};
 use crate::shares::client::ClientId;
 use crate::shares::semaphore::{FairPermit, FairSemaphore};
-use crate::reducers::javascript::message::{Started, WorkerReply};
 
 /// How long a fold waits for a worker.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);

@@ -38,7 +38,8 @@ impl LoggedService {
         service
     }
 
-    fn text(&self) -> String {
+    /// Returns the log.
+    pub fn text(&self) -> String {
         std::fs::read_to_string(self.log.path()).expect("a log")
     }
 

@@ -184,7 +184,7 @@ impl TestApp {
     }
 
     /// Waits until the append queue has at least `length` requests.
-    async fn wait_for_queue_length(&self, length: usize) {
+    pub async fn wait_for_queue_length(&self, length: usize) {
         let queued = async {
             while self.app.append_queue.length() < length {
                 tokio::task::yield_now().await;
