@@ -76,6 +76,16 @@ CREATE TABLE event_ids (
 -- consecutive numbers although other sessions appended in between.
 CREATE SEQUENCE append_generation AS bigint CACHE 1;
 
+-- A bound of the positions: at least the last one, and at most 10,000 above it. A cached end of the log above the bound
+-- is not believed. setval is not transactional, so the bound may be too high after a rollback, and is never too low.
+CREATE SEQUENCE position_bound AS bigint;
+
+-- Two empty tables that are only locked, each by a function of the owner: while a session appends, and while it creates
+-- a partition. Any login can take an advisory lock, and could so stop all appends. A table can be locked only with a
+-- right on it.
+CREATE TABLE append_lock ();
+CREATE TABLE partition_lock ();
+
 -- Partitions and epochs -----------------------------------------------------------------------------------------------
 
 -- The catalogue of partitions. A partition is sealed once its month is over. The log itself proves that: a later event

@@ -21,7 +21,7 @@
 --   generation .. open_from     as in append_events_locked
 --   version                     the version of the event, whose position is log_position and whose time is log_time;
 --                               NULL: nothing was written
--- Raises AN002, as append_events_locked does.
+-- Raises AN002 and AN003, as append_events_locked does.
 --
 -- Locks and plans: as in append_events_locked.
 -- Lines with a marker are patched by the broken builds of annals-torture.
@@ -70,15 +70,20 @@ DECLARE
     v_is_known boolean;
     v_head     integer;
     v_now      timestamptz;
+    v_bound    bigint;
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'append_event needs READ COMMITTED: an older snapshot would not see the last append';
     END IF;
-    PERFORM pg_advisory_xact_lock('events'::regclass::oid::integer, 1);  -- marker: append-lock
+    LOCK TABLE append_lock IN EXCLUSIVE MODE;  -- marker: append-lock
 
     -- Find the end of the log. The caller's cache is valid if this generation directly follows the cached one.
     generation := nextval('append_generation');
-    IF generation = p_last_generation + 1 THEN  -- marker: cache-check
+    v_bound := coalesce(pg_sequence_last_value('position_bound'), 0);
+    IF generation = p_last_generation + 1  -- marker: cache-check
+       AND p_log_position <= v_bound
+       AND p_stream_head <= p_log_position IS NOT FALSE
+       AND p_log_time <= clock_timestamp() + interval '1 day' IS NOT FALSE THEN
         stream_no := p_stream_no;
         log_position := p_log_position;
         log_time := p_log_time;
@@ -135,6 +140,13 @@ BEGIN
 
     version := v_head + 1;
     log_position := log_position + 1;  -- marker: first-position
+    IF log_position > v_bound THEN
+        PERFORM setval('position_bound', log_position + 10000);
+    END IF;
+    IF p_now > clock_timestamp() + interval '1 day' AND NOT pg_has_role(session_user, current_user, 'MEMBER') THEN
+        RAISE EXCEPTION 'only the owner may set a clock that is more than a day ahead'
+            USING ERRCODE = 'AN003';
+    END IF;
     v_now := coalesce(p_now, clock_timestamp());
     IF v_now > p_service_time + interval '1 day' AND v_now > coalesce(log_time, '-infinity') THEN
         RAISE EXCEPTION 'the clock of PostgreSQL is more than a day ahead of the clock of the service'

@@ -41,7 +41,7 @@
 -- Raises AN001 if an import would move the time of the log backwards, and AN002 if the clock of PostgreSQL would move it
 -- more than a day ahead of the clock of the service.
 --
--- Locks: the append lock (events, 1) first, held to the commit. PostgreSQL makes a commit visible before it releases
+-- Locks: append_lock first, in EXCLUSIVE mode, held to the commit. PostgreSQL makes a commit visible before it releases
 -- its locks, so positions become visible in their order. The function is VOLATILE and the transaction READ COMMITTED,
 -- so every statement after the lock sees everything that was committed before the lock was acquired.
 -- Plans: pinned by the SET clauses. They are made while the tables are empty, and must be right when the tables are
@@ -136,15 +136,20 @@ DECLARE
     v_count       integer;
     v_event_append integer;
     v_first_event integer;
+    v_bound       bigint;
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'append_events needs READ COMMITTED: an older snapshot would not see the last append';
     END IF;
-    PERFORM pg_advisory_xact_lock('events'::regclass::oid::integer, 1);  -- marker: append-lock
+    LOCK TABLE append_lock IN EXCLUSIVE MODE;  -- marker: append-lock
 
     -- 1. Find the end of the log. The caller's cache is valid if this generation directly follows the cached one.
     generation := nextval('append_generation');
-    IF generation = p_last_generation + 1 THEN  -- marker: cache-check
+    v_bound := coalesce(pg_sequence_last_value('position_bound'), 0);
+    IF generation = p_last_generation + 1  -- marker: cache-check
+       AND p_log_position <= v_bound
+       AND p_log_position >= ALL (p_stream_heads) IS NOT FALSE
+       AND p_log_time <= clock_timestamp() + interval '1 day' IS NOT FALSE THEN
         stream_nos := p_stream_nos;
         log_position := p_log_position;
         log_time := p_log_time;
@@ -153,6 +158,12 @@ BEGIN
         SELECT l.log_position, l.log_time, l.open_from
           INTO log_position, log_time, open_from
           FROM end_of_log() AS l;  -- marker: cache-miss
+    END IF;
+    IF (p_position_floor > log_position + 1000000
+        OR greatest(p_now, p_event_times[v_events]) > clock_timestamp() + interval '1 day')
+       AND NOT pg_has_role(session_user, current_user, 'MEMBER') THEN
+        RAISE EXCEPTION 'only the owner may move the log a million positions or a day ahead'
+            USING ERRCODE = 'AN003';
     END IF;
     IF p_position_floor > log_position THEN
         -- The caller has served positions that were lost since. Only the start of an epoch may have a gap.
@@ -352,6 +363,10 @@ BEGIN
     IF v_is_ahead AND written = ANY (request_outcomes) THEN
         RAISE EXCEPTION 'the clock of PostgreSQL is more than a day ahead of the clock of the service'
             USING ERRCODE = 'AN002';
+    END IF;
+
+    IF log_position > v_bound THEN
+        PERFORM setval('position_bound', log_position + 10000);
     END IF;
 
     -- 4. Write the accepted events, in the order of the batch. In a SELECT list, PostgreSQL reads several unnest() in

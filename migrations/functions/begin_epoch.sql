@@ -5,7 +5,7 @@
 -- An epoch's number is the time in seconds since 2020 and not the next number: a copy of the database that has no
 -- record of an epoch could otherwise use its number again for another history.
 --
--- Locks: the append lock (events, 1), held to the end of the transaction, so that no append is between the end of the
+-- Locks: the append lock, held to the end of the transaction, so that no append is between the end of the
 -- log and the epoch. It increments the append generation: the caches of all sessions become invalid.
 CREATE OR REPLACE FUNCTION begin_epoch(p_reason text) RETURNS integer
 LANGUAGE plpgsql
@@ -16,7 +16,7 @@ DECLARE
     v_end   bigint;
     v_epoch integer;
 BEGIN
-    PERFORM pg_advisory_xact_lock('events'::regclass::oid::integer, 1);
+    LOCK TABLE append_lock IN EXCLUSIVE MODE;
     PERFORM nextval('append_generation');
     SELECT l.log_position
       INTO v_end

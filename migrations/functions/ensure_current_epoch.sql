@@ -26,7 +26,7 @@ BEGIN
         RETURN false;
     END IF;
 
-    PERFORM pg_advisory_xact_lock('events'::regclass::oid::integer, 1);
+    LOCK TABLE append_lock IN EXCLUSIVE MODE;
     -- Read again under the lock: another process may have recorded the origin in the meantime.
     v_recorded := (SELECT o.origin FROM epochs o ORDER BY o.epoch DESC LIMIT 1);
     IF v_recorded IS NULL THEN

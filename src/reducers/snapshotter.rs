@@ -1,8 +1,8 @@
 //! Automatic snapshots: written in the background when a stream crosses a multiple of the snapshot interval.
 //!
-//! There are two lanes, and each makes one snapshot at a time, for the aggregate types in turn. A fold that takes too long
-//! in the fast lane is abandoned, and repeated in the slow lane, which then makes the snapshots of its type. So a slow
-//! reducer delays a snapshot of another type by at most one such time.
+//! There are two lanes, and each serves the aggregate types in turn. A fold that takes too long in the fast lane is
+//! abandoned, and repeated in the slow lane, which then makes the snapshots of its type. The fast lane makes two snapshots
+//! at a time, and one of a type, so a slow reducer alone delays no snapshot of another type.
 //!
 //! Snapshots are an optimization: a missing or late one only makes a load slower. Several processes may write
 //! the same snapshot; the later version remains.
@@ -11,7 +11,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use futures_util::future::join;
+use futures_util::future::join3;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -53,24 +53,32 @@ pub struct Snapshotter {
 /// The aggregates that wait for a snapshot, by type.
 struct Lane {
     due: Mutex<Due>,
-    /// Notified when an aggregate is added. There is one waiter: the lane's task.
+    /// Notified when an aggregate is added, or a type may be served again.
     added: Notify,
 }
 
 struct Due {
     streams: FairQueue<String, StreamId>,
     waiting: HashSet<StreamId>,
+    /// The types whose snapshots are being made. The lane makes one snapshot of a type at a time.
+    in_progress: HashSet<String>,
+}
+
+/// An aggregate whose snapshot is being made. Its type may be served again when this is dropped.
+struct InProgress<'l> {
+    lane: &'l Lane,
+    stream: StreamId,
 }
 
 impl Lane {
     fn new() -> Self {
-        let due = Due { streams: FairQueue::new(1), waiting: HashSet::new() };
+        let due = Due { streams: FairQueue::new(1), waiting: HashSet::new(), in_progress: HashSet::new() };
         Self { due: Mutex::new(due), added: Notify::new() }
     }
 
     /// Adds an aggregate that does not wait yet, unless its type has its share of the queue.
     fn add(&self, stream: &StreamId) {
-        let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut due = self.lock();
         let of_type = due.streams.len_of(&stream.aggregate_type().to_owned());
         let free = QUEUE_LENGTH - due.streams.len();
         let fits = free > 0 && (of_type == 0 || of_type < free);
@@ -81,18 +89,34 @@ impl Lane {
     }
 
     /// Waits for the next aggregate, in the turn of its type.
-    async fn next(&self) -> StreamId {
+    async fn next(&self) -> InProgress<'_> {
         loop {
             {
-                let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Some(stream) = due.streams.pop() {
+                let mut due = self.lock();
+                let Due { streams, waiting, in_progress } = &mut *due;
+                if let Some((aggregate_type, stream)) = streams.pop_of(|of_type| !in_progress.contains(of_type)) {
+                    in_progress.insert(aggregate_type);
                     // A later append must add the aggregate again, because its head is read next.
-                    due.waiting.remove(&stream);
-                    return stream;
+                    waiting.remove(&stream);
+                    if !streams.is_empty() {
+                        self.added.notify_one();
+                    }
+                    return InProgress { lane: self, stream };
                 }
             }
             self.added.notified().await;
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Due> {
+        self.due.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for InProgress<'_> {
+    fn drop(&mut self) {
+        self.lane.lock().in_progress.remove(self.stream.aggregate_type());
+        self.lane.added.notify_one();
     }
 }
 
@@ -204,31 +228,31 @@ impl Snapshotter {
 }
 
 async fn run(snapshotter: Arc<Snapshotter>, closing: CancellationToken) {
-    let fast = async {
+    let fast = || async {
         loop {
-            let stream = snapshotter.fast.next().await;
-            let made = tokio::time::timeout(FAST_FOLD_MAX, snapshotter.make_snapshot(&stream)).await;
+            let InProgress { stream, .. } = &snapshotter.fast.next().await;
+            let made = tokio::time::timeout(FAST_FOLD_MAX, snapshotter.make_snapshot(stream)).await;
             match made {
-                Ok(made) => snapshotter.report(&stream, made),
+                Ok(made) => snapshotter.report(stream, made),
                 Err(_) => {
                     snapshotter.slow_types().insert(stream.aggregate_type().to_owned());
-                    snapshotter.slow.add(&stream);
+                    snapshotter.slow.add(stream);
                 }
             }
         }
     };
     let slow = async {
         loop {
-            let stream = snapshotter.slow.next().await;
+            let InProgress { stream, .. } = &snapshotter.slow.next().await;
             let started = Instant::now();
-            let made = snapshotter.make_snapshot(&stream).await;
+            let made = snapshotter.make_snapshot(stream).await;
             if started.elapsed() < FAST_FOLD_MAX / 2 {
                 snapshotter.slow_types().remove(stream.aggregate_type());
             }
-            snapshotter.report(&stream, made);
+            snapshotter.report(stream, made);
         }
     };
-    closing.run_until_cancelled(join(fast, slow)).await;
+    closing.run_until_cancelled(join3(fast(), fast(), slow)).await;
 }
 
 impl Snapshotter {

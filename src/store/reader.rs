@@ -94,7 +94,7 @@ impl Reader {
         server_kind: ServerKind,
     ) -> Result<Self, StoreError> {
         let connector = Connector::new(config);
-        let mut connection = connector.owner().await?;
+        let mut connection = connector.login().await?;
         let role = connector.role(&mut connection).await?;
         let catalogue = Catalogue::read(&mut connection).await?;
         connection.close().await?;

@@ -16,6 +16,8 @@ use crate::subscriptions::feed::{Feed, SubscriberKind, SubscriberSlot, TooManySu
 /// The pause between two reads of the awaited positions. It is longer if the reads are slow.
 const PAUSE: Duration = Duration::from_millis(50);
 const PAUSE_FACTOR: u32 = 20;
+/// A position before every position: that of a projection that was not read yet.
+const UNKNOWN: Position = -1;
 
 /// The projections for which requests of this process wait.
 pub struct AwaitedProjections {
@@ -85,20 +87,15 @@ impl AwaitedProjections {
 }
 
 impl ProjectionWait {
-    /// Starts to wait for a projection that has a position.
-    pub fn start(
-        awaited: &Arc<AwaitedProjections>,
-        projection_name: &str,
-        position: Position,
-    ) -> Result<Self, TooManySubscribers> {
+    /// Starts to wait for a projection. The caller reads its position afterwards, so that no change is missed, and so that
+    /// a client with too many waits costs no statement.
+    pub fn start(awaited: &Arc<AwaitedProjections>, projection_name: &str) -> Result<Self, TooManySubscribers> {
         let slot = SubscriberSlot::acquire(&awaited.feed, SubscriberKind::LongPoll)?;
         let position = {
             let mut positions = awaited.lock();
-            let sender =
-                positions.entry(projection_name.to_owned()).or_insert_with(|| watch::Sender::new(Some(position)));
-            sender.subscribe()
+            let unknown = || watch::Sender::new(Some(UNKNOWN));
+            positions.entry(projection_name.to_owned()).or_insert_with(unknown).subscribe()
         };
-        // The position may have changed since the caller has read it.
         awaited.started.notify_one();
         Ok(Self { awaited: awaited.clone(), projection_name: projection_name.to_owned(), position, slot })
     }

@@ -255,7 +255,13 @@ async fn a_cached_stream_head_is_used_only_if_no_other_session_has_appended() {
         assert_eq!(version, 4, "the head of the stream was read again");
         let numbers = "SELECT count(*) FROM event_ids WHERE stream_no = (SELECT stream_no FROM streams)";
         assert_eq!(one.number(numbers).await, 4, "each event has the number of its stream, cached or not");
-        // A cached head is not read again. A wrong head in the cache shows that the cache is used.
+        // A cached head is not read again. A wrong head in the cache shows that the cache is used, if it is not above the
+        // end of the log.
+        for event in 10..14 {
+            append(&mut other, procedure, "2", ANY, event).await.expect("the event is written");
+        }
+        let (_, cache) =
+            append_with_cached_stream(&mut one, procedure, 14, Some(&cache)).await.expect("the event is written");
         let (stream_no, _) = cache.stream.expect("the stream is cached");
         let cache = Cache { stream: Some((stream_no, 7)), ..cache };
         let (version, _) =

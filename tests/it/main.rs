@@ -17,6 +17,7 @@ mod cli;
 mod clocks;
 mod conditional;
 mod cursors;
+mod database_roles;
 mod documents;
 mod epochs;
 mod examples;

@@ -88,7 +88,7 @@ impl Postgres {
     pub async fn freeze_lock_holder(&self) -> anyhow::Result<Option<Pid>> {
         const TRIES: usize = 500;
         let holder =
-            "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND objid = 1 AND mode = 'ExclusiveLock'";
+            "SELECT pid FROM pg_locks WHERE relation = 'append_lock'::regclass AND granted AND mode = 'ExclusiveLock'";
         let mut session = self.session().await?;
         for _ in 0..TRIES {
             let found: Option<i32> = sqlx::query_scalar(holder).fetch_optional(&mut session).await?;

@@ -69,7 +69,7 @@ const fn insert_before(function: &'static str, marker: &'static str, text: &'sta
 }
 
 const CREATE_SEQUENCE: &str = "CREATE SEQUENCE mutant_positions; GRANT ALL ON SEQUENCE mutant_positions TO PUBLIC";
-const LOCK: &str = "PERFORM pg_advisory_xact_lock('events'::regclass::oid::integer, 1);";
+const LOCK: &str = "LOCK TABLE append_lock IN EXCLUSIVE MODE;";
 const SYNCHRONOUS_COMMIT_OFF: &str = "PERFORM set_config('synchronous_commit', 'off', true);";
 /// Patches the line that assigns positions in the loop that decides requests one by one.
 const POSITIONS_OF_DECIDED: Patch = replace(

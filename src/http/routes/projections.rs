@@ -150,15 +150,18 @@ pub async fn read_projection(
     Parameters(WaitParameters { wait_for, timeout }): Parameters<WaitParameters>,
 ) -> ApiResult<Response> {
     let deadline = Instant::now() + timeout;
+    let wait = match wait_for {
+        Some(wanted) => Some((wanted, ProjectionWait::start(&app.awaited_projections, &name)?)),
+        None => None,
+    };
     let mut projection = read_existing(&app, &name).await?;
-    if let Some(wanted) = wait_for.filter(|wanted| projection.last_processed_position < *wanted) {
+    if let Some((wanted, mut wait)) = wait.filter(|(wanted, _)| projection.last_processed_position < *wanted) {
         // A client waits for an event that it knows. The head of the log never falls.
         let head = head(&app).await?;
         if wanted > head {
             return Err(ApiError::position_beyond_head(head));
         }
-        let position = projection.last_processed_position;
-        ProjectionWait::start(&app.awaited_projections, &name, position)?.wait(wanted, deadline).await?;
+        wait.wait(wanted, deadline).await?;
         projection = read_existing(&app, &name).await?;
     }
     let (position, head) = (projection.last_processed_position, head(&app).await?);

@@ -34,7 +34,7 @@ impl Reader {
 impl Primary {
     /// Begins an epoch after the end of the log, as the owner of the tables.
     pub async fn begin_epoch(&self, reason: &str) -> Result<Epoch, StoreError> {
-        let mut connection = self.connector.owner().await?;
+        let mut connection = self.connector.login().await?;
         // Appends wait behind this statement.
         connection.execute("SET lock_timeout = '10s'").await?;
         let epoch = sqlx::query_scalar("SELECT begin_epoch($1)").bind(reason).fetch_one(&mut connection).await?;

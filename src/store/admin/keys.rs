@@ -108,7 +108,7 @@ impl Primary {
 
     /// Stores a key. Connects as the owner of the tables, because the role of the service may not write keys.
     pub async fn create_key(&self, key: &NewKey) -> Result<(), StoreError> {
-        let mut connection = self.connector.owner().await?;
+        let mut connection = self.connector.login().await?;
         sqlx::query(CREATE_API_KEY)
             .bind(&key.key_id)
             .bind(&key.name)
@@ -125,7 +125,7 @@ impl Primary {
 
     /// Revokes a key. Returns when it was first revoked; `None` if it does not exist.
     pub async fn revoke_key(&self, key_id: &str) -> Result<Option<DateTime<Utc>>, StoreError> {
-        let mut connection = self.connector.owner().await?;
+        let mut connection = self.connector.login().await?;
         let revoked_at = sqlx::query_scalar(REVOKE_API_KEY).bind(key_id).fetch_optional(&mut connection).await?;
         connection.close().await?;
         Ok(revoked_at)

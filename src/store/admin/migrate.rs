@@ -66,6 +66,8 @@ pub const FUNCTION_FILES: &[FunctionFile] = function_files![
     "log_origin",
     "record_snapshot_change",
     "refuse_change",
+    "seal_partition",
+    "seal_streams",
     "set_projection",
     "snapshot_checksum",
     "stream_head",
@@ -270,7 +272,7 @@ async fn check_database(config: &DatabaseConfig) -> Result<(), SchemaError> {
 async fn connect(config: &DatabaseConfig) -> Result<PgConnection, SchemaError> {
     const SESSION: &str = "SELECT pg_backend_pid()";
     let connector = Connector::new(config);
-    let (mut connection, mut other) = (connector.owner().await?, connector.owner().await?);
+    let (mut connection, mut other) = (connector.login().await?, connector.login().await?);
     let one: i32 = sqlx::query_scalar(SESSION).fetch_one(&mut connection).await?;
     let another: i32 = sqlx::query_scalar(SESSION).fetch_one(&mut other).await?;
     other.close().await?;

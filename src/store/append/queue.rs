@@ -85,6 +85,11 @@ impl QueuedAppends {
         self.inbox.lock().requests.pop()
     }
 
+    /// Takes the next request if it fits into a batch.
+    pub(super) fn try_next_if(&mut self, fits: impl Fn(&AppendRequest) -> bool) -> Option<Pending> {
+        self.inbox.lock().requests.pop_if(|pending| fits(&pending.request))
+    }
+
     /// Waits for the next request. Returns `None` once the queue is closed and empty.
     pub(super) async fn next(&mut self) -> Option<Pending> {
         loop {

@@ -40,10 +40,11 @@ use crate::store::error::{DatabaseError, Failure, is_from_server};
 use crate::store::partitions::maintenance::create_missing_partitions;
 use crate::store::primary::Primary;
 
-/// The limits of one batch. A single request may have more bytes.
+/// The limits of one batch. A single request may have more bytes. The small request of one client waits for the batch of
+/// another, so the limit of bytes is low.
 const BATCH_REQUESTS_MAX: usize = 500;
 const BATCH_EVENTS_MAX: usize = 1_000;
-const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+const BATCH_BYTES_MAX: usize = 512 * 1024;
 
 /// After this time the connection of a call is closed.
 const CALL_TIMEOUT: Duration = Duration::from_secs(8);
@@ -61,14 +62,12 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(3);
 /// Writes the queued requests, until `closing` is cancelled and the queue is empty.
 pub async fn run(primary: Arc<Primary>, queued: QueuedAppends, closing: CancellationToken) {
     let next_check = tokio::time::Instant::now();
-    Writer { primary, queued, carried_over: None, session: None, last_used: None, next_check }.run(closing).await;
+    Writer { primary, queued, session: None, last_used: None, next_check }.run(closing).await;
 }
 
 struct Writer {
     primary: Arc<Primary>,
     queued: QueuedAppends,
-    /// A request that did not fit into the last batch.
-    carried_over: Option<Pending>,
     session: Option<AppendSession>,
     /// When PostgreSQL last responded over the session's connection.
     last_used: Option<Instant>,
@@ -135,8 +134,7 @@ impl Writer {
     async fn run(mut self, closing: CancellationToken) {
         let mut completed = CompletedRequests::default();
         loop {
-            let queued = self.carried_over.take().or_else(|| self.queued.try_next());
-            let first = match queued {
+            let first = match self.queued.try_next() {
                 Some(first) => Some(first),
                 None => {
                     std::mem::take(&mut completed).hand_out();
@@ -207,15 +205,11 @@ impl Writer {
         let mut size = BatchSize::default();
         let mut next = Some(first);
         while let Some(pending) = next {
-            if !size.fits(&pending.request) {
-                self.carried_over = Some(pending);
-                break;
-            }
             if pending.take() {
                 size.add(&pending.request);
                 batch.push(pending);
             }
-            next = self.queued.try_next();
+            next = self.queued.try_next_if(|request| size.fits(request));
         }
         batch
     }

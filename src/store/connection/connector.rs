@@ -71,8 +71,9 @@ impl Connector {
         Self { options, timeout: config.connect_timeout }
     }
 
-    /// Connects as the login itself, for migrations, maintenance and imports.
-    pub(in crate::store) async fn owner(&self) -> Result<PgConnection, DatabaseError> {
+    /// Connects as the login itself. Migrations, archiving, imports and the commands of operators need a login with the
+    /// rights of the owner; maintenance needs none.
+    pub(in crate::store) async fn login(&self) -> Result<PgConnection, DatabaseError> {
         self.in_time(async { Ok(PgConnection::connect_with(&self.options).await?) }).await
     }
 
@@ -85,7 +86,7 @@ impl Connector {
     /// Connects the writer.
     pub(in crate::store) async fn writer(&self, role: Option<&'static str>) -> Result<PgConnection, DatabaseError> {
         self.in_time(async {
-            let mut connection = self.owner().await?;
+            let mut connection = self.login().await?;
             connection.execute(WRITER_SETTINGS).await?;
             set_role(&mut connection, role).await?;
             ensure_current_epoch(&mut connection).await?;
@@ -97,7 +98,7 @@ impl Connector {
     /// Connects the tailer.
     pub(in crate::store) async fn tailer(&self, role: Option<&'static str>) -> Result<PgConnection, DatabaseError> {
         self.in_time(async {
-            let mut connection = self.owner().await?;
+            let mut connection = self.login().await?;
             connection.execute(READ_SETTINGS).await?;
             set_role(&mut connection, role).await?;
             Ok(connection)
@@ -131,13 +132,16 @@ impl Connector {
 
     /// Returns the role of the service's connections: `None` if one login is used for everything, or if the role has no
     /// privileges (after a restore without them).
-    pub(in crate::store) async fn role(&self, owner: &mut PgConnection) -> Result<Option<&'static str>, DatabaseError> {
-        let granted: bool = sqlx::query_scalar(APP_ROLE_IS_GRANTED).fetch_one(&mut *owner).await?;
-        let taken = if granted { set_role(owner, Some(APP_ROLE)).await } else { Ok(()) };
+    pub(in crate::store) async fn role(
+        &self,
+        connection: &mut PgConnection,
+    ) -> Result<Option<&'static str>, DatabaseError> {
+        let granted: bool = sqlx::query_scalar(APP_ROLE_IS_GRANTED).fetch_one(&mut *connection).await?;
+        let taken = if granted { set_role(connection, Some(APP_ROLE)).await } else { Ok(()) };
         let taken = taken.map_err(DatabaseError::from);
         match taken {
             Ok(()) => {
-                owner.execute("RESET ROLE").await?;
+                connection.execute("RESET ROLE").await?;
                 Ok(granted.then_some(APP_ROLE))
             }
             Err(error) if has_sqlstate(&error, "42501") => Ok(None),

@@ -139,7 +139,7 @@ impl Primary {
     /// Connects as the owner of the tables, and acquires the lock of archivers.
     pub async fn archiver(&self) -> Result<Archiver, ArchivingError> {
         let archive = self.archive.clone().ok_or(ArchivingError::NoArchive)?;
-        let mut connection = self.connector.owner().await?;
+        let mut connection = self.connector.login().await?;
         lock_archive(&mut connection).await?;
         self.check_archive().await?;
         // Appends and reads must not wait for long behind a statement of the archiver.

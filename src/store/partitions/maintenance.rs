@@ -6,8 +6,8 @@
 //! oldest ones. Sealing can be interrupted and repeated, and several processes can do it at the same time.
 
 use chrono::{DateTime, Months, Utc};
+use sqlx::Connection;
 use sqlx::postgres::PgConnection;
-use sqlx::{Connection, Executor};
 
 use crate::domain::event::BEGINNING_OF_TIME;
 use crate::store::error::StoreError;
@@ -29,7 +29,7 @@ const SEAL_PARTITION: &str = include_str!("../sql/seal_partition.sql");
 impl Primary {
     /// Runs one pass of the maintenance job: creates partitions ahead of the log, and seals those whose month is over.
     pub async fn maintain_partitions(&self) -> Result<(), StoreError> {
-        let mut connection = self.connector.owner().await?;
+        let mut connection = self.connector.login().await?;
         // An epoch must begin before any request is served, so that a client with an older cursor gets `epoch_changed`.
         ensure_current_epoch(&mut connection).await?;
         if !origin_is_visible(&mut connection).await? {
@@ -99,10 +99,6 @@ pub(in crate::store) async fn seal_partitions(connection: &mut PgConnection) -> 
     if let (Some((first, _)), Some((last, _))) = (partitions.first(), partitions.last()) {
         let (from, to) = (first.format("%Y-%m"), last.format("%Y-%m"));
         tracing::info!(%from, %to, "sealed partitions");
-        // Sessions that append have cached the oldest open partition, so their caches must become invalid.
-        connection.execute("SELECT nextval('append_generation')").await?;
-        // Autovacuum analyzes each partition, but never their parent.
-        connection.execute("ANALYZE events").await?;
     }
     Ok(())
 }

@@ -275,7 +275,7 @@ impl Session {
     /// Acquires the append lock, as an append does, and holds it until the transaction ends.
     pub async fn hold_append_lock(&mut self) {
         self.run("BEGIN").await;
-        self.run("SELECT pg_advisory_xact_lock('events'::regclass::oid::integer, 1)").await;
+        self.run("LOCK TABLE append_lock IN EXCLUSIVE MODE").await;
     }
 
     pub async fn rollback(&mut self) {
@@ -284,7 +284,7 @@ impl Session {
 
     /// Waits until `count` sessions of this database wait for the append lock.
     pub async fn wait_for_blocked_appends(&mut self, count: i64) {
-        let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND objid = 1
+        let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'append_lock'::regclass
                           AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
         let queued = async {
             while self.number(waiting).await < count {

@@ -86,7 +86,7 @@ pub enum VerifyFrom {
 impl Primary {
     /// Begins a verification.
     pub async fn verifier(&self, from: VerifyFrom) -> Result<Verifier, ArchivingError> {
-        let mut connection = self.connector.owner().await?;
+        let mut connection = self.connector.login().await?;
         // A partition that is archived or restored in the meantime would appear to be missing.
         lock_archive(&mut connection).await?;
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;

@@ -1,0 +1,44 @@
+-- Marks a partition as sealed in the catalogue, after seal_streams has sealed its streams.
+--
+--   p_starts_at, p_ends_at   the bounds of the partition, which must be over
+--
+-- Sessions that append have cached the oldest open partition: the new generation makes their caches invalid. Autovacuum
+-- analyzes each partition, but never their parent.
+--
+-- Locks: the partition's row; SHARE UPDATE EXCLUSIVE on events, by ANALYZE.
+-- SECURITY DEFINER: the role of the service may not write the catalogue.
+CREATE OR REPLACE FUNCTION seal_partition(p_starts_at timestamptz, p_ends_at timestamptz) RETURNS void
+LANGUAGE plpgsql
+VOLATILE
+SECURITY DEFINER
+SET search_path FROM CURRENT
+AS $$
+BEGIN
+    IF (SELECT l.occurred_at FROM last_event(p_starts_at) AS l) < p_ends_at IS NOT FALSE THEN
+        RAISE EXCEPTION 'the partition that ends at % is not over', p_ends_at;
+    END IF;
+    UPDATE partitions AS p
+       SET first_position = held.first_position,
+           last_position = held.last_position,
+           events = held.events,
+           first_occurred_at = held.first_occurred_at,
+           last_occurred_at = held.last_occurred_at,
+           sealed_at = clock_timestamp()
+      FROM (
+           SELECT min(e.global_position) AS first_position,
+                  max(e.global_position) AS last_position,
+                  count(*) AS events,
+                  min(e.occurred_at) AS first_occurred_at,
+                  max(e.occurred_at) AS last_occurred_at
+             FROM events e
+            WHERE e.occurred_at >= p_starts_at
+              AND e.occurred_at < p_ends_at) AS held
+     WHERE p.starts_at = p_starts_at
+       AND p.ends_at = p_ends_at
+       AND p.sealed_at IS NULL;
+    PERFORM nextval('append_generation');
+    ANALYZE events;
+END
+$$;
+
+REVOKE ALL ON FUNCTION seal_partition FROM PUBLIC;
