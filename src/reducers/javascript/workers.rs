@@ -28,7 +28,7 @@ pub struct Workers {
     /// The annals binary.
     program: PathBuf,
     idle: Mutex<Vec<Worker>>,
-    /// One client uses at most half of the workers, and clients wait round robin.
+    /// Clients wait round robin, and one client leaves a worker for the others.
     permits: Arc<FairSemaphore>,
     /// One aggregate type uses at most half of the workers, too: the service folds for all types.
     type_permits: Mutex<HashMap<String, Arc<Semaphore>>>,
@@ -49,8 +49,9 @@ impl Workers {
     /// Creates an empty pool. `program` is the annals binary.
     pub fn new(program: PathBuf) -> Arc<Self> {
         let count = std::thread::available_parallelism().map_or(1, usize::from);
-        let per_type = (count * PER_PROCESSOR / 2).max(1);
-        let permits = FairSemaphore::new(count * PER_PROCESSOR, per_type);
+        let workers = count * PER_PROCESSOR;
+        let per_type = (workers / 2).max(1);
+        let permits = FairSemaphore::new(workers, workers - 1);
         Arc::new(Self { program, idle: Mutex::default(), permits, type_permits: Mutex::default(), per_type })
     }
 
