@@ -13,6 +13,8 @@ SPANNING = [
     ("GET /aggregates/{aggregate_type}/{aggregate_id}/state", "parameter at: must not be sent together with version"),
     ("GET /events", "aggregate_id: requires exactly one aggregate_type"),
     ("GET /events", "occurred_from: must not be later than occurred_to"),
+    ("GET /events", "before: requires direction=backward"),
+    ("GET /events", "(after|wait): must not be sent together with direction=backward"),
     ("GET /streams/{aggregate_type}/{aggregate_id}", "from_version: must not be above to_version"),
     ("POST /appends", "the stream occurs twice in the request"),
     ("POST /appends", "a request has at most 1000 events"),
@@ -39,6 +41,9 @@ OF_REPRESENTATIONS = [
     ("application/x-ndjson", r"parameter lastEventId: is unknown"),
     ("application/x-ndjson", r"parameter wait: is only supported for pages"),
     ("text/event-stream", r"parameter (limit|wait|to_version|direction): .*event stream"),
+    ("text/event-stream", r"parameter direction: must be forward: only pages of JSON go backward"),
+    ("application/x-ndjson", r"parameter direction: must be forward: only pages of JSON go backward"),
+    ("application/cloudevents-batch+json", r"parameter direction: must be forward: only pages of JSON go backward"),
     # The other representations ignore this header, so the document allows every value.
     ("text/event-stream", r"header Last-Event-ID: "),
 ]

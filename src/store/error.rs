@@ -90,6 +90,9 @@ pub enum MissingEvent {
     /// After a position below the head.
     #[error("the log has no event after position {0}, and its head is higher")]
     AfterPosition(Position),
+    /// Before a position, and after the first one.
+    #[error("the log has no event before position {0}, and its first event is lower")]
+    BeforePosition(Position),
     /// At a position that `event_ids` names.
     #[error("no event is at position {0}, which event_ids names")]
     AtPosition(Position),

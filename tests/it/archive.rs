@@ -13,6 +13,7 @@ use annals::store::primary::Primary;
 use serde_json::json;
 use tempfile::TempDir;
 
+use crate::backward::pages_backward;
 use crate::support::{Session, TestApp, TestDatabase, TestOptions, at, event_with_id, events, id};
 
 /// A service with three months of events, and a folder for its archive.
@@ -152,6 +153,22 @@ pub async fn read_everything(app: &TestApp) -> Vec<(String, String)> {
             None => text,
         };
         responses.push((format!("{path} {accept}"), text));
+    }
+    // A page may end early, so the events of all pages are compared.
+    for query in [
+        "limit=1000",
+        "limit=7",
+        "before=25&limit=20",
+        "event_type=B",
+        "aggregate_type=Cart&limit=4",
+        "aggregate_type=Order&aggregate_id=always&before=50",
+        "correlation_id=00000000-0000-4000-8000-000000000004",
+        "occurred_from=2026-11-05T00:00:00Z&occurred_to=2026-12-02T12:00:00Z",
+        "occurred_from=2026-12-05T00:00:00Z&event_type=Filled",
+        "occurred_to=2026-11-02T00:00:00Z",
+        "event_type=Unknown",
+    ] {
+        responses.push((format!("backward {query}"), format!("{:?}", pages_backward(app, query).await)));
     }
     responses
 }

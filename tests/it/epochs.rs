@@ -18,7 +18,7 @@ async fn begin(app: &TestApp) -> i32 {
 
 /// Deletes the events after a position, like a failover to a standby without the end of the log. Returns the epoch that
 /// begins after that position.
-async fn lose_events_after(app: &TestApp, last: i64) -> i64 {
+pub async fn lose_events_after(app: &TestApp, last: i64) -> i64 {
     let mut session = app.database.session().await;
     let partitions = session.texts("SELECT name FROM partitions ORDER BY starts_at").await;
     session.run("BEGIN").await;

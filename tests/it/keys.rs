@@ -10,7 +10,8 @@ use serde_json::json;
 
 use crate::support::{Reply, TestApp, TestOptions, events, id};
 
-async fn start() -> TestApp {
+/// Starts a service that requires keys.
+pub async fn start() -> TestApp {
     let mut options = TestOptions::default();
     options.settings.needs_keys = true;
     TestApp::start_with(options).await
@@ -25,7 +26,7 @@ impl TestApp {
         key
     }
 
-    async fn key(&self, grants: &[&str]) -> String {
+    pub async fn key(&self, grants: &[&str]) -> String {
         self.key_with(grants, Quotas::default(), None).await
     }
 
@@ -35,7 +36,7 @@ impl TestApp {
         self.app.keyring.refresh(&self.app.primary).await.expect("the keys are read");
     }
 
-    async fn get_as(&self, key: &str, path: &str) -> Reply {
+    pub async fn get_as(&self, key: &str, path: &str) -> Reply {
         self.get(path).header("authorization", &format!("Bearer {key}")).send().await
     }
 }
@@ -94,6 +95,11 @@ async fn the_log_contains_only_types_that_the_key_may_read() {
             let page = app.get_as(&key, path).await.expect_status(200);
             assert_eq!(positions(&page), seen, "{grants:?} {path}");
             assert_eq!(page.json()["next_after"], 4, "the cursor passes events that are not shown");
+            let separator = if path.contains('?') { '&' } else { '?' };
+            let page = app.get_as(&key, &format!("{path}{separator}direction=backward")).await.expect_status(200);
+            let newest_first: Vec<_> = seen.iter().copied().rev().collect();
+            assert_eq!(positions(&page), newest_first, "{grants:?} {path}");
+            assert_eq!((&page.json()["next_before"], &page.json()["next"]), (&json!(1), &json!(null)));
         }
         if let Some(first) = seen.first() {
             assert_eq!(positions(&app.get_as(&key, "/events?limit=1").await.expect_status(200)), [*first]);
@@ -146,6 +152,11 @@ async fn a_restricted_reader_of_many_or_no_types_gets_exactly_its_events() {
             let page = app.get_as(&key, path).await.expect_status(200).json();
             assert_eq!(page["events"].as_array().map(Vec::len), Some(expected), "{grants:?} {path}");
             assert_eq!((&page["next_after"], &page["at_head"]), (&json!(160), &json!(true)), "{grants:?} {path}");
+            let mut newest_first = page["events"].clone();
+            newest_first.as_array_mut().expect("events").reverse();
+            let page = app.get_as(&key, &format!("{path}&direction=backward")).await.expect_status(200).json();
+            assert_eq!(page["events"], newest_first, "{grants:?} {path}");
+            assert_eq!((&page["next_before"], &page["next"]), (&json!(1), &json!(null)), "{grants:?} {path}");
         }
     }
 }

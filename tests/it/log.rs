@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use annals::domain::cursor::Cursor;
 use annals::domain::filter::EventFilter;
+use annals::store::log::backward::scan::BackwardScan;
 use annals::store::log::scan::{LogScan, ScanLimits};
 use annals::subscriptions::feed::FeedLimits;
 use proptest::strategy::{Strategy, ValueTree};
 use serde_json::{Value, json};
 
+use crate::backward::{pages_backward, position};
 use crate::support::{TestApp, TestOptions, at, events, id};
 
 fn positions(page: &Value) -> Vec<u64> {
@@ -381,7 +383,14 @@ async fn every_filter_returns_what_a_simple_model_returns() {
         }
         assert_eq!(found, expected, "pages of {parameters}");
 
-        // NDJSON, an event stream, and a scan in tiny windows.
+        // Pages backward.
+        let limit = [1 + round % 7, 100, 1000][round % 3];
+        let mut backward: Vec<i64> =
+            pages_backward(&app, &format!("limit={limit}{parameters}")).await.iter().map(position).collect();
+        backward.reverse();
+        assert_eq!(backward, expected, "pages backward of {parameters}");
+
+        // NDJSON, an event stream, and a scan in tiny windows, forward and backward.
         let lines =
             app.get(&format!("/events?after=0{parameters}")).header("accept", "application/x-ndjson").send().await;
         let lines = lines.expect_status(200).lines();
@@ -396,16 +405,19 @@ async fn every_filter_returns_what_a_simple_model_returns() {
             "event stream of {parameters}"
         );
         assert_eq!(scanned(&app, &query).await, expected, "windows of {parameters}");
+        let mut backward = scanned_backward(&app, &query).await;
+        backward.reverse();
+        assert_eq!(backward, expected, "windows backward of {parameters}");
     }
     assert!(matched > 5_000, "the filters match only {matched} events");
 }
 
-/// Reads the log through the store, in windows of three positions.
-async fn scanned(app: &TestApp, query: &Query) -> Vec<i64> {
+/// Returns the filter of a query.
+fn filter(query: &Query) -> EventFilter {
     let all = |name: &str| query.iter().filter(|(given, _)| *given == name).map(|(_, value)| value.clone()).collect();
     let one = |name: &str| query.iter().find(|(given, _)| *given == name).map(|(_, value)| at(value));
     let ids: Vec<String> = all("correlation_id");
-    let filter = EventFilter {
+    EventFilter {
         aggregate_types: all("aggregate_type"),
         aggregate_ids: all("aggregate_id"),
         event_types: all("event_type"),
@@ -413,9 +425,13 @@ async fn scanned(app: &TestApp, query: &Query) -> Vec<i64> {
         occurred_from: one("occurred_from"),
         occurred_to: one("occurred_to"),
         readable: None,
-    };
+    }
+}
+
+/// Reads the log through the store, in windows of three positions.
+async fn scanned(app: &TestApp, query: &Query) -> Vec<i64> {
     let mut scan = LogScan::new(
-        filter,
+        filter(query),
         Cursor { epoch: Some(1), position: 0 },
         ScanLimits { first_window: 3, time: Duration::ZERO },
     );
@@ -432,6 +448,27 @@ async fn scanned(app: &TestApp, query: &Query) -> Vec<i64> {
         }
         assert!(scan.after() > before);
     }
+}
+
+/// Reads the log backward through the store, in windows of three positions.
+async fn scanned_backward(app: &TestApp, query: &Query) -> Vec<i64> {
+    let head = app.app.primary.log_head().await.expect("the head of the log").global_position;
+    let mut scan = BackwardScan::new(
+        filter(query),
+        Cursor { epoch: Some(1), position: head + 1 },
+        ScanLimits { first_window: 3, time: Duration::ZERO },
+    );
+    let mut found = Vec::new();
+    while !scan.is_at_beginning() {
+        let before = scan.before();
+        let read = app.app.primary.read_log_backward(&mut scan, 50, |event| {
+            found.push(event.global_position);
+            ControlFlow::Continue(())
+        });
+        read.await.expect("the log is read");
+        assert!(scan.before() < before);
+    }
+    found
 }
 
 #[tokio::test]

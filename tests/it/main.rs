@@ -12,6 +12,7 @@ mod archive_bounds;
 mod archive_damage;
 mod archiver;
 mod authorization_matrix;
+mod backward;
 mod cancellation;
 mod cli;
 mod clocks;

@@ -98,6 +98,11 @@ async fn every_statement_uses_indexes_and_only_the_partitions_that_it_needs() {
             format!("ARRAY[6001], ARRAY['{from}'::timestamptz], '{from}', '{from}'"),
             vec![here.as_str()],
         ),
+        (
+            "events_at_backward.sql",
+            format!("ARRAY[6001], ARRAY['{from}'::timestamptz], '{from}', '{from}'"),
+            vec![here.as_str()],
+        ),
         ("event_location.sql", "gen_random_uuid()".to_owned(), vec![]),
         ("streams_of_type.sql", format!("'T1', 's1', 10, {open}"), open_partitions.to_vec()),
         ("log_head.sql", open.to_owned(), open_partitions.to_vec()),
@@ -114,9 +119,11 @@ async fn every_statement_uses_indexes_and_only_the_partitions_that_it_needs() {
     // The log is read in the order of its positions, between two times. No other partition is read, and nothing is
     // sorted.
     let segment = format!("17000, 18000, '{from}', '{to}', 100");
-    let log = plan(&mut session, "log_events.sql", &segment).await;
-    check("log_events.sql", &log, &[&here, &there]);
-    assert!(!log.contains("->  Sort"), "{log}");
+    for file in ["log_events.sql", "log_events_backward.sql"] {
+        let log = plan(&mut session, file, &segment).await;
+        check(file, &log, &[&here, &there]);
+        assert!(!log.contains("->  Sort"), "{log}");
+    }
     let before = plan(&mut session, "position_before.sql", &format!("'{from}', 0, 18000, '{from}', '{to}'")).await;
     check("position_before.sql", &before, &[&here, &there]);
     // Each filter uses its own index.
@@ -127,12 +134,14 @@ async fn every_statement_uses_indexes_and_only_the_partitions_that_it_needs() {
         ("correlation", "correlation_id_global_position", "NULL, NULL, NULL, ARRAY[gen_random_uuid()]"),
         ("aggregate", "aggregate_key", "ARRAY['T1'], ARRAY['s1', 's4'], NULL, NULL"),
     ] {
-        let file = format!("log_matches_by_{by}.sql");
-        let plan = plan(&mut session, &file, &format!("{segment}, {arguments}")).await;
-        check(&file, &plan, &[&here, &there]);
-        assert!(plan.contains(index) && !plan.contains("position_key"), "{file}:\n{plan}");
-        // The index is in the order of positions, so nothing is sorted within a partition.
-        assert!(plan.matches("->  Sort").count() <= 1, "{file}:\n{plan}");
+        for direction in ["", "_backward"] {
+            let file = format!("log_matches_by_{by}{direction}.sql");
+            let plan = plan(&mut session, &file, &format!("{segment}, {arguments}")).await;
+            check(&file, &plan, &[&here, &there]);
+            assert!(plan.contains(index) && !plan.contains("position_key"), "{file}:\n{plan}");
+            // The index is in the order of positions, so nothing is sorted within a partition.
+            assert!(plan.matches("->  Sort").count() <= 1, "{file}:\n{plan}");
+        }
     }
 }
 
@@ -153,9 +162,11 @@ async fn the_types_that_a_reader_may_see_cost_one_probe_each() {
         assert!(plan.lines().next().is_some_and(|line| line.contains(&format!("rows={rows}"))), "{plan}");
     }
     let many = "0, 100, '2024-01-01Z', '2024-01-31Z', 10, ARRAY['T1'], ARRAY['T2'], NULL";
-    let plan = plan(&mut session, "log_matches_by_position.sql", many).await;
-    check("log_matches_by_position.sql", &plan, &["events_2024_01"]);
-    assert!(!plan.contains("->  Sort"), "{plan}");
+    for file in ["log_matches_by_position.sql", "log_matches_by_position_backward.sql"] {
+        let plan = plan(&mut session, file, many).await;
+        check(file, &plan, &["events_2024_01"]);
+        assert!(!plan.contains("->  Sort"), "{plan}");
+    }
 }
 
 async fn plan_without_arguments(session: &mut Session, file: &str) -> String {

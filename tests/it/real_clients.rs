@@ -144,7 +144,7 @@ async fn an_array_does_not_stand_for_an_object() {
 async fn an_unknown_parameter_gets_the_list_of_the_known_ones() {
     let app = TestApp::start().await;
     for (path, known) in [
-        ("/events?nonsense=1", "the parameters are after, limit, wait, aggregate_type"),
+        ("/events?nonsense=1", "the parameters are direction, before, after, limit, wait, aggregate_type"),
         ("/streams/Order/1?nonsense=1", "the parameters are from_version, to_version, limit, direction, min_position"),
         ("/stats?nonsense=1", "this route has no query parameters"),
     ] {

@@ -19,6 +19,7 @@ const SEGMENT: &str = concat!(
     r"|\.\.[^\x00-\x1f\x7f-\x9f/]*[^\s\x00-\x1f\x7f-\x9f/])$"
 );
 const CURSOR: &str = r"^(head|([1-9][0-9]{0,8}:)?(0|[1-9][0-9]{0,14}))$";
+const POSITION_CURSOR: &str = r"^([1-9][0-9]{0,8}:)?(0|[1-9][0-9]{0,14})$";
 /// A version or a position in quotes. A proxy that compresses responses may have added the name of the coding.
 const TAG: &str = r#"(W/)?"(0|[1-9][0-9]{0,15})((-|--|;)(gzip|x-gzip|br|zstd|deflate|compress))?""#;
 const TAGS: &str = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)?$"#;
@@ -118,6 +119,7 @@ fn schema_of(parameter: &str, parameter_in: &ParameterIn, place: &Place<'_>) -> 
         ("version", ParameterIn::Path) => json!({"type": "integer", "minimum": 1, "maximum": EXACT_INTEGER_MAX}),
         ("after", _) if place.path == "/events" => text(CURSOR),
         ("after", _) => name(SEGMENT),
+        ("before", _) => text(POSITION_CURSOR),
         ("occurred_from" | "occurred_to" | "at", _) => time(),
         ("direction", _) => json!({"type": "string", "enum": ["forward", "backward"]}),
         ("snapshot", _) => json!({"type": "string", "enum": ["ignore"]}),
@@ -127,7 +129,7 @@ fn schema_of(parameter: &str, parameter_in: &ParameterIn, place: &Place<'_>) -> 
         ("Idempotency-Key", _) => text(KEY),
         // A probe ignores every other value.
         ("verbose", _) => json!({"type": "string", "examples": ["", "1", "true"]}),
-        ("lastEventId", _) if place.path == "/events" => text(r"^([1-9][0-9]{0,8}:)?(0|[1-9][0-9]{0,14})$"),
+        ("lastEventId", _) if place.path == "/events" => text(POSITION_CURSOR),
         ("lastEventId", _) => text(r"^(0|[1-9][0-9]{0,8})$"),
         ("Last-Event-ID" | "Prefer", _) => json!({"type": "string"}),
         _ => return None,

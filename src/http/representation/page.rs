@@ -8,6 +8,8 @@ use crate::domain::event::StoredEvent;
 use crate::http::representation::format::Representation;
 use crate::wire::event::{write_cloud_event, write_event};
 
+/// The largest link of the log in the header `Link`. The body of a page has the link in any case.
+pub const LOG_LINK_BYTES_MAX: usize = 2_000;
 /// A page ends at this size, even if `limit` is not reached.
 const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
 

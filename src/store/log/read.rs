@@ -35,7 +35,7 @@ use crate::store::reader::{CatalogueCheck, Reader, ServerKind};
 use crate::store::row::Deliver;
 
 /// The progress of a page in the database.
-enum ReadProgress {
+pub(super) enum ReadProgress {
     /// The page is complete.
     Complete,
     /// The next segment is in this archived partition.
@@ -160,7 +160,7 @@ impl Reader {
 
     /// Returns an error if the log does not contain the cursor: events that the cursor has passed were lost, or the
     /// cursor is beyond the head.
-    async fn check_cursor(
+    pub(super) async fn check_cursor(
         &self,
         connection: &mut PgConnection,
         cursor: Cursor,

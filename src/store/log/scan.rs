@@ -34,6 +34,13 @@ impl Default for ScanLimits {
     }
 }
 
+/// The number of positions in the next window. It follows the time that windows take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct WindowSize {
+    positions: Position,
+    smallest: Position,
+}
+
 /// A read of the log: its filter, and its progress.
 #[derive(Debug, Clone)]
 pub struct LogScan {
@@ -45,7 +52,7 @@ pub struct LogScan {
     after: Position,
     /// No later event is older, because times never go backwards along the log.
     earliest: DateTime<Utc>,
-    window: Position,
+    window: WindowSize,
     pub(super) fetch_size: FetchSize,
 }
 
@@ -69,6 +76,27 @@ pub(super) struct PageBudget {
     /// The page ends at this time, but it scans at least one segment.
     deadline: Instant,
     has_scanned: bool,
+}
+
+impl WindowSize {
+    /// Returns the size of the first window.
+    pub(super) fn new(limits: ScanLimits) -> Self {
+        Self { positions: limits.first_window, smallest: limits.first_window }
+    }
+
+    /// Returns the number of positions.
+    pub(super) fn positions(self) -> Position {
+        self.positions
+    }
+
+    /// Adjusts the size to the time that the last window took.
+    pub(super) fn adjust(&mut self, took: Duration) {
+        if took < WINDOW_CHEAP {
+            self.positions = (self.positions * 4).min(WINDOW_MAX);
+        } else if took > WINDOW_EXPENSIVE {
+            self.positions = (self.positions / 2).max(self.smallest);
+        }
+    }
 }
 
 impl LogSegment {
@@ -113,7 +141,7 @@ impl LogScan {
             epoch,
             after: position,
             earliest: BEGINNING_OF_TIME,
-            window: limits.first_window,
+            window: WindowSize::new(limits),
             fetch_size: FetchSize::default(),
         }
     }
@@ -163,7 +191,7 @@ impl LogScan {
 
     /// Returns the last position of the next window after a position.
     pub(super) fn window_end(&self, after: Position) -> Position {
-        after.saturating_add(self.window)
+        after.saturating_add(self.window.positions())
     }
 
     /// Moves forward: no event up to this position is wanted.
@@ -183,11 +211,7 @@ impl LogScan {
 
     /// Adjusts the window to the time that the last one took.
     pub(super) fn adjust_window(&mut self, took: Duration) {
-        if took < WINDOW_CHEAP {
-            self.window = (self.window * 4).min(WINDOW_MAX);
-        } else if took > WINDOW_EXPENSIVE {
-            self.window = (self.window / 2).max(self.limits.first_window);
-        }
+        self.window.adjust(took);
     }
 }
 

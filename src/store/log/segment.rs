@@ -10,16 +10,12 @@ use sqlx::query::Query;
 
 use crate::domain::event::Position;
 use crate::domain::filter::EventFilter;
+use crate::store::log::matches::{FORWARD, Matches, Window, find_matches};
 use crate::store::log::readable::WantedTypes;
 use crate::store::log::scan::{LogScan, LogSegment, PageBudget};
 use crate::store::row::{Deliver, event_from_row};
 
 const LOG_EVENTS: &str = include_str!("../sql/log_events.sql");
-const MATCHES_BY_AGGREGATE_TYPE: &str = include_str!("../sql/log_matches_by_aggregate_type.sql");
-const MATCHES_BY_AGGREGATE: &str = include_str!("../sql/log_matches_by_aggregate.sql");
-const MATCHES_BY_EVENT_TYPE: &str = include_str!("../sql/log_matches_by_event_type.sql");
-const MATCHES_BY_POSITION: &str = include_str!("../sql/log_matches_by_position.sql");
-const MATCHES_BY_CORRELATION: &str = include_str!("../sql/log_matches_by_correlation.sql");
 const EVENTS_AT: &str = include_str!("../sql/events_at.sql");
 const POSITION_BEFORE: &str = include_str!("../sql/position_before.sql");
 
@@ -30,7 +26,7 @@ pub(super) enum SegmentScan {
     /// All events of the segment are wanted.
     All(LogSegment),
     /// The events at these positions are wanted, of a window that ends at `to`.
-    Matches { positions: Vec<Position>, times: Vec<DateTime<Utc>>, to: Position, is_complete: bool, took: Duration },
+    Matches { found: Matches, to: Position, took: Duration },
 }
 
 /// The result of delivering the events of a scan.
@@ -57,7 +53,7 @@ pub(super) async fn scan_segment(
     if scan.filter().is_by_time_alone() {
         Ok(SegmentScan::All(segment))
     } else {
-        find_matches(connection, scan, types, segment, wanted).await
+        scan_window(connection, scan, types, segment, wanted).await
     }
 }
 
@@ -93,7 +89,7 @@ async fn restrict_to_times(
 }
 
 /// Returns the last position of a segment whose event is before a time.
-async fn position_before(
+pub(super) async fn position_before(
     connection: &mut PgConnection,
     time: DateTime<Utc>,
     segment: &LogSegment,
@@ -109,55 +105,20 @@ async fn position_before(
 }
 
 /// Finds the positions of matching events in the next window of a segment.
-async fn find_matches(
+async fn scan_window(
     connection: &mut PgConnection,
     scan: &LogScan,
     types: &WantedTypes,
     segment: LogSegment,
     wanted: usize,
 ) -> Result<SegmentScan, sqlx::Error> {
-    fn null_if_empty<T>(values: &[T]) -> Option<&[T]> {
-        (!values.is_empty()).then_some(values)
-    }
     let started = Instant::now();
-    let to = segment.to.min(scan.window_end(segment.after));
+    let LogSegment { after, earliest, latest, .. } = segment;
+    let to = segment.to.min(scan.window_end(after));
+    let window = Window { after, to, earliest, latest };
     let rows = scan.rows_for(wanted);
-    let filter = scan.filter();
-    let within = |statement| {
-        sqlx::query_as(statement).bind(segment.after).bind(to).bind(segment.earliest).bind(segment.latest).bind(rows)
-    };
-    let query = match types {
-        WantedTypes::Many { names, prefixes } if filter.correlation_ids.is_empty() => {
-            within(MATCHES_BY_POSITION).bind(names).bind(prefixes).bind(null_if_empty(&filter.event_types))
-        }
-        types => {
-            // Of many types, the few events with a correlation id are compared after they are fetched.
-            let listed = if let WantedTypes::Listed(types) = types { Some(types.as_slice()) } else { None };
-            within(statement(filter))
-                .bind(listed)
-                .bind(null_if_empty(&filter.aggregate_ids))
-                .bind(null_if_empty(&filter.event_types))
-                .bind(null_if_empty(&filter.correlation_ids))
-        }
-    };
-    let matches: Vec<(Position, DateTime<Utc>)> = query.fetch_all(&mut *connection).await?;
-    let is_complete = i64::try_from(matches.len()).is_ok_and(|found| found < rows);
-    let (positions, times) = matches.into_iter().unzip();
-    Ok(SegmentScan::Matches { positions, times, to, is_complete, took: started.elapsed() })
-}
-
-/// Returns the statement with the index that is likely to return the fewest events that do not match.
-fn statement(filter: &EventFilter) -> &'static str {
-    if !filter.correlation_ids.is_empty() {
-        MATCHES_BY_CORRELATION
-    } else if !filter.aggregate_ids.is_empty() {
-        MATCHES_BY_AGGREGATE
-    } else if !filter.event_types.is_empty() && filter.readable.is_none() {
-        MATCHES_BY_EVENT_TYPE
-    } else {
-        // Types that the reader may not see can have events of the same event type, so the reader's own types decide.
-        MATCHES_BY_AGGREGATE_TYPE
-    }
+    let found = find_matches(connection, &FORWARD, scan.filter(), types, window, rows).await?;
+    Ok(SegmentScan::Matches { found, to, took: started.elapsed() })
 }
 
 impl SegmentScan {
@@ -193,7 +154,7 @@ impl SegmentScan {
                     return Ok(Delivery::FirstEventMissing);
                 }
             }
-            Self::Matches { positions, times, to, is_complete, took } => {
+            Self::Matches { found: Matches { positions, times, is_complete }, to, took } => {
                 scan.adjust_window(took);
                 let found = i64::try_from(positions.len()).unwrap_or(i64::MAX);
                 let mut events = 0;

@@ -102,6 +102,13 @@ impl Catalogue {
         self.sealed.get(self.sealed.partition_point(|partition| partition.last_position <= position))
     }
 
+    /// Returns the last position of the sealed partitions before the one that contains the event after `position`; 0 if
+    /// there is none.
+    pub(in crate::store) fn sealed_end_before(&self, position: Position) -> Position {
+        let before = self.sealed.partition_point(|partition| partition.last_position <= position);
+        self.sealed[..before].last().map_or(0, |partition| partition.last_position)
+    }
+
     /// Returns the archived partitions between two times, both included, oldest first.
     pub(in crate::store) fn archived_between(
         &self,
@@ -156,6 +163,8 @@ mod tests {
         assert_eq!(start(10), Some(month(2)));
         assert_eq!(start(29), Some(month(3)));
         assert_eq!(start(30), None);
+        let ends = [0, 9, 10, 29, 30, 31].map(|position| catalogue.sealed_end_before(position));
+        assert_eq!(ends, [0, 0, 10, 20, 30, 30]);
     }
 
     #[test]

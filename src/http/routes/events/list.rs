@@ -7,6 +7,7 @@ use axum::Extension;
 use axum::extract::State;
 use axum::http::{Method, header};
 use axum::response::{IntoResponse, Response};
+use serde::Serialize;
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
@@ -24,10 +25,11 @@ use crate::http::problem::error::ApiResult;
 use crate::http::problem::schema::ProblemSchema;
 use crate::http::representation::format::{LIMIT_DEFAULT, Representation};
 use crate::http::representation::lines::{LineBuffer, LineSource, lines};
-use crate::http::representation::page::{PageEvents, link_to_next};
+use crate::http::representation::page::{LOG_LINK_BYTES_MAX, PageEvents, link_to_next};
 use crate::http::representation::response::without_body;
 use crate::http::request_id::RequestId;
-use crate::http::routes::events::read_request::{After, LogReadRequest};
+use crate::http::routes::events::backward::{BackwardLogPage, read_backward};
+use crate::http::routes::events::read_request::{After, LogReadRequest, Start};
 use crate::store::error::StoreError;
 use crate::store::log::head::LogHead;
 use crate::store::log::scan::LogScan;
@@ -35,12 +37,17 @@ use crate::subscriptions::long_poll::LongPoll;
 use crate::subscriptions::subscription::{StartFrom, Subscription};
 use crate::wire::event::{CloudEventSchema, EventSchema};
 
-/// The largest link in the header `Link` of a page. The body of a page has the link in any case.
-const LINK_BYTES_MAX: usize = 2_000;
+/// A page of the log, in one of the two directions.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[schema(as = AnyLogPage)]
+pub enum AnyLogPageSchema {
+    Forward(LogPage),
+    Backward(BackwardLogPage),
+}
 
-/// A page of the log.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "the shape of write_page's output, for the OpenAPI document")]
+/// A page of the log, in order.
+#[derive(Serialize, ToSchema)]
 pub struct LogPage {
     events: Vec<EventSchema>,
     /// Every event up to this position was examined, whether it matched the filters or not.
@@ -60,16 +67,24 @@ pub struct LogPage {
 /// All events of all streams in one order, or those that match the filters. A filter may be repeated: an event must
 /// match one of its values. Different filters are combined with *and*. A page of a filtered read may be empty although
 /// more events follow: `next_after` increases even if no event matched. Lines end at the head, with an end line.
-/// `text/event-stream` returns the events after the cursor, and then new events.
+/// `text/event-stream` returns the events after the cursor, and then new events. `direction=backward` returns the newest
+/// events first, as a page of JSON, whose `next` leads to older ones.
 #[utoipa::path(get, path = "/events", operation_id = "read_log", tag = "log",
     params(
         ("after" = Option<String>, Query,
-            description = "Begins after this cursor: `1042`, or `1:1042` with its epoch, or `head`. Default 0"),
+            description = "Begins after this cursor: `1042`, or `1:1042` with its epoch, or `head`. Default 0. Not with \
+                `direction=backward`"),
+        ("direction" = Option<String>, Query,
+            description = "`forward`, or `backward` from `before` or the head. Only pages of JSON go backward"),
+        ("before" = Option<String>, Query,
+            description = "Begins before this cursor: `1042`, or `1:1042` with its epoch. Requires \
+                `direction=backward`. Default: from the head"),
         ("limit" = Option<u64>, Query,
             description = "1 to 1000, default 100; for NDJSON any number, default all. Not for event streams",
             minimum = 1),
         ("wait" = Option<u64>, Query,
-            description = "The seconds for which a page that would be empty is held, until there is a new event",
+            description = "The seconds for which a page that would be empty is held, until there is a new event. Not \
+                with `direction=backward`",
             minimum = 0, maximum = 60),
         ("aggregate_type" = Option<Vec<String>>, Query, description = "One of these"),
         ("aggregate_id" = Option<Vec<String>>, Query,
@@ -86,11 +101,12 @@ pub struct LogPage {
     ),
     responses(
         (status = 200, description = "A page, the lines, or the event stream", content(
-            (LogPage = "application/json"), (String = "application/x-ndjson"), (String = "text/event-stream"),
+            (AnyLogPageSchema = "application/json"), (String = "application/x-ndjson"), (String = "text/event-stream"),
             (Vec<CloudEventSchema> = "application/cloudevents-batch+json"))),
         (status = 409, description = "The cursor is no longer valid: continue from `rewind_to`", body = ProblemSchema,
             content_type = "application/problem+json"),
-        (status = 422, description = "`after`, without an epoch, is beyond the head of the log", body = ProblemSchema,
+        (status = 422, description = "`after` or `before`, without an epoch, is beyond the head of the log",
+            body = ProblemSchema,
             content_type = "application/problem+json"),
         ReadProblems,
     ))]
@@ -103,9 +119,13 @@ pub async fn read_log(
 ) -> ApiResult<Response> {
     request.filter.readable = readable(&caller, &request.filter)?;
     wait_for_position(&app, &app.reader, request.min_position).await?;
-    let (head, after) = resolve(&app, &request).await?;
-
+    let after = match request.start {
+        Start::Forward(after) => after,
+        Start::Backward(before) => return read_backward(&app, &method, &request, before).await,
+    };
     let representation = request.representation;
+    let (head, after) = resolve(&app, after, representation).await?;
+
     let cursor = Cursor { epoch: Some(head.epoch), position: after };
     let mut headers = representation.headers();
     if let Some(response) = without_body(&method, false, &headers) {
@@ -128,7 +148,7 @@ pub async fn read_log(
             let (page, next) = write_page(&app, &request, cursor).await?;
             // A batch of CloudEvents has its only cursor in this header. A page has the link in its body, so the header
             // is omitted if it could exceed the limits of clients and proxies.
-            if next.len() <= LINK_BYTES_MAX || representation == Representation::CloudEvents {
+            if next.len() <= LOG_LINK_BYTES_MAX || representation == Representation::CloudEvents {
                 headers.insert(header::LINK, link_to_next(&next));
             }
             Ok((headers, page).into_response())
@@ -144,14 +164,14 @@ fn readable(caller: &Caller, filter: &EventFilter) -> ApiResult<Option<Vec<Patte
 }
 
 /// Returns the head of the log, and the position after which a read begins. Fails if the cursor is no longer valid.
-async fn resolve(app: &App, request: &LogReadRequest) -> ApiResult<(LogHead, Position)> {
-    match request.after {
+async fn resolve(app: &App, after: After, representation: Representation) -> ApiResult<(LogHead, Position)> {
+    match after {
         After::Head => {
             let head = app.reader.log_head().await?;
             Ok((head, head.global_position))
         }
         After::Cursor(cursor) => {
-            let if_behind = match request.representation {
+            let if_behind = match representation {
                 // A subscription waits for the replica itself, and a browser does not retry after an error.
                 Representation::EventStream => IfBehind::UsePrimary,
                 _ => IfBehind::Wait,

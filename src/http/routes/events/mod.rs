@@ -1,5 +1,6 @@
 //! `/events`: the log.
 
+pub mod backward;
 pub mod get;
 pub mod list;
 pub mod read_request;

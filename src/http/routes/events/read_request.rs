@@ -5,7 +5,7 @@ use axum::http::HeaderMap;
 use axum::http::request::Parts;
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 
-use crate::domain::cursor::Cursor;
+use crate::domain::cursor::{Cursor, ParseCursorError};
 use crate::domain::event::Position;
 use crate::domain::filter::EventFilter;
 use crate::domain::name::{NameFault, check_name, check_path_name};
@@ -26,7 +26,7 @@ const VALUES_MAX: usize = 100;
 /// A read of the log. It is extracted as a whole, because the representation decides which parameters are valid.
 pub struct LogReadRequest {
     pub representation: Representation,
-    pub after: After,
+    pub start: Start,
     pub limit: Option<usize>,
     /// The seconds for which an empty page is held.
     pub wait: Option<u64>,
@@ -34,7 +34,15 @@ pub struct LogReadRequest {
     pub min_position: Option<Position>,
 }
 
-/// Where a read begins.
+/// The direction of a read, and where it begins.
+#[derive(Debug, Clone, Copy)]
+pub enum Start {
+    Forward(After),
+    /// Backward, from before this cursor; `None`: from the head.
+    Backward(Option<Cursor>),
+}
+
+/// Where a read in order begins.
 #[derive(Debug, Clone, Copy)]
 pub enum After {
     /// At the head: only new events are read.
@@ -48,6 +56,12 @@ impl<S: Send + Sync> FromRequestParts<S> for LogReadRequest {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> ApiResult<Self> {
         let representation = Representation::from_headers(&parts.headers)?;
         let mut query = Query::parse(&parts.uri)?;
+        let is_backward = take_is_backward(&mut query, representation)?;
+        let before = take_before(&mut query, is_backward)?;
+        if is_backward {
+            let why = "must not be sent together with direction=backward, which begins at before";
+            query.refuse(&["after", "wait"], why)?;
+        }
         let mut after = take_after(&mut query)?;
         if representation == Representation::EventStream
             && let Some(last_event) = last_event(&parts.headers, &mut query)?
@@ -63,15 +77,19 @@ impl<S: Send + Sync> FromRequestParts<S> for LogReadRequest {
         let filter = take_filter(&mut query)?;
         let min_position = take_min_position(&mut query)?;
         query.finish()?;
-        Ok(Self { representation, after, limit, wait, filter, min_position })
+        let start = if is_backward { Start::Backward(before) } else { Start::Forward(after) };
+        Ok(Self { representation, start, limit, wait, filter, min_position })
     }
 }
 
 impl LogReadRequest {
-    /// Returns the link to the events after a cursor, with the same parameters.
-    pub fn link_to(&self, after: Cursor) -> String {
+    /// Returns the link to the events after a cursor, or before it if the read goes backward, with the same parameters.
+    pub fn link_to(&self, cursor: Cursor) -> String {
         let filter = &self.filter;
-        let mut parameters = vec![("after", after.to_string())];
+        let mut parameters = match self.start {
+            Start::Forward(_) => vec![("after", cursor.to_string())],
+            Start::Backward(_) => vec![("direction", "backward".to_owned()), ("before", cursor.to_string())],
+        };
         parameters.extend(self.limit.map(|limit| ("limit", limit.to_string())));
         parameters.extend(self.wait.map(|wait| ("wait", wait.to_string())));
         parameters.extend(filter.aggregate_types.iter().map(|name| ("aggregate_type", name.clone())));
@@ -82,6 +100,24 @@ impl LogReadRequest {
         parameters.extend(filter.occurred_to.map(|time| ("occurred_to", format_time(time))));
         link("/events", &parameters)
     }
+}
+
+/// Takes the direction. Returns whether it is backward.
+fn take_is_backward(query: &mut Query, representation: Representation) -> ApiResult<bool> {
+    match query.take("direction")?.as_deref() {
+        None | Some("forward") => Ok(false),
+        Some("backward") if representation == Representation::Page => Ok(true),
+        Some("backward") => Err(invalid("direction", "must be forward: only pages of JSON go backward")),
+        Some(_) => Err(invalid("direction", "must be forward or backward")),
+    }
+}
+
+fn take_before(query: &mut Query, is_backward: bool) -> ApiResult<Option<Cursor>> {
+    let Some(cursor) = query.take("before")? else { return Ok(None) };
+    if !is_backward {
+        return Err(invalid("before", "requires direction=backward"));
+    }
+    cursor.parse().map(Some).map_err(|fault: ParseCursorError| invalid("before", fault.to_string()))
 }
 
 fn take_after(query: &mut Query) -> ApiResult<After> {

@@ -1,0 +1,96 @@
+//! Reads pages of the log backward.
+
+use std::ops::ControlFlow;
+
+use sqlx::postgres::PgConnection;
+
+use crate::domain::event::StoredEvent;
+use crate::store::error::{MissingEvent, StoreError};
+use crate::store::log::backward::scan::BackwardScan;
+use crate::store::log::backward::segment::{SegmentScan, scan_segment};
+use crate::store::log::head::LogHead;
+use crate::store::log::read::ReadProgress;
+use crate::store::log::readable::WantedTypes;
+use crate::store::log::scan::PageBudget;
+use crate::store::log::segment::Delivery;
+use crate::store::reader::{CatalogueCheck, Reader};
+use crate::store::row::Deliver;
+
+impl Reader {
+    /// Reads one page backward: delivers events, the newest first, at most `limit`, until `deliver` stops the page, its
+    /// time is up, or the beginning of the log is reached. Returns the head of the log.
+    pub async fn read_log_backward(
+        &self,
+        scan: &mut BackwardScan,
+        limit: usize,
+        mut deliver: impl FnMut(&StoredEvent<'_>) -> ControlFlow<()> + Send,
+    ) -> Result<LogHead, StoreError> {
+        let mut budget = scan.budget(limit);
+        loop {
+            let mut connection = self.acquire().await?;
+            let (progress, head) =
+                self.read_database_backward(&mut connection, scan, &mut budget, &mut deliver).await?;
+            // No connection is held while the archive is read.
+            drop(connection);
+            match progress {
+                ReadProgress::Archived(partition, segment) => {
+                    self.read_archived_segment_backward(&partition, &segment, scan, &mut budget, &mut deliver).await?;
+                }
+                ReadProgress::Complete => return Ok(head),
+            }
+        }
+    }
+
+    /// Reads until the page is complete, or the next segment is archived.
+    async fn read_database_backward(
+        &self,
+        connection: &mut PgConnection,
+        scan: &mut BackwardScan,
+        budget: &mut PageBudget,
+        deliver: Deliver<'_>,
+    ) -> Result<(ReadProgress, LogHead), StoreError> {
+        let (mut catalogue, head) = self.catalogue_and_head(connection).await?;
+        self.check_cursor(connection, scan.cursor(), &head).await?;
+        scan.epoch = Some(head.epoch);
+        let types = WantedTypes::find(connection, scan.filter()).await?;
+        let Some(head_time) = head.occurred_at.filter(|_| !types.is_none()) else {
+            scan.skip_to_beginning();
+            return Ok((ReadProgress::Complete, head));
+        };
+        let has_times = scan.filter().occurred_from.is_some() || scan.filter().occurred_to.is_some();
+        let mut gap_is_allowed = false;
+        while !budget.is_spent() && !scan.is_at_beginning() {
+            let segment = scan.next_segment(&catalogue, head_time);
+            if let Some(partition) = segment.archived.clone() {
+                return Ok((ReadProgress::Archived(partition, segment), head));
+            }
+            let found = scan_segment(connection, scan, &types, segment, budget.wanted).await?;
+            // A partition that is archived during the scan looks empty, and then the result of the scan is void. If all
+            // events are wanted, this check is not needed: a gap in the positions shows that an event is missing.
+            if (has_times || !matches!(found, SegmentScan::All(_)))
+                && let CatalogueCheck::Changed(changed) = self.check_catalogue(connection, &catalogue).await?
+            {
+                catalogue = changed;
+                continue;
+            }
+            budget.mark_scanned();
+            match found.deliver(connection, scan, budget, gap_is_allowed, deliver).await? {
+                Delivery::Complete => gap_is_allowed = false,
+                Delivery::FirstEventMissing => match self.check_catalogue(connection, &catalogue).await? {
+                    CatalogueCheck::Changed(changed) => catalogue = changed,
+                    CatalogueCheck::Unchanged => {
+                        // The log may have been rewound in the meantime.
+                        let (_, head) = self.catalogue_and_head(connection).await?;
+                        self.check_cursor(connection, scan.cursor(), &head).await?;
+                        if gap_is_allowed {
+                            return Err(StoreError::EventMissing(MissingEvent::BeforePosition(scan.before())));
+                        }
+                        // No partition was archived: an epoch may have begun after a gap.
+                        gap_is_allowed = true;
+                    }
+                },
+            }
+        }
+        Ok((ReadProgress::Complete, head))
+    }
+}

@@ -1,0 +1,21 @@
+-- The positions of events in a part of the log that match a filter, the newest first, found through their event type.
+-- $1 after this position, $2 up to this position, $3 and $4 earliest and latest occurred_at,
+-- $5 the largest number of rows,
+-- $6 aggregate_types, $7 aggregate_ids, $8 event_types, $9 correlation_ids: each without duplicates, NULL for any
+SELECT found.global_position, found.occurred_at
+  FROM unnest($8::text[]) AS wanted (event_type)
+ CROSS JOIN LATERAL (
+       SELECT e.global_position, e.occurred_at
+         FROM events e
+        WHERE e.event_type = wanted.event_type
+          AND e.global_position > $1
+          AND e.global_position <= $2
+          AND e.occurred_at >= $3
+          AND e.occurred_at <= $4
+          AND ($6::text[] IS NULL OR e.aggregate_type = ANY ($6))
+          AND ($7::text[] IS NULL OR e.aggregate_id = ANY ($7))
+          AND ($9::uuid[] IS NULL OR e.correlation_id = ANY ($9))
+        ORDER BY e.global_position DESC
+        LIMIT $5) AS found
+ ORDER BY found.global_position DESC
+ LIMIT $5
