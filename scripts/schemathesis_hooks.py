@@ -15,6 +15,8 @@ SPANNING = [
     ("GET /events", "occurred_from: must not be later than occurred_to"),
     ("GET /events", "before: requires direction=backward"),
     ("GET /events", "(after|wait): must not be sent together with direction=backward"),
+    # The length of each of the two names.
+    ("GET /streams", "after: both names must have at most 255 characters"),
     ("GET /streams/{aggregate_type}/{aggregate_id}", "from_version: must not be above to_version"),
     ("POST /appends", "the stream occurs twice in the request"),
     ("POST /appends", "a request has at most 1000 events"),

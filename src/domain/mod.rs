@@ -13,6 +13,7 @@ pub mod filter;
 pub mod hex;
 pub mod json;
 pub mod name;
+pub mod name_range;
 pub mod quota;
 pub mod reducer;
 pub mod version;

@@ -24,6 +24,8 @@ pub enum NameFault {
     Reserved,
     #[error("must not be \".\" or \"..\" and must not contain \"/\", because it is part of a path")]
     NotAPathSegment,
+    #[error("must not contain \"/\", which no name in a path has")]
+    Slash,
 }
 
 /// Checks a name that is not part of a path (an event type).
@@ -48,6 +50,23 @@ pub fn check_path_name(name: &str) -> Result<(), NameFault> {
     check_name(name)?;
     if name == "." || name == ".." || name.contains('/') {
         return Err(NameFault::NotAPathSegment);
+    }
+    Ok(())
+}
+
+/// Checks the beginning of names that are segments of a path.
+pub fn check_path_name_prefix(prefix: &str) -> Result<(), NameFault> {
+    if prefix.is_empty() {
+        return Err(NameFault::Empty);
+    }
+    if prefix.chars().count() > NAME_CHARS_MAX {
+        return Err(NameFault::TooLong);
+    }
+    if prefix.chars().any(char::is_control) {
+        return Err(NameFault::Control);
+    }
+    if prefix.contains('/') {
+        return Err(NameFault::Slash);
     }
     Ok(())
 }
@@ -136,5 +155,20 @@ mod tests {
             assert_eq!(check_path_name(name), Err(fault), "{name:?}");
         }
         assert_eq!(check_name("order/placed"), Ok(()));
+    }
+
+    #[test]
+    fn a_prefix_is_the_beginning_of_a_name() {
+        for prefix in ["a", ".", "..", "a ", " ", "$", &"ü".repeat(255)] {
+            assert_eq!(check_path_name_prefix(prefix), Ok(()), "{prefix:?}");
+        }
+        for (prefix, fault) in [
+            ("", NameFault::Empty),
+            ("a\0", NameFault::Control),
+            ("a/", NameFault::Slash),
+            (&"ü".repeat(256), NameFault::TooLong),
+        ] {
+            assert_eq!(check_path_name_prefix(prefix), Err(fault), "{prefix:?}");
+        }
     }
 }

@@ -49,7 +49,7 @@ pub fn required_permission(method: &Method, route: &str) -> RequiredPermission {
         _ if route == "/docs" || route.starts_with("/docs/") => Public,
         "/streams/{aggregate_type}/{aggregate_id}" if *method == Method::POST => OnTypeInPath(Append),
         "/appends" => OnAnyType(Append),
-        "/events" | "/events/{event_id}" => OnAnyType(Read),
+        "/streams" | "/events" | "/events/{event_id}" => OnAnyType(Read),
         "/snapshots/{aggregate_type}/{aggregate_id}" if !reads => OnTypeInPath(Append),
         "/reducers" => OnAnyType(Read),
         "/reducers/{aggregate_type}" if !reads => OnTypeInPath(Admin),

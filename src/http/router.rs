@@ -29,6 +29,7 @@ fn documented() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::with_openapi(frame())
         .routes(routes!(streams::append::append_to_stream, streams::read::read_stream))
         .routes(routes!(appends::append_to_streams))
+        .routes(routes!(streams::list_all::list_all_streams))
         .routes(routes!(streams::list::list_streams))
         .routes(routes!(streams::event::read_stream_event))
         .routes(routes!(events::get::read_event))

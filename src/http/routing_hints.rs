@@ -18,9 +18,6 @@ pub fn route_not_found(path: &str) -> ApiError {
     let hint = match segments.as_slice() {
         _ if path.len() > 1 && path.ends_with('/') => "remove the slash at the end of the path",
         _ if path.contains("//") => "a segment of the path is empty",
-        ["streams"] => {
-            "to list the streams of a type, send GET /streams/{aggregate_type}; to read all events, GET /events"
-        }
         ["streams" | "aggregates" | "snapshots", _, _, ..] => NO_SLASH,
         ["append" | "event" | "stream" | "log", ..] => APPEND,
         _ => "/docs lists the routes",

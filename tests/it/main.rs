@@ -58,6 +58,7 @@ mod slow_clients;
 mod snapshots;
 mod startup_errors;
 mod statistics;
+mod stream_lists;
 mod subscriptions;
 mod torture_checker;
 mod unhealthy_database;

@@ -43,7 +43,7 @@ fn every_operation_and_every_response_is_described() {
 
 /// Every operation: its id, its method and its path. Clients are generated from these names, so they are part of the
 /// contract.
-const OPERATIONS: [(&str, &str, &str); 32] = [
+const OPERATIONS: [(&str, &str, &str); 33] = [
     ("append_to_stream", "post", "/streams/{aggregate_type}/{aggregate_id}"),
     ("append_to_streams", "post", "/appends"),
     ("check_liveness", "get", "/livez"),
@@ -51,6 +51,7 @@ const OPERATIONS: [(&str, &str, &str); 32] = [
     ("delete_projection", "delete", "/projections/{projection_name}"),
     ("delete_reducer", "delete", "/reducers/{aggregate_type}"),
     ("delete_snapshot", "delete", "/snapshots/{aggregate_type}/{aggregate_id}"),
+    ("list_all_streams", "get", "/streams"),
     ("list_projections", "get", "/projections"),
     ("list_reducers", "get", "/reducers"),
     ("list_streams", "get", "/streams/{aggregate_type}"),

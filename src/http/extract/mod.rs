@@ -10,5 +10,6 @@ pub mod headers;
 pub mod json_request;
 pub mod last_event_id;
 pub mod min_position;
+pub mod name_prefix;
 pub mod path;
 pub mod query;

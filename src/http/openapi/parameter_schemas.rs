@@ -118,7 +118,9 @@ fn schema_of(parameter: &str, parameter_in: &ParameterIn, place: &Place<'_>) -> 
         ("X-Correlation-Id" | "X-Causation-Id", _) => json!({"type": "string"}),
         ("version", ParameterIn::Path) => json!({"type": "integer", "minimum": 1, "maximum": EXACT_INTEGER_MAX}),
         ("after", _) if place.path == "/events" => text(CURSOR),
+        ("after", _) if place.path == "/streams" => json!({"type": "string", "maxLength": 511, "pattern": stream()}),
         ("after", _) => name(SEGMENT),
+        ("prefix", _) => name(r"^[^\x00-\x1f\x7f-\x9f/]+$"),
         ("before", _) => text(POSITION_CURSOR),
         ("occurred_from" | "occurred_to" | "at", _) => time(),
         ("direction", _) => json!({"type": "string", "enum": ["forward", "backward"]}),
@@ -135,6 +137,12 @@ fn schema_of(parameter: &str, parameter_in: &ParameterIn, place: &Place<'_>) -> 
         _ => return None,
     };
     Some(if place.is_list { json!({"type": "array", "items": value, "maxItems": VALUES_MAX}) } else { value })
+}
+
+/// Returns the pattern of an aggregate type and an aggregate id with a slash between them. The id may be empty.
+fn stream() -> String {
+    let segment = SEGMENT.trim_start_matches('^').trim_end_matches('$');
+    format!("^{segment}/{segment}?$")
 }
 
 fn name(pattern: &str) -> Value {

@@ -1,8 +1,9 @@
-//! Heads of streams, and listings of them. `migrations/functions/stream_head.sql` says how a head is found.
+//! Heads of streams, and the streams of a type. `migrations/functions/stream_head.sql` says how a head is found.
 
 use chrono::{DateTime, Utc};
 
 use crate::domain::name::StreamId;
+use crate::domain::name_range::NameRange;
 use crate::domain::version::Version;
 use crate::store::error::StoreError;
 use crate::store::reader::Reader;
@@ -45,10 +46,11 @@ impl Reader {
         }))
     }
 
-    /// Lists the streams of a type after `after`, at most `limit`, in byte order of their ids.
+    /// Lists the streams of a type after `after` whose ids are in a range, at most `limit`, in byte order of their ids.
     pub async fn list_streams(
         &self,
         aggregate_type: &str,
+        ids: &NameRange,
         after: &str,
         limit: usize,
     ) -> Result<Vec<ListedStream>, StoreError> {
@@ -57,6 +59,8 @@ impl Reader {
             .bind(after)
             .bind(i64::try_from(limit).unwrap_or(i64::MAX))
             .bind(self.open_from())
+            .bind(&ids.from)
+            .bind(&ids.end)
             .fetch_all(&mut *self.acquire().await?)
             .await?;
         Ok(rows

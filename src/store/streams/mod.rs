@@ -4,5 +4,6 @@ mod archived;
 pub mod events;
 pub mod head;
 pub mod load;
+pub mod of_types;
 pub mod range;
 pub mod snapshots;

@@ -38,6 +38,10 @@ fn log() -> Vec<Request> {
         all(&format!("?event_type={EVENT_TYPE}")),
         all(&format!("?correlation_id={CORRELATION}")),
         all("?occurred_from=2020-01-01T00:00:00Z"),
+        // The seeds have the first 35 positions. Cases append more events after them.
+        all("?direction=backward&before=35"),
+        all(&format!("?direction=backward&before=35&event_type={EVENT_TYPE}")),
+        read("?direction=backward&after=1", &[400]),
         read("?after=head", &[200]),
         read(&format!("?aggregate_id={KNOWN}"), &[400]),
         read("/not-a-uuid", &[400]).for_operation("/events/{event_id}"),
@@ -83,7 +87,22 @@ fn lists() -> Vec<Request> {
     let list =
         |path: &'static str| Request::new("GET", path, Needs::OnAnyType(Scope::Read), &[200]).for_operation(path);
     let reducers = list("/reducers").showing(REDUCED_TYPES);
-    [reducers, list("/projections")].into_iter().flat_map(Request::with_head).collect()
+    let streams = |query: &str, outcomes| {
+        let path = format!("/streams{query}");
+        Request::new("GET", path, Needs::OnAnyType(Scope::Read), outcomes).for_operation("/streams")
+    };
+    let mut requests: Vec<_> =
+        [reducers, list("/projections"), streams("?prefix=a-&limit=1000", &[200]).showing(TYPES)]
+            .into_iter()
+            .flat_map(Request::with_head)
+            .collect();
+    requests.push(streams("?limit=1", &[200]));
+    // The place after which the list begins may be a stream that the key may not read.
+    requests.push(streams(&format!("?after=A/{KNOWN}"), &[200]));
+    requests.push(streams("?prefix=nothing", &[200]));
+    requests.push(streams("?prefix=", &[400]));
+    requests.push(streams("?aggregate_type=A", &[400]));
+    requests
 }
 
 fn statistics() -> Vec<Request> {
@@ -157,7 +176,6 @@ fn pages() -> Vec<Request> {
 fn absent_routes() -> Vec<Request> {
     let paths = [
         "/nowhere",
-        "/streams",
         "/aggregates/B",
         "/snapshots/B",
         "/events/",
@@ -172,6 +190,7 @@ fn absent_routes() -> Vec<Request> {
     let absent = paths.into_iter().flat_map(|path| Request::new("GET", path, Needs::AnyKey, &[404]).with_head());
     let methods = [
         ("GET", "/appends"),
+        ("POST", "/streams"),
         ("POST", "/events"),
         ("DELETE", "/events"),
         ("POST", "/projections/p"),

@@ -106,6 +106,12 @@ fn streams(target: &Target) -> Vec<Request> {
             .showing(target.shown())
     });
     requests.extend(list.with_head());
+    let known_ids = target.request(|name| {
+        Request::new("GET", format!("/streams/{name}?prefix=a-"), target.needs(Scope::Read), &[200])
+            .for_operation("/streams/{aggregate_type}")
+            .showing(target.shown())
+    });
+    requests.push(known_ids);
 
     let events = json!({"events": [target.event()]});
     let append = |path: String, outcomes| {
@@ -224,6 +230,7 @@ fn log(target: &Target) -> Vec<Request> {
     requests.push(read("").with_header("accept", CLOUD_EVENTS));
     requests.push(read("").over(Transport::EventStream));
     requests.push(read(&format!("&aggregate_id={KNOWN}")));
+    requests.push(read(&format!("&aggregate_id={KNOWN}&direction=backward")));
     if target.has_seeds && target.spelling == segment(target.name) {
         let (known, unknown) = (event_id(target.name), id(999));
         let event = Request::new("GET", format!("/events/{known}"), Needs::ReadEvent(Some(target.name)), &[200])

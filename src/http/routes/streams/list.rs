@@ -11,6 +11,7 @@ use crate::app::App;
 use crate::domain::name::check_path_name;
 use crate::domain::version::Version;
 use crate::http::extract::accepts::AcceptsJson;
+use crate::http::extract::name_prefix::{ids_of_prefix, take_prefix};
 use crate::http::extract::path::TypePath;
 use crate::http::extract::query::{FromQuery, Parameters, Query};
 use crate::http::openapi::parameters::TypeParams;
@@ -46,6 +47,8 @@ pub struct ListedStreamOut {
 
 /// The query parameters.
 pub struct ListParameters {
+    /// The beginning of the aggregate ids in the list.
+    prefix: Option<String>,
     /// The aggregate id after which the list begins.
     after: Option<String>,
     limit: usize,
@@ -58,8 +61,9 @@ impl FromQuery for ListParameters {
             return Err(ApiError::invalid(FieldError::parameter("after", fault.to_string())));
         }
         let limit = query.take_number("limit", 1, LIMIT_MAX)?.unwrap_or(LIMIT_DEFAULT);
+        let prefix = take_prefix(&mut query)?;
         query.finish()?;
-        Ok(Self { after, limit })
+        Ok(Self { prefix, after, limit })
     }
 }
 
@@ -78,6 +82,7 @@ impl From<ListedStream> for ListedStreamOut {
 #[utoipa::path(get, path = "/streams/{aggregate_type}", operation_id = "list_streams", tag = "streams",
     params(
         TypeParams,
+        ("prefix" = Option<String>, Query, description = "Only aggregate ids that begin with this text"),
         ("after" = Option<String>, Query, description = "Begins after this aggregate id"),
         ("limit" = Option<u64>, Query, description = "1 to 1000, default 100", minimum = 1, maximum = 1000),
     ),
@@ -89,14 +94,17 @@ pub async fn list_streams(
     State(app): State<Arc<App>>,
     _: AcceptsJson,
     TypePath(aggregate_type): TypePath,
-    Parameters(ListParameters { after, limit }): Parameters<ListParameters>,
+    Parameters(ListParameters { prefix, after, limit }): Parameters<ListParameters>,
 ) -> ApiResult<Response> {
+    let ids = ids_of_prefix(prefix.as_deref());
     // One more than requested shows whether there is a next page.
-    let mut streams = app.primary.list_streams(&aggregate_type, after.as_deref().unwrap_or(""), limit + 1).await?;
+    let mut streams =
+        app.primary.list_streams(&aggregate_type, &ids, after.as_deref().unwrap_or(""), limit + 1).await?;
     let is_last = streams.len() <= limit;
     streams.truncate(limit);
     let next = streams.last().filter(|_| !is_last).map(|last| {
-        let parameters = [("after", last.aggregate_id.clone()), ("limit", limit.to_string())];
+        let mut parameters = vec![("after", last.aggregate_id.clone()), ("limit", limit.to_string())];
+        parameters.extend(prefix.as_ref().map(|prefix| ("prefix", prefix.clone())));
         link(&format!("/streams/{}", segment(&aggregate_type)), &parameters)
     });
     let streams = streams.into_iter().map(ListedStreamOut::from).collect();
