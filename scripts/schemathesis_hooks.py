@@ -15,6 +15,7 @@ SPANNING = [
     ("GET /events", "occurred_from: must not be later than occurred_to"),
     ("GET /events", "before: requires direction=backward"),
     ("GET /events", "(after|wait): must not be sent together with direction=backward"),
+    ("GET /stats/rates", "parameter from: must be earlier than to"),
     # The length of each of the two names.
     ("GET /streams", "after: both names must have at most 255 characters"),
     ("GET /streams/{aggregate_type}/{aggregate_id}", "from_version: must not be above to_version"),

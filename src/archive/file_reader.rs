@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
+use chrono::{DateTime, Utc};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::errors::ParquetError;
@@ -20,6 +21,7 @@ use parquet::schema::types::SchemaDescriptor;
 
 use crate::archive::bounds::{check_footer, column_range};
 use crate::archive::error::ArchiveError;
+use crate::archive::found_position::FoundPosition;
 use crate::archive::group::{EventGroup, SCHEMA, column};
 use crate::archive::manifest::{FileManifest, FileRange};
 use crate::archive::pages::check_pages;
@@ -64,6 +66,46 @@ impl OpenFile {
             }
             _ => true,
         })
+    }
+
+    /// Returns the last position before a time. The file must be in the order of the log.
+    pub(super) fn last_position_before(&self, time: DateTime<Utc>) -> Result<FoundPosition, ArchiveError> {
+        let micros = time.timestamp_micros();
+        for n in (0..self.groups()).rev() {
+            let (first, last) = self.bounds(n, "occurred_at")?;
+            if last < micros {
+                return Ok(FoundPosition::At(Some(self.bounds(n, "global_position")?.1)));
+            }
+            if first < micros {
+                return Ok(FoundPosition::InGroup(n));
+            }
+        }
+        Ok(FoundPosition::At(None))
+    }
+
+    /// Returns the first position after another one. The file must be in the order of the log.
+    pub(super) fn first_position_after(&self, after: Position) -> Result<FoundPosition, ArchiveError> {
+        for n in 0..self.groups() {
+            let (first, last) = self.bounds(n, "global_position")?;
+            if first > after {
+                return Ok(FoundPosition::At(Some(first)));
+            }
+            if last > after {
+                let has_no_gap = self.metadata.row_group(n).num_rows() == last - first + 1;
+                return Ok(if has_no_gap { FoundPosition::At(Some(after + 1)) } else { FoundPosition::InGroup(n) });
+            }
+        }
+        Ok(FoundPosition::At(None))
+    }
+
+    /// Returns the smallest and the largest value of a column of integers in a row group. Every file has them.
+    fn bounds(&self, n: usize, name: &str) -> Result<(i64, i64), ArchiveError> {
+        let bounds = match self.metadata.row_group(n).column(column(name)).statistics() {
+            Some(Statistics::Int64(known)) => known.min_opt().copied().zip(known.max_opt().copied()),
+            _ => None,
+        };
+        let missing = || ArchiveError::damaged(&self.path, format!("row group {n} has no statistics of {name}"));
+        bounds.ok_or_else(missing)
     }
 
     /// Returns the row groups whose statistics allow events of a stream.

@@ -139,6 +139,19 @@ impl EventGroup {
         self.global_position.partition_point(|known| *known <= position)
     }
 
+    /// Returns the position of the event at index `n`; `None` if the group has no such event.
+    pub fn position(&self, n: usize) -> Option<Position> {
+        self.global_position.get(n).copied()
+    }
+
+    /// Returns the position of the last event before a time; `None` if there is none. The group must be in the order of
+    /// the log.
+    pub fn last_position_before(&self, time: DateTime<Utc>) -> Option<Position> {
+        let micros = time.timestamp_micros();
+        let later = self.occurred_at.partition_point(|known| *known < micros);
+        self.position(later.checked_sub(1)?)
+    }
+
     /// Returns the indexes of the events of a stream. The group must be sorted by aggregate.
     pub fn rows_of(&self, stream: &StreamId) -> Range<usize> {
         let wanted = (stream.aggregate_type().as_bytes(), stream.aggregate_id().as_bytes());

@@ -23,6 +23,7 @@ pub mod digest;
 pub mod error;
 mod file_reader;
 mod file_writer;
+pub mod found_position;
 pub mod group;
 mod lru;
 pub mod manifest;

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::path::Path as FilePath;
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, ObjectStoreScheme};
@@ -14,6 +15,7 @@ use crate::archive::bounds::{MANIFEST_BYTES_MAX, check_manifest};
 use crate::archive::error::ArchiveError;
 use crate::archive::file_reader::OpenFile;
 use crate::archive::file_writer::PartitionFile;
+use crate::archive::found_position::FoundPosition;
 use crate::archive::group::EventGroup;
 use crate::archive::lru::LruCache;
 use crate::archive::manifest::{Manifest, Order};
@@ -161,6 +163,30 @@ impl Archive {
         to: Position,
     ) -> Result<Vec<usize>, ArchiveError> {
         Ok(self.file(partition, Order::Position).await?.groups_between(after, to))
+    }
+
+    /// Returns the last position of a partition before a time, or the row group that has it.
+    pub async fn last_position_before(
+        &self,
+        partition: &ArchivedPartition,
+        time: DateTime<Utc>,
+    ) -> Result<FoundPosition, ArchiveError> {
+        self.file(partition, Order::Position).await?.last_position_before(time)
+    }
+
+    /// Returns the first position of a partition after another one; `None` if there is none.
+    pub async fn first_position_after(
+        &self,
+        partition: &ArchivedPartition,
+        after: Position,
+    ) -> Result<Option<Position>, ArchiveError> {
+        match self.file(partition, Order::Position).await?.first_position_after(after)? {
+            FoundPosition::At(position) => Ok(position),
+            FoundPosition::InGroup(n) => {
+                let group = self.group(partition, Order::Position, n).await?;
+                Ok(group.position(group.first_after(after)))
+            }
+        }
     }
 
     /// Returns the row groups that may have events of a stream.

@@ -58,7 +58,9 @@ pub fn required_permission(method: &Method, route: &str) -> RequiredPermission {
         "/projections/{projection_name}" if !reads => OnProjectionInPath,
         "/projections/{projection_name}" => OnAnyType(Read),
         "/stats" | "/stats/tables" => OnAllTypes(Read),
-        "/stats/aggregate-types" | "/stats/snapshot-coverage" | "/stats/largest-aggregates" => OnAnyType(Read),
+        "/stats/aggregate-types" | "/stats/snapshot-coverage" | "/stats/largest-aggregates" | "/stats/rates" => {
+            OnAnyType(Read)
+        }
         "/streams/{aggregate_type}"
         | "/streams/{aggregate_type}/{aggregate_id}"
         | "/streams/{aggregate_type}/{aggregate_id}/{version}"

@@ -50,6 +50,7 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(stats::snapshot_coverage::read_snapshot_coverage))
         .routes(routes!(stats::tables::read_table_stats))
         .routes(routes!(stats::aggregates::read_aggregate_stats))
+        .routes(routes!(stats::rates::read_rates))
         .routes(routes!(metrics::read_metrics))
         .routes(routes!(problems::read_problem))
 }

@@ -46,6 +46,7 @@ mod problems;
 mod projections;
 mod promises;
 mod query_plans;
+mod rates;
 mod read;
 mod read_replica;
 mod real_clients;

@@ -125,8 +125,11 @@ async fn every_statement_uses_indexes_and_only_the_partitions_that_it_needs() {
         check(file, &log, &[&here, &there]);
         assert!(!log.contains("->  Sort"), "{log}");
     }
-    let before = plan(&mut session, "position_before.sql", &format!("'{from}', 0, 18000, '{from}', '{to}'")).await;
-    check("position_before.sql", &before, &[&here, &there]);
+    let before = format!("ARRAY['{from}', '{to}']::timestamptz[], 0, 18000, '{from}', '{to}'");
+    let before = plan(&mut session, "positions_before.sql", &before).await;
+    check("positions_before.sql", &before, &[&here, &there]);
+    let first = plan(&mut session, "first_position_after.sql", &format!("17000, '{from}', '{to}'")).await;
+    check("first_position_after.sql", &first, &[&here, &there]);
     // Each filter uses its own index.
     for (by, index, arguments) in [
         ("aggregate_type", "aggregate_type_global_position", "ARRAY['T1', 'T2'], NULL, NULL, NULL"),

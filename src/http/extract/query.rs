@@ -6,7 +6,7 @@ use std::str::FromStr;
 use axum::extract::FromRequestParts;
 use axum::http::Uri;
 use axum::http::request::Parts;
-use chrono::{DateTime, Datelike, Utc};
+use chrono::{DateTime, Datelike, SubsecRound, TimeDelta, Utc};
 use percent_encoding::percent_decode_str;
 
 use crate::http::problem::error::{ApiError, ApiResult};
@@ -127,6 +127,12 @@ impl Query {
             Some((name, _)) => Err(invalid(name, format!("is unknown: the parameters are {}", self.known.join(", ")))),
         }
     }
+}
+
+/// Rounds a time up to microseconds. That is the resolution of `occurred_at`, so the bound selects the same events.
+pub fn round_up_to_micros(time: DateTime<Utc>) -> DateTime<Utc> {
+    let floor = time.trunc_subsecs(6);
+    if floor < time { floor + TimeDelta::microseconds(1) } else { floor }
 }
 
 /// Percent-decodes a name or a value, with + for a space as in forms.

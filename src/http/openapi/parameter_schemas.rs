@@ -122,7 +122,7 @@ fn schema_of(parameter: &str, parameter_in: &ParameterIn, place: &Place<'_>) -> 
         ("after", _) => name(SEGMENT),
         ("prefix", _) => name(r"^[^\x00-\x1f\x7f-\x9f/]+$"),
         ("before", _) => text(POSITION_CURSOR),
-        ("occurred_from" | "occurred_to" | "at", _) => time(),
+        ("occurred_from" | "occurred_to" | "at" | "from" | "to", _) => time(),
         ("direction", _) => json!({"type": "string", "enum": ["forward", "backward"]}),
         ("snapshot", _) => json!({"type": "string", "enum": ["ignore"]}),
         ("If-Match", _) => text(&format!(r"^(\*|{TAG})$")),

@@ -7,6 +7,7 @@ pub(super) mod epochs;
 pub mod follow;
 pub mod head;
 mod matches;
+pub mod rates;
 pub mod read;
 mod readable;
 pub mod scan;

@@ -17,7 +17,7 @@ use crate::store::row::{Deliver, event_from_row};
 
 const LOG_EVENTS: &str = include_str!("../sql/log_events.sql");
 const EVENTS_AT: &str = include_str!("../sql/events_at.sql");
-const POSITION_BEFORE: &str = include_str!("../sql/position_before.sql");
+const POSITIONS_BEFORE: &str = include_str!("../sql/positions_before.sql");
 
 /// What a scan found in a segment. The cursor does not move before the events are delivered.
 pub(super) enum SegmentScan {
@@ -94,13 +94,22 @@ pub(super) async fn position_before(
     time: DateTime<Utc>,
     segment: &LogSegment,
 ) -> Result<Position, sqlx::Error> {
-    sqlx::query_scalar(POSITION_BEFORE)
-        .bind(time)
+    Ok(positions_before(connection, &[time], segment).await?.first().copied().unwrap_or(segment.after))
+}
+
+/// Returns for each of some times the last position of a segment whose event is before the time.
+pub(super) async fn positions_before(
+    connection: &mut PgConnection,
+    times: &[DateTime<Utc>],
+    segment: &LogSegment,
+) -> Result<Vec<Position>, sqlx::Error> {
+    sqlx::query_scalar(POSITIONS_BEFORE)
+        .bind(times)
         .bind(segment.after)
         .bind(segment.to)
         .bind(segment.earliest)
         .bind(segment.latest)
-        .fetch_one(connection)
+        .fetch_all(connection)
         .await
 }
 

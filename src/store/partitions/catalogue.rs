@@ -41,6 +41,17 @@ pub(in crate::store) struct Catalogue {
     changes: i64,
 }
 
+/// The part of the log that has the last event before a time.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::store) enum PlaceBefore<'c> {
+    /// That event has this position; 0 if there is none.
+    At(Position),
+    /// It is after the position, in this partition, or it has the position.
+    Sealed(Position, &'c SealedPartition),
+    /// It is after the position, in the open partitions, or it has the position.
+    Open(Position),
+}
+
 impl SealedPartition {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
         let folder: Option<String> = row.try_get("archived_to")?;
@@ -109,6 +120,20 @@ impl Catalogue {
         self.sealed[..before].last().map_or(0, |partition| partition.last_position)
     }
 
+    /// Returns the place of the last event before a time.
+    pub(in crate::store) fn place_before(&self, time: DateTime<Utc>) -> PlaceBefore<'_> {
+        let begun = self.sealed.partition_point(|partition| partition.starts_at < time);
+        let end_of = |partition: Option<&SealedPartition>| partition.map_or(0, |partition| partition.last_position);
+        if time > self.open_from {
+            return PlaceBefore::Open(end_of(self.sealed.last()));
+        }
+        match self.sealed[..begun].split_last() {
+            None => PlaceBefore::At(0),
+            Some((last, _)) if last.ends_at <= time => PlaceBefore::At(last.last_position),
+            Some((last, before)) => PlaceBefore::Sealed(end_of(before.last()), last),
+        }
+    }
+
     /// Returns the archived partitions between two times, both included, oldest first.
     pub(in crate::store) fn archived_between(
         &self,
@@ -165,6 +190,31 @@ mod tests {
         assert_eq!(start(30), None);
         let ends = [0, 9, 10, 29, 30, 31].map(|position| catalogue.sealed_end_before(position));
         assert_eq!(ends, [0, 0, 10, 20, 30, 30]);
+    }
+
+    #[test]
+    fn a_time_selects_the_place_of_the_last_event_before_it() {
+        let catalogue = catalogue();
+        let place = |time: &str| match catalogue.place_before(time.parse().expect("a time")) {
+            PlaceBefore::At(position) => format!("at {position}"),
+            PlaceBefore::Sealed(after, partition) => format!("after {after} up to {}", partition.last_position),
+            PlaceBefore::Open(after) => format!("after {after}"),
+        };
+        for (time, expected) in [
+            ("2024-12-31T00:00:00Z", "at 0"),
+            ("2025-01-01T00:00:00Z", "at 0"),
+            ("2025-01-01T00:00:00.000001Z", "after 0 up to 10"),
+            ("2025-02-01T00:00:00Z", "at 10"),
+            ("2025-02-15T00:00:00Z", "after 10 up to 20"),
+            ("2025-03-31T23:59:59.999999Z", "after 20 up to 30"),
+            ("2025-04-01T00:00:00Z", "at 30"),
+            ("2025-04-01T00:00:00.000001Z", "after 30"),
+            ("2030-01-01T00:00:00Z", "after 30"),
+        ] {
+            assert_eq!(place(time), expected, "{time}");
+        }
+        let unread = Catalogue::unread();
+        assert!(matches!(unread.place_before(month(1)), PlaceBefore::Open(0)));
     }
 
     #[test]

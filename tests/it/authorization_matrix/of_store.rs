@@ -113,6 +113,7 @@ fn statistics() -> Vec<Request> {
         read("/stats/tables", Needs::OnAllTypes(Scope::Read)),
         read("/stats/aggregate-types", Needs::OnAnyType(Scope::Read)).showing(TYPES),
         read("/stats/snapshot-coverage", Needs::OnAnyType(Scope::Read)),
+        read("/stats/rates", Needs::OnAnyType(Scope::Read)),
         largest.for_operation("/stats/largest-aggregates").showing(TYPES),
     ];
     requests.into_iter().flat_map(Request::with_head).collect()

@@ -3,7 +3,7 @@
 use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
-use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 
 use crate::domain::cursor::{Cursor, ParseCursorError};
 use crate::domain::event::Position;
@@ -11,7 +11,7 @@ use crate::domain::filter::EventFilter;
 use crate::domain::name::{NameFault, check_name, check_path_name};
 use crate::http::extract::last_event_id::take_last_event_id;
 use crate::http::extract::min_position::take_min_position;
-use crate::http::extract::query::Query;
+use crate::http::extract::query::{Query, round_up_to_micros};
 use crate::http::problem::error::{ApiError, ApiResult};
 use crate::http::problem::field_error::FieldError;
 use crate::http::representation::format::Representation;
@@ -185,13 +185,8 @@ fn take_values<T: PartialEq>(
     Ok(values)
 }
 
-/// Takes a time, rounded up to microseconds. That is the resolution of `occurred_at`, so the filter selects the same
-/// events.
 fn take_time(query: &mut Query, name: &'static str) -> ApiResult<Option<DateTime<Utc>>> {
-    Ok(query.take_time(name)?.map(|time| {
-        let floor = time.trunc_subsecs(6);
-        if floor < time { floor + TimeDelta::microseconds(1) } else { floor }
-    }))
+    Ok(query.take_time(name)?.map(round_up_to_micros))
 }
 
 fn invalid(parameter: &'static str, detail: impl Into<String>) -> ApiError {

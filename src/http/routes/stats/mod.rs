@@ -4,6 +4,7 @@ pub mod aggregate_types;
 pub mod aggregates;
 pub mod largest_aggregates;
 pub mod overview;
+pub mod rates;
 pub mod shared;
 pub mod snapshot_coverage;
 pub mod tables;
