@@ -11,6 +11,7 @@ from schemathesis.core.failures import Failure
 # patterns repeat the texts in src/http and src/wire: if such a text changes, change its pattern here too.
 SPANNING = [
     ("GET /aggregates/{aggregate_type}/{aggregate_id}/state", "parameter at: must not be sent together with version"),
+    ("GET /aggregates/{aggregate_type}/{aggregate_id}/states", "from_version: must not be above to_version"),
     ("GET /events", "aggregate_id: requires exactly one aggregate_type"),
     ("GET /events", "occurred_from: must not be later than occurred_to"),
     ("GET /events", "before: requires direction=backward"),

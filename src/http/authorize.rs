@@ -66,6 +66,7 @@ pub fn required_permission(method: &Method, route: &str) -> RequiredPermission {
         | "/streams/{aggregate_type}/{aggregate_id}/{version}"
         | "/aggregates/{aggregate_type}/{aggregate_id}"
         | "/aggregates/{aggregate_type}/{aggregate_id}/state"
+        | "/aggregates/{aggregate_type}/{aggregate_id}/states"
         | "/snapshots/{aggregate_type}/{aggregate_id}"
         | "/reducers/{aggregate_type}"
         | "/stats/aggregates/{aggregate_type}/{aggregate_id}" => OnTypeInPath(Read),

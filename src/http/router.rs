@@ -36,6 +36,7 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(events::list::read_log))
         .routes(routes!(aggregates::load::load_aggregate))
         .routes(routes!(aggregates::state::read_state))
+        .routes(routes!(aggregates::states::read_states))
         .routes(routes!(reducers::list::list_reducers))
         .routes(routes!(reducers::read::read_reducer, reducers::put::put_reducer, reducers::delete::delete_reducer))
         .routes(routes!(reducers::test::test_reducer))

@@ -18,7 +18,7 @@ pub(super) enum Engine {
     MergePatch {
         fold: MergePatchFold,
         output: Output,
-        /// The state after each event, for [`Output::EveryState`].
+        /// The states to return, for [`Output::StatesFrom`].
         states: Vec<String>,
         bytes: usize,
     },
@@ -59,7 +59,7 @@ impl Engine {
         match self {
             Self::MergePatch { fold, output, states, bytes } => {
                 fold.apply(event)?;
-                if *output == Output::EveryState {
+                if output.has_state_after(event.version) {
                     let state = fold.state();
                     *bytes += state.len();
                     states.push(state);
@@ -97,7 +97,7 @@ impl Engine {
         }
     }
 
-    /// Returns the state after each event, as JSON, for [`Output::EveryState`].
+    /// Returns the requested states, as JSON, for [`Output::StatesFrom`].
     pub(super) async fn finish_with_every_state(self) -> Result<Vec<String>, FoldError> {
         match self {
             Self::MergePatch { states, .. } => Ok(states),

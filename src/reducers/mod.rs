@@ -3,6 +3,7 @@
 //! ```text
 //! fold ── engine ─┬─ merge_patch          in this process
 //!  │              └─ javascript ── worker in processes of their own
+//!  ├── states: the state after each of several events
 //!  └── snapshotter: the same in the background, when a snapshot is due
 //! ```
 //!
@@ -17,4 +18,5 @@ pub mod javascript;
 pub mod limits;
 pub mod merge_patch;
 pub mod snapshotter;
+pub mod states;
 pub mod trial;

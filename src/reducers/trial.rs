@@ -8,7 +8,7 @@ use crate::reducers::engine::Engine;
 use crate::reducers::error::FoldError;
 use crate::reducers::javascript::message::Output;
 use crate::reducers::javascript::workers::Workers;
-use crate::reducers::limits::{TRIAL_BYTES_MAX, TRIAL_EVENTS_MAX};
+use crate::reducers::limits::{STATES_BYTES_MAX, STATES_MAX};
 
 /// A trial of a reducer.
 pub struct Trial {
@@ -23,14 +23,14 @@ impl Trial {
         aggregate_type: &str,
         source: &ReducerSource,
     ) -> Result<Self, FoldError> {
-        let mut engine = Engine::prepare(workers, aggregate_type, source, Output::EveryState).await?;
+        let mut engine = Engine::prepare(workers, aggregate_type, source, Output::StatesFrom(1)).await?;
         engine.begin(None)?;
         Ok(Self { engine, events: 0 })
     }
 
     /// Returns the number of events that may still be added. Further events are not tried.
     pub fn room(&self) -> usize {
-        if self.engine.held_bytes() >= TRIAL_BYTES_MAX { 0 } else { TRIAL_EVENTS_MAX - self.events }
+        if self.engine.held_bytes() >= STATES_BYTES_MAX { 0 } else { STATES_MAX - self.events }
     }
 
     /// Adds the next event.

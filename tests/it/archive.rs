@@ -127,6 +127,8 @@ pub async fn read_everything(app: &TestApp) -> Vec<(String, String)> {
         ("/aggregates/Cart/c%201/state?version=3", "*/*"),
         ("/aggregates/Cart/c%201/state?version=12", "*/*"),
         ("/aggregates/Cart/c%201/state?at=2026-11-04T00:00:00Z", "*/*"),
+        ("/aggregates/Cart/c%201/states", "*/*"),
+        ("/aggregates/Cart/c%201/states?from_version=5&to_version=12", "*/*"),
         ("/aggregates/Cart/c%201/state?at=2026-12-09T08:00:00.000009Z", "*/*"),
         ("/aggregates/Cart/c%201/state?at=2026-12-31T00:00:00Z", "*/*"),
         ("/events", LINES),

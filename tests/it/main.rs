@@ -58,6 +58,7 @@ mod shutdown;
 mod slow_clients;
 mod snapshots;
 mod startup_errors;
+mod states;
 mod statistics;
 mod stream_lists;
 mod subscriptions;

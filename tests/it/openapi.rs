@@ -43,7 +43,7 @@ fn every_operation_and_every_response_is_described() {
 
 /// Every operation: its id, its method and its path. Clients are generated from these names, so they are part of the
 /// contract.
-const OPERATIONS: [(&str, &str, &str); 34] = [
+const OPERATIONS: [(&str, &str, &str); 35] = [
     ("append_to_stream", "post", "/streams/{aggregate_type}/{aggregate_id}"),
     ("append_to_streams", "post", "/appends"),
     ("check_liveness", "get", "/livez"),
@@ -71,6 +71,7 @@ const OPERATIONS: [(&str, &str, &str); 34] = [
     ("read_snapshot", "get", "/snapshots/{aggregate_type}/{aggregate_id}"),
     ("read_snapshot_coverage", "get", "/stats/snapshot-coverage"),
     ("read_state", "get", "/aggregates/{aggregate_type}/{aggregate_id}/state"),
+    ("read_states", "get", "/aggregates/{aggregate_type}/{aggregate_id}/states"),
     ("read_stats", "get", "/stats"),
     ("read_stream", "get", "/streams/{aggregate_type}/{aggregate_id}"),
     ("read_stream_event", "get", "/streams/{aggregate_type}/{aggregate_id}/{version}"),

@@ -162,8 +162,10 @@ fn schemas_of(operation: &str, status: &str) -> &'static [&'static str] {
         ("put_snapshot", "422") => &["InvalidEventData", "VersionBeyondHead"],
         ("put_reducer", "422") => &["InvalidReducer"],
         ("test_reducer", "422") => &["InvalidReducer", "ReducerFailed", "InvalidEventData"],
-        ("read_state", "422") => &["ReducerFailed"],
-        ("read_log" | "read_stream" | "load_aggregate" | "read_state", "503") => &["Unavailable", "ReplicaBehind"],
+        ("read_state" | "read_states", "422") => &["ReducerFailed"],
+        ("read_log" | "read_stream" | "load_aggregate" | "read_state" | "read_states", "503") => {
+            &["Unavailable", "ReplicaBehind"]
+        }
         (_, "503") => &["Unavailable"],
         (_, "413") => &["PayloadTooLarge"],
         _ => &[PROBLEM],

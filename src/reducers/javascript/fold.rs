@@ -16,7 +16,7 @@ use crate::domain::version::Version;
 use crate::reducers::error::{FoldError, InvalidReducer, ReducerFailure, not_json};
 use crate::reducers::javascript::message::{Begin, Output, WorkerReply};
 use crate::reducers::javascript::workers::{Worker, WorkerPermits, Workers};
-use crate::reducers::limits::{STATE_BYTES_MAX, TRIAL_BYTES_MAX};
+use crate::reducers::limits::{STATE_BYTES_MAX, STATES_BYTES_MAX};
 use crate::wire::event::write_event;
 
 /// How long a fold waits for the reply of a worker that has all events. A worker stops a failing reducer much sooner.
@@ -117,7 +117,7 @@ impl JavaScriptFold {
         }
     }
 
-    /// Returns the state after each event, in order, up to the limit of a trial.
+    /// Returns the requested states, in order, up to the limit of their bytes.
     pub async fn finish_with_every_state(mut self) -> Result<Vec<String>, FoldError> {
         self.pending.push(b'\n');
         let Worker { mut child, mut input, mut output } = self.worker;
@@ -127,7 +127,7 @@ impl JavaScriptFold {
         let last = self.last;
         let read = async {
             let (mut states, mut bytes) = (Vec::new(), 0);
-            while bytes < TRIAL_BYTES_MAX {
+            while bytes < STATES_BYTES_MAX {
                 match read_reply(&mut child, &mut output, last).await? {
                     WorkerReply::State(state) => {
                         bytes += state.get().len();

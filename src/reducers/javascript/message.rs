@@ -12,8 +12,15 @@ use crate::reducers::error::InvalidReducer;
 pub enum Output {
     /// The state after the last event.
     LastState,
-    /// The state after each event.
-    EveryState,
+    /// The state after each event, from this version on.
+    StatesFrom(Version),
+}
+
+impl Output {
+    /// Returns whether the state after the event with this version is returned, whatever follows.
+    pub fn has_state_after(self, version: Version) -> bool {
+        matches!(self, Self::StatesFrom(first) if version >= first)
+    }
 }
 
 /// Begins a fold.
@@ -33,7 +40,7 @@ pub struct Begin {
 pub enum WorkerReply {
     /// The process has started. This is its first line, before it reads anything.
     Started(Started),
-    /// The state after the next event, for [`Output::EveryState`].
+    /// The state after the next event, for [`Output::StatesFrom`].
     State(Box<RawValue>),
     /// All events are folded.
     Done(Done),

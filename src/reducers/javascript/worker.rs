@@ -31,7 +31,7 @@ use crate::domain::json;
 use crate::domain::version::Version;
 use crate::reducers::canonical::canonical;
 use crate::reducers::error::InvalidReducer;
-use crate::reducers::javascript::message::{Begin, Done, Fault, Output, Started, WorkerReply};
+use crate::reducers::javascript::message::{Begin, Done, Fault, Started, WorkerReply};
 use crate::reducers::javascript::numbers::quote_unsafe_numbers;
 use crate::reducers::javascript::sandbox;
 use crate::reducers::limits::STATE_BYTES_MAX;
@@ -259,25 +259,25 @@ fn fold_segment(
                 reason
             }
         };
-        let every_state = begin.output == Output::EveryState;
         let mut place = after;
         while has_event {
             let head: EventHead = serde_json::from_str(&line)?;
             place = (head.version, head.global_position);
             event_began.set(processor_time());
             watchdog.begin(head.version, head.global_position);
+            let is_requested = begin.output.has_state_after(head.version);
             let applied = reducer.apply(&ctx, state.clone(), &head.event_type, &line);
             let printed = applied.and_then(|next| {
                 state = next;
                 let boundary = head.version % begin.snapshot_every == 0;
-                Ok(if every_state || boundary { Some((boundary, reducer.print(&ctx, &state)?)) } else { None })
+                Ok(if is_requested || boundary { Some((boundary, reducer.print(&ctx, &state)?)) } else { None })
             });
             watchdog.end();
             match printed {
                 Err(reason) => return Ok(failed(head.version, head.global_position, explain(reason))),
                 Ok(None) => {}
                 Ok(Some((boundary, printed))) => {
-                    if every_state {
+                    if is_requested {
                         send(&WorkerReply::State(RawValue::from_string(printed.clone())?))?;
                     }
                     if boundary {

@@ -155,6 +155,9 @@ fn aggregates(target: &Target) -> Vec<Request> {
     };
     let state = read("/aggregates/{aggregate_type}/{aggregate_id}/state", format!("{path}/state"), folded);
     requests.extend(state.showing(target.has_reducer.then_some(target.name)).with_head());
+    let operation = "/aggregates/{aggregate_type}/{aggregate_id}/states";
+    let states = read(operation, format!("{path}/states?to_version=2"), folded);
+    requests.extend(states.showing(target.has_reducer.then_some(target.name)).with_head());
 
     let operation = "/snapshots/{aggregate_type}/{aggregate_id}";
     let snapshot = read(operation, format!("/snapshots/{spelling}/{KNOWN}"), found).showing(target.shown());

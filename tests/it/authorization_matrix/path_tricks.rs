@@ -14,6 +14,7 @@ const READS: &[(&str, &str, &[u16])] = &[
     ("/streams/A/%2e%2e%2fB%2fa-known", "A", &[400]),
     ("/aggregates/A/..%2FB%2Fa-known", "A", &[400]),
     ("/aggregates/A/..%2FB%2Fa-known/state", "A", &[400]),
+    ("/aggregates/A/..%2FB%2Fa-known/states", "A", &[400]),
     ("/snapshots/A/..%2F..%2Fsnapshots%2FB%2Fa-known", "A", &[400]),
     ("/stats/aggregates/A/..%2FB%2Fa-known", "A", &[400]),
     // A type that climbs.

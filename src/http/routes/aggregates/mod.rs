@@ -1,4 +1,5 @@
-//! `/aggregates`: the current state of aggregates.
+//! `/aggregates`: the states of aggregates.
 
 pub mod load;
 pub mod state;
+pub mod states;
