@@ -10,6 +10,7 @@ use uuid::{NoContext, Timestamp, Uuid};
 use crate::append::service::AppendParts;
 use crate::clock::Clock;
 use crate::domain::derived_id::DerivedIds;
+use crate::jobs::projection_history::ProjectionHistory;
 use crate::keyring::Keyring;
 use crate::metrics::Metrics;
 use crate::reducers::javascript::workers::Workers;
@@ -94,12 +95,14 @@ pub struct App {
     pub append_queue: AppendQueue,
     pub feed: Arc<Feed>,
     pub awaited_projections: Arc<AwaitedProjections>,
+    pub projection_history: Arc<ProjectionHistory>,
     pub workers: Arc<Workers>,
     pub snapshotter: Arc<Snapshotter>,
     pub keyring: Arc<Keyring>,
     pub derived_ids: DerivedIds,
     pub metrics: Arc<Metrics>,
     pub clock: Clock,
+    pub started_at: DateTime<Utc>,
     pub shutdown: Shutdown,
 }
 

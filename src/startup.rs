@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::app::{App, Settings};
 use crate::clock::Clock;
-use crate::jobs::{api_keys, caches, clocks, maintenance, statistics};
+use crate::jobs::projection_history::ProjectionHistory;
+use crate::jobs::{api_keys, caches, clocks, maintenance, projection_history, statistics};
 use crate::keyring::Keyring;
 use crate::metrics::Metrics;
 use crate::reducers::javascript::workers::Workers;
@@ -29,6 +30,7 @@ pub async fn start(
     clock: Clock,
     shutdown: Shutdown,
 ) -> Result<Arc<App>, StoreError> {
+    let started_at = clock.now();
     let metrics = Arc::new(Metrics::new());
     let primary = Primary::connect(database, clock.clone(), metrics.clone()).await?;
     primary.maintain_partitions().await?;
@@ -67,6 +69,13 @@ pub async fn start(
         metrics: metrics.clone(),
         closing: closing.clone(),
     }));
+    let projection_history = ProjectionHistory::new(started_at);
+    shutdown.track(projection_history::run(
+        projection_history.clone(),
+        primary.clone(),
+        clock.clone(),
+        closing.clone(),
+    ));
     let keyring = Arc::new(Keyring::default());
     if settings.needs_keys {
         shutdown.track(api_keys::run(keyring.clone(), primary.clone(), closing));
@@ -81,12 +90,14 @@ pub async fn start(
         append_queue,
         feed,
         awaited_projections,
+        projection_history,
         workers,
         snapshotter,
         keyring,
         derived_ids,
         metrics,
         clock,
+        started_at,
         shutdown,
     }))
 }

@@ -56,7 +56,7 @@ pub fn required_permission(method: &Method, route: &str) -> RequiredPermission {
         "/reducers/{aggregate_type}/test" => OnTypeInPath(Read),
         "/projections" => OnAnyType(Read),
         "/projections/{projection_name}" if !reads => OnProjectionInPath,
-        "/projections/{projection_name}" => OnAnyType(Read),
+        "/projections/{projection_name}" | "/projections/{projection_name}/history" => OnAnyType(Read),
         "/stats" | "/stats/tables" => OnAllTypes(Read),
         "/stats/aggregate-types" | "/stats/snapshot-coverage" | "/stats/largest-aggregates" | "/stats/rates" => {
             OnAnyType(Read)

@@ -4,5 +4,7 @@ pub mod api_keys;
 pub mod caches;
 pub mod clocks;
 pub mod maintenance;
+pub mod projection_history;
 mod repeat;
+pub mod samples;
 pub mod statistics;

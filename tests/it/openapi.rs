@@ -43,7 +43,7 @@ fn every_operation_and_every_response_is_described() {
 
 /// Every operation: its id, its method and its path. Clients are generated from these names, so they are part of the
 /// contract.
-const OPERATIONS: [(&str, &str, &str); 35] = [
+const OPERATIONS: [(&str, &str, &str); 36] = [
     ("append_to_stream", "post", "/streams/{aggregate_type}/{aggregate_id}"),
     ("append_to_streams", "post", "/appends"),
     ("check_liveness", "get", "/livez"),
@@ -66,6 +66,7 @@ const OPERATIONS: [(&str, &str, &str); 35] = [
     ("read_metrics", "get", "/metrics"),
     ("read_problem", "get", "/problems/{code}"),
     ("read_projection", "get", "/projections/{projection_name}"),
+    ("read_projection_history", "get", "/projections/{projection_name}/history"),
     ("read_rates", "get", "/stats/rates"),
     ("read_reducer", "get", "/reducers/{aggregate_type}"),
     ("read_snapshot", "get", "/snapshots/{aggregate_type}/{aggregate_id}"),

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Call, TestApp, events, within_a_minute};
+use crate::support::{Call, TestApp, at, events, within_a_minute};
 
 async fn with_events(count: usize) -> TestApp {
     let app = TestApp::start().await;
@@ -120,10 +120,53 @@ async fn a_client_can_wait_until_a_projection_reaches_a_position() {
 }
 
 #[tokio::test]
+async fn the_history_has_the_sampled_positions_of_an_existing_projection() {
+    let (app, clock) = TestApp::start_at("2026-03-01T00:00:00Z").await;
+    app.append("/streams/Order/1", &["E"; 10]).await;
+    let history = async |name: &str| app.get(&format!("/projections/{name}/history")).send().await;
+    history("p").await.expect_problem(404, "projection_not_found");
+    // The job samples, too. A time is sampled once, and nothing changes between the new time and the sample.
+    let sample_at = async |time: &str| {
+        clock.set(at(time));
+        app.app.projection_history.sample(&app.app.primary, &clock).await.expect("the projections are sampled");
+    };
+    put(&app, "p", 2).send().await.expect_status(201);
+    let new = history("p").await.expect_status(200);
+    assert_eq!(
+        (new.header("cache-control"), &new.json()["since"]),
+        (Some("no-cache"), &json!("2026-03-01T00:00:00.000000Z"))
+    );
+    sample_at("2026-03-01T00:00:10Z").await;
+    put(&app, "p", 7).send().await.expect_status(200);
+    put(&app, "q", 1).send().await.expect_status(201);
+    app.append("/streams/Order/1", &["E"; 5]).await;
+    sample_at("2026-03-01T00:00:20Z").await;
+    let sample =
+        |at: &str, head: u64, position: u64| json!({"at": at, "head": head, "last_processed_position": position});
+    let found = history("p").await.expect_status(200).json();
+    let samples = found["samples"].as_array().expect("samples");
+    // Depending on the job, the projection also has a sample of the first time.
+    let expected = [sample("2026-03-01T00:00:10.000000Z", 10, 2), sample("2026-03-01T00:00:20.000000Z", 15, 7)];
+    assert_eq!(samples[samples.len() - 2..], expected);
+    assert!(samples.len() <= 3, "{found}");
+    let found = history("q").await.expect_status(200).json();
+    assert_eq!(found["samples"], json!([sample("2026-03-01T00:00:20.000000Z", 15, 1)]));
+
+    app.call("DELETE", "/projections/p").send().await.expect_status(204);
+    history("p").await.expect_problem(404, "projection_not_found");
+    sample_at("2026-03-01T00:00:30Z").await;
+    put(&app, "p", 0).send().await.expect_status(201);
+    assert_eq!(history("p").await.expect_status(200).json()["samples"], json!([]), "it is another projection");
+    app.get("/projections/p/history?since=x").send().await.expect_invalid("parameter", "since");
+    app.get("/projections/a%2Fb/history").send().await.expect_invalid("path", "projection_name");
+    app.get("/projections/p/history").header("accept", "text/csv").send().await.expect_status(406);
+}
+
+#[tokio::test]
 async fn the_lag_is_computed_across_sealed_partitions() {
     let (app, clock) = TestApp::start_at("2026-10-10T00:00:00Z").await;
     app.post("/streams/Order/1", &events(&["A", "B"])).send().await.expect_status(201);
-    clock.set(crate::support::at("2026-11-20T00:00:00Z"));
+    clock.set(at("2026-11-20T00:00:00Z"));
     app.post("/streams/Order/1", &events(&["C"])).send().await.expect_status(201);
     app.app.primary.maintain_partitions().await.expect("maintenance runs");
     put(&app, "old", 1).send().await.expect_status(201);

@@ -9,6 +9,7 @@ pub mod metrics;
 pub mod pages;
 pub mod probes;
 pub mod problems;
+pub mod projection_history;
 pub mod projections;
 pub mod reducers;
 pub mod snapshots;

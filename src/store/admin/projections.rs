@@ -15,6 +15,7 @@ use crate::store::reader::Reader;
 const SET_PROJECTION: &str = include_str!("../sql/set_projection.sql");
 const STALE_PROJECTIONS: &str = include_str!("../sql/stale_projections.sql");
 const PROJECTION_POSITIONS: &str = include_str!("../sql/projection_positions.sql");
+const ALL_PROJECTION_POSITIONS: &str = include_str!("../sql/all_projection_positions.sql");
 const PROJECTIONS: &str = include_str!("../sql/projections.sql");
 const DELETE_PROJECTION: &str = include_str!("../sql/delete_projection.sql");
 
@@ -138,6 +139,15 @@ impl Reader {
         let positions: Vec<(String, Position)> =
             sqlx::query_as(PROJECTION_POSITIONS).bind(names).fetch_all(&mut *self.acquire().await?).await?;
         Ok(positions.into_iter().collect())
+    }
+
+    /// Returns the positions of all projections, in byte order of their names.
+    pub async fn all_projection_positions(&self) -> Result<Vec<(String, Position)>, StoreError> {
+        let positions = sqlx::query_as(ALL_PROJECTION_POSITIONS)
+            .bind(PROJECTIONS_MAX)
+            .fetch_all(&mut *self.acquire().await?)
+            .await?;
+        Ok(positions)
     }
 
     /// Returns all projections, in byte order of their names.

@@ -148,6 +148,9 @@ fn projection(name: &str, spelling: &str) -> Vec<Request> {
         write("DELETE", "?reset=true", &[400]),
     ];
     requests.extend(read("").with_head());
+    let history =
+        Request::new("GET", format!("/projections/{spelling}/history"), Needs::OnAnyType(Scope::Read), &[200, 404]);
+    requests.extend(history.for_operation("/projections/{projection_name}/history").with_head());
     requests
 }
 
