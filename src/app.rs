@@ -46,6 +46,13 @@ pub struct Settings {
     pub program: PathBuf,
 }
 
+impl Settings {
+    /// Returns the value of `ANNALS_AUTH`: `keys` or `none`.
+    pub fn auth_name(&self) -> &'static str {
+        if self.needs_keys { "keys" } else { "none" }
+    }
+}
+
 /// Origins (RFC 6454) whose pages may call the service from a browser.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum CorsOrigins {

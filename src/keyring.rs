@@ -167,6 +167,21 @@ impl Key {
         &self.stored.key_id
     }
 
+    /// Returns the name that its creator gave it.
+    pub fn name(&self) -> &str {
+        &self.stored.name
+    }
+
+    /// Returns its grants in their text form, `scope:pattern`.
+    pub fn grants(&self) -> &[String] {
+        &self.stored.grants
+    }
+
+    /// Returns when it expires; `None`: never.
+    pub fn expires_at(&self) -> Option<DateTime<Utc>> {
+        self.stored.expires_at
+    }
+
     /// Counts a request. Fails if it exceeds the quota.
     pub fn count_request(&self) -> Result<(), QuotaExceeded> {
         self.requests.take(1)

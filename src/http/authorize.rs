@@ -41,7 +41,7 @@ pub enum RequiredPermission {
 
 /// Returns the permission that a route requires, by its template.
 pub fn required_permission(method: &Method, route: &str) -> RequiredPermission {
-    use RequiredPermission::{OnAllTypes, OnAnyType, OnProjectionInPath, OnTypeInPath, Public};
+    use RequiredPermission::{OnAllTypes, OnAnyType, OnProjectionInPath, OnTypeInPath, Public, ValidKey};
     use Scope::{Admin, Append, Read};
     let reads = matches!(*method, Method::GET | Method::HEAD);
     match route {
@@ -51,6 +51,7 @@ pub fn required_permission(method: &Method, route: &str) -> RequiredPermission {
         "/appends" => OnAnyType(Append),
         "/streams" | "/events" | "/events/{event_id}" => OnAnyType(Read),
         "/snapshots/{aggregate_type}/{aggregate_id}" if !reads => OnTypeInPath(Append),
+        "/keys/self" => ValidKey,
         "/reducers" => OnAnyType(Read),
         "/reducers/{aggregate_type}" if !reads => OnTypeInPath(Admin),
         "/reducers/{aggregate_type}/test" => OnTypeInPath(Read),

@@ -32,6 +32,11 @@ impl Caller {
         Self(Some(key))
     }
 
+    /// Returns the key; `None` if the service requires no keys.
+    pub fn key(&self) -> Option<&Key> {
+        self.0.as_deref()
+    }
+
     /// Returns the id of the key; `None` if the service requires no keys.
     pub fn key_id(&self) -> Option<&str> {
         self.0.as_ref().map(|key| key.key_id())

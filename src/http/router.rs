@@ -19,8 +19,8 @@ use crate::http::problem::code::Code;
 use crate::http::problem::error::ApiError;
 use crate::http::request_log::RequestLog;
 use crate::http::routes::{
-    aggregates, appends, assets, events, metrics, pages, probes, problems, projection_history, projections, reducers,
-    snapshots, stats, streams,
+    aggregates, appends, assets, events, keys, metrics, pages, probes, problems, projection_history, projections,
+    reducers, snapshots, stats, streams,
 };
 use crate::http::routing_hints::RouteMethods;
 
@@ -44,6 +44,7 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(projections::list_projections))
         .routes(routes!(projections::read_projection, projections::set_projection, projections::delete_projection))
         .routes(routes!(projection_history::read_projection_history))
+        .routes(routes!(keys::read_own_key))
         .routes(routes!(probes::check_liveness))
         .routes(routes!(probes::check_readiness))
         .routes(routes!(stats::overview::read_stats))

@@ -43,7 +43,7 @@ fn every_operation_and_every_response_is_described() {
 
 /// Every operation: its id, its method and its path. Clients are generated from these names, so they are part of the
 /// contract.
-const OPERATIONS: [(&str, &str, &str); 36] = [
+const OPERATIONS: [(&str, &str, &str); 37] = [
     ("append_to_stream", "post", "/streams/{aggregate_type}/{aggregate_id}"),
     ("append_to_streams", "post", "/appends"),
     ("check_liveness", "get", "/livez"),
@@ -64,6 +64,7 @@ const OPERATIONS: [(&str, &str, &str); 36] = [
     ("read_largest_aggregates", "get", "/stats/largest-aggregates"),
     ("read_log", "get", "/events"),
     ("read_metrics", "get", "/metrics"),
+    ("read_own_key", "get", "/keys/self"),
     ("read_problem", "get", "/problems/{code}"),
     ("read_projection", "get", "/projections/{projection_name}"),
     ("read_projection_history", "get", "/projections/{projection_name}/history"),

@@ -5,6 +5,7 @@ pub mod aggregates;
 pub mod appends;
 pub mod assets;
 pub mod events;
+pub mod keys;
 pub mod metrics;
 pub mod pages;
 pub mod probes;

@@ -96,6 +96,7 @@ fn lists() -> Vec<Request> {
             .into_iter()
             .flat_map(Request::with_head)
             .collect();
+    requests.extend(Request::new("GET", "/keys/self", Needs::AnyKey, &[200]).for_operation("/keys/self").with_head());
     requests.push(streams("?limit=1", &[200]));
     // The place after which the list begins may be a stream that the key may not read.
     requests.push(streams(&format!("?after=A/{KNOWN}"), &[200]));

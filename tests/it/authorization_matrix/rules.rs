@@ -82,7 +82,7 @@ impl Identity {
 pub enum Needs {
     /// No key.
     Nothing,
-    /// A valid key with any grants. The route or the method does not exist.
+    /// A valid key with any grants: the request is about the key, or its route or method does not exist.
     AnyKey,
     /// The scope on each of these types.
     On(Scope, Vec<String>),
