@@ -58,10 +58,12 @@ pub fn required_permission(method: &Method, route: &str) -> RequiredPermission {
         "/projections" => OnAnyType(Read),
         "/projections/{projection_name}" if !reads => OnProjectionInPath,
         "/projections/{projection_name}" | "/projections/{projection_name}/history" => OnAnyType(Read),
-        "/stats" | "/stats/tables" => OnAllTypes(Read),
-        "/stats/aggregate-types" | "/stats/snapshot-coverage" | "/stats/largest-aggregates" | "/stats/rates" => {
-            OnAnyType(Read)
-        }
+        "/stats/tables" => OnAllTypes(Read),
+        "/stats"
+        | "/stats/aggregate-types"
+        | "/stats/snapshot-coverage"
+        | "/stats/largest-aggregates"
+        | "/stats/rates" => OnAnyType(Read),
         "/streams/{aggregate_type}"
         | "/streams/{aggregate_type}/{aggregate_id}"
         | "/streams/{aggregate_type}/{aggregate_id}/{version}"

@@ -180,6 +180,27 @@ async fn lists_and_appends_check_each_type() {
     assert_eq!(names(app.get_as(&key, "/stats/aggregate-types").await, "aggregate_types"), ["Order", "OrderLine"]);
     let coverage = app.get_as(&key, "/stats/snapshot-coverage").await;
     assert_eq!(coverage.json()["streams"], 3);
+    let stats = app.get_as(&key, "/stats").await.expect_status(200).json();
+    for (member, value) in
+        [("events", json!(3)), ("streams", json!(3)), ("aggregate_types", json!(2)), ("snapshots", json!(0))]
+    {
+        assert_eq!(stats[member], value, "{member}");
+    }
+    // Sizes are those of all types. Positions are no secret.
+    assert_eq!((&stats["sizes"], &stats["head"], &stats["as_of_position"]), (&json!(null), &json!(4), &json!(4)));
+    let stats = app.get_as(&all, "/stats").await.expect_status(200).json();
+    assert_eq!((&stats["events"], &stats["aggregate_types"]), (&json!(4), &json!(3)));
+    assert!(stats["sizes"]["total"].as_i64() > Some(0), "{stats}");
+    let largest = names(app.get_as(&key, "/stats/largest-aggregates").await, "aggregates");
+    assert_eq!(largest, ["Order", "OrderLine", "Order"]);
+    let largest = names(app.get_as(&key, "/stats/largest-aggregates?limit=1").await, "aggregates");
+    assert_eq!(largest, ["Order"]);
+    app.get_as(&key, "/stats/tables").await.expect_problem(403, "forbidden");
+    let none = app.key(&["read:Nothing"]).await;
+    let stats = app.get_as(&none, "/stats").await.expect_status(200).json();
+    assert_eq!((&stats["events"], &stats["streams"], &stats["head"]), (&json!(0), &json!(0), &json!(4)));
+    assert_eq!(app.get_as(&none, "/stats/largest-aggregates").await.json()["aggregates"], json!([]));
+    assert_eq!(names(coverage, "aggregate_types"), ["Order", "OrderLine"]);
 
     let append = |types: &[&str]| {
         let appends: Vec<_> =

@@ -6,6 +6,7 @@
 
 use chrono::{DateTime, Utc};
 use sqlx::Row;
+use sqlx::postgres::PgRow;
 
 use crate::domain::event::Position;
 use crate::domain::version::Version;
@@ -16,6 +17,7 @@ use crate::store::reader::Reader;
 const STATS_OVERVIEW: &str = include_str!("../sql/stats_overview.sql");
 const STATS_AGGREGATE_TYPES: &str = include_str!("../sql/stats_aggregate_types.sql");
 const STATS_LARGEST_AGGREGATES: &str = include_str!("../sql/stats_largest_aggregates.sql");
+const STATS_LARGEST_AGGREGATES_OF_TYPES: &str = include_str!("../sql/stats_largest_aggregates_of_types.sql");
 const TABLE_SIZES: &str = include_str!("../sql/table_sizes.sql");
 
 /// The number of positions that one transaction counts.
@@ -142,23 +144,27 @@ impl Reader {
             .bind(limit)
             .fetch_all(&mut *self.acquire().await?)
             .await?;
-        let (mut position, mut value) = (0, Vec::new());
-        for row in &rows {
-            position = row.try_get("as_of_position")?;
-            let Some(aggregate_type) = row.try_get("aggregate_type")? else { continue };
-            value.push(LargeAggregate {
-                aggregate_type,
-                aggregate_id: row.try_get("aggregate_id")?,
-                events: row.try_get("version")?,
-            });
-        }
-        Ok(CountedTo { position, value })
+        Ok(large_aggregates(&rows)?)
+    }
+
+    /// Returns the streams of some types with the most events.
+    pub async fn largest_aggregates_of(
+        &self,
+        aggregate_types: &[String],
+        limit: i64,
+    ) -> Result<CountedTo<Vec<LargeAggregate>>, StoreError> {
+        let rows = sqlx::query(STATS_LARGEST_AGGREGATES_OF_TYPES)
+            .bind(aggregate_types)
+            .bind(limit)
+            .fetch_all(&mut *self.acquire().await?)
+            .await?;
+        Ok(large_aggregates(&rows)?)
     }
 
     /// Returns the sizes of the tables, and of each partition of `events`, in byte order of their names.
     pub async fn table_sizes(&self) -> Result<Vec<TableSize>, StoreError> {
         let rows = sqlx::query(TABLE_SIZES).fetch_all(&mut *self.acquire().await?).await?;
-        let size = |row: &sqlx::postgres::PgRow| {
+        let size = |row: &PgRow| {
             Ok::<_, sqlx::Error>(TableSize {
                 name: row.try_get("name")?,
                 is_partition: row.try_get("is_partition")?,
@@ -173,4 +179,19 @@ impl Reader {
         };
         Ok(rows.iter().map(size).collect::<Result<_, _>>()?)
     }
+}
+
+/// Decodes the rows of a list of the largest streams. Without a stream the only row has just the position.
+fn large_aggregates(rows: &[PgRow]) -> Result<CountedTo<Vec<LargeAggregate>>, sqlx::Error> {
+    let (mut position, mut value) = (0, Vec::new());
+    for row in rows {
+        position = row.try_get("as_of_position")?;
+        let Some(aggregate_type) = row.try_get("aggregate_type")? else { continue };
+        value.push(LargeAggregate {
+            aggregate_type,
+            aggregate_id: row.try_get("aggregate_id")?,
+            events: row.try_get("version")?,
+        });
+    }
+    Ok(CountedTo { position, value })
 }

@@ -108,9 +108,9 @@ fn lists() -> Vec<Request> {
 
 fn statistics() -> Vec<Request> {
     let read = |path: &'static str, needs| Request::new("GET", path, needs, &[200]).for_operation(path);
-    let largest = Request::new("GET", "/stats/largest-aggregates?limit=100", Needs::OnAllTypes(Scope::Read), &[200]);
+    let largest = Request::new("GET", "/stats/largest-aggregates?limit=1000", Needs::OnAnyType(Scope::Read), &[200]);
     let requests = [
-        read("/stats", Needs::OnAllTypes(Scope::Read)),
+        read("/stats", Needs::OnAnyType(Scope::Read)),
         read("/stats/tables", Needs::OnAllTypes(Scope::Read)),
         read("/stats/aggregate-types", Needs::OnAnyType(Scope::Read)).showing(TYPES),
         read("/stats/snapshot-coverage", Needs::OnAnyType(Scope::Read)),

@@ -19,7 +19,7 @@ use crate::http::openapi::responses::ReadProblems;
 use crate::http::problem::error::{ApiError, ApiResult};
 use crate::http::problem::field_error::FieldError;
 use crate::http::representation::response::json;
-use crate::http::routes::stats::shared::count_new_events;
+use crate::http::routes::stats::shared::{count_new_events, readable_type_statistics};
 use crate::store::admin::statistics::LARGEST_MAX;
 
 const LIMIT_DEFAULT: i64 = 10;
@@ -60,6 +60,8 @@ impl FromQuery for LargestParameters {
 }
 
 /// List the aggregates with the most events
+///
+/// A key that reads some types only gets the aggregates of these types.
 #[utoipa::path(get, path = "/stats/largest-aggregates", operation_id = "read_largest_aggregates", tag = "operations",
     params(
         ("limit" = Option<u64>, Query, description = "1 to 1000, default 10", minimum = 1, maximum = 1000),
@@ -72,12 +74,17 @@ pub async fn read_largest_aggregates(
     _: AcceptsJson,
     Parameters(LargestParameters { limit, aggregate_type }): Parameters<LargestParameters>,
 ) -> ApiResult<Response> {
-    match &aggregate_type {
-        Some(aggregate_type) => caller.check(Scope::Read, aggregate_type)?,
-        None => caller.check_all(Scope::Read)?,
+    if let Some(aggregate_type) = &aggregate_type {
+        caller.check(Scope::Read, aggregate_type)?;
     }
-    count_new_events(&app).await?;
-    let counted = app.primary.largest_aggregates(aggregate_type.as_deref(), limit).await?;
+    let counted = if aggregate_type.is_none() && !caller.may_read_all() {
+        let readable = readable_type_statistics(&app, &caller).await?.value.into_iter();
+        let types: Vec<_> = readable.map(|known| known.aggregate_type).collect();
+        app.primary.largest_aggregates_of(&types, limit).await?
+    } else {
+        count_new_events(&app).await?;
+        app.primary.largest_aggregates(aggregate_type.as_deref(), limit).await?
+    };
     let aggregates = counted.value.into_iter().map(|large| LargeAggregateOut {
         aggregate_type: large.aggregate_type,
         aggregate_id: large.aggregate_id,
