@@ -161,6 +161,11 @@ impl Reader {
         self.bulk_reads.acquire(ClientId::current()).await
     }
 
+    /// Returns whether an archive is configured.
+    pub fn has_archive(&self) -> bool {
+        self.archive.is_some()
+    }
+
     /// Returns the archive, which must be configured if a partition is archived.
     pub(super) fn archive(&self) -> Result<&Arc<Archive>, StoreError> {
         let missing = || StoreError::ArchiveUnavailable("events are archived, and ARCHIVE_URL is not set".to_owned());

@@ -1,6 +1,6 @@
 //! No promise: health checks, metrics, request ids, and the pages of the service.
 
-use crate::support::{TestApp, events};
+use crate::support::{TestApp, at, events};
 
 #[tokio::test]
 async fn a_service_that_serves_requests_is_live_and_ready() {
@@ -13,6 +13,21 @@ async fn a_service_that_serves_requests_is_live_and_ready() {
     );
     let verbose = app.get("/readyz?verbose").send().await.expect_status(200).json();
     assert_eq!(verbose["details"]["head"], "0");
+    let members: Vec<_> = verbose["details"].as_object().expect("details").keys().collect();
+    let expected = [
+        "append_queue",
+        "archive",
+        "auth",
+        "database_clock_ahead_seconds",
+        "epoch",
+        "head",
+        "log_ahead_seconds",
+        "pool",
+        "postgresql",
+        "started_at",
+        "version",
+    ];
+    assert_eq!(members, expected);
     for query in ["verbose=1", "verbose=true", "verbose=", "x=%ff&verbose"] {
         let verbose = app.get(&format!("/readyz?{query}")).send().await.expect_status(200).json();
         assert_eq!(verbose["details"]["head"], "0", "{query}");
@@ -21,6 +36,32 @@ async fn a_service_that_serves_requests_is_live_and_ready() {
     let plain = app.get("/readyz?nonsense&verbose=false").send().await.expect_status(200).json();
     assert!(plain.get("details").is_none(), "{plain}");
     app.get("/livez?x=1&x=2").send().await.expect_status(200);
+}
+
+#[tokio::test]
+async fn the_details_of_readiness_say_how_the_service_runs() {
+    let (app, clock) = TestApp::start_at("2026-03-01T00:00:00Z").await;
+    clock.set(at("2026-03-01T00:05:00Z"));
+    let epoch = app.app.primary.begin_epoch("a test").await.expect("the epoch begins");
+    let details = app.get("/readyz?verbose=1").send().await.expect_status(200).json()["details"].clone();
+    for (member, value) in [
+        ("version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("started_at", "2026-03-01T00:00:00.000000Z".to_owned()),
+        ("auth", "none".to_owned()),
+        ("archive", "none".to_owned()),
+        ("epoch", epoch.to_string()),
+        ("head", "0".to_owned()),
+        ("database_clock_ahead_seconds", "0.000".to_owned()),
+    ] {
+        assert_eq!(details[member], value, "{member}");
+    }
+    // Probes need no key.
+    let with_keys = crate::keys::start().await;
+    let details = with_keys.get("/readyz?verbose=true").send().await.expect_status(200).json()["details"].clone();
+    assert_eq!(details["auth"], "keys");
+    let history = crate::archive::History::create().await;
+    let details = history.app.get("/readyz?verbose").send().await.expect_status(200).json()["details"].clone();
+    assert_eq!(details["archive"], "configured");
 }
 
 #[tokio::test]

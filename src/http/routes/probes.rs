@@ -15,6 +15,7 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::http::cache::NO_STORE;
 use crate::store::admin::migrate::known_version;
+use crate::wire::time::format_time;
 
 /// The time limit of a check.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -55,7 +56,8 @@ pub async fn check_liveness() -> Response {
 /// runs, and the process is not shutting down.
 #[utoipa::path(get, path = "/readyz", operation_id = "check_readiness", tag = "operations",
     params(("verbose" = Option<bool>, Query,
-        description = "Adds versions and the head of the log. `?verbose` is enough", allow_reserved)),
+        description = "Adds versions, the start time, the head of the log, its epoch, the clocks and the settings. \
+            `?verbose` is enough", allow_reserved)),
     responses(
         (status = 200, description = "Ready", body = Health),
         (status = 503, description = "Not ready: `checks` has the reasons", body = Health),
@@ -98,16 +100,23 @@ async fn check_schema(app: &App) -> Result<(), String> {
 
 async fn details(app: &App) -> BTreeMap<&'static str, String> {
     let (in_use, idle) = app.primary.pool_connections();
-    let head = check(app.primary.log_head()).await;
+    let head =
+        check(app.primary.log_head()).await.map(|head| (head.global_position.to_string(), head.epoch.to_string()));
+    let (head, epoch) = head.unwrap_or_else(|reason| (reason.clone(), reason));
     let clocks = check(app.primary.compare_clocks()).await.map(|compared| {
         let seconds = |difference: TimeDelta| format!("{:.3}", difference.as_seconds_f64());
         (seconds(compared.database_ahead), seconds(compared.log_ahead))
     });
     let (database_ahead, log_ahead) = clocks.unwrap_or_else(|reason| (reason.clone(), reason));
+    let archive = if app.primary.has_archive() { "configured" } else { "none" };
     BTreeMap::from([
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
         ("postgresql", check(app.primary.server_version()).await.unwrap_or_else(|reason| reason)),
-        ("head", head.map_or_else(|reason| reason, |head| head.global_position.to_string())),
+        ("started_at", format_time(app.started_at)),
+        ("auth", app.settings.auth_name().to_owned()),
+        ("archive", archive.to_owned()),
+        ("head", head),
+        ("epoch", epoch),
         ("database_clock_ahead_seconds", database_ahead),
         ("log_ahead_seconds", log_ahead),
         ("append_queue", app.append_queue.length().to_string()),
