@@ -1,13 +1,17 @@
 //! Promise P8, P9: the number of events between two times is a difference of positions, over all months, archived ones
 //! too, and over the gaps at the starts of epochs.
 
+use annals::clock::Clock;
+use annals::store::partitions::archiver::Include;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
-use crate::archive::History;
+use crate::archive::{History, config};
+use crate::backward::{pages_backward, position};
 use crate::epochs::lose_events_after;
 use crate::keys;
-use crate::support::{TestApp, at, events};
+use crate::support::{TestApp, TestDatabase, TestOptions, at, events};
 
 /// Returns the times of all events.
 async fn times(app: &TestApp) -> Vec<DateTime<Utc>> {
@@ -112,7 +116,10 @@ async fn positions_are_exact_in_open_sealed_and_archived_months() {
 
 #[tokio::test]
 async fn the_gap_at_the_start_of_an_epoch_is_not_counted() {
-    let (app, clock) = TestApp::start_at("2026-03-10T00:00:00Z").await;
+    let clock = Clock::fixed(at("2026-03-10T00:00:00Z"));
+    let (database, folder) = (TestDatabase::create().await, TempDir::new().expect("a folder"));
+    let options = TestOptions { clock: clock.clone(), ..TestOptions::default() };
+    let app = TestApp::start_with_config(config(&database, &folder), database, options).await;
     app.append("/streams/Order/1", &["E"; 10]).await;
     // The positions 6 to 10 are lost.
     lose_events_after(&app, 5).await;
@@ -126,14 +133,25 @@ async fn the_gap_at_the_start_of_an_epoch_is_not_counted() {
     app.append("/streams/Order/2", &["E"]).await;
     app.app.primary.begin_epoch("a test").await.expect("the epoch begins");
     app.app.primary.maintain_partitions().await.expect("maintenance runs");
-    let page = app.get("/events?limit=1000").send().await.expect_status(200).json();
-    let positions: Vec<_> =
-        page["events"].as_array().expect("events").iter().map(|event| &event["global_position"]).collect();
-    assert_eq!(positions, [1, 2, 3, 4, 5, 11, 12, 13, 14]);
-    let found = rates(&app, "?from=2026-03-10T00:00:00Z&to=2026-03-13T00:00:00Z&buckets=3").await;
-    assert_eq!(found["positions"], json!([0, 5, 8, 8]));
-    let found = rates(&app, "?from=2026-03-01T00:00:00Z&to=2026-05-01T00:00:00Z&buckets=1").await;
-    assert_eq!(found["positions"], json!([0, 9]));
+    let check = async || {
+        let newest_first: Vec<_> = pages_backward(&app, "limit=4").await.iter().map(position).collect();
+        assert_eq!(newest_first, [14, 13, 12, 11, 5, 4, 3, 2, 1]);
+        let found = rates(&app, "?from=2026-03-10T00:00:00Z&to=2026-03-13T00:00:00Z&buckets=3").await;
+        assert_eq!(found["positions"], json!([0, 5, 8, 8]));
+        let found = rates(&app, "?from=2026-03-01T00:00:00Z&to=2026-05-01T00:00:00Z&buckets=1").await;
+        assert_eq!(found["positions"], json!([0, 9]));
+    };
+    check().await;
+    // The partition with the gap is archived.
+    app.app.primary.count_all_events().await.expect("the events are counted");
+    let mut archiver = app.app.primary.archiver().await.expect("no other archiver runs");
+    let plan = archiver.plan(at("2026-05-01T00:00:00Z"), Include::All).await.expect("a plan");
+    assert_eq!(plan.partitions.len(), 1);
+    for partition in &plan.partitions {
+        archiver.archive(partition, &|_| {}).await.expect("the partition is archived");
+    }
+    archiver.close().await.expect("the archiver ends");
+    check().await;
 }
 
 #[tokio::test]

@@ -189,7 +189,8 @@ async fn search_segments(
         match &same[0] {
             Place::InDatabase(segment) => {
                 let times = &times[found.len()..found.len() + same.len()];
-                found.extend(positions_before(connection, times, segment).await?.into_iter().map(Place::At));
+                let positions = positions_before(connection, times, segment).await?;
+                found.extend(positions.into_iter().map(Place::At));
             }
             other => found.push(other.clone()),
         }
