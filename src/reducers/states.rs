@@ -1,8 +1,8 @@
 //! The state after each event of a range of versions.
 //!
-//! A fold may only begin with a state that was printed at a multiple of the snapshot interval, because the engine itself
-//! begins again there. So the states of a range are folded from the last multiple before it, and those before the range
-//! are not returned. Each state is the one that a fold up to its version returns.
+//! A fold may only begin with a state that was printed at a multiple of the snapshot interval, because the engine
+//! itself begins again there. So the states of a range are folded from the last multiple before it, and those before
+//! the range are not returned. Each state is the one that a fold up to its version returns.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;

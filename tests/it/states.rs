@@ -1,5 +1,5 @@
-//! Promise P7: the states after each event are those that a fold up to each version returns, with every reducer, on every
-//! page, with and without snapshots.
+//! Promise P7: the states after each event are those that a fold up to each version returns, with every reducer and on
+//! every page.
 
 use serde_json::{Value, json};
 
@@ -104,7 +104,9 @@ async fn states_equal_folds_up_to_each_version() {
     let app = TestApp::start().await;
     append(&app, "1", (1..=40).map(|n| json!({"n": n, (format!("k{}", n % 3)): n}))).await;
     // The second reducer has hidden state, which is lost at each multiple of the interval.
-    let hidden = "let hidden = 0; ({ $any(state, event) { hidden += event.event_data.n; return { hidden, last: state?.hidden ?? null } } })";
+    let hidden = "let hidden = 0;
+        ({ $any(state, event) {
+            hidden += event.event_data.n; return { hidden, last: state?.hidden ?? null } } })";
     for reducer in [
         json!({"language": "merge-patch", "snapshot_every": 7}),
         json!({"language": "javascript", "source": hidden, "snapshot_every": 7}),

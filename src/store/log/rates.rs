@@ -3,8 +3,8 @@
 //! Positions have no gaps within an epoch, and times never go backwards along the log. So the last position before a
 //! time, without the gaps at the starts of epochs, is the number of events before that time. The result is exact, and
 //! the same for every process. The catalogue has the last position of each sealed partition, so only times within a
-//! partition are searched: by bisection in the database, or by the statistics of the row groups in the archive, and then
-//! in one row group.
+//! partition are searched: by bisection in the database, or by the statistics of the row groups in the archive, and
+//! then in one row group.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! The list of the streams of several types, in the byte order of types and ids.
 //!
-//! A statement walks from one stream to the next, and from one type to the next, by probes of the index of `streams`. So
-//! a page costs what it returns, and a prefix of ids that few types have costs two probes for each type. A page ends when
-//! its time is up, and returns the place up to which it has read.
+//! A statement walks from one stream to the next, and from one type to the next, by probes of the index of `streams`.
+//! So a page costs what it returns, and a prefix of ids that few types have costs two probes for each type. A page ends
+//! when its time is up, and returns the place up to which it has read.
 
 use std::time::{Duration, Instant};
 

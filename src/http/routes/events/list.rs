@@ -67,13 +67,13 @@ pub struct LogPage {
 /// All events of all streams in one order, or those that match the filters. A filter may be repeated: an event must
 /// match one of its values. Different filters are combined with *and*. A page of a filtered read may be empty although
 /// more events follow: `next_after` increases even if no event matched. Lines end at the head, with an end line.
-/// `text/event-stream` returns the events after the cursor, and then new events. `direction=backward` returns the newest
-/// events first, as a page of JSON, whose `next` leads to older ones.
+/// `text/event-stream` returns the events after the cursor, and then new events. `direction=backward` returns the
+/// newest events first, as a page of JSON, whose `next` leads to older ones.
 #[utoipa::path(get, path = "/events", operation_id = "read_log", tag = "log",
     params(
         ("after" = Option<String>, Query,
-            description = "Begins after this cursor: `1042`, or `1:1042` with its epoch, or `head`. Default 0. Not with \
-                `direction=backward`"),
+            description = "Begins after this cursor: `1042`, or `1:1042` with its epoch, or `head`. Default 0. Not \
+                with `direction=backward`"),
         ("direction" = Option<String>, Query,
             description = "`forward`, or `backward` from `before` or the head. Only pages of JSON go backward"),
         ("before" = Option<String>, Query,

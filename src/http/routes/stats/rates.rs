@@ -56,15 +56,15 @@ impl FromQuery for RatesParameters {
 
 /// Get the number of events over time
 ///
-/// The span from `from` (inclusive) to `to` (exclusive) is divided into buckets of equal length. The positions are those
-/// of the whole log, also for a key that reads some types only.
+/// The span from `from` (inclusive) to `to` (exclusive) is divided into buckets of equal length. The positions are
+/// those of the whole log, also for a key that reads some types only.
 #[utoipa::path(get, path = "/stats/rates", operation_id = "read_rates", tag = "operations",
     params(
         ("from" = Option<String>, Query,
             description = "The start of the first bucket (RFC 3339), before `to`. Default: 24 hours before `to`"),
         ("to" = Option<String>, Query,
-            description = "The end of the last bucket (RFC 3339). Default: now, or just after the last event if that is \
-                later"),
+            description = "The end of the last bucket (RFC 3339). Default: now, or just after the last event if that \
+                is later"),
         ("buckets" = Option<u64>, Query, description = "1 to 1000, default 60", minimum = 1, maximum = 1000),
     ),
     responses(

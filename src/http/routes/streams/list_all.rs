@@ -64,8 +64,8 @@ impl FromQuery for ListAllParameters {
     }
 }
 
-/// Parses a place: a type and an id with a slash between them, which no name has. An empty id is before the first stream
-/// of the type.
+/// Parses a place: a type and an id with a slash between them, which no name has. An empty id is before the first
+/// stream of the type.
 fn parse_place(text: &str) -> ApiResult<ListPlace> {
     let invalid = |detail: String| ApiError::invalid(FieldError::parameter("after", detail));
     let (aggregate_type, aggregate_id) = text
@@ -97,7 +97,7 @@ impl From<StreamOfType> for StreamOfTypeOut {
     params(
         ("prefix" = Option<String>, Query, description = "Only aggregate ids that begin with this text"),
         ("after" = Option<String>, Query,
-            description = "Begins after this stream: its type and its id with a slash between them, like `Order/ord-1`"),
+            description = "Begins after this stream: its type and its id with a slash between, like `Order/ord-1`"),
         ("limit" = Option<u64>, Query, description = "1 to 1000, default 100", minimum = 1, maximum = 1000),
     ),
     responses(

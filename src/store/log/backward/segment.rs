@@ -92,8 +92,8 @@ async fn restrict_to_times(
 }
 
 impl SegmentScan {
-    /// Fetches the events and delivers them. `gap_is_allowed`: the position before the cursor may have no event, because
-    /// an epoch began after a gap.
+    /// Fetches the events and delivers them. `gap_is_allowed`: the position before the cursor may have no event,
+    /// because an epoch began after a gap.
     pub(super) async fn deliver(
         self,
         connection: &mut PgConnection,
@@ -156,8 +156,8 @@ enum Expected {
     },
 }
 
-/// Runs a statement that lists events, the newest first, and delivers them down to the first unexpected gap. Returns the
-/// number of rows; `None` if the first row is not the expected one.
+/// Runs a statement that lists events, the newest first, and delivers them down to the first unexpected gap. Returns
+/// the number of rows; `None` if the first row is not the expected one.
 async fn deliver_rows(
     connection: &mut PgConnection,
     query: Query<'_, Postgres, PgArguments>,
