@@ -168,6 +168,48 @@ async fn numbers_can_be_sent_and_imported_again_as_they_are_returned() {
     assert_eq!(run(&other, &["export"]).await.1, exported);
 }
 
+/// In other stores times run against positions. The raised times depend on the file alone, so an import of a longer file
+/// continues after the first one.
+#[tokio::test]
+async fn times_that_go_back_are_raised_and_kept_in_the_metadata() {
+    let database = TestDatabase::create_empty().await;
+    let mut noted = line("b", "2026-01-01T23:00:00Z");
+    noted["metadata"] = json!({"by": "x"});
+    let mut lines = vec![
+        line("a", "2026-01-02T00:00:00Z"),
+        noted,
+        line("a", "2026-01-02T00:00:00Z"),
+        line("b", "2026-01-03T00:00:00Z"),
+    ];
+    let (ok, printed, error) = run(&database, &["import", "--time=raise", path(&file_with(&lines))]).await;
+    assert!(ok && printed == "4 new events, 0 known already, 1 time raised\n", "{printed}{error}");
+    lines.push(line("a", "2025-12-31T00:00:00Z"));
+    let (ok, printed, error) = run(&database, &["import", "--time", "raise", path(&file_with(&lines))]).await;
+    assert!(ok && printed == "1 new event, 4 known already, 2 times raised\n", "{printed}{error}");
+
+    let (_, exported, _) = run(&database, &["export"]).await;
+    let exported: Vec<Value> = exported.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let stored: Vec<_> = exported[..5].iter().map(|event| json!([event["occurred_at"], event["metadata"]])).collect();
+    assert_eq!(
+        stored,
+        [
+            json!(["2026-01-02T00:00:00.000000Z", null]),
+            json!(["2026-01-02T00:00:00.000000Z", {"by": "x", "occurred_at": "2026-01-01T23:00:00.000000Z"}]),
+            json!(["2026-01-02T00:00:00.000000Z", null]),
+            json!(["2026-01-03T00:00:00.000000Z", null]),
+            json!(["2026-01-03T00:00:00.000000Z", {"occurred_at": "2025-12-31T00:00:00.000000Z"}]),
+        ]
+    );
+
+    // Only times within the file are raised: an unknown event before the end of the log is refused.
+    let other = file_with(&[line("c", "2026-01-01T00:00:00Z")]);
+    let (ok, _, error) = run(&database, &["import", "--time=raise", path(&other)]).await;
+    assert!(!ok && error.contains("line 1 occurred at") && error.contains("an empty store"), "{error}");
+    let future = file_with(&[line("c", "2999-01-01T00:00:00Z"), line("c", "2026-01-01T00:00:00Z")]);
+    let (ok, _, error) = run(&database, &["import", "--time=raise", path(&future)]).await;
+    assert!(!ok && error.contains("in the future"), "{error}");
+}
+
 /// A single event may exceed the limit of bytes for a batch of several events.
 #[tokio::test]
 async fn large_events_are_imported_at_any_line() {
@@ -248,7 +290,7 @@ async fn an_import_with_decreasing_times_is_refused_before_it_writes() {
     let database = TestDatabase::create_empty().await;
     let back = file_with(&[line("a", "2026-01-02T00:00:00Z"), line("b", "2026-01-01T00:00:00Z")]);
     let (ok, _, error) = run(&database, &["import", path(&back)]).await;
-    assert!(!ok && error.contains("line 2 goes backwards in time") && error.contains("--time=now"), "{error}");
+    assert!(!ok && error.contains("line 2 goes backwards in time") && error.contains("--time=raise"), "{error}");
     let mut session = database.session().await;
     assert_eq!(session.number("SELECT count(*) FROM events").await, 0);
 

@@ -34,7 +34,8 @@ pub struct ImportArgs {
     /// File with one event a line, plain or compressed with gzip; a pipe; or - for standard input
     file: PathBuf,
 
-    /// keep: events keep the times of their lines; now: they occur now, and their times go into metadata.occurred_at
+    /// keep: events keep the times of their lines, which must not go backwards; raise: a time that goes backwards
+    /// becomes the time of the line before; now: events occur now. Original times go into metadata.occurred_at
     #[arg(long, value_enum, default_value_t = Time::Keep)]
     time: Time,
 
@@ -45,6 +46,7 @@ pub struct ImportArgs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Time {
     Keep,
+    Raise,
     Now,
 }
 
@@ -52,12 +54,14 @@ enum Time {
 pub async fn run(args: ImportArgs) -> anyhow::Result<ExitCode> {
     let mut file = open(&args.file)?;
     let work = async |database: &Database| import(&mut file, args.time, database).await;
-    let Imported { written, known } = with_database(&args.database, work).await?;
-    println!("{}, {known} known already", counted(written, "new event"));
+    let (Imported { written, known }, raised) = with_database(&args.database, work).await?;
+    let raised = if args.time == Time::Raise { format!(", {} raised", counted(raised, "time")) } else { String::new() };
+    println!("{}, {known} known already{raised}", counted(written, "new event"));
     Ok(ExitCode::SUCCESS)
 }
 
-async fn import(file: &mut File, time: Time, database: &Database) -> anyhow::Result<Imported> {
+/// Imports the file. Returns the totals, and the number of times that were raised.
+async fn import(file: &mut File, time: Time, database: &Database) -> anyhow::Result<(Imported, u64)> {
     migrate::migrate(&database.config).await?;
     let mut importer = Importer::connect(&database.config).await?;
     let ids = importer.derived_ids().await?;
@@ -65,12 +69,14 @@ async fn import(file: &mut File, time: Time, database: &Database) -> anyhow::Res
     importer.create_partitions(&checked.months).await?;
     let imported = write(file, time, ids, &mut importer, checked.bytes).await?;
     importer.finish().await?;
-    Ok(imported)
+    Ok((imported, checked.raised))
 }
 
 /// The result of the first pass.
 struct Checked {
     bytes: u64,
+    /// The number of times that went backwards, and were raised.
+    raised: u64,
     /// The months of events that may be new, each with a time in it.
     months: BTreeMap<String, DateTime<Utc>>,
 }
@@ -81,6 +87,7 @@ async fn check(file: &mut File, time: Time, ids: DerivedIds, importer: &mut Impo
     let progress = progress("checking", bytes);
     let log_ends = importer.last_occurred_at().await?;
     let mut last: Option<DateTime<Utc>> = None;
+    let mut raised = 0;
     let mut months = BTreeMap::new();
     let latest = Clock::system().now() + AHEAD_MAX;
     let mut before_the_end: Vec<(u64, Uuid, DateTime<Utc>)> = Vec::new();
@@ -96,18 +103,23 @@ async fn check(file: &mut File, time: Time, ids: DerivedIds, importer: &mut Impo
                  later event would get that time. Correct the line, or import with --time=now"
             );
         }
-        let Some(occurred_at) = event.occurred_at else {
+        let Some(mut occurred_at) = event.occurred_at else {
             bail!("line {number} has no occurred_at: add it, or import with --time=now");
         };
         if let Some(last) = last
             && occurred_at < last
         {
-            bail!(
-                "line {number} goes backwards in time, from {} to {}. Sort the lines by occurred_at, or import with \
-                 --time=now, which stores the original time in metadata.occurred_at",
-                format_time(last),
-                format_time(occurred_at),
-            );
+            if time == Time::Keep {
+                bail!(
+                    "line {number} goes backwards in time, from {} to {}. Sort the lines by occurred_at, or import with \
+                     --time=raise, which raises such a time to that of the line before, or with --time=now. Both store \
+                     the original time in metadata.occurred_at",
+                    format_time(last),
+                    format_time(occurred_at),
+                );
+            }
+            occurred_at = last;
+            raised += 1;
         }
         last = Some(occurred_at);
         // Only events that the log already contains may be older than its end.
@@ -123,7 +135,7 @@ async fn check(file: &mut File, time: Time, ids: DerivedIds, importer: &mut Impo
     }
     refuse_unknown(importer, log_ends, &before_the_end).await?;
     progress.finish_and_clear();
-    Ok(Checked { bytes, months })
+    Ok(Checked { bytes, raised, months })
 }
 
 /// Fails if the log does not contain all of these events, which are older than its end, with these times.
@@ -186,9 +198,12 @@ fn read_ahead(
 ) -> anyhow::Result<()> {
     let mut lines = Lines::read(&mut file, ids)?;
     let mut batch = Batch::default();
+    let mut last = None;
     while let Some(mut event) = lines.next_event(progress)? {
-        if time == Time::Now {
-            event.occur_now().map_err(|error| anyhow::anyhow!("line {}: {error}", lines.number))?;
+        match time {
+            Time::Keep => {}
+            Time::Raise => last = event.occur_at_or_after(last).map_err(|error| fault(lines.number, &error))?,
+            Time::Now => event.occur_now().map_err(|error| fault(lines.number, &error))?,
         }
         if !batch.fits(&event) && ready.blocking_send(std::mem::take(&mut batch).prepare()).is_err() {
             return Ok(());
@@ -200,6 +215,11 @@ fn read_ahead(
         drop(ready.blocking_send(batch.prepare()));
     }
     Ok(())
+}
+
+/// Returns the error of a line.
+fn fault(number: u64, error: &str) -> anyhow::Error {
+    anyhow::anyhow!("line {number}: {error}")
 }
 
 /// Returns a progress bar, which appears only on a terminal.

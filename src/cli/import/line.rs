@@ -151,9 +151,25 @@ fn fault(text: &str, error: &serde_json::Error) -> String {
 }
 
 impl ImportEvent {
-    /// Makes the event occur now: its time goes into `metadata.occurred_at`, unless that member exists.
+    /// Makes the event occur now. Its time goes into `metadata.occurred_at`.
     pub fn occur_now(&mut self) -> Result<(), String> {
-        let Some(occurred_at) = self.occurred_at.take() else { return Ok(()) };
+        self.occurred_at.take().map_or(Ok(()), |occurred_at| self.note_time(occurred_at))
+    }
+
+    /// Raises the time of the event to `earliest` if it is before that, and stores the original time in
+    /// `metadata.occurred_at`. Returns the time at which the event occurs.
+    pub fn occur_at_or_after(&mut self, earliest: Option<DateTime<Utc>>) -> Result<Option<DateTime<Utc>>, String> {
+        if let (Some(earliest), Some(occurred_at)) = (earliest, self.occurred_at)
+            && occurred_at < earliest
+        {
+            self.note_time(occurred_at)?;
+            self.occurred_at = Some(earliest);
+        }
+        Ok(self.occurred_at)
+    }
+
+    /// Adds the original time to the metadata as `occurred_at`, unless that member exists.
+    fn note_time(&mut self, occurred_at: DateTime<Utc>) -> Result<(), String> {
         let metadata = self.event.metadata.as_deref().unwrap_or("{}");
         let members: HashMap<Cow<'_, str>, &RawValue> =
             serde_json::from_str(metadata).map_err(|error| describe(&error))?;
@@ -222,6 +238,25 @@ mod tests {
         assert_eq!(metadata(""), r#"{"occurred_at":"2025-01-02T02:04:05.000000Z"}"#);
         assert_eq!(metadata(r#","metadata":{"a":1}"#), r#"{"occurred_at":"2025-01-02T02:04:05.000000Z","a":1}"#);
         assert_eq!(metadata(r#","metadata":{"occurred_at":"x"}"#), r#"{"occurred_at":"x"}"#);
+    }
+
+    #[test]
+    fn only_a_time_before_the_earliest_one_is_raised_and_stored_in_the_metadata() {
+        let line = r#"{"aggregate_type":"T","aggregate_id":"1","event_type":"E","event_data":1,
+                       "occurred_at":"2025-01-02T00:00:00Z"}"#;
+        let at = |text: &str| Some(time(text).expect("a time"));
+        let original = at("2025-01-02T00:00:00Z");
+        let noted = Some(r#"{"occurred_at":"2025-01-02T00:00:00.000000Z"}"#);
+        for (earliest, occurs_at, metadata) in [
+            (None, original, None),
+            (at("2025-01-01T23:59:59.999999Z"), original, None),
+            (original, original, None),
+            (at("2025-01-02T00:00:00.000001Z"), at("2025-01-02T00:00:00.000001Z"), noted),
+        ] {
+            let mut event = event(line, &mut ordinals());
+            assert_eq!(event.occur_at_or_after(earliest), Ok(occurs_at));
+            assert_eq!((event.occurred_at, event.event.metadata.as_deref()), (occurs_at, metadata), "{earliest:?}");
+        }
     }
 
     #[test]
