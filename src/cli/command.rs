@@ -2,10 +2,14 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::cli::client::failure::exit_code;
 use crate::cli::import::command as import;
-use crate::cli::{archive, epoch, export, healthcheck, keys, logging, migrate, openapi, serve, verify};
+use crate::cli::{
+    append, archive, completions, epoch, export, healthcheck, keys, logging, man, migrate, openapi, projections, serve,
+    show, state, streams, tail, trace, verify,
+};
 use crate::config::database::DatabaseArgs;
 use crate::config::log::LogArgs;
 use crate::config::serve::ServeArgs;
@@ -29,6 +33,27 @@ pub struct Cli {
 enum Command {
     /// Run the event store (the default command)
     Serve(ServeArgs),
+    /// Print the newest events of a service, and new ones as they are appended
+    #[command(after_help = tail::EXAMPLES)]
+    Tail(tail::TailArgs),
+    /// Print the events of a stream, or one event
+    #[command(after_help = show::EXAMPLES)]
+    Show(show::ShowArgs),
+    /// Append an event to a stream
+    #[command(after_help = append::EXAMPLES)]
+    Append(append::AppendArgs),
+    /// Print the state of an aggregate, now or in the past, or what has changed
+    #[command(after_help = state::EXAMPLES)]
+    State(state::StateArgs),
+    /// List the streams of an aggregate type
+    #[command(after_help = streams::EXAMPLES)]
+    Streams(streams::StreamsArgs),
+    /// Print the events of a correlation id as a tree of causes
+    #[command(after_help = trace::EXAMPLES)]
+    Trace(trace::TraceArgs),
+    /// List the projections, and how far they are behind the log
+    #[command(after_help = projections::EXAMPLES)]
+    Projections(projections::ProjectionsArgs),
     /// Bring the schema of the database up to date
     Migrate(DatabaseArgs),
     /// Import events from a file with one event a line
@@ -49,6 +74,12 @@ enum Command {
     Healthcheck(healthcheck::HealthcheckArgs),
     /// Print the OpenAPI document
     Openapi,
+    /// Print the completions of a shell
+    #[command(after_help = completions::EXAMPLES)]
+    Completions(completions::CompletionsArgs),
+    /// Print a manual page
+    #[command(after_help = man::EXAMPLES)]
+    Man(man::ManArgs),
     /// Run reducers for the service that has started this process
     #[command(hide = true)]
     ReducerWorker,
@@ -64,6 +95,13 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         match cli.command.unwrap_or(Command::Serve(cli.serve)) {
             Command::Serve(args) => serve::run(args).await,
+            Command::Tail(args) => Ok(exit_code(tail::run(args).await)),
+            Command::Show(args) => Ok(exit_code(show::run(args).await)),
+            Command::Append(args) => Ok(exit_code(append::run(args).await)),
+            Command::State(args) => Ok(exit_code(state::run(args).await)),
+            Command::Streams(args) => Ok(exit_code(streams::run(args).await)),
+            Command::Trace(args) => Ok(exit_code(trace::run(args).await)),
+            Command::Projections(args) => Ok(exit_code(projections::run(args).await)),
             Command::Migrate(args) => migrate::run(args).await,
             Command::Import(args) => import::run(args).await,
             Command::Export(args) => export::run(args).await,
@@ -74,6 +112,8 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Epoch(args) => epoch::run(args).await,
             Command::Healthcheck(args) => healthcheck::run(args).await,
             Command::Openapi => openapi::run(),
+            Command::Completions(args) => Ok(completions::run(&args, Cli::command())),
+            Command::Man(args) => Ok(man::run(&args, Cli::command())),
             Command::ReducerWorker => unreachable!("it returned above, without a runtime"),
         }
     })

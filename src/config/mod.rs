@@ -3,6 +3,7 @@
 //! The value name of a flag is the name of its variable, so that an error about a wrong value names the variable.
 //! `.env.example` lists all variables; a test compares.
 
+pub mod client;
 pub mod database;
 pub mod error;
 pub mod log;
