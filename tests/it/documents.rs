@@ -1,8 +1,10 @@
 //! No promise: the documents agree with the repository. Links resolve, named files and functions exist, and every
 //! metric and every source file is described.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
+
+use clap::CommandFactory;
 
 use crate::support::markdown::{anchors, code_spans, links};
 use crate::support::sources::{exists, files, names, read};
@@ -184,6 +186,51 @@ fn every_function_that_the_documents_name_exists() {
         }
     }
     assert!(missing.is_empty(), "functions that do not exist:\n{}", missing.join("\n"));
+}
+
+/// Returns the text below each heading of the reference that names a command, by the name of the command.
+fn commands_of_the_reference(text: &str) -> BTreeMap<String, String> {
+    let mut sections: BTreeMap<String, String> = BTreeMap::new();
+    let mut command = None;
+    for line in text.lines() {
+        if let Some(heading) = line.strip_prefix("## ").or_else(|| line.strip_prefix("### ")) {
+            let words = heading.strip_prefix("`annals ").map(|words| words.trim_end_matches('`'));
+            command = words.and_then(|words| words.split(' ').next()).map(str::to_owned);
+        }
+        if let Some(command) = &command {
+            sections.entry(command.clone()).or_default().push_str(&format!("{line}\n"));
+        }
+    }
+    sections
+}
+
+#[test]
+fn the_reference_describes_every_command_and_every_flag() {
+    let sections = commands_of_the_reference(&read("docs/reference/command-line.md"));
+    let program = annals::cli::command::Cli::command();
+    let visible = |command: &&clap::Command| !command.is_hide_set();
+    let commands: BTreeSet<&str> = program.get_subcommands().filter(visible).map(clap::Command::get_name).collect();
+    let described: BTreeSet<&str> = sections.keys().map(String::as_str).collect();
+    assert_eq!(described, commands, "docs/reference/command-line.md has a heading for each command and no other");
+    let mut missing = Vec::new();
+    for command in program.get_subcommands().filter(visible) {
+        let section = &sections[command.get_name()];
+        for command in std::iter::once(command).chain(command.get_subcommands()) {
+            // The reference of the configuration lists the flags that are also variables.
+            let flags = command.get_arguments().filter(|argument| argument.get_env().is_none());
+            let flags = flags.filter_map(|argument| Some(format!("`--{}", argument.get_long()?)));
+            missing.extend(flags.filter(|flag| !section.contains(flag)).map(|flag| (command.get_name(), flag)));
+        }
+    }
+    assert!(missing.is_empty(), "docs/reference/command-line.md does not describe {missing:?}");
+}
+
+#[test]
+fn a_command_without_a_heading_is_found() {
+    let text = "# Title\n## `annals keys`\nflags\n### `annals show <TARGET>`\n`--json`\n## Other\nno command\n";
+    let sections = commands_of_the_reference(text);
+    assert_eq!(sections.keys().collect::<Vec<_>>(), ["keys", "show"]);
+    assert!(sections["show"].contains("`--json`") && !sections["show"].contains("no command"));
 }
 
 /// Returns the names of metrics in a text, without the suffixes of their series.

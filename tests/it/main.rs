@@ -15,6 +15,7 @@ mod authorization_matrix;
 mod backward;
 mod cancellation;
 mod cli;
+mod client_commands;
 mod clocks;
 mod conditional;
 mod cursors;
