@@ -130,7 +130,8 @@ pub async fn run(args: AppendArgs) -> Result<(), Failure> {
     let body = body(&args, event_id)?;
     let path = stream_path(args.stream.aggregate_type(), args.stream.aggregate_id());
 
-    let deadline = Instant::now() + args.patience;
+    // A patience of thousands of years has no end.
+    let deadline = Instant::now().checked_add(args.patience);
     let mut backoff = Backoff::new();
     let mut has_failed = false;
     let (status, response) = loop {
@@ -140,7 +141,7 @@ pub async fn run(args: AppendArgs) -> Result<(), Failure> {
             Err(error) => error,
         };
         let pause = backoff.next_pause(error.retry_after());
-        if Instant::now() + pause > deadline {
+        if deadline.is_some_and(|deadline| Instant::now() + pause > deadline) {
             // The service may have written the event, and only the response was lost.
             let remedy = format!("To repeat the append safely, use --event-id {event_id}");
             return Err(Failure::new(Kind::Unavailable, format!("{}. {remedy}", error.message())));

@@ -23,6 +23,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest silence before and within a response. An event stream has a comment every 15 seconds.
 const SILENCE_MAX: Duration = Duration::from_secs(45);
 
+/// The longest pause that a service can ask for, in seconds.
+const RETRY_AFTER_SECONDS_MAX: u64 = 3_600;
+
 /// A client of one service.
 pub struct Client {
     http: reqwest::Client,
@@ -36,7 +39,7 @@ impl Client {
         let mut headers = HeaderMap::new();
         if let Some(key) = args.key() {
             let mut value = HeaderValue::from_str(&format!("Bearer {key}")).map_err(|_| {
-                Failure::new(Kind::Usage, "ANNALS_KEY must be an API key, which has no control characters")
+                Failure::new(Kind::Usage, "ANNALS_KEY must be an API key, which consists of ASCII characters")
             })?;
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
@@ -132,7 +135,7 @@ impl Client {
         let body = self.body(response).await?;
         let mut problem: Problem =
             serde_json::from_slice(&body).map_err(|_| self.foreign("it responded with an unknown kind of problem"))?;
-        problem.retry_after = seconds.map(Duration::from_secs);
+        problem.retry_after = seconds.map(|seconds: u64| Duration::from_secs(seconds.min(RETRY_AFTER_SECONDS_MAX)));
         Err(CallError::Problem(Box::new(problem)))
     }
 
