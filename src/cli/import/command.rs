@@ -111,9 +111,9 @@ async fn check(file: &mut File, time: Time, ids: DerivedIds, importer: &mut Impo
         {
             if time == Time::Keep {
                 bail!(
-                    "line {number} goes backwards in time, from {} to {}. Sort the lines by occurred_at, or import with \
-                     --time=raise, which raises such a time to that of the line before, or with --time=now. Both store \
-                     the original time in metadata.occurred_at",
+                    "line {number} goes backwards in time, from {} to {}. Sort the lines by occurred_at, or import \
+                     with --time=raise, which raises such a time to that of the line before, or with --time=now. Both \
+                     store the original time in metadata.occurred_at",
                     format_time(last),
                     format_time(occurred_at),
                 );
