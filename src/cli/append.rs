@@ -16,7 +16,6 @@ use crate::cli::client::event::parse;
 use crate::cli::client::failure::{Failure, Kind, notice};
 use crate::cli::client::http::Client;
 use crate::cli::client::output::{Output, OutputArgs, Part};
-use crate::cli::client::problem::CallError;
 use crate::cli::client::target::stream;
 use crate::clock::Clock;
 use crate::config::client::ClientArgs;

@@ -83,7 +83,7 @@ fn since(text: &str) -> Result<Since, String> {
 }
 
 impl Since {
-    fn from_now(self, now: DateTime<Utc>) -> Result<DateTime<Utc>, Failure> {
+    fn resolve(self, now: DateTime<Utc>) -> Result<DateTime<Utc>, Failure> {
         match self {
             Self::Time(time) => Ok(time),
             Self::Ago(ago) => {
@@ -144,7 +144,7 @@ fn filters(args: &TailArgs) -> Result<Vec<(&'static str, String)>, Failure> {
         filters.extend(values.iter().map(|value| (name, value.clone())));
     }
     if let Some(since) = args.since {
-        filters.push(("occurred_from", format_time(since.from_now(Clock::system().now())?)));
+        filters.push(("occurred_from", format_time(since.resolve(Clock::system().now())?)));
     }
     Ok(filters)
 }
@@ -182,10 +182,10 @@ mod tests {
     #[test]
     fn since_is_a_length_of_time_or_a_time() {
         let now = DateTime::from_timestamp(1_000_000, 0).expect("a time");
-        let from = |text: &str| since(text).map(|since| since.from_now(now).expect("a time"));
+        let from = |text: &str| since(text).map(|since| since.resolve(now).expect("a time"));
         assert_eq!(from("1h"), Ok(now - TimeDelta::hours(1)));
         assert_eq!(from("1970-01-02T01:00:00+01:00"), Ok(DateTime::from_timestamp(86_400, 0).expect("a time")));
         assert!(from("yesterday").is_err());
-        assert!(Since::Ago(Duration::from_secs(u64::MAX)).from_now(now).is_err());
+        assert!(Since::Ago(Duration::from_secs(u64::MAX)).resolve(now).is_err());
     }
 }
