@@ -1,0 +1,33 @@
+"""The examples of the documents run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from documents import REPOSITORY, run_blocks
+from proxy import Proxy
+
+URL = "http://127.0.0.1:8080"
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The examples write files."""
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_examples_of_the_readme_run(own_service: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    groups = Proxy(answer_all=lambda exchange: exchange.answer(200, {"lease_seconds": 30}))
+
+    def change(block: str) -> str:
+        block = block.replace("client.work(", f'Annals("{groups.url}").work(')
+        return block.replace(URL, own_service.url)
+
+    names = run_blocks(REPOSITORY / "clients/python/README.md", change)
+    assert names["decided"].version == 2
+    assert names["database"].execute("SELECT * FROM paid").fetchall() == [("ord-1", 42)]
+    assert f"GET {own_service.url}/aggregates/Order/ord-1?snapshot=ignore 1 200 None" in capsys.readouterr().out
+    assert [sent.route for sent in groups.requests] == ["/groups/mailer"]
+    groups.close()
