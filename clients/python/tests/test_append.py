@@ -17,6 +17,7 @@ from annals_client import (
     EventIdReused,
     InvalidRequest,
     QuotaExceeded,
+    StreamNotFound,
     VersionConflict,
     new_event,
     uuid7,
@@ -174,6 +175,26 @@ def test_an_idempotency_key_makes_a_call_repeatable(client: Any, kind: str) -> N
     assert not client.append(kind, "a", [event], idempotency_key="one")["replayed"]
     assert client.append(kind, "a", [event], idempotency_key="one")["replayed"]
     assert not client.append(kind, "a", [event], idempotency_key="two")["replayed"]
+
+
+def test_an_append_to_several_streams_is_atomic_and_repeatable(connect: Any, proxy: Any, kind: str) -> None:
+    client = connect(proxy.url)
+    appends = [{"aggregate_type": kind, "aggregate_id": name, "events": numbers(2)} for name in "ab"]
+    proxy.next("POST", "/appends", cut)
+    results = client.append_all({**append, "expected_version": "none"} for append in appends)
+    assert [(result["version"], result["replayed"]) for result in results] == [(2, True), (2, True)]
+    unknown = {"aggregate_type": kind, "aggregate_id": "c", "events": [{"event_type": "Counted", "event_data": 1}]}
+    with pytest.raises(VersionConflict) as conflict:
+        client.append_all([{**unknown, "expected_version": "exists"}, unknown | {"aggregate_id": "d"}])
+    assert [stream["aggregate_id"] for stream in conflict.value.conflicts] == ["c"]
+    with pytest.raises(StreamNotFound):
+        list(client.read_stream(kind, "d"))
+
+
+def test_correlation_ids_may_be_any_text(client: Any, kind: str) -> None:
+    client.append(kind, "a", numbers(1), correlation_id="req-77", causation_id="req-76")
+    [event] = client.read({"aggregate_type": kind, "correlation_id": "req-77"})
+    assert event["correlation_id"] and event["causation_id"]
 
 
 def test_a_post_without_ids_is_not_repeated(connect: Any, proxy: Any, kind: str) -> None:

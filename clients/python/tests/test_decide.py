@@ -114,6 +114,12 @@ def test_a_load_folds_more_events_than_one_response_has(client: Any, kind: str) 
     assert (loaded.state, loaded.version) == (0, 0)
 
 
+def test_a_fold_that_returns_nothing_is_an_error(client: Any, kind: str) -> None:
+    client.append(kind, "a", numbers(1))
+    with pytest.raises(TypeError, match="evolve returned no state for Counted"):
+        client.aggregate(kind, dict, lambda state, event: None).load("a")
+
+
 def test_a_decision_may_be_asynchronous(service: Any, kind: str) -> None:
     from facade import LOOP
 

@@ -5,17 +5,29 @@ from __future__ import annotations
 import json
 import types
 import typing
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from documents import REPOSITORY
 
 import annals_client
-from annals_client import AggregateState, AppendResult, Event, Filter, NewEvent, Problem, Projection, RecordedEvent
+from annals_client import (
+    AggregateState,
+    AppendResult,
+    Event,
+    Filter,
+    NewEvent,
+    Problem,
+    Projection,
+    RecordedEvent,
+    StreamAppend,
+)
 
 DOCUMENT = json.loads((REPOSITORY / "openapi/openapi.json").read_text("utf-8"))
 SCHEMAS = DOCUMENT["components"]["schemas"]
 JSON_TYPES = {str: "string", int: "integer", float: "number", bool: "boolean", list: "array", type(None): "null"}
+JSON_TYPES |= {Sequence: "array", typing.Literal: "string"}
 
 
 def types_of_schema(schema: dict[str, Any]) -> set[str] | None:
@@ -35,14 +47,20 @@ def types_of_hint(hint: Any) -> set[str] | None:
     return {JSON_TYPES.get(typing.get_origin(hint) or hint, "object")}
 
 
-@pytest.mark.parametrize("kind", [Event, NewEvent, RecordedEvent, AppendResult, AggregateState, Projection])
+#: The names of types that have another name in the document.
+NAMES = {"StreamAppend": "MultiAppendItem"}
+
+
+@pytest.mark.parametrize(
+    "kind", [Event, NewEvent, RecordedEvent, AppendResult, AggregateState, Projection, StreamAppend]
+)
 def test_a_type_has_the_members_of_its_schema(kind: Any) -> None:
-    schema = SCHEMAS[kind.__name__]
+    schema = SCHEMAS[NAMES.get(kind.__name__, kind.__name__)]
     hints = typing.get_type_hints(kind)
     assert set(hints) == set(schema["properties"])
     for name, hint in hints.items():
         assert types_of_hint(hint) == types_of_schema(schema["properties"][name]), name
-    if kind is NewEvent:
+    if kind in (NewEvent, StreamAppend):
         assert kind.__required_keys__ == set(schema["required"])
 
 

@@ -40,6 +40,7 @@ from .types import (
     NewEvent,
     Projection,
     RecordedEvent,
+    StreamAppend,
     new_event,
     uuid7,
 )
@@ -83,6 +84,7 @@ __all__ = [
     "ProjectionNotFound",
     "QuotaExceeded",
     "RecordedEvent",
+    "StreamAppend",
     "StreamNotFound",
     "Try",
     "Unauthenticated",

@@ -26,7 +26,18 @@ from ._effects import (
 )
 from ._verbs import Verbs
 from .errors import EpochChanged
-from .types import AggregateState, Appended, Decided, Event, Expected, Filter, Loaded, NewEvent, Projection
+from .types import (
+    AggregateState,
+    Appended,
+    Decided,
+    Event,
+    Expected,
+    Filter,
+    Loaded,
+    NewEvent,
+    Projection,
+    StreamAppend,
+)
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -66,8 +77,14 @@ class AsyncAnnals:
         expected: Expected = None,
         *,
         idempotency_key: str | None = None,
+        correlation_id: str | None = None,
+        causation_id: str | None = None,
     ) -> Appended:
-        return await self._run(self._verbs.append(aggregate_type, aggregate_id, events, expected, idempotency_key))
+        ids = idempotency_key, correlation_id, causation_id
+        return await self._run(self._verbs.append(aggregate_type, aggregate_id, events, expected, *ids))
+
+    async def append_all(self, appends: Iterable[StreamAppend]) -> list[Appended]:
+        return await self._run(self._verbs.append_all(appends))
 
     def aggregate(
         self, aggregate_type: str, initial: Callable[[], S], evolve: Callable[[S, Event], S]

@@ -26,7 +26,18 @@ from ._effects import (
 )
 from ._verbs import Verbs
 from .errors import EpochChanged
-from .types import AggregateState, Appended, Decided, Event, Expected, Filter, Loaded, NewEvent, Projection
+from .types import (
+    AggregateState,
+    Appended,
+    Decided,
+    Event,
+    Expected,
+    Filter,
+    Loaded,
+    NewEvent,
+    Projection,
+    StreamAppend,
+)
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -75,16 +86,30 @@ class Annals:
         expected: Expected = None,
         *,
         idempotency_key: str | None = None,
+        correlation_id: str | None = None,
+        causation_id: str | None = None,
     ) -> Appended:
         """Appends events to a stream, all or none. Raises `VersionConflict` if it is not at the expected version.
 
         Events without an id get one, so that a retry does not write them again. With `idempotency_key` the service
-        derives the ids from the key: then a repeated call does not write them again either.
+        derives the ids from the key: then a repeated call does not write them again either. `correlation_id` and
+        `causation_id` are those of the events that have none: UUIDs, or any text.
         """
-        return self._run(self._verbs.append(aggregate_type, aggregate_id, events, expected, idempotency_key))
+        ids = idempotency_key, correlation_id, causation_id
+        return self._run(self._verbs.append(aggregate_type, aggregate_id, events, expected, *ids))
+
+    def append_all(self, appends: Iterable[StreamAppend]) -> list[Appended]:
+        """Appends to several streams in one atomic step: all events are written, or none.
+
+        `VersionConflict.conflicts` lists the streams that are not at their `expected_version`.
+        """
+        return self._run(self._verbs.append_all(appends))
 
     def aggregate(self, aggregate_type: str, initial: Callable[[], S], evolve: Callable[[S, Event], S]) -> Aggregate[S]:
-        """Returns the aggregates of a type. `initial` makes the state before the first event."""
+        """Returns the aggregates of a type.
+
+        `initial` makes the state before the first event. `evolve` returns the state after an event, which is not None.
+        """
         return Aggregate(self, aggregate_type, initial, evolve)
 
     def read(self, filter: Filter | None = None, *, after: str | int = 0, limit: int | None = None) -> Events:

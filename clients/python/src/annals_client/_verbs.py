@@ -43,7 +43,19 @@ from .errors import (
     StreamNotFound,
     VersionConflict,
 )
-from .types import AggregateState, Appended, Decided, Event, Expected, Filter, Loaded, NewEvent, Projection, uuid7
+from .types import (
+    AggregateState,
+    Appended,
+    Decided,
+    Event,
+    Expected,
+    Filter,
+    Loaded,
+    NewEvent,
+    Projection,
+    StreamAppend,
+    uuid7,
+)
 
 S = TypeVar("S")
 
@@ -210,6 +222,8 @@ class Verbs:
         events: Iterable[NewEvent],
         expected: Expected = None,
         idempotency_key: str | None = None,
+        correlation_id: str | None = None,
+        causation_id: str | None = None,
     ) -> Steps[Appended]:
         # Makes `VersionConflict.missed_events` available.
         headers = {"Prefer": "return=representation"}
@@ -221,12 +235,11 @@ class Verbs:
             headers["If-Match"] = f'"{expected}"'
         elif expected is not None:
             raise ValueError(f'expected must be a version, "none", "exists" or None, and is {expected!r}')
+        defaults = {"X-Correlation-Id": correlation_id, "X-Causation-Id": causation_id}
+        headers |= {name: value for name, value in defaults.items() if value is not None}
         if idempotency_key is not None:
             headers["Idempotency-Key"] = idempotency_key
-            sent = list(events)
-        else:
-            # The ids make every retry safe, so they are made once, before the first try.
-            sent = [cast(NewEvent, {**event, "event_id": event.get("event_id") or uuid7()}) for event in events]
+        sent = with_ids(events) if idempotency_key is None else list(events)
         response = yield from self.exchange(
             "POST",
             "/streams" + path_of(aggregate_type, aggregate_id),
@@ -236,6 +249,12 @@ class Verbs:
         replayed = response.headers.get("Idempotent-Replayed") == "true"
         return cast(Appended, {**self.json_of(response), "replayed": replayed})
 
+    def append_all(self, appends: Iterable[StreamAppend]) -> Steps[list[Appended]]:
+        content = encode({"appends": [{**append, "events": with_ids(append["events"])} for append in appends]})
+        response = yield from self.exchange("POST", "/appends", content=content)
+        replayed = response.headers.get("Idempotent-Replayed") == "true"
+        return [cast(Appended, {**result, "replayed": replayed}) for result in self.json_of(response)["appends"]]
+
     def load(
         self, aggregate_type: str, aggregate_id: str, initial: Callable[[], S], evolve: Callable[[S, Event], S]
     ) -> Steps[Loaded[S]]:
@@ -244,8 +263,7 @@ class Verbs:
         try:
             while target is not None:
                 page = yield from self.request("GET", target)
-                for event in page["events"]:
-                    state, version = evolve(state, event), event["version"]
+                state, version = fold(evolve, state, version, page["events"])
                 target = page["next"]
         except StreamNotFound:
             pass
@@ -274,12 +292,10 @@ class Verbs:
                     if error.missed_events is None or error.missed_events_truncated:
                         break
                     if tries < AT_ONCE:
-                        for missed in error.missed_events:
-                            state, version = evolve(state, missed), missed["version"]
+                        state, version = fold(evolve, state, version, error.missed_events)
                 else:
-                    for event in recorded(aggregate_type, aggregate_id, events, appended):
-                        state = evolve(state, event)
-                    return Decided(state, appended["version"], appended)
+                    new = recorded(aggregate_type, aggregate_id, events, appended)
+                    return Decided(*fold(evolve, state, version, new), appended)
             # The pause is short: a writer that waits longer than the others are fast would never succeed.
             pause = backoff(loads, base=0.01, most=0.2)
             if time.monotonic() + pause > give_up:
@@ -577,6 +593,19 @@ class Verbs:
                 yield from acknowledge(claim.done, release=True)
                 return None
         return (yield from acknowledge(claim.document["claimed_to"], query({"next": "true", **parameters})))
+
+
+def with_ids(events: Iterable[NewEvent]) -> list[NewEvent]:
+    """Gives an id to each event that has none. It is made before the first try, so that every retry is safe."""
+    return [cast(NewEvent, {**event, "event_id": event.get("event_id") or uuid7()}) for event in events]
+
+
+def fold(evolve: Callable[[S, Event], S], state: S, version: int, events: Iterable[Event]) -> tuple[S, int]:
+    for event in events:
+        state, version = evolve(state, event), event["version"]
+        if state is None:
+            raise TypeError(f"evolve returned no state for {event['event_type']}: return it")
+    return state, version
 
 
 def position_of(cursor: str) -> int:

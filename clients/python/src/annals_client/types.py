@@ -29,6 +29,18 @@ class NewEvent(_RequiredOfNewEvent, total=False):
     causation_id: str | None
 
 
+class _RequiredOfStreamAppend(TypedDict):
+    aggregate_type: str
+    aggregate_id: str
+    events: Sequence[NewEvent]
+
+
+class StreamAppend(_RequiredOfStreamAppend, total=False):
+    """The part of an append to several streams that concerns one of them."""
+
+    expected_version: int | Literal["none", "exists"]
+
+
 class Event(TypedDict):
     """An event, as every read returns it."""
 
