@@ -31,3 +31,11 @@ def test_the_examples_of_the_readme_run(own_service: Any, capsys: pytest.Capture
     assert f"GET {own_service.url}/aggregates/Order/ord-1?snapshot=ignore 1 200 None" in capsys.readouterr().out
     assert [sent.route for sent in groups.requests] == ["/groups/mailer"]
     groups.close()
+
+
+def test_the_examples_of_the_lesson_run(own_service: Any) -> None:
+    names = run_blocks(
+        REPOSITORY / "docs/tutorial/writing-a-service.md", lambda block: block.replace(URL, own_service.url)
+    )
+    balances = names["database"].execute("SELECT * FROM balances ORDER BY id").fetchall()
+    assert balances == [("acc-2", 10), ("acc-3", 20)]

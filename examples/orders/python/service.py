@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import domain
 from annals_client import (
     Annals,
     AnnalsError,
@@ -37,8 +38,6 @@ from annals_client import (
     StreamNotFound,
     VersionConflict,
 )
-
-import domain
 
 Decision = Callable[[domain.Order], list[NewEvent]]
 

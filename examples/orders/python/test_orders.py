@@ -13,10 +13,10 @@ from typing import Any
 
 import httpx
 import pytest
-from annals_client import Annals, new_event
-from annals_client.testing import Service, start_annals
 
 import domain
+from annals_client import Annals, new_event
+from annals_client.testing import Service, start_annals
 
 FOLDER = Path(__file__).parent
 
