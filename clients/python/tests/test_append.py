@@ -150,6 +150,9 @@ def test_c09_numbers_keep_their_digits(connect: Any, service: Any, kind: str) ->
     assert event["event_data"] == data
     assert str(event["event_data"]["decimal"]) == "0.12345678901234567891"
     assert type(event["version"]) is type(event["global_position"]) is int
+    with pytest.raises(VersionConflict) as conflict:
+        client.append(kind, "a", numbers(1), "none")
+    assert (conflict.value.missed_events or [])[0]["event_data"] == data
     [event] = connect(service.url).read_stream(kind, "a")
     assert event["event_data"]["whole"] == 9007199254740993
     for wrong in [Decimal("NaN"), float("inf")]:

@@ -371,6 +371,7 @@ def test_c33_a_hook_sees_every_try(connect: Any, proxy: Any, service_with_keys: 
     assert [sent.headers["X-Request-Id"] for sent in proxy.requests] == ["try-1", "try-2", "try-3"]
     assert all(sent.headers["Authorization"] == f"Bearer {key}" for sent in proxy.requests)
     assert key not in repr(begun)
+    assert key not in repr(vars(connect(proxy.url, key)))
 
 
 def test_the_conformance_list_and_the_tests_have_the_same_rows() -> None:

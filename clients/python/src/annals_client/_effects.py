@@ -24,7 +24,10 @@ LOST = (httpx.NetworkError, httpx.TimeoutException, httpx.RemoteProtocolError, h
 
 @dataclass
 class Try:
-    """One request, as the hook `on_request` sees it. The hook may add headers. The API key is not among them."""
+    """One request, as the hook `on_request` sees it. The hook may add headers. The API key is not among them.
+
+    `seconds` is the time until the response was complete; for an event stream and for lines, until it began.
+    """
 
     method: str
     url: str

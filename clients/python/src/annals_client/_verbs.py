@@ -80,9 +80,9 @@ def path_of(*names: str) -> str:
     return "".join("/" + quote(name, safe="") for name in names)
 
 
-def problem_of(response: httpx.Response) -> Problem:
+def problem_of(response: httpx.Response, decode: Callable[[bytes], Any]) -> Problem:
     try:
-        document = json.loads(response.content)
+        document = decode(response.content)
     except ValueError:
         document = None
     if not isinstance(document, dict) or "code" not in document:
@@ -116,8 +116,10 @@ class Claim:
 
 @dataclass
 class Verbs:
+    """The verbs, and the settings of a client. Nothing here changes after the client was made."""
+
     url: str
-    key: str | None
+    key: str | None = field(repr=False)
     patience: float
     silence: float
     on_request: OnRequest | None
@@ -148,7 +150,7 @@ class Verbs:
                     number, Send(method, self.url + target, dict(headers), content, timeout, stream)
                 )
             except LOST as error:
-                failure = ConnectionLost(f"{method} {self.url + target}: {error or type(error).__name__}")
+                failure = ConnectionLost(f"{method} {self.url + target}: {str(error) or type(error).__name__}")
                 failure.__cause__ = error
                 pause = backoff(number)
             else:
@@ -158,7 +160,7 @@ class Verbs:
                         detail = f"not a response of Annals: the content type is {content_type!r}"
                         raise Problem(response.status_code, {"title": "Unknown response", "detail": detail})
                     return response
-                failure = problem_of(response)
+                failure = problem_of(response, self.decode)
                 failure.tries = number
                 if not failure.is_temporary:
                     raise failure
@@ -210,7 +212,7 @@ class Verbs:
         if not response.content:
             return None
         if "json" not in response.headers.get("Content-Type", ""):
-            raise problem_of(response)
+            raise problem_of(response, self.decode)
         return self.decode(response.content)
 
     # --- Append and decide ---
