@@ -7,7 +7,7 @@ import pytest
 from facade import CLIENTS, Client
 from proxy import Proxy, Step
 
-from annals_client import Annals, new_event, uuid7
+from annals_client import Annals, uuid7
 from annals_client.testing import Service, start_annals
 
 
@@ -92,4 +92,5 @@ def fake() -> Iterator[Callable[[Step], Proxy]]:
 
 
 def numbers(count: int, first: int = 1, event_type: str = "Counted") -> list[Any]:
-    return [new_event(event_type, {"n": n}) for n in range(first, first + count)]
+    """Returns events without ids: the client makes them."""
+    return [{"event_type": event_type, "event_data": {"n": n}} for n in range(first, first + count)]

@@ -115,7 +115,7 @@ def test_c06_an_append_survives_a_restart_of_the_service(connect: Any, mortal: A
 
 def test_c07_a_thousand_events_are_appended_and_one_more_is_refused(connect: Any, proxy: Any, kind: str) -> None:
     client = connect(proxy.url)
-    events = numbers(1000)
+    events = [new_event("Counted", n) for n in range(1000)]
     appended = client.append(kind, "a", events, "none")
     assert [event["event_id"] for event in appended["events"]] == [event["event_id"] for event in events]
     with pytest.raises(InvalidRequest) as problem:
@@ -202,12 +202,13 @@ def test_correlation_ids_may_be_any_text(client: Any, kind: str) -> None:
 
 def test_a_post_without_ids_is_not_repeated(connect: Any, proxy: Any, kind: str) -> None:
     client = connect(proxy.url)
-    body = {"appends": [{"aggregate_type": kind, "aggregate_id": name, "events": numbers(1)} for name in "ab"]}
+    events = [new_event("Counted", 1)]
+    body = {"appends": [{"aggregate_type": kind, "aggregate_id": "a", "events": events}]}
     proxy.next("POST", "/appends", cut)
     with pytest.raises(ConnectionLost):
         client.request("POST", "/appends", body)
     proxy.next("POST", "/appends", cut)
-    assert [stream["version"] for stream in client.request("POST", "/appends", body, patience=5)["appends"]] == [1, 1]
+    assert [stream["version"] for stream in client.request("POST", "/appends", body, patience=5)["appends"]] == [1]
 
 
 def test_ids_are_uuids_of_version_7_and_ordered() -> None:
