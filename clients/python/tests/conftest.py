@@ -91,6 +91,15 @@ def fake() -> Iterator[Callable[[Step], Proxy]]:
         server.close()
 
 
+def begin_epoch(service: Service, client: Client, kind: str) -> tuple[int, str]:
+    """Begins an epoch between two appends. Returns its first position, and a cursor that is beyond it."""
+    end = client.append(kind, "a", numbers(3))["global_position"]
+    epoch = Annals(service.url).request("GET", "/events?after=head")["epoch"]
+    service.run("epoch", "--begin", "test")
+    client.append(kind, "a", numbers(5, 4))
+    return end, f"{epoch}:{end + 2}"
+
+
 def numbers(count: int, first: int = 1, event_type: str = "Counted") -> list[Any]:
     """Returns events without ids: the client makes them."""
     return [{"event_type": event_type, "event_data": {"n": n}} for n in range(first, first + count)]

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import numbers
-from proxy import cut, status
+from conftest import begin_epoch, numbers
+from proxy import Proxy, cut, status
 
 from annals_client import (
     Annals,
@@ -78,31 +78,47 @@ def test_c26_a_second_instance_stops_the_projection(client: Any, other: Annals, 
     assert len(calls) == 1
 
 
-def test_c27_a_projection_rewinds_if_the_epoch_has_changed(connect: Any, proxy: Any, other: Annals, kind: str) -> None:
+def test_c27_a_projection_rewinds_if_the_epoch_has_changed(connect: Any, mortal: Any, kind: str) -> None:
+    proxy = Proxy(mortal.url)
     client = connect(proxy.url)
-    end = client.append(kind, "a", numbers(1))["global_position"]
-    calls: list[Any] = []
+    end, cursor = begin_epoch(mortal, client, kind)
+    filter = {"aggregate_type": kind}
+    client.request("PUT", f"/projections/{kind}", {"last_processed_position": end + 2})
     with pytest.raises(EpochChanged):
-        client.project(kind, {}, lambda events, cursor: None, after="1:999999999", until_caught_up=True)
+        client.project(kind, filter, lambda events, cursor: None, after=cursor, until_caught_up=True)
 
-    def rewind(change: EpochChanged) -> None:
-        calls.append(change.rewind_to)
-        other.append(kind, "a", numbers(1, 2))
-
+    rewound: list[int] = []
     handled: list[Any] = []
     client.project(
         kind,
-        {"aggregate_type": kind},
-        lambda events, cursor: handled.extend(events),
-        after="1:999999999",
-        on_rewind=rewind,
+        filter,
+        lambda events, cursor: handled.extend(event["event_data"]["n"] for event in events),
+        after=cursor,
+        on_rewind=lambda change: rewound.append(change.rewind_to),
         until_caught_up=True,
     )
-    assert calls[0] >= end
-    stored = [sent.json["last_processed_position"] for sent in proxy.sent("PUT")]
-    assert stored[0] == calls[0] and "reset=true" in proxy.sent("PUT")[0].path
-    assert [event["event_data"]["n"] for event in handled] == [2]
-    assert position(client, kind) >= handled[0]["global_position"]
+    assert rewound == [end]
+    _, reset, *later = proxy.sent("PUT")
+    assert "reset=true" in reset.path and reset.json == {"last_processed_position": end}
+    assert later[-1].json == {"last_processed_position": end + 5}
+    assert handled == [4, 5, 6, 7, 8]
+    assert position(client, kind) == end + 5
+    proxy.close()
+
+
+def test_a_projection_rewinds_if_the_log_is_shorter_than_its_cursor(client: Any, kind: str) -> None:
+    end = client.append(kind, "a", numbers(1))["global_position"]
+    rewound: list[int] = []
+    client.project(
+        kind,
+        {},
+        lambda events, cursor: None,
+        after="1:999999999",
+        on_rewind=lambda change: rewound.append(change.rewind_to),
+        until_caught_up=True,
+    )
+    assert len(rewound) == 1 and rewound[0] >= end
+    assert position(client, kind) >= end
 
 
 def test_a_projection_moves_back_to_the_cursor_that_on_rewind_returns(client: Any, kind: str) -> None:

@@ -9,7 +9,7 @@ import threading
 from typing import Any
 
 import pytest
-from conftest import numbers
+from conftest import begin_epoch, numbers
 from facade import LOOP
 from proxy import Proxy, cut_lines, silent, silent_after
 
@@ -148,13 +148,20 @@ def test_c21_a_silent_connection_is_replaced(connect: Any, proxy: Any, other: An
     following.wait_for([1, 2, 3, 4])
 
 
-def test_c22_a_cursor_that_is_no_longer_valid_ends_follow(connect: Any, proxy: Any, kind: str) -> None:
+def test_c22_a_cursor_that_is_no_longer_valid_ends_follow(connect: Any, mortal: Any, kind: str) -> None:
+    proxy = Proxy(mortal.url)
     client = connect(proxy.url)
-    head = client.append(kind, "a", numbers(1))["global_position"]
+    end, cursor = begin_epoch(mortal, client, kind)
     with pytest.raises(EpochChanged) as change:
-        next(client.follow(after="1:999999999"))
-    assert change.value.rewind_to >= head and change.value.epoch == 1
-    assert len(proxy.sent("GET", "/events")) == 1
+        next(client.follow(after=cursor))
+    assert change.value.rewind_to == end
+    assert change.value.epoch == client.request("GET", "/events?after=head")["epoch"]
+    assert len(proxy.sent("GET", "/events")) == 2
+    # The events after the change arrive from the position that did not change.
+    events = client.follow(after=f"{change.value.epoch}:{end}")
+    assert taken(events, 5) == [4, 5, 6, 7, 8]
+    events.close()
+    proxy.close()
 
 
 def test_c23_a_revoked_key_ends_follow(connect: Any, service_with_keys: Any, kind: str) -> None:
