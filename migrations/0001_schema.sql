@@ -77,12 +77,12 @@ CREATE TABLE event_ids (
 CREATE SEQUENCE append_generation AS bigint CACHE 1;
 
 -- A bound of the positions: at least the last one, and at most 10,000 above it. A cached end of the log above the bound
--- is not believed. setval is not transactional, so the bound may be too high after a rollback, and is never too low.
+-- is not used. setval is not transactional, so the bound may be too high after a rollback, and is never too low.
 CREATE SEQUENCE position_bound AS bigint;
 
--- Two empty tables that are only locked, each by a function of the owner: while a session appends, and while it creates
--- a partition. Any login can take an advisory lock, and could so stop all appends. A table can be locked only with a
--- right on it.
+-- Two empty tables that are only locked, each by functions of the owner: while a session appends, and while it creates
+-- a partition. Advisory locks would not do: any login can take one, and could so stop all appends. A login needs a right
+-- on a table to lock it.
 CREATE TABLE append_lock ();
 CREATE TABLE partition_lock ();
 
@@ -289,8 +289,8 @@ CREATE TABLE annals_functions (
 -- Roles ---------------------------------------------------------------------------------------------------------------
 
 -- annals_app serves requests: it reads everything, writes snapshots, reducers and projection positions, and writes
--- events through append_events alone. annals_reader reads. The owner, who runs the migrations, also maintains the
--- partitions.
+-- events, creates partitions and seals them through functions alone. annals_reader reads. The owner runs the
+-- migrations, the imports and the archive.
 --
 -- A login that may not create roles (a managed database with one user) creates none, and one login then does
 -- everything.
