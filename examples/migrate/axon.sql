@@ -5,9 +5,9 @@
 -- The columns have the names of Spring Boot (snake case). The serializer of events must be Jackson: payloads of XStream
 -- are XML, and are refused as invalid JSON. Payloads may be large objects (oid, the default of Hibernate), bytea, text,
 -- json or jsonb. An event without an aggregate becomes a stream of its own, of the type `Message`. Ids may not contain a
--- slash, so `%` becomes `%25` and `/` becomes `%2F`. An event identifier that is not a UUID goes into the metadata. Of the
--- metadata, traceId becomes correlation_id and correlationId becomes causation_id, if they are UUIDs: they are the first
--- message of the chain, and the message that caused this one.
+-- slash, so `%` becomes `%25` and `/` becomes `%2F`. An event identifier that is not a UUID goes into the metadata.
+-- In the metadata, traceId identifies the first message of the chain, and becomes correlation_id. correlationId
+-- identifies the message that caused this one, and becomes causation_id. Only UUIDs become ids.
 \set ON_ERROR_STOP on
 SET client_encoding = 'UTF8';
 SET bytea_output = 'hex';

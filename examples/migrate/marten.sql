@@ -3,10 +3,10 @@
 --     psql "$SOURCE_URL" -X -q -f marten.sql > events.ndjson && annals import --time=raise events.ndjson
 --
 -- The aggregate type is the type of the stream (mt_streams.type), or `Stream` if it has none. Archived events are
--- included. Ids may not contain a slash, so `%` becomes `%25` and `/` becomes `%2F`. The optional columns correlation_id,
--- causation_id, headers and user_name are read where the table has them: an id that is not a UUID goes into the metadata.
--- With several tenants, the tenant is a part of the aggregate id (`tenant:id`). With another schema than public:
--- SET search_path = '…';
+-- included. Ids may not contain a slash, so `%` becomes `%25` and `/` becomes `%2F`. The optional columns
+-- correlation_id, causation_id, headers and user_name are read where the table has them. An id that is not a UUID goes
+-- into the metadata. With several tenants, the tenant is a part of the aggregate id (`tenant:id`). With another schema
+-- than public:  SET search_path = '…';
 \set ON_ERROR_STOP on
 SET client_encoding = 'UTF8';
 

@@ -6,7 +6,7 @@
 --
 -- Such a table has no order over all streams, and the times of a stream may run against its versions, because the
 -- sessions of an application commit in another order than they read the clock. So each event is ordered by the latest
--- time of its stream up to its version: versions ascend within each stream, and times ascend wherever versions allow it.
+-- time of its stream up to its version. So versions ascend within each stream, and times ascend where versions allow it.
 \set ON_ERROR_STOP on
 SET client_encoding = 'UTF8';
 

@@ -38,8 +38,9 @@
 --   append_current_versions         the version of the stream when the request was decided
 --   event_versions .. event_times   the places of known event ids, NULL where unknown; NULL if none is known
 --   written_at                      occurred_at of the written events (not for an import)
--- Raises AN001 if an import would move the time of the log backwards, and AN002 if the clock of PostgreSQL would move it
--- more than a day ahead of the clock of the service.
+-- Raises AN001 if an import would move the time of the log backwards, AN002 if the clock of PostgreSQL would move it
+-- more than a day ahead of the clock of the service, and AN003 if a caller without the rights of the owner would move
+-- the log a million positions or a day ahead.
 --
 -- Locks: append_lock first, in EXCLUSIVE mode, held to the commit. PostgreSQL makes a commit visible before it releases
 -- its locks, so positions become visible in their order. The function is VOLATILE and the transaction READ COMMITTED,

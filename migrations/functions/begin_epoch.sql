@@ -5,8 +5,8 @@
 -- An epoch's number is the time in seconds since 2020 and not the next number: a copy of the database that has no
 -- record of an epoch could otherwise use its number again for another history.
 --
--- Locks: the append lock, held to the end of the transaction, so that no append is between the end of the
--- log and the epoch. It increments the append generation: the caches of all sessions become invalid.
+-- Locks: append_lock, held to the end of the transaction, so that no append is between the end of the log and the
+-- epoch. It increments the append generation: the caches of all sessions become invalid.
 CREATE OR REPLACE FUNCTION begin_epoch(p_reason text) RETURNS integer
 LANGUAGE plpgsql
 VOLATILE

@@ -3,7 +3,7 @@
 --
 --   p_limit   the largest number of positions to count, at least 1
 --
--- The position in statistics never decreases: events would be counted a second time.
+-- The position in statistics never decreases. Otherwise events would be counted a second time.
 --
 -- Locks: the row of statistics, to the end of the transaction; then rows of the count tables, which only this function
 -- writes.

@@ -1,8 +1,8 @@
 -- Creates the partition for the month (UTC) of p_at. Returns false if it exists already.
 --
--- A caller without the rights of the owner gets AN003 for a month that no event can be in soon: one that is more than a
--- year after the last partition and after the present, or one before the last event. Times never go backwards along
--- the log.
+-- A caller without the rights of the owner gets AN003 for a month that no event can be in soon: a month that is more
+-- than a year after both the last partition and the present, or a month before that of the last event, because times
+-- never go backwards along the log.
 --
 -- Locks: partition_lock, so that one session at a time creates partitions; then SHARE UPDATE EXCLUSIVE on
 -- events, by ATTACH.

@@ -1,6 +1,6 @@
 -- Marks a partition as sealed in the catalogue, after seal_streams has sealed its streams.
 --
---   p_starts_at, p_ends_at   the bounds of the partition, which must be over
+--   p_starts_at, p_ends_at   the bounds of the partition; a later event must exist
 --
 -- Sessions that append have cached the oldest open partition: the new generation makes their caches invalid. Autovacuum
 -- analyzes each partition, but never their parent.

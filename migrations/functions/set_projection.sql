@@ -9,7 +9,7 @@
 -- NULL if the projection does not exist.
 --
 -- Locks: the projection's row; the table, in SHARE ROW EXCLUSIVE mode, while a projection is created. Creations are
--- rare, and one at a time keeps the limits exact.
+-- rare, and the limits are exact because only one session creates a projection at a time.
 CREATE OR REPLACE FUNCTION set_projection(
     p_name text,
     p_position bigint,
