@@ -795,7 +795,7 @@ async function* gathered(lists, size) {
 /** Returns the position of a cursor, `epoch:position` or a position. */
 const positionOf = (cursor) => Number(cursor.slice(cursor.indexOf(":") + 1));
 
-/** Returns the seconds of a lease by the clock of the service, as far as the response tells it. */
+/** Returns the seconds of a lease by the clock of the service, if the response has it. */
 function leaseOf(claim, headers) {
     const now = headers.has("Date") ? Date.parse(headers.get("Date")) : Date.now();
     return Math.max(0.3, (Date.parse(claim.claimed_until) - now) / 1000);
