@@ -20,7 +20,7 @@ use crate::shares::client::ClientId;
 use crate::shares::semaphore::{FairPermit, FairSemaphore};
 use crate::store::connection::config::DatabaseConfig;
 use crate::store::connection::connector::{Connector, bulk_read_connections};
-use crate::store::connection::read_pool::{ReadConnection, ReadPool, shared_permits};
+use crate::store::connection::read_pool::{AcquireError, ReadConnection, ReadPool, shared_permits};
 use crate::store::error::StoreError;
 use crate::store::log::head::{LogHead, read_log_head};
 use crate::store::partitions::catalogue::Catalogue;
@@ -145,10 +145,17 @@ impl Reader {
         if acquired.is_ok() || self.pool.connections().0 > 0 {
             self.metrics.db_pool_acquire_seconds.observe(started.elapsed().as_secs_f64());
         }
-        if acquired.is_err() && started.elapsed() > OUTAGE_MIN {
-            *self.outage_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + OUTAGE_PAUSE);
+        match acquired {
+            Ok(connection) => Ok(connection),
+            Err(AcquireError::NoTurn) => Err(StoreError::timed_out("waiting for a connection that other reads use")),
+            Err(AcquireError::Database(error)) => {
+                if started.elapsed() > OUTAGE_MIN {
+                    let until = Instant::now() + OUTAGE_PAUSE;
+                    *self.outage_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+                }
+                Err(error.into())
+            }
         }
-        Ok(acquired?)
     }
 
     /// Returns the time until which no task tries to connect.
@@ -178,10 +185,7 @@ impl Reader {
             self.report_damage(partition, error);
             return StoreError::ArchiveDamaged(error.to_string());
         }
-        StoreError::ArchiveUnavailable(match error {
-            ArchiveError::Store(error) => error.to_string(),
-            error => error.to_string(),
-        })
+        StoreError::ArchiveUnavailable(error.to_string())
     }
 
     /// Counts and logs that files of an archived partition differ from what was written.

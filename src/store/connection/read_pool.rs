@@ -39,6 +39,17 @@ struct HandoffQueue {
     connections: Vec<PoolConnection<Postgres>>,
 }
 
+/// Why no connection was acquired.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::store) enum AcquireError {
+    /// The client did not get its turn in time, because its other tasks or other clients use the connections. This says
+    /// nothing about the database.
+    #[error("other reads use all connections")]
+    NoTurn,
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
 /// An acquired connection. When it is dropped, it returns to sqlx's pool.
 pub(in crate::store) struct ReadConnection<'p> {
     /// `None` only after a hand-off.
@@ -65,16 +76,15 @@ impl ReadPool {
         }
     }
 
-    pub(in crate::store) async fn acquire(&self) -> Result<ReadConnection<'_>, sqlx::Error> {
+    /// Acquires a connection for the current client, in its turn.
+    pub(in crate::store) async fn acquire(&self) -> Result<ReadConnection<'_>, AcquireError> {
         let client = ClientId::current();
         if let Some(permit) = self.permits.try_acquire(&client) {
-            return self.acquire_with(permit).await;
+            return Ok(self.acquire_with(permit).await?);
         }
-        let wait = async {
-            let _waiting = WaitingTask::register(self);
-            self.acquire_with(self.permits.acquire(client).await).await
-        };
-        tokio::time::timeout(self.timeout, wait).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+        let _waiting = WaitingTask::register(self);
+        let permit = tokio::time::timeout(self.timeout, self.permits.acquire(client)).await;
+        Ok(self.acquire_with(permit.map_err(|_| AcquireError::NoTurn)?).await?)
     }
 
     async fn acquire_with(&self, permit: FairPermit) -> Result<ReadConnection<'_>, sqlx::Error> {
