@@ -160,10 +160,13 @@ BEGIN
           INTO log_position, log_time, open_from
           FROM end_of_log() AS l;  -- marker: cache-miss
     END IF;
-    IF (p_position_floor > log_position + 1000000
-        OR greatest(p_now, p_event_times[v_events]) > clock_timestamp() + interval '1 day')
+    IF (p_position_floor > log_position + 1000000 OR p_now > clock_timestamp() + interval '1 day')
        AND NOT pg_has_role(session_user, current_user, 'MEMBER') THEN
         RAISE EXCEPTION 'only the owner may move the log a million positions or a day ahead'
+            USING ERRCODE = 'AN003';
+    END IF;
+    IF p_event_times IS NOT NULL AND NOT pg_has_role(session_user, current_user, 'MEMBER') THEN
+        RAISE EXCEPTION 'only the owner may set the times of events'
             USING ERRCODE = 'AN003';
     END IF;
     IF p_position_floor > log_position THEN

@@ -8,7 +8,7 @@
 -- outcome is created, updated, regressed, conflict, limit or key_limit. current_position is the position afterwards;
 -- NULL if the projection does not exist.
 --
--- Locks: the projection's row; the table, in SHARE ROW EXCLUSIVE mode, while a projection is created. Creations are
+-- Locks: the projection's row; the table, in SHARE UPDATE EXCLUSIVE mode, while a projection is created. Creations are
 -- rare, and the limits are exact because only one session creates a projection at a time.
 CREATE OR REPLACE FUNCTION set_projection(
     p_name text,
@@ -39,7 +39,7 @@ BEGIN
            FOR UPDATE;
         EXIT WHEN FOUND OR NOT p_may_create OR v_is_locked;
         -- Another session may create the projection while this one waits for the lock, so the row is read again.
-        LOCK TABLE projection_positions IN SHARE ROW EXCLUSIVE MODE;
+        LOCK TABLE projection_positions IN SHARE UPDATE EXCLUSIVE MODE;
         v_is_locked := true;
     END LOOP;
 

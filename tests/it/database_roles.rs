@@ -149,6 +149,12 @@ async fn the_app_role_cannot_move_positions_versions_or_times_far_ahead() {
         let late = AppendCall { now: Some("2036-01-01T00:00:00Z"), ..AppendCall::new(procedure, "late", 0, first + 8) };
         assert_eq!(refusal(&mut session, &late.to_procedure()).await.as_deref(), Some("AN003"), "{procedure:?}");
     }
+    // The times of events are for imports, which the owner runs.
+    let timed = AppendCall::new(Procedure::Batch, "timed", 0, 40).to_procedure();
+    for times in ["ARRAY[now()]", "ARRAY[timestamptz '2036-01-01Z', NULL]"] {
+        let timed = timed.replace("p_event_times => NULL", &format!("p_event_times => {times}"));
+        assert_eq!(refusal(&mut session, &timed).await.as_deref(), Some("AN003"), "{times}");
+    }
     let floor = AppendCall::new(Procedure::Batch, "floor", 0, 50).to_procedure();
     let far = floor.replace("p_position_floor => 0", "p_position_floor => 9000000");
     assert_ne!(floor, far, "the call has the parameter");
@@ -174,4 +180,28 @@ async fn no_partition_is_created_for_a_month_that_no_event_can_be_in_soon() {
     let seal =
         "SELECT seal_partition(starts_at, ends_at) FROM partitions WHERE sealed_at IS NULL ORDER BY starts_at LIMIT 1";
     assert_eq!(refusal(&mut session, seal).await.as_deref(), Some("P0001"));
+}
+
+#[tokio::test]
+async fn a_partition_is_sealed_only_after_its_streams_and_the_partitions_before_it() {
+    let (app, clock) = TestApp::start_at("2026-08-10T00:00:00Z").await;
+    app.append("/streams/Order/1", &["A", "B"]).await;
+    clock.set(at("2026-09-10T00:00:00Z"));
+    app.append("/streams/Order/1", &["C"]).await;
+    clock.set(at("2026-10-10T00:00:00Z"));
+    app.append("/streams/Order/1", &["D"]).await;
+    let mut session = app.database.session().await;
+    as_service(&app.database, &mut session).await;
+    let seal =
+        |month: &str| format!("SELECT seal_partition(starts_at, ends_at) FROM partitions WHERE name = '{month}'");
+    for month in ["events_2026_08", "events_2026_09"] {
+        assert_eq!(refusal(&mut session, &seal(month)).await.as_deref(), Some("P0001"), "{month}");
+    }
+    app.app.primary.maintain_partitions().await.expect("maintenance runs");
+    let generation = "SELECT last_value FROM append_generation";
+    let mut owner = app.database.session().await;
+    let before = owner.number(generation).await;
+    session.run(&seal("events_2026_08")).await;
+    assert_eq!(owner.number(generation).await, before, "it is sealed already");
+    assert_eq!(app.append("/streams/Order/1", &["E"]).await, 5);
 }

@@ -219,3 +219,15 @@ async fn the_projections_that_were_moved_last_have_a_series() {
     let text = app.get("/metrics").send().await.text();
     assert_eq!(text.lines().filter(|line| line.starts_with("annals_projection_lag_events{")).count(), 200);
 }
+
+#[tokio::test]
+async fn clients_that_create_and_move_one_projection_at_the_same_time_do_not_block_each_other() {
+    let app = with_events(10).await;
+    for round in 0..10 {
+        let name = format!("p-{round}");
+        let puts = (0..12).map(|n| put(&app, &name, n % 10).send());
+        let replies = futures_util::future::join_all(puts).await;
+        assert_eq!(replies.iter().filter(|reply| reply.status == 201).count(), 1);
+        assert!(replies.iter().all(|reply| [200, 201, 409].contains(&reply.status)), "a deadlock is 503");
+    }
+}
