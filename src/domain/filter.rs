@@ -33,8 +33,8 @@ pub struct EventFacts<'e> {
 }
 
 impl EventFilter {
-    /// Returns whether the time is the only condition, and the reader may see all types. Times never decrease along the log, so the matching events are
-    /// adjacent.
+    /// Returns whether the time is the only condition, and the reader may see all types. Times never decrease along the
+    /// log, so the matching events are adjacent.
     pub fn is_by_time_alone(&self) -> bool {
         self.aggregate_types.is_empty()
             && self.aggregate_ids.is_empty()

@@ -49,13 +49,17 @@ pub struct Activity {
 /// A request in progress. Its end is the end of the response.
 pub struct RequestInProgress(Arc<Activity>);
 
+/// A client's share of the requests in progress.
+#[derive(Clone)]
+pub struct HeldShare(pub Arc<Share>);
+
 /// The body of a response, whose end is the end of the request in progress.
 pub struct ResponseBody {
     pub body: Body,
     /// `None`: the connection is evicted, and ends after this response.
     pub request: Option<RequestInProgress>,
     /// The client's share of the requests in progress, which is released with the body.
-    pub share: Option<Share>,
+    pub share: Option<HeldShare>,
 }
 
 impl IdleClock {
@@ -102,9 +106,17 @@ impl Activity {
         self.closing.cancelled().await;
     }
 
-    /// Records that bytes of a request have arrived.
+    /// Records that bytes of the head of a request have arrived. The connection is idle from now on: a client that never
+    /// completes the head must not keep its seat.
     pub fn record_bytes(&self) {
-        self.make_busy();
+        let state = self.state.load(SeqCst);
+        if state == BUSY || state == EVICTED {
+            return;
+        }
+        // Only an eviction can change the state at the same time.
+        if self.state.compare_exchange(state, self.clock.idle_state(), SeqCst, SeqCst).is_ok() {
+            self.clock.record_idle();
+        }
     }
 
     /// Records that a request has begun. Returns `None` if the connection is evicted.
@@ -182,14 +194,14 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_is_idle_until_bytes_arrive_and_after_the_response_is_sent() {
+    fn a_connection_is_idle_until_a_head_is_complete_and_after_the_response_is_sent() {
         let activity = activity();
         let first = activity.idle_since().expect("a new connection is idle");
         activity.record_sent();
         assert_eq!(activity.idle_since(), Some(first), "nothing was sent");
-        // A part of the head is a request in progress.
+        // A part of the head is not a request in progress.
         activity.record_bytes();
-        assert_eq!(activity.idle_since(), None);
+        assert!(activity.idle_since().is_some_and(|since| since >= first));
         let request = activity.begin_request().expect("the connection is not evicted");
         activity.record_sent();
         assert_eq!(activity.idle_since(), None, "the response is not complete");

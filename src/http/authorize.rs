@@ -16,6 +16,7 @@ use percent_encoding::percent_decode_str;
 
 use crate::app::App;
 use crate::domain::access::Scope;
+use crate::http::activity::HeldShare;
 use crate::http::caller::{AuthenticatedKeyId, Caller};
 use crate::http::extract::headers::single;
 use crate::http::problem::code::Code;
@@ -120,16 +121,12 @@ pub async fn authorize(State(app): State<Arc<App>>, request: Request, next: Next
         }
     };
     response.extensions_mut().insert(key_id);
+    // The listener releases the share with the body.
+    response.extensions_mut().insert(HeldShare(Arc::new(share)));
     if response.body().size_hint().exact().is_some() {
         return response;
     }
-    let until_ended = |body: Body| {
-        let data = body.into_data_stream().take_until(ended.cancelled_owned());
-        // The share is released with the body.
-        Body::from_stream(data.inspect(move |_| {
-            let _held = &share;
-        }))
-    };
+    let until_ended = |body: Body| Body::from_stream(body.into_data_stream().take_until(ended.cancelled_owned()));
     response.map(until_ended)
 }
 

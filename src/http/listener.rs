@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::app::{App, ClientLimits};
-use crate::http::activity::ResponseBody;
+use crate::http::activity::{HeldShare, ResponseBody};
 use crate::http::connection::Connection;
 use crate::http::middleware::OverConnectionLimit;
 use crate::http::seats::{Seat, SeatLimits, Seats};
@@ -89,10 +89,11 @@ async fn serve(stream: TcpStream, client: ClientId, app: Arc<App>, router: Route
         if is_spare || in_progress.is_none() || matches!(share, Some(Err(_))) {
             request.extensions_mut().insert(OverConnectionLimit);
         }
-        let share = share.and_then(Result::ok);
+        let share = share.and_then(Result::ok).map(|share| HeldShare(Arc::new(share)));
         let responding = client.clone().scope(router.call(request));
         async move {
-            let Ok(response) = responding.await;
+            let Ok(mut response) = responding.await;
+            let share = share.or_else(|| response.extensions_mut().remove());
             Ok::<_, Infallible>(response.map(|body| ResponseBody { body, request: in_progress, share }))
         }
     });
@@ -117,7 +118,9 @@ fn builder(limits: &ClientLimits) -> Builder {
     builder
 }
 
-/// Accepts the next connection, and returns it with the address of its client. A failed accept affects one client or is temporary, so it is only logged.
+/// Accepts the next connection, and returns it with the address of its client.
+///
+/// A failed accept affects one client or is temporary, so it is only logged.
 async fn accept(listener: &TcpListener, limits: &ClientLimits) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
