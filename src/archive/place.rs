@@ -9,7 +9,6 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, ObjectStoreScheme};
 use sha2::{Digest, Sha256};
-use tokio::sync::Semaphore;
 
 use crate::archive::bounds::{MANIFEST_BYTES_MAX, check_manifest};
 use crate::archive::error::ArchiveError;
@@ -23,6 +22,8 @@ use crate::archive::partition::ArchivedPartition;
 use crate::domain::event::Position;
 use crate::domain::hex::hex;
 use crate::domain::name::StreamId;
+use crate::shares::client::ClientId;
+use crate::shares::semaphore::FairSemaphore;
 
 const MANIFEST: &str = "manifest.json";
 /// The number of cached row groups, so that consecutive pages do not decode the same one.
@@ -51,7 +52,7 @@ pub struct Archive {
     files: LruCache<FileKey, OpenFile>,
     groups: LruCache<(FileKey, usize), EventGroup>,
     /// Limits the row groups that are decoded at the same time: each takes a processor and tens of megabytes.
-    decoding: Semaphore,
+    decoding: Arc<FairSemaphore>,
 }
 
 impl Archive {
@@ -76,7 +77,7 @@ impl Archive {
             root,
             files: LruCache::new(CACHED_FILES),
             groups: LruCache::new(CACHED_GROUPS),
-            decoding: Semaphore::new(DECODING_MAX),
+            decoding: FairSemaphore::new(DECODING_MAX, DECODING_MAX),
         }))
     }
 
@@ -210,7 +211,7 @@ impl Archive {
             return Ok(group);
         }
         let file = self.file(partition, order).await?;
-        let _permit = self.decoding.acquire().await.expect("the semaphore is never closed");
+        let _permit = self.decoding.acquire(ClientId::current()).await;
         // Another task may have read the row group while this one waited.
         if let Some(group) = self.groups.get(&place) {
             return Ok(group);

@@ -32,6 +32,8 @@ use crate::store::streams::snapshots::NewSnapshot;
 const QUEUE_LENGTH: usize = 1_024;
 /// The longest time of a fold in the fast lane.
 const FAST_FOLD_MAX: Duration = Duration::from_millis(500);
+/// The longest time of a fold in the slow lane. A longer one counts as a failure of its aggregate.
+const SLOW_FOLD_MAX: Duration = Duration::from_secs(30);
 /// The number of recorded failures. When it is reached, all are cleared and tried again.
 const FAILURES_MAX: usize = 10_000;
 
@@ -245,17 +247,29 @@ async fn run(snapshotter: Arc<Snapshotter>, closing: CancellationToken) {
         loop {
             let InProgress { stream, .. } = &snapshotter.slow.next().await;
             let started = Instant::now();
-            let made = snapshotter.make_snapshot(stream).await;
+            let made = tokio::time::timeout(SLOW_FOLD_MAX, snapshotter.make_snapshot(stream)).await;
             if started.elapsed() < FAST_FOLD_MAX / 2 {
                 snapshotter.slow_types().remove(stream.aggregate_type());
             }
-            snapshotter.report(stream, made);
+            match made {
+                Ok(made) => snapshotter.report(stream, made),
+                Err(_) => snapshotter.give_up(stream),
+            }
         }
     };
     closing.run_until_cancelled(join3(fast(), fast(), slow)).await;
 }
 
 impl Snapshotter {
+    /// Makes no snapshot of the aggregate until its type has another reducer.
+    fn give_up(&self, stream: &StreamId) {
+        if let Some(reducer) = self.reducer(stream.aggregate_type()) {
+            self.record_failure(stream, reducer.revision);
+        }
+        self.metrics.reducer_failures.inc();
+        tracing::warn!(%stream, "no snapshot was made: the fold took more than {SLOW_FOLD_MAX:?}");
+    }
+
     /// Counts and logs the result of a snapshot.
     fn report(&self, stream: &StreamId, made: Result<(), FoldError>) {
         match made {

@@ -15,6 +15,7 @@ use crate::subscriptions::feed::{Feed, SubscriberKind, SubscriberSlot, TooManySu
 
 /// The pause between two reads of the awaited positions. It is longer if the reads are slow.
 const PAUSE: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
 const PAUSE_FACTOR: u32 = 20;
 /// A position before every position: that of a projection that was not read yet.
 const UNKNOWN: Position = -1;
@@ -32,7 +33,8 @@ pub struct AwaitedProjections {
 pub struct ProjectionWait {
     awaited: Arc<AwaitedProjections>,
     projection_name: String,
-    position: watch::Receiver<Option<Position>>,
+    /// `None` only while this is dropped.
+    position: Option<watch::Receiver<Option<Position>>>,
     slot: SubscriberSlot,
 }
 
@@ -63,7 +65,7 @@ impl AwaitedProjections {
                 if let Err(error) = self.read(&names).await {
                     tracing::debug!(%error, "failed to read the positions of awaited projections");
                 }
-                tokio::time::sleep(PAUSE.max(began.elapsed() * PAUSE_FACTOR)).await;
+                tokio::time::sleep((began.elapsed() * PAUSE_FACTOR).clamp(PAUSE, PAUSE_MAX)).await;
             }
         };
         closing.run_until_cancelled(read).await;
@@ -97,15 +99,21 @@ impl ProjectionWait {
             positions.entry(projection_name.to_owned()).or_insert_with(unknown).subscribe()
         };
         awaited.started.notify_one();
-        Ok(Self { awaited: awaited.clone(), projection_name: projection_name.to_owned(), position, slot })
+        Ok(Self {
+            awaited: awaited.clone(),
+            projection_name: projection_name.to_owned(),
+            position: Some(position),
+            slot,
+        })
     }
 
     /// Waits until the projection has processed `wanted` or was deleted, or the deadline passes. Fails if the process
     /// shuts down.
     pub async fn wait(&mut self, wanted: Position, deadline: tokio::time::Instant) -> Result<(), StoreError> {
         let has_passed = |position: &Option<Position>| position.is_none_or(|position| position >= wanted);
+        let position = self.position.as_mut().expect("it is taken only by drop");
         tokio::select! {
-            _ = self.position.wait_for(has_passed) => Ok(()),
+            _ = position.wait_for(has_passed) => Ok(()),
             () = tokio::time::sleep_until(deadline) => Ok(()),
             () = self.slot.feed.closing.cancelled() => Err(StoreError::ShuttingDown),
         }
@@ -115,8 +123,9 @@ impl ProjectionWait {
 impl Drop for ProjectionWait {
     fn drop(&mut self) {
         let mut positions = self.awaited.lock();
-        // This wait still has its receiver.
-        if positions.get(&self.projection_name).is_some_and(|sender| sender.receiver_count() <= 1) {
+        // Under the lock, so that the last one of several waits removes the entry.
+        self.position = None;
+        if positions.get(&self.projection_name).is_some_and(|sender| sender.receiver_count() == 0) {
             positions.remove(&self.projection_name);
         }
     }

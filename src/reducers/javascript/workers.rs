@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::reducers::error::FoldError;
 use crate::reducers::javascript::message::{Started, WorkerReply};
@@ -31,7 +30,7 @@ pub struct Workers {
     /// Clients wait round robin, and one client leaves a worker for the others.
     permits: Arc<FairSemaphore>,
     /// One aggregate type uses at most half of the workers, too: the service folds for all types.
-    type_permits: Mutex<HashMap<String, Arc<Semaphore>>>,
+    type_permits: Mutex<HashMap<String, Arc<FairSemaphore>>>,
     per_type: usize,
 }
 
@@ -43,7 +42,7 @@ pub(super) struct Worker {
 }
 
 /// The permits of a fold, for its type and for the pool.
-pub(super) type WorkerPermits = (OwnedSemaphorePermit, FairPermit);
+pub(super) type WorkerPermits = [FairPermit; 2];
 
 impl Workers {
     /// Creates an empty pool. `program` is the annals binary.
@@ -80,10 +79,9 @@ impl Workers {
     /// Acquires a worker for one fold of a type.
     pub(super) async fn acquire(&self, aggregate_type: &str) -> Result<(Worker, WorkerPermits), FoldError> {
         let of_type = self.permits_of(aggregate_type);
-        let permits = async { (of_type.acquire_owned().await, self.permits.acquire(ClientId::current()).await) };
-        let Ok((Ok(of_type), of_pool)) = tokio::time::timeout(ACQUIRE_TIMEOUT, permits).await else {
-            return Err(FoldError::WorkersBusy);
-        };
+        let client = ClientId::current();
+        let permits = async { [of_type.acquire(client.clone()).await, self.permits.acquire(client).await] };
+        let permits = tokio::time::timeout(ACQUIRE_TIMEOUT, permits).await.map_err(|_| FoldError::WorkersBusy)?;
         let worker = match self.idle_worker() {
             Some(worker) => worker,
             None => self.spawn().map_err(|error| {
@@ -91,7 +89,7 @@ impl Workers {
                 FoldError::WorkersBusy
             })?,
         };
-        Ok((worker, (of_type, of_pool)))
+        Ok((worker, permits))
     }
 
     /// Returns a worker to the pool after its fold is complete.
@@ -99,12 +97,12 @@ impl Workers {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
     }
 
-    fn permits_of(&self, aggregate_type: &str) -> Arc<Semaphore> {
+    fn permits_of(&self, aggregate_type: &str) -> Arc<FairSemaphore> {
         let mut type_permits = self.type_permits.lock().unwrap_or_else(PoisonError::into_inner);
         // Semaphores without a waiting task and without a used permit are removed, and created again when needed.
-        type_permits.retain(|_, permits| Arc::strong_count(permits) > 1 || permits.available_permits() < self.per_type);
+        type_permits.retain(|_, permits| Arc::strong_count(permits) > 1);
         let permits = type_permits.entry(aggregate_type.to_owned());
-        permits.or_insert_with(|| Arc::new(Semaphore::new(self.per_type))).clone()
+        permits.or_insert_with(|| FairSemaphore::new(self.per_type, self.per_type)).clone()
     }
 
     fn idle_worker(&self) -> Option<Worker> {
