@@ -1,6 +1,7 @@
 //! Settings of `annals serve`.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
@@ -17,6 +18,9 @@ use crate::subscriptions::feed::FeedLimits;
 
 /// The number of connections for clients that do not subscribe, in addition to the largest number of subscribers.
 const OTHER_CONNECTIONS: usize = 1_000;
+
+/// The longest `ARCHIVE_AFTER`.
+const ARCHIVE_AFTER_MAX: Duration = Duration::from_secs(1_000 * 366 * 24 * 3_600);
 
 /// How clients authenticate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -114,6 +118,11 @@ impl ServeArgs {
             .map(duration)
             .transpose()
             .map_err(|fault| ConfigError(format!("ARCHIVE_AFTER {fault}")))?;
+        if archive_after.is_some_and(|after| after > ARCHIVE_AFTER_MAX) {
+            return Err(ConfigError(
+                "ARCHIVE_AFTER must be at most 1000 years; unset it to archive nothing".to_owned(),
+            ));
+        }
         if archive_after.is_some() && non_empty(&self.database.archive_url).is_none() {
             let remedy = "set ARCHIVE_URL to the place of the archive";
             return Err(ConfigError(format!("ARCHIVE_AFTER is set, and ARCHIVE_URL is not: {remedy}")));

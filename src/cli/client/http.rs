@@ -21,7 +21,9 @@ const PROBLEM: &str = "application/problem+json";
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest silence before and within a response. An event stream has a comment every 15 seconds.
-const SILENCE_MAX: Duration = Duration::from_secs(45);
+pub const SILENCE_MAX: Duration = Duration::from_secs(45);
+/// The same for lines: a filter may match nothing for long while the service reads archived months.
+pub const LINES_SILENCE_MAX: Duration = Duration::from_secs(600);
 
 /// The longest pause that a service can ask for, in seconds.
 const RETRY_AFTER_SECONDS_MAX: u64 = 3_600;
@@ -30,6 +32,13 @@ const RETRY_AFTER_SECONDS_MAX: u64 = 3_600;
 pub struct Client {
     http: reqwest::Client,
     base: String,
+}
+
+/// Returns whether a URL names this machine.
+fn is_loopback(base: &str) -> bool {
+    let host = reqwest::Url::parse(base).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default();
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 impl Client {
@@ -55,6 +64,10 @@ impl Client {
             // Without this, a machine without CA certificates could not connect without TLS either.
             builder = builder.tls_certs_only(std::iter::empty());
         }
+        if is_loopback(&base) {
+            // A proxy of the environment could not reach this machine, and would receive the key.
+            builder = builder.no_proxy();
+        }
         let http = builder.build().map_err(|error| {
             Failure::new(Kind::Other, format!("the HTTP client cannot start: {}", innermost(&error)))
         })?;
@@ -78,12 +91,12 @@ impl Client {
         Ok((response.status(), self.body(response).await?))
     }
 
-    /// Waits for the next part of a body; `None` at its end.
-    pub async fn next_chunk(&self, response: &mut Response) -> Result<Option<Bytes>, CallError> {
-        match timeout(SILENCE_MAX, response.chunk()).await {
+    /// Waits for the next part of a body; `None` at its end. Fails if the service is silent for too long.
+    pub async fn next_chunk(&self, response: &mut Response, silence: Duration) -> Result<Option<Bytes>, CallError> {
+        match timeout(silence, response.chunk()).await {
             Ok(Ok(chunk)) => Ok(chunk),
             Ok(Err(error)) => Err(self.unreachable(&format!("the response was cut short ({})", innermost(&error)))),
-            Err(_) => Err(self.silent()),
+            Err(_) => Err(self.silent(silence)),
         }
     }
 
@@ -105,8 +118,8 @@ impl Client {
         CallError::Unreachable(format!("{}: {what}", self.base))
     }
 
-    fn silent(&self) -> CallError {
-        self.unreachable(&format!("the service did not respond within {} s", SILENCE_MAX.as_secs()))
+    fn silent(&self, silence: Duration) -> CallError {
+        self.unreachable(&format!("the service did not respond within {} s", silence.as_secs()))
     }
 
     async fn send(&self, request: RequestBuilder, accept: &'static str) -> Result<Response, CallError> {
@@ -117,7 +130,7 @@ impl Client {
                 let remedy = if error.is_connect() { remedy } else { "" };
                 return Err(self.unreachable(&format!("{}{remedy}", innermost(&error))));
             }
-            Err(_) => return Err(self.silent()),
+            Err(_) => return Err(self.silent(SILENCE_MAX)),
         };
         let (status, media_type) = (response.status(), media_type(&response));
         if status.is_success() && media_type == accept {
@@ -141,7 +154,7 @@ impl Client {
 
     async fn body(&self, mut response: Response) -> Result<Bytes, CallError> {
         let mut body = Vec::new();
-        while let Some(chunk) = self.next_chunk(&mut response).await? {
+        while let Some(chunk) = self.next_chunk(&mut response, SILENCE_MAX).await? {
             body.extend_from_slice(&chunk);
         }
         Ok(body.into())

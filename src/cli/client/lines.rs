@@ -1,11 +1,13 @@
 //! The lines of a response, and events as lines (NDJSON).
 
+use std::time::Duration;
+
 use reqwest::Response;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::cli::client::failure::Failure;
-use crate::cli::client::http::{Client, NDJSON};
+use crate::cli::client::http::{Client, LINES_SILENCE_MAX, NDJSON, SILENCE_MAX};
 use crate::cli::client::problem::{CallError, Problem};
 
 /// The longest line, in bytes.
@@ -15,6 +17,8 @@ const LINE_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub struct Lines<'c> {
     client: &'c Client,
     response: Response,
+    /// The longest time without a part of the response.
+    silence: Duration,
     buffer: Vec<u8>,
     /// The start of the next line in the buffer.
     start: usize,
@@ -24,7 +28,8 @@ impl<'c> Lines<'c> {
     /// Requests a path in a representation that consists of lines.
     pub async fn open(client: &'c Client, path: &str, accept: &'static str) -> Result<Self, CallError> {
         let response = client.open(path, accept).await?;
-        Ok(Self { client, response, buffer: Vec::new(), start: 0 })
+        let silence = if accept == NDJSON { LINES_SILENCE_MAX } else { SILENCE_MAX };
+        Ok(Self { client, response, silence, buffer: Vec::new(), start: 0 })
     }
 
     /// Returns whether the next line has to be waited for.
@@ -44,7 +49,7 @@ impl<'c> Lines<'c> {
             if self.buffer.len() > LINE_BYTES_MAX {
                 return Err(self.client.foreign("it responded with a line that is too long"));
             }
-            match self.client.next_chunk(&mut self.response).await? {
+            match self.client.next_chunk(&mut self.response, self.silence).await? {
                 Some(chunk) => self.buffer.extend_from_slice(&chunk),
                 None if self.buffer.is_empty() => return Ok(None),
                 None => return Err(self.client.cut_short()),

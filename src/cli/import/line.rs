@@ -153,7 +153,7 @@ fn fault(text: &str, error: &serde_json::Error) -> String {
 impl ImportEvent {
     /// Makes the event occur now. Its time goes into `metadata.occurred_at`.
     pub fn occur_now(&mut self) -> Result<(), String> {
-        self.occurred_at.take().map_or(Ok(()), |occurred_at| self.note_time(occurred_at))
+        self.occurred_at.take().map_or(Ok(()), |occurred_at| self.note_time(occurred_at).map(|_| ()))
     }
 
     /// Raises the time of the event to `earliest` if it is before that, and stores the original time in
@@ -162,25 +162,34 @@ impl ImportEvent {
         if let (Some(earliest), Some(occurred_at)) = (earliest, self.occurred_at)
             && occurred_at < earliest
         {
-            self.note_time(occurred_at)?;
+            if !self.note_time(occurred_at)? {
+                return Err(
+                    "its time must be raised, and metadata.occurred_at, where the original time is stored, has \
+                            another value: rename that member"
+                        .to_owned(),
+                );
+            }
             self.occurred_at = Some(earliest);
         }
         Ok(self.occurred_at)
     }
 
-    /// Adds the original time to the metadata as `occurred_at`, unless that member exists.
-    fn note_time(&mut self, occurred_at: DateTime<Utc>) -> Result<(), String> {
+    /// Adds the original time to the metadata as `occurred_at`, unless that member exists. Returns whether it was added, or
+    /// exists with this time.
+    fn note_time(&mut self, occurred_at: DateTime<Utc>) -> Result<bool, String> {
         let metadata = self.event.metadata.as_deref().unwrap_or("{}");
         let members: HashMap<Cow<'_, str>, &RawValue> =
             serde_json::from_str(metadata).map_err(|error| describe(&error))?;
-        if members.contains_key("occurred_at") {
-            return Ok(());
+        if let Some(existing) = members.get("occurred_at") {
+            let existing = serde_json::from_str::<&str>(existing.get()).ok();
+            let existing = existing.and_then(|text| DateTime::parse_from_rfc3339(text).ok());
+            return Ok(existing.is_some_and(|existing| existing == occurred_at));
         }
         let separator = if members.is_empty() { "" } else { "," };
         let time = format_time(occurred_at);
         let rest = metadata.strip_prefix('{').ok_or("metadata must be an object")?;
         self.event.metadata = Some(format!("{{\"occurred_at\":\"{time}\"{separator}{rest}").into());
-        Ok(())
+        Ok(true)
     }
 }
 
