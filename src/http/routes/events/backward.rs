@@ -9,7 +9,7 @@ use crate::app::App;
 use crate::domain::cursor::{Cursor, Epoch};
 use crate::domain::event::Position;
 use crate::http::extract::min_position::{IfBehind, head_for_cursor};
-use crate::http::problem::error::ApiResult;
+use crate::http::problem::error::{ApiError, ApiResult};
 use crate::http::representation::format::LIMIT_DEFAULT;
 use crate::http::representation::page::{LOG_LINK_BYTES_MAX, PageEvents, link_to_next, next_member};
 use crate::http::representation::response::without_body;
@@ -40,7 +40,15 @@ pub async fn read_backward(
     before: Option<Cursor>,
 ) -> ApiResult<Response> {
     let (head, before) = match before {
-        Some(cursor) => (head_for_cursor(app, cursor, IfBehind::Wait).await?, cursor.position),
+        Some(Cursor { epoch, position }) => {
+            // The page has the events before the cursor, so only these must still be in the log.
+            let last = Cursor { epoch, position: (position - 1).max(0) };
+            let head = head_for_cursor(app, last, IfBehind::Wait).await?;
+            if position > head.global_position.max(1) {
+                return Err(ApiError::position_beyond_head(head.global_position));
+            }
+            (head, position)
+        }
         None => {
             let head = app.reader.log_head().await?;
             (head, head.global_position + 1)
