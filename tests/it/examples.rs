@@ -1,14 +1,15 @@
-//! Promise P6: the worked examples of docs/tutorial/first-projection.md resume after a SIGKILL, without missing an
-//! event and without counting an event twice. These tests run `python3`, `sh` and `curl`.
+//! Promise P6: the worked examples of docs/tutorial/first-projection.md and docs/how-to/process-managers.md resume
+//! after a SIGKILL, without missing an event and without counting an event twice. These tests run `python3`, `sh` and
+//! `curl`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{TestApp, TestDatabase, TestOptions, within_a_minute};
+use crate::support::{TestApp, TestDatabase, TestOptions, events, within_a_minute};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -102,4 +103,75 @@ async fn the_projection_in_shell_resumes_after_a_kill_without_missing_an_event()
     let (cursor, states) = state.split_once('\n').expect("lines");
     assert_eq!(cursor, "#\t1:5286\t5286");
     assert_eq!(counted(states.lines().map(|line| line.split_once('\t').expect("two columns").1)), expected);
+}
+
+fn process_manager(app: &TestApp, folder: &TempDir, arguments: &[&str]) -> Child {
+    let mut python = Command::new("python3");
+    python.arg(Path::new(ROOT).join("examples/process_manager.py")).args(["--url", &app.base]).args(arguments);
+    python.arg("--state").arg(folder.path().join("payments.json")).spawn().expect("the example starts")
+}
+
+/// Places orders, each in a stream of its own.
+async fn place_orders(app: &TestApp, prefix: &str, count: usize) {
+    let order = |n: usize| {
+        let events = json!([{"event_type": "OrderPlaced", "event_data": {"total": n}}]);
+        json!({"aggregate_type": "Order", "aggregate_id": format!("{prefix}-{n}"), "events": events})
+    };
+    let appends: Vec<_> = (0..count).map(order).collect();
+    app.post("/appends", &json!({ "appends": appends })).send().await.expect_status(201);
+}
+
+/// Returns the number of the events of a type.
+async fn count(app: &TestApp, event_type: &str) -> usize {
+    let call = app.get(&format!("/events?event_type={event_type}")).header("accept", "application/x-ndjson");
+    // The last line is the end of the response.
+    call.send().await.expect_status(200).lines().len() - 1
+}
+
+async fn wait_for_events(app: &TestApp, event_type: &str, least: usize) {
+    within_a_minute(&format!("{least} events {event_type} exist"), async {
+        while count(app, event_type).await < least {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_process_manager_sends_each_command_once_although_it_is_killed() {
+    let app = TestApp::start().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let kill = |mut running: Child| {
+        running.kill().expect("the example is killed");
+        running.wait().expect("the example has ended");
+    };
+    for batch in ["a", "b"] {
+        place_orders(&app, batch, 100).await;
+    }
+    // A page has 100 events. The first kill is within a page, the second one after a page was stored.
+    let slow = process_manager(&app, &folder, &["--slow", "0.01"]);
+    wait_for_events(&app, "PaymentRequested", 10).await;
+    kill(slow);
+    let slow = process_manager(&app, &folder, &["--slow", "0.01"]);
+    wait_for_events(&app, "PaymentRequested", 110).await;
+    kill(slow);
+
+    let running = process_manager(&app, &folder, &[]);
+    wait_for_events(&app, "PaymentRequested", 200).await;
+    for n in 0..100 {
+        let paid = app.post(&format!("/streams/Payment/a-{n}"), &events(&["PaymentReceived"])).if_match(1);
+        paid.send().await.expect_status(201);
+    }
+    wait_for_events(&app, "OrderConfirmed", 100).await;
+    kill(running);
+
+    place_orders(&app, "c", 10).await;
+    let running = process_manager(&app, &folder, &["--due", "0"]);
+    wait_for_events(&app, "OrderCancelled", 10).await;
+    kill(running);
+
+    let expected = [("PaymentRequested", 210), ("OrderConfirmed", 100), ("PaymentExpired", 10), ("OrderCancelled", 10)];
+    for (event_type, expected) in expected {
+        assert_eq!(count(&app, event_type).await, expected, "{event_type}");
+    }
 }
