@@ -32,6 +32,7 @@ mod interleavings;
 mod javascript;
 mod json;
 mod keys;
+mod limits;
 mod log;
 mod logging;
 mod migrations;
