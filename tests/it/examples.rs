@@ -1,8 +1,10 @@
 //! Promise P6: the worked examples of docs/tutorial/first-projection.md and docs/how-to/process-managers.md resume
-//! after a SIGKILL, without missing an event and without counting an event twice. These tests run `python3`, `sh` and
-//! `curl`.
+//! after a SIGKILL, without missing an event and without counting an event twice. These tests run `python3`, `sh`,
+//! `bash` and `curl`.
 
 use std::collections::BTreeMap;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -174,4 +176,20 @@ async fn the_process_manager_sends_each_command_once_although_it_is_killed() {
     for (event_type, expected) in expected {
         assert_eq!(count(&app, event_type).await, expected, "{event_type}");
     }
+}
+
+#[tokio::test]
+async fn a_command_runs_with_a_service_of_its_own_which_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().expect("a folder");
+    // If the test runs as root, PostgreSQL runs as another user.
+    std::fs::set_permissions(folder.path(), Permissions::from_mode(0o711)).expect("the mode is set");
+    let mut bash = Command::new("bash");
+    bash.arg(Path::new(ROOT).join("examples/with-annals.sh"));
+    bash.args(["sh", "-c", "curl -sf \"$ANNALS_URL/readyz\" && exit 7"]);
+    bash.env("ANNALS_BIN", env!("CARGO_BIN_EXE_annals")).env("TMPDIR", folder.path());
+    let ended = blocking(move || bash.output().expect("the example runs")).await;
+    let (printed, errors) = (String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
+    assert_eq!(ended.status.code(), Some(7), "{errors}");
+    assert!(printed.contains("\"status\":\"ok\""), "{printed}");
+    assert_eq!(std::fs::read_dir(folder.path()).expect("the folder").count(), 0);
 }
