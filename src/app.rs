@@ -38,6 +38,8 @@ pub struct Settings {
     /// The names, in lower case, that a request may have as its host if requests need no API keys. `localhost` and IP
     /// addresses are allowed in any case.
     pub hosts: Vec<String>,
+    /// Whether the service has the web console, `/console/`.
+    pub has_console: bool,
     /// The origins whose pages may call the service from a browser.
     pub cors_origins: CorsOrigins,
     /// The time after the end of its month at which a partition is archived; `None`: never.

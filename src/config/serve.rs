@@ -64,6 +64,11 @@ pub struct ServeArgs {
     #[arg(long, env = "ANNALS_CORS_ORIGINS", value_name = "ANNALS_CORS_ORIGINS")]
     pub annals_cors_origins: Option<String>,
 
+    /// Serve the web console, /console/
+    #[arg(long, env = "ANNALS_CONSOLE", value_name = "ANNALS_CONSOLE", default_value = "true",
+          action = clap::ArgAction::Set, value_parser = BoolishValueParser::new())]
+    pub annals_console: bool,
+
     /// Bring the schema of the database up to date at the start
     #[arg(long, env = "ANNALS_MIGRATE", value_name = "ANNALS_MIGRATE", default_value = "true",
           action = clap::ArgAction::Set, value_parser = BoolishValueParser::new())]
@@ -136,6 +141,7 @@ impl ServeArgs {
             clients: ClientLimits { connections: clients.connections.max(subscribers + OTHER_CONNECTIONS), ..clients },
             needs_keys: self.annals_auth == Auth::Keys,
             hosts: hosts(non_empty(&self.annals_hosts).unwrap_or_default())?,
+            has_console: self.annals_console,
             cors_origins: cors_origins(non_empty(&self.annals_cors_origins).unwrap_or_default())?,
             archive_after,
             program: this_program()?,

@@ -48,6 +48,7 @@ pub fn required_permission(method: &Method, route: &str) -> RequiredPermission {
     match route {
         "/" | "/assets/{file}" | "/openapi.json" | "/livez" | "/readyz" | "/metrics" | "/problems/{code}" => Public,
         _ if route == "/docs" || route.starts_with("/docs/") => Public,
+        _ if route == "/console" || route.starts_with("/console/") => Public,
         "/streams/{aggregate_type}/{aggregate_id}" if *method == Method::POST => OnTypeInPath(Append),
         "/appends" => OnAnyType(Append),
         "/streams" | "/events" | "/events/{event_id}" => OnAnyType(Read),

@@ -3,6 +3,8 @@
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{Html, IntoResponse, Response};
 
+use crate::http::cache::NO_CACHE;
+
 /// What a page may load (Content Security Policy, level 3).
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src \
                            'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
@@ -11,6 +13,11 @@ const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
 const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
                            img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; \
                            frame-ancestors 'none'";
+/// The console has one inline script, its import map, which the policy names by its hash. Its base is relative, and its
+/// files that it makes for a download have the scheme `blob:`, which no directive restricts.
+const CONSOLE_POLICY: &str = "default-src 'none'; script-src 'self' 'sha256-R0jCtL1dLTVHlZVietHJQyhLb0Ugs+H67/L89QcQ3LI='; style-src 'self'; \
+                              img-src 'self' data:; connect-src 'self'; base-uri 'self'; form-action 'none'; \
+                              frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'";
 
 /// A page, with a title and a body in HTML.
 pub struct Page<'p> {
@@ -41,6 +48,12 @@ impl IntoResponse for Page<'_> {
 /// Returns the page of Swagger UI, which has markup of its own.
 pub fn docs_page(html: &'static str) -> Response {
     (security_headers(DOCS_POLICY), Html(html)).into_response()
+}
+
+/// Returns a page of the console.
+pub fn console_page(html: String) -> Response {
+    // The document names files of this release by their paths, so a cache must ask for it again.
+    (security_headers(CONSOLE_POLICY), [(header::CACHE_CONTROL, NO_CACHE)], Html(html)).into_response()
 }
 
 fn security_headers(policy: &'static str) -> [(HeaderName, HeaderValue); 3] {

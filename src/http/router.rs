@@ -19,7 +19,7 @@ use crate::http::problem::code::Code;
 use crate::http::problem::error::ApiError;
 use crate::http::request_log::RequestLog;
 use crate::http::routes::{
-    aggregates, appends, assets, events, keys, metrics, pages, probes, problems, projection_history, projections,
+    aggregates, appends, assets, console, events, keys, metrics, pages, probes, problems, projection_history, projections,
     reducers, snapshots, stats, streams,
 };
 use crate::http::routing_hints::RouteMethods;
@@ -78,6 +78,12 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/docs", get(assets::redirect_to_docs))
         .route("/docs/", get(assets::read_docs))
         .route("/docs/{file}", get(assets::read_docs_file));
+    if app.settings.has_console {
+        routes = routes
+            .route("/console", get(console::redirect_to_console))
+            .route("/console/", get(console::read_console))
+            .route("/console/{*path}", get(console::read_console_path));
+    }
     if app.settings.needs_keys {
         routes = routes.layer(from_fn_with_state(app.clone(), authorize));
     }

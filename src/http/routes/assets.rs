@@ -32,7 +32,7 @@ const DOCS: &str = "<!doctype html>
 ";
 
 /// A file: its name, its content type and its content.
-type Asset = (&'static str, &'static str, &'static str);
+pub type Asset = (&'static str, &'static str, &'static str);
 
 const ASSETS: [Asset; 4] = [
     ("annals.css", "text/css; charset=utf-8", include_str!("../assets/annals.css")),
@@ -76,7 +76,7 @@ pub async fn read_docs_file(Path(name): Path<String>, headers: HeaderMap) -> Res
 }
 
 /// Returns a file, or 304 if the client has it. Its tag is the hash of its content.
-fn file(headers: &HeaderMap, content_type: &str, content: &[u8]) -> Response {
+pub fn file(headers: &HeaderMap, content_type: &str, content: &[u8]) -> Response {
     let tag = format!("\"{}\"", &hex(&Sha256::digest(content))[..32]);
     let sent = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     let is_known = sent.flat_map(|tags| tags.split(',')).any(|sent| matches_tag(sent.trim(), &tag));

@@ -4,6 +4,7 @@
 pub mod aggregates;
 pub mod appends;
 pub mod assets;
+pub mod console;
 pub mod events;
 pub mod keys;
 pub mod metrics;

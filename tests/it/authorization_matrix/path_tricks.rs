@@ -107,8 +107,12 @@ const INVALID_QUERIES: &[&str] = &[
 ];
 
 /// Paths below public pages.
-const BELOW_PAGES: &[&str] =
-    &["/docs/..%2Fstreams%2FB%2Fa-known", "/assets/..%2Fstreams%2FB%2Fa-known", "/problems/..%2Fstreams%2FB%2Fa-known"];
+const BELOW_PAGES: &[&str] = &[
+    "/docs/..%2Fstreams%2FB%2Fa-known",
+    "/console/..%2Fstreams%2FB%2Fa-known",
+    "/assets/..%2Fstreams%2FB%2Fa-known",
+    "/problems/..%2Fstreams%2FB%2Fa-known",
+];
 
 /// Writes to names that climb or have a suffix: the method, the path, what it needs, and the status.
 fn writes() -> [(&'static str, &'static str, Needs, &'static [u16]); 10] {

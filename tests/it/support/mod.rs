@@ -68,6 +68,7 @@ impl Default for TestOptions {
             clients: ClientLimits { stalled: std::time::Duration::from_secs(600), ..ClientLimits::default() },
             needs_keys: false,
             hosts: Vec::new(),
+            has_console: true,
             cors_origins: CorsOrigins::None,
             archive_after: None,
             program: env!("CARGO_BIN_EXE_annals").into(),
