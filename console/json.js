@@ -1,6 +1,6 @@
 // JSON with all its digits: text, a tree that opens step by step, and the difference of two values.
 
-import { useEffect, useMemo, useState } from "preact/hooks";
+import { useMemo, useState } from "preact/hooks";
 
 import { JsonNumber } from "./annals.js";
 import { Copy, bytes, count, download, html } from "./ui.js";
@@ -137,14 +137,4 @@ export function Difference({ changes }) {
         )}</tbody>
     </table></div>
     ${changes.length > DIFFERENCES_AT_MOST && html`<p class="note">The first ${DIFFERENCES_AT_MOST} differences.</p>`}`;
-}
-
-/** Loads a module or a value late, so that a long page appears at once. */
-export function useIdle() {
-    const [ready, setReady] = useState(false);
-    useEffect(() => {
-        const timer = setTimeout(() => setReady(true), 0);
-        return () => clearTimeout(timer);
-    }, []);
-    return ready;
 }
