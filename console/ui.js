@@ -49,7 +49,7 @@ export function Time({ at, short = false }) {
 /** A local time beside UTC. */
 export function FullTime({ at }) {
     const date = new Date(at);
-    return html`<time datetime=${at}>${localTime(date)} ${zoneName(date)}</time> <span class="quiet nowrap">${at}</span>`;
+    return html`<time datetime=${at}>${localTime(date)} ${zoneName(date)}</time> <span class="quiet nowrap utc">${at}</span>`;
 }
 
 const wholeNumber = new Intl.NumberFormat("en-GB");

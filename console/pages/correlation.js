@@ -53,7 +53,7 @@ function Tree({ events, isCut }) {
     if (events.length === 0) return html`<p class="empty">No event that this key may read has this correlation.</p>`;
     const span = (Date.parse(events.at(-1).occurred_at) - Date.parse(events[0].occurred_at)) / 1000;
     const streams = new Set(events.map((event) => `${event.aggregate_type}/${event.aggregate_id}`));
-    return html`<p>${plural(events.length, "event")} in ${plural(streams.size, "stream")}, ${seconds(span)} from the first to the last.
+    return html`<p>${plural(events.length, "event")} in ${plural(streams.size, "stream")}, ${seconds(span)} from the first to the last. ${""}
             <a href=${href(["log"], { correlation_id: events[0].correlation_id })}>In the log</a></p>
         ${isCut && html`<p class="note">The first ${MOST} events. The log has all of them.</p>`}
         <div class="scroll" tabindex="0" role="region" aria-label="Events by cause"><table class="events correlation">

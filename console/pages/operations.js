@@ -40,7 +40,7 @@ function Metrics({ text }) {
         ["Mean time of an append", Number.isFinite(mean) ? seconds(mean) : "–"],
         ["Append queue", count(one("annals_append_queue_length"))],
         ["Pool: in use, idle", `${count(sum("annals_db_pool_connections", ({ state }) => state === "in_use"))}, ${count(sum("annals_db_pool_connections", ({ state }) => state === "idle"))}`],
-        ["Subscribers", count(one("annals_subscribers"))],
+        ["Subscribers", count(sum("annals_subscribers"))],
         ["Failures of the archive", count(one("annals_archive_failures_total"))],
     ];
     return html`<table class="pairs"><tbody>${rows.map(([name, value]) => html`<tr><th scope="row">${name}</th><td class="number">${value}</td></tr>`)}</tbody></table>
@@ -67,7 +67,7 @@ const tableColumns = [
 const coverageColumns = [
     { name: "Type", cell: (one) => one.aggregate_type },
     { name: "Streams", numeric: true, cell: (one) => count(one.streams) },
-    { name: "of 100 events or more", numeric: true, cell: (one) => count(one.streams_by_size.find(({ at_least }) => at_least === 100)?.streams ?? 0) },
+    { name: "≥ 100 events", numeric: true, cell: (one) => count(one.streams_by_size.find(({ at_least }) => at_least === 100)?.streams ?? 0) },
     { name: "Snapshots", numeric: true, cell: (one) => count(one.snapshots) },
     { name: "Coverage", numeric: true, cell: (one) => `${(one.coverage * 100).toFixed(one.coverage > 0 && one.coverage < 0.1 ? 1 : 0)} %` },
 ];
@@ -88,7 +88,7 @@ export default function Operations() {
             }}<//><//>
             <${Panel} title="Snapshot coverage"><${Loaded} read=${coverage} what="The coverage">${(data) => html`<${Table} label="Snapshot coverage" columns=${coverageColumns} rows=${data.aggregate_types} />
                 <p class="quiet">${plural(data.snapshots, "snapshot")} of ${plural(data.streams, "stream")}</p>`}<//><//>
-            <${Panel} title="Tables" className="full"><${Loaded} read=${tables} what="The tables">${({ tables: all }) => html`<${Table} label="Tables" columns=${tableColumns} rows=${all} />`}<//><//>
+            <${Panel} title="Tables" className="double"><${Loaded} read=${tables} what="The tables">${({ tables: all }) => html`<${Table} label="Tables" columns=${tableColumns} rows=${all} />`}<//><//>
         </div>
     `;
 }

@@ -59,7 +59,7 @@ function Types({ types }) {
     const columns = [
         { name: "Type", cell: (type) => html`<a href=${href(["streams", type.aggregate_type])}>${type.aggregate_type}</a>` },
         { name: "Events", numeric: true, cell: (type) => count(type.events) },
-        { name: "Share", className: "share", cell: (type) => html`<meter min="0" max=${largest} value=${type.events} aria-label=${`${count(type.events)} events`}></meter>` },
+        { name: "Share", className: "share", cell: (type) => html`<span style=${{ width: `${(type.events / largest) * 100}%` }}></span>` },
         { name: "Streams", numeric: true, cell: (type) => count(type.streams) },
         { name: "Last event", className: "nowrap", cell: (type) => html`<${Time} at=${type.last_occurred_at} short />` },
     ];

@@ -8,15 +8,20 @@ const HOUR = 3600;
 /** Every projection has a chart up to this number. Beyond it, the chosen one has. */
 const CHARTS = 6;
 
+/** The trend is that of the last ten minutes, and needs one minute. */
+const TREND = 600;
+const TREND_AT_LEAST = 60;
+
 /** Returns in words whether a projection catches up. */
 function trend(samples) {
-    if (samples.length < 2) return { word: "no trend yet", kind: "quiet" };
     const lag = ({ head, last_processed_position }) => head - last_processed_position;
-    const [first, last] = [samples[0], samples.at(-1)];
+    const last = samples.at(-1);
+    const first = samples.find(({ at }) => Date.parse(at) >= Date.parse(last.at) - TREND * 1000);
     const time = (Date.parse(last.at) - Date.parse(first.at)) / 1000;
     const processed = last.last_processed_position - first.last_processed_position;
     if (lag(last) === 0) return { word: "current", kind: "good" };
-    if (processed <= 0) return { word: `stands still for ${seconds(time)} or longer`, kind: "bad" };
+    if (time < TREND_AT_LEAST) return { word: "no trend yet", kind: "quiet" };
+    if (processed <= 0) return { word: `has not moved for ${seconds(time)} or longer`, kind: "bad" };
     const gained = lag(first) - lag(last);
     if (gained > 0) return { word: `catches up, current in about ${seconds((lag(last) * time) / gained)}`, kind: "good" };
     return gained < 0 ? { word: "falls behind", kind: "bad" } : { word: "keeps its distance", kind: "quiet" };

@@ -98,11 +98,13 @@ function Editor({ type, registered, query }) {
 }
 
 function One({ type, query }) {
-    const read = useRead(["reducers", type]);
-    const isAbsent = read.error?.code === "reducer_not_found";
+    const read = useRead(["reducers"]);
     return html`<h1>Reducer of ${type}</h1>
-        ${isAbsent && html`<p>The type has no reducer yet. <a href=${href(["streams", type])}>Streams of ${type}</a></p>`}
-        ${isAbsent ? html`<${Editor} type=${type} query=${query} />` : html`<${Loaded} read=${read} what="The reducer">${(reducer) => html`<${Editor} type=${type} registered=${reducer} query=${query} />`}<//>`}`;
+        <${Loaded} read=${read} what="The reducer">${({ reducers }) => {
+            const registered = reducers.find((one) => one.aggregate_type === type);
+            return html`${!registered && html`<p>The type has no reducer yet. <a href=${href(["streams", type])}>Streams of ${type}</a></p>`}
+                <${Editor} type=${type} registered=${registered} query=${query} />`;
+        }}<//>`;
 }
 
 export default function Reducers({ type, query }) {

@@ -62,12 +62,17 @@ function useStates(type, id, version) {
 }
 
 function State({ type, id, version }) {
+    const reducers = useRead(["reducers"]);
+    const has = reducers.data?.reducers.some((one) => one.aggregate_type === type);
+    if (has) return html`<${ReducedState} type=${type} id=${id} version=${version} />`;
+    return html`<${Loaded} read=${reducers} what="The reducers">${() => html`<p class="empty">The type ${type} has no reducer, so Annals computes no states.</p>
+        <p><a href=${href(["reducers", type], { id })}>Try a reducer</a></p>`}<//>`;
+}
+
+function ReducedState({ type, id, version }) {
     const read = useStates(type, id, version);
     const changes = useMemo(() => (read.data ? difference(read.data.before?.state ?? {}, read.data.at.state) : []), [read.data]);
     const marked = useMemo(() => new Set(changes.filter(({ kind }) => kind !== "removed").map(({ path }) => path)), [changes]);
-    if (read.error?.code === "no_reducer") {
-        return html`<p class="empty">The type ${type} has no reducer, so Annals computes no states.</p><p><a href=${href(["reducers", type])}>Try a reducer</a></p>`;
-    }
     return html`<${Loaded} read=${read} what="The state">${({ at }) => html`<div class=${read.loading ? "waiting" : ""} aria-busy=${read.loading}>
         <h3>What version ${at.version} changed</h3>
         <${Difference} changes=${changes} />
@@ -129,12 +134,12 @@ function Events({ events, type, id, version, onOlder, onNewer }) {
         else if (below > 0) box.scrollTop += below;
     }, [version, events]);
     return html`
-        ${onNewer && html`<button type="button" class="small" onClick=${onNewer}>Newer events</button>`}
-        <ol class="versions" ref=${list} reversed>${events.toReversed().map(
+        ${onOlder && html`<button type="button" class="small" onClick=${onOlder}>Earlier events</button>`}
+        <ol class="versions" ref=${list}>${events.map(
             (event) => html`<li key=${event.version}><a href=${streamHref(type, id, event.version)} aria-current=${event.version === version ? "true" : undefined}>
                 <span class="number">${event.version}</span><span class="what">${event.event_type}</span><span class="when"><${Time} at=${event.occurred_at} short /></span></a></li>`,
         )}</ol>
-        ${onOlder && html`<button type="button" class="small" onClick=${onOlder}>Older events</button>`}`;
+        ${onNewer && html`<button type="button" class="small" onClick=${onNewer}>Later events</button>`}`;
 }
 
 export default function Stream({ query, type, id }) {
@@ -173,7 +178,7 @@ export default function Stream({ query, type, id }) {
                 <input type="range" aria-label="Version" aria-valuetext=${`version ${version} of ${head}`} min="1" max=${head} value=${version} onInput=${(input) => show(Number(input.currentTarget.value))} />
                 <button type="button" aria-label="Next version" disabled=${version >= head} onClick=${() => show(version + 1)}><kbd>j</kbd> ›</button>
                 <span>Version <strong>${count(version)}</strong> of ${count(head)}</span>
-                <a class="small" href=${href(["log"], { aggregate_type: type })}>Log of ${type}</a>
+                <a href=${href(["log"], { aggregate_type: type })}>All events of ${type}</a>
             </div>
             <div class="stream-view">
                 <${Panel} title=${plural(head, "event")}><${Loaded} read=${page} what="The events">${() => html`<${Events} events=${events} type=${type} id=${id} version=${version}

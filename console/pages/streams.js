@@ -53,8 +53,8 @@ export default function Streams({ query, type }) {
             ${type !== undefined && html`<a href=${href(["log"], { aggregate_type: type })}>Events of ${type}</a> <a href=${href(["reducers", type])}>Reducer</a>`}
         </form>
         <${Loaded} read=${read} what="The streams">${(data) => html`
-            <${Table} label="Streams" columns=${columns} rows=${[...data.streams, ...more.rows]} rowKey=${(stream) => `${stream.aggregate_type ?? type}/${stream.aggregate_id}`}
-                empty=${prefix ? "No stream has an id that begins like this." : "There is no stream yet."} />
+            <section class="panel"><${Table} label="Streams" columns=${columns} rows=${[...data.streams, ...more.rows]} rowKey=${(stream) => `${stream.aggregate_type ?? type}/${stream.aggregate_id}`}
+                empty=${prefix ? "No stream has an id that begins like this." : "There is no stream yet."} /></section>
             <${Problem} error=${more.error} what="The next streams" />
             ${next && html`<p class="more"><button type="button" disabled=${more.busy} onClick=${load}>More streams</button></p>`}`}<//>
     `;
