@@ -34,13 +34,18 @@ function route({ pathname, search }) {
     const segments = pathname.slice(ROOT.pathname.length).split("/").filter(Boolean).map(decode);
     const query = new URLSearchParams(search);
     const [first = "", second, third] = segments;
-    if (first === "streams" && segments.length === 3) return { page: STREAM, query, type: second, id: third, name: `${second}/${third}` };
+    if (first === "streams" && segments.length === 3)
+        return { page: STREAM, query, type: second, id: third, name: `${second}/${third}` };
     if (first === "events" && segments.length === 2) return { page: EVENT, query, id: second, name: `Event ${second}` };
-    if (first === "positions" && segments.length === 2) return { page: EVENT, query, position: second, name: `Position ${second}` };
-    if (first === "correlations" && segments.length === 2) return { page: CORRELATION, query, id: second, name: `Correlation ${second}` };
+    if (first === "positions" && segments.length === 2)
+        return { page: EVENT, query, position: second, name: `Position ${second}` };
+    if (first === "correlations" && segments.length === 2)
+        return { page: CORRELATION, query, id: second, name: `Correlation ${second}` };
     const page = Object.hasOwn(PAGES, first) ? PAGES[first] : undefined;
     const isKnown = page && (segments.length < 2 || (["streams", "reducers"].includes(first) && segments.length === 2));
-    return isKnown ? { page, query, first, type: second, name: second ? `${page.title}: ${second}` : page.title } : { page: null, query, name: "Not found" };
+    return isKnown
+        ? { page, query, first, type: second, name: second ? `${page.title}: ${second}` : page.title }
+        : { page: null, query, name: "Not found" };
 }
 
 /** Finds what the text of the search field names, and shows it. */
@@ -109,7 +114,13 @@ function KeyForm({ error, onClose }) {
         <label>API key <input ref=${field} type="password" name="key" autocomplete="off" spellcheck=${false} required placeholder="annals_…" /></label>
         <label class="check"><input ref=${lasting} type="checkbox" defaultChecked=${isKeyStored()} /> Remember it in this browser</label>
         <button>Use the key</button>
-        ${hadKey && html`<button type="button" class="plain" onClick=${() => { setKey("", false); onClose(); }}>Forget the key</button>`}
+        ${
+            hadKey &&
+            html`<button type="button" class="plain" onClick=${() => {
+                setKey("", false);
+                onClose();
+            }}>Forget the key</button>`
+        }
         ${!error && html`<button type="button" class="plain" onClick=${onClose}>Close</button>`}
         ${error && html`<p role="alert">${hadKey ? error.detail : "This service requires an API key."} <span class="quiet"><code>annals keys create</code> makes one.</span></p>`}
     </form>`;
@@ -143,7 +154,10 @@ function NotFound() {
 }
 
 function App() {
-    const [location, setLocation] = useState(() => ({ pathname: window.location.pathname, search: window.location.search }));
+    const [location, setLocation] = useState(() => ({
+        pathname: window.location.pathname,
+        search: window.location.search,
+    }));
     const [asksKey, setAsksKey] = useState(false);
     const refused = useStore(refusal);
     const main = useRef(null);
@@ -183,11 +197,15 @@ function App() {
 
     const isActive = (first) => current.first === first || (first === "streams" && current.page === STREAM);
     return html`
-        <a class="skip" href=${window.location.href} onClick=${(event) => { event.preventDefault(); main.current.focus(); }}>To the content</a>
+        <a class="skip" href=${window.location.href} onClick=${(event) => {
+            event.preventDefault();
+            main.current.focus();
+        }}>To the content</a>
         <header class="top">
             <a class="brand" href=${href([])}>Annals</a>
             <nav aria-label="Pages">${Object.entries(PAGES).map(
-                ([first, { title }]) => html`<a href=${href(first ? [first] : [])} aria-current=${isActive(first) ? "page" : undefined}>${title}</a>`,
+                ([first, { title }]) =>
+                    html`<a href=${href(first ? [first] : [])} aria-current=${isActive(first) ? "page" : undefined}>${title}</a>`,
             )}</nav>
             <${Search} />
             <${KeyButton} onOpen=${() => setAsksKey(true)} />

@@ -19,9 +19,12 @@ const entriesOf = (value) => (Array.isArray(value) ? value.map((item, index) => 
 
 /** Prints a value. Numbers of more than 53 bits are in it with all digits. */
 export function print(value, indent = 2, depth = 0) {
-    if (!isContainer(value)) return typeof value === "bigint" || value instanceof JsonNumber ? String(value) : JSON.stringify(value);
+    if (!isContainer(value))
+        return typeof value === "bigint" || value instanceof JsonNumber ? String(value) : JSON.stringify(value);
     const isList = Array.isArray(value);
-    const items = entriesOf(value).map(([name, item]) => (isList ? "" : `${JSON.stringify(name)}: `) + print(item, indent, depth + 1));
+    const items = entriesOf(value).map(
+        ([name, item]) => (isList ? "" : `${JSON.stringify(name)}: `) + print(item, indent, depth + 1),
+    );
     const [open, close] = isList ? "[]" : "{}";
     if (items.length === 0) return open + close;
     if (indent === 0) return open + items.join(", ") + close;
@@ -31,7 +34,8 @@ export function print(value, indent = 2, depth = 0) {
 
 /** Returns the first characters of a value on one line. Only what is shown is printed. */
 export function preview(value, length = 200) {
-    if (!isContainer(value)) return (typeof value === "string" ? JSON.stringify(value.slice(0, length)) : print(value)).slice(0, length);
+    if (!isContainer(value))
+        return (typeof value === "string" ? JSON.stringify(value.slice(0, length)) : print(value)).slice(0, length);
     let text = "";
     for (const [name, item] of entriesOf(value)) {
         text += `${text && "  "}${Array.isArray(value) ? "" : `${name}: `}${isContainer(item) ? preview(item, length - text.length) : preview(item, length)}`;
@@ -51,7 +55,8 @@ function Scalar({ value }) {
 }
 
 function Node({ name, value, changed, path, depth, folded }) {
-    const isOpenAtFirst = isContainer(value) && !folded && (depth === 0 || (depth < 3 && Object.keys(value).length <= OPEN_AT_MOST));
+    const isOpenAtFirst =
+        isContainer(value) && !folded && (depth === 0 || (depth < 3 && Object.keys(value).length <= OPEN_AT_MOST));
     const [open, setOpen] = useState(isOpenAtFirst);
     const [shown, setShown] = useState(CHUNK);
     const mark = changed?.has(path) ? "changed" : "";
@@ -59,7 +64,8 @@ function Node({ name, value, changed, path, depth, folded }) {
     if (!isContainer(value)) return html`<div class=${`leaf ${mark}`}>${label}<${Scalar} value=${value} /></div>`;
     const size = Object.keys(value).length;
     const kind = Array.isArray(value) ? `[${count(size)}]` : `{${count(size)}}`;
-    if (size === 0) return html`<div class=${`leaf ${mark}`}>${label}<span class="quiet">${Array.isArray(value) ? "[]" : "{}"}</span></div>`;
+    if (size === 0)
+        return html`<div class=${`leaf ${mark}`}>${label}<span class="quiet">${Array.isArray(value) ? "[]" : "{}"}</span></div>`;
     const children = () => {
         const entries = entriesOf(value);
         return html`${entries.slice(0, shown).map(([key, item]) => html`<${Node} key=${key} name=${key} value=${item} changed=${changed} path=${`${path}/${key}`} depth=${depth + 1} folded=${folded} />`)}
@@ -75,7 +81,7 @@ function Raw({ value }) {
     const text = useMemo(() => print(value), [value]);
     const [shown, setShown] = useState(TEXT_CHUNK);
     return html`<pre tabindex="0">${text.slice(0, shown)}</pre>
-        ${text.length > shown && html`<button type="button" class="small" onClick=${() => setShown(shown + 5 * TEXT_CHUNK)}>show more of ${bytes(text.length)}</button>`}`;
+        ${text.length > shown && html`<button type="button" class="small" onClick=${() => setShown(shown + TEXT_CHUNK)}>show more of ${bytes(text.length)}</button>`}`;
 }
 
 /** Estimates the size of a value, up to a limit, without printing it. */
@@ -132,7 +138,9 @@ export function Difference({ changes }) {
     return html`<div class="scroll" tabindex="0" role="region" aria-label="What the event changed"><table class="difference">
         <thead><tr><th scope="col">Member</th><th scope="col">Before</th><th scope="col">After</th></tr></thead>
         <tbody>${changes.slice(0, DIFFERENCES_AT_MOST).map(
-            (change) => html`<tr class=${change.kind}><th scope="row"><code>${change.path.slice(1) || "the state"}</code> <span class="tag">${change.kind}</span></th>
+            (
+                change,
+            ) => html`<tr class=${change.kind}><th scope="row"><code>${change.path.slice(1) || "the state"}</code> <span class="tag">${change.kind}</span></th>
                 <td>${cell(change.before, change.kind !== "added")}</td><td>${cell(change.after, change.kind !== "removed")}</td></tr>`,
         )}</tbody>
     </table></div>

@@ -12,7 +12,8 @@ export const html = htm.bind(h);
 export function href(segments, query = {}) {
     const url = new URL(segments.map(encodeURIComponent).join("/"), ROOT);
     for (const [name, value] of Object.entries(query)) {
-        for (const one of [value].flat()) if (one !== undefined && one !== null && one !== "") url.searchParams.append(name, one);
+        for (const one of [value].flat())
+            if (one !== undefined && one !== null && one !== "") url.searchParams.append(name, one);
     }
     return url.pathname + url.search;
 }
@@ -105,9 +106,10 @@ export function Panel({ title, level = 2, aside, children, className = "" }) {
 export function Table({ label, columns, rows, empty = "Nothing yet.", rowKey }) {
     if (rows.length === 0) return html`<p class="empty">${empty}</p>`;
     return html`<div class="scroll" tabindex="0" role="region" aria-label=${label}><table>
-        <thead><tr>${columns.map((column) => html`<th scope="col" class=${column.numeric && "number"}>${column.name}</th>`)}</tr></thead>
+        <thead><tr>${columns.map((column) => html`<th scope="col" class=${`${column.numeric ? "number" : ""} ${column.className ?? ""}`}>${column.name}</th>`)}</tr></thead>
         <tbody>${rows.map(
-            (row) => html`<tr key=${rowKey?.(row)}>${columns.map((column) => html`<td class=${`${column.numeric ? "number" : ""} ${column.className ?? ""}`}>${column.cell(row)}</td>`)}</tr>`,
+            (row) =>
+                html`<tr key=${rowKey?.(row)}>${columns.map((column) => html`<td class=${`${column.numeric ? "number" : ""} ${column.className ?? ""}`}>${column.cell(row)}</td>`)}</tr>`,
         )}</tbody>
     </table></div>`;
 }
@@ -142,7 +144,8 @@ export function CurlLines() {
     const all = [...useStore(requests).values()];
     if (all.length === 0) return null;
     const [first, ...rest] = all;
-    const line = (request) => html`<div class="curl"><code>${curl(request)}</code><${Copy} text=${curl(request)} /></div>`;
+    const line = (request) =>
+        html`<div class="curl"><code>${curl(request)}</code><${Copy} text=${curl(request)} /></div>`;
     return html`<footer class="requests" aria-label="The requests of this page">
         ${line(first)}
         ${rest.length > 0 && html`<details><summary>${plural(rest.length, "more request")} of this page</summary>${rest.map(line)}</details>`}

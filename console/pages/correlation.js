@@ -16,7 +16,8 @@ function treeOf(events) {
     for (const event of events) {
         const cause = byId.get(event.causation_id);
         // A cause comes first in the log, so the tree has no circle.
-        if (cause && cause.global_position < event.global_position) effects.set(cause, [...(effects.get(cause) ?? []), event]);
+        if (cause && cause.global_position < event.global_position)
+            effects.set(cause, [...(effects.get(cause) ?? []), event]);
         else roots.push(event);
     }
     return { roots, effects };
@@ -29,7 +30,8 @@ function linesOf({ roots, effects }) {
     while (waiting.length > 0) {
         const line = waiting.pop();
         lines.push(line);
-        for (const effect of (effects.get(line.event) ?? []).toReversed()) waiting.push({ event: effect, depth: line.depth + 1, cause: line.event });
+        for (const effect of (effects.get(line.event) ?? []).toReversed())
+            waiting.push({ event: effect, depth: line.depth + 1, cause: line.event });
     }
     return lines;
 }

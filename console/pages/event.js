@@ -42,8 +42,10 @@ export default function EventPage({ id, position }) {
     if (position !== undefined) return html`<${ByPosition} position=${position} />`;
     return html`
         <h1>${read.data?.event_type ?? "Event"}</h1>
-        ${read.error?.status === 404
-            ? html`<p class="empty">No event has this id. Perhaps it is a <a href=${href(["correlations", id])}>correlation</a>.</p>`
-            : html`<section class="panel"><${Loaded} read=${read} what="The event">${(event) => html`<${EventDetail} event=${event} isPage />`}<//></section>`}
+        ${
+            read.error?.status === 404
+                ? html`<p class="empty">No event has this id. Perhaps it is a <a href=${href(["correlations", id])}>correlation</a>.</p>`
+                : html`<section class="panel"><${Loaded} read=${read} what="The event">${(event) => html`<${EventDetail} event=${event} isPage />`}<//></section>`
+        }
     `;
 }

@@ -25,7 +25,9 @@ const filterOf = (query) =>
 
 function Filters({ query, onChange }) {
     const lists = { aggregate_type: "Type", event_type: "Event type", correlation_id: "Correlation" };
-    const [values, setValues] = useState(() => Object.fromEntries(FILTERS.map((name) => [name, query.getAll(name).join(", ")])));
+    const [values, setValues] = useState(() =>
+        Object.fromEntries(FILTERS.map((name) => [name, query.getAll(name).join(", ")])),
+    );
     const settled = useDebounced(values, 400);
     const first = useRef(true);
     useEffect(() => {
@@ -34,12 +36,14 @@ function Filters({ query, onChange }) {
     }, [settled]);
     const set = (name, value) => setValues((before) => ({ ...before, [name]: value }));
     const given = FILTERS.some((name) => values[name]);
-    return html`<form class="filters" onSubmit=${(event) => event.preventDefault()} aria-label="Filters">
+    // On a narrow screen the fields would hide the events, so they are folded.
+    const [isOpen] = useState(given || innerWidth > 760);
+    return html`<details class="filter-box" open=${isOpen}><summary>Filters</summary><form class="filters" onSubmit=${(event) => event.preventDefault()} aria-label="Filters">
         ${Object.entries(lists).map(([name, title]) => html`<label>${title} <input value=${values[name]} onInput=${(event) => set(name, event.currentTarget.value)} placeholder="all" autocomplete="off" spellcheck=${false} /></label>`)}
         <label>From <input type="datetime-local" step="1" value=${toLocal(values.occurred_from)} onChange=${(event) => set("occurred_from", toUtc(event.currentTarget.value))} /></label>
         <label>To <input type="datetime-local" step="1" value=${toLocal(values.occurred_to)} onChange=${(event) => set("occurred_to", toUtc(event.currentTarget.value))} /></label>
         ${given && html`<button type="button" class="plain" onClick=${() => setValues(Object.fromEntries(FILTERS.map((name) => [name, ""])))}>Clear</button>`}
-    </form>`;
+    </form></details>`;
 }
 
 /** Writes every event of the filter into a file. */
@@ -73,9 +77,11 @@ function Export({ filter }) {
         }
     };
     const title = "All events of this filter, not only this page, oldest first";
-    return html`${state.events === null
+    return html`${
+        state.events === null
             ? html`<button type="button" onClick=${run} title=${title}>Export the whole filter (NDJSON)</button>`
-            : html`<button type="button" onClick=${() => running.current.abort()}>Stop the export at ${count(state.events)}</button>`}
+            : html`<button type="button" onClick=${() => running.current.abort()}>Stop the export at ${count(state.events)}</button>`
+    }
         <${Problem} error=${state.error} what="The export" />`;
 }
 
@@ -85,7 +91,10 @@ export function EventRow({ event, isOpen, onToggle, isNew }) {
         if (!click.target.closest("a, button.small") && !getSelection().toString()) onToggle();
     };
     return html`<tr class=${`event ${isNew ? "new" : ""}`} onClick=${toggle}>
-            <td class="number position"><button type="button" class="row" aria-expanded=${isOpen} onClick=${(click) => { click.stopPropagation(); onToggle(); }}>${String(event.global_position)}</button></td>
+            <td class="number position"><button type="button" class="row" aria-expanded=${isOpen} onClick=${(click) => {
+                click.stopPropagation();
+                onToggle();
+            }}>${String(event.global_position)}</button></td>
             <td class="nowrap when"><${Time} at=${event.occurred_at} /></td>
             <td class="what">${event.event_type}</td>
             <td class="where"><${StreamLink} type=${event.aggregate_type} id=${event.aggregate_id} version=${event.version} /></td>
@@ -96,11 +105,12 @@ export function EventRow({ event, isOpen, onToggle, isNew }) {
 
 export function EventTable({ events, label, newSince }) {
     const [open, setOpen] = useState(() => new Set());
-    const toggle = (id) => setOpen((before) => {
-        const next = new Set(before);
-        if (!next.delete(id)) next.add(id);
-        return next;
-    });
+    const toggle = (id) =>
+        setOpen((before) => {
+            const next = new Set(before);
+            if (!next.delete(id)) next.add(id);
+            return next;
+        });
     return html`<div class="scroll" tabindex="0" role="region" aria-label=${label}><table class="events">
         <thead><tr><th scope="col" class="number">Position</th><th scope="col">Time (${zoneName()})</th><th scope="col">Event</th><th scope="col">Stream</th><th scope="col">Data</th></tr></thead>
         <tbody>${events.map((event) => html`<${EventRow} key=${event.event_id} event=${event} isOpen=${open.has(event.event_id)} onToggle=${() => toggle(event.event_id)} isNew=${newSince !== undefined && event.global_position > newSince} />`)}</tbody>
@@ -123,7 +133,15 @@ function useLog(filter, follows) {
         const abort = new AbortController();
         setLog((before) => ({ ...before, error: null, loading: true, cursor: null }));
         client.request("GET", ["events"], { query, signal: abort.signal }).then(
-            ({ body }) => setLog({ events: body.events, next: body.next, head: body.head, cursor: `${body.epoch}:${body.head}`, error: null, loading: false }),
+            ({ body }) =>
+                setLog({
+                    events: body.events,
+                    next: body.next,
+                    head: body.head,
+                    cursor: `${body.epoch}:${body.head}`,
+                    error: null,
+                    loading: false,
+                }),
             (error) => {
                 if (abort.signal.aborted) return;
                 notice(error);
@@ -140,7 +158,10 @@ function useLog(filter, follows) {
     }, [isLoaded, filterText, turn]);
     useEffect(() => {
         if (!follows || !isLoaded) return undefined;
-        return recordRequest({ url: client.url(["events"], { ...filter, after: "head" }), accept: "text/event-stream" });
+        return recordRequest({
+            url: client.url(["events"], { ...filter, after: "head" }),
+            accept: "text/event-stream",
+        });
     }, [follows, isLoaded, filterText]);
     useEffect(() => {
         if (!isLoaded || !follows) return setStatus("");
@@ -157,7 +178,16 @@ function useLog(filter, follows) {
                 const events = all.slice(0, Math.max(ROWS, 0));
                 // Older pages continue after the last row that is shown.
                 const isCut = all.length > ROWS;
-                return { ...before, events, head: Math.max(before.head, added[0].global_position), next: isCut ? client.url(["events"], { ...query, before: events.at(-1).global_position }).slice(client.url([]).length) : before.next };
+                return {
+                    ...before,
+                    events,
+                    head: Math.max(before.head, added[0].global_position),
+                    next: isCut
+                        ? client
+                              .url(["events"], { ...query, before: events.at(-1).global_position })
+                              .slice(client.url([]).length)
+                        : before.next,
+                };
             });
         };
         const run = async () => {
@@ -176,7 +206,9 @@ function useLog(filter, follows) {
                 if (abort.signal.aborted) return;
                 notice(error);
                 if (error.code === "epoch_changed") {
-                    setStatus(`A new epoch has begun: the events after position ${count(error.rewind_to)} may have changed`);
+                    setStatus(
+                        `A new epoch has begun: the events after position ${count(error.rewind_to)} may have changed`,
+                    );
                     setTurn((before) => before + 1);
                 } else setLog((before) => ({ ...before, error }));
             }
@@ -194,7 +226,12 @@ function useLog(filter, follows) {
         setLog((before) => ({ ...before, loading: true }));
         try {
             const { body } = await client.request("GET", log.next);
-            setLog((before) => ({ ...before, events: [...before.events, ...body.events], next: body.next, loading: false }));
+            setLog((before) => ({
+                ...before,
+                events: [...before.events, ...body.events],
+                next: body.next,
+                loading: false,
+            }));
         } catch (error) {
             notice(error);
             setLog((before) => ({ ...before, error, loading: false }));
@@ -213,8 +250,24 @@ export default function Log({ query }) {
         if (newSince === undefined && log.head !== null) setNewSince(log.head);
     }, [log.head, newSince]);
     const show = (values) => {
-        const lists = Object.fromEntries(["aggregate_type", "event_type", "correlation_id"].map((name) => [name, values[name].split(",").map((one) => one.trim()).filter(Boolean)]));
-        go(href(["log"], { ...lists, occurred_from: values.occurred_from, occurred_to: values.occurred_to, follow: query.get("follow") }), { replace: true });
+        const lists = Object.fromEntries(
+            ["aggregate_type", "event_type", "correlation_id"].map((name) => [
+                name,
+                values[name]
+                    .split(",")
+                    .map((one) => one.trim())
+                    .filter(Boolean),
+            ]),
+        );
+        go(
+            href(["log"], {
+                ...lists,
+                occurred_from: values.occurred_from,
+                occurred_to: values.occurred_to,
+                follow: query.get("follow"),
+            }),
+            { replace: true },
+        );
     };
     const setFollows = (value) => {
         const next = new URLSearchParams(query);
@@ -236,8 +289,13 @@ export default function Log({ query }) {
         ${log.events.length > 0 && html`<${EventTable} label="Events" events=${log.events} newSince=${newSince} />`}
         ${log.loading && log.events.length === 0 && html`<p class="loading" role="status">Loading …</p>`}
         ${!log.loading && !log.error && log.events.length === 0 && html`<p class="empty">${isFiltered ? "No event matches these filters." : html`The store is empty. The <a href=${href([])}>overview</a> shows how to begin.`}</p>`}
-        ${log.events.length > 0 && html`<p class="more">${log.next
-            ? html`<button type="button" disabled=${log.loading} onClick=${log.older}>${log.loading ? "Loading …" : "Older events"}</button>`
-            : html`<span class="quiet">This is the first event${isFiltered ? " of these filters" : ""}.</span>`} <span class="quiet">${plural(log.events.length, "event")} shown</span></p>`}
+        ${
+            log.events.length > 0 &&
+            html`<p class="more">${
+                log.next
+                    ? html`<button type="button" disabled=${log.loading} onClick=${log.older}>${log.loading ? "Loading …" : "Older events"}</button>`
+                    : html`<span class="quiet">This is the first event${isFiltered ? " of these filters" : ""}.</span>`
+            } <span class="quiet">${plural(log.events.length, "event")} shown</span></p>`
+        }
     `;
 }

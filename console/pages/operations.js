@@ -11,7 +11,9 @@ function samplesOf(text) {
     for (const line of text.split("\n")) {
         const match = /^([a-z_:0-9]+)(?:\{(.*)\})? (\S+)$/i.exec(line);
         if (!match) continue;
-        const labels = Object.fromEntries([...(match[2] ?? "").matchAll(/(\w+)="((?:[^"\\]|\\.)*)"/g)].map(([, name, value]) => [name, value]));
+        const labels = Object.fromEntries(
+            [...(match[2] ?? "").matchAll(/(\w+)="((?:[^"\\]|\\.)*)"/g)].map(([, name, value]) => [name, value]),
+        );
         samples.push({ name: match[1], labels, value: Number(match[3]) });
     }
     return samples;
@@ -25,11 +27,17 @@ function Readiness({ ready }) {
 
 function Metrics({ text }) {
     const samples = useMemo(() => samplesOf(text), [text]);
-    const sum = (name, matches = () => true) => samples.filter((sample) => sample.name === name && matches(sample.labels)).reduce((total, { value }) => total + value, 0);
+    const sum = (name, matches = () => true) =>
+        samples
+            .filter((sample) => sample.name === name && matches(sample.labels))
+            .reduce((total, { value }) => total + value, 0);
     const one = (name) => samples.find((sample) => sample.name === name)?.value;
     const requests = sum("annals_http_request_duration_seconds_count");
     const failed = sum("annals_http_request_duration_seconds_count", ({ status }) => status >= "500");
-    const refused = sum("annals_http_request_duration_seconds_count", ({ status }) => status >= "400" && status < "500");
+    const refused = sum(
+        "annals_http_request_duration_seconds_count",
+        ({ status }) => status >= "400" && status < "500",
+    );
     const appends = samples.filter(({ name, value }) => name === "annals_appends_total" && value > 0);
     const mean = sum("annals_append_duration_seconds_sum") / sum("annals_append_duration_seconds_count");
     const rows = [
@@ -39,7 +47,10 @@ function Metrics({ text }) {
         ...appends.map(({ labels, value }) => [`Appends: ${labels.result.replaceAll("_", " ")}`, count(value)]),
         ["Mean time of an append", Number.isFinite(mean) ? seconds(mean) : "–"],
         ["Append queue", count(one("annals_append_queue_length"))],
-        ["Pool: in use, idle", `${count(sum("annals_db_pool_connections", ({ state }) => state === "in_use"))}, ${count(sum("annals_db_pool_connections", ({ state }) => state === "idle"))}`],
+        [
+            "Pool: in use, idle",
+            `${count(sum("annals_db_pool_connections", ({ state }) => state === "in_use"))}, ${count(sum("annals_db_pool_connections", ({ state }) => state === "idle"))}`,
+        ],
         ["Subscribers", count(sum("annals_subscribers"))],
         ["Failures of the archive", count(one("annals_archive_failures_total"))],
     ];
@@ -52,7 +63,12 @@ const partitionColumns = [
     { name: "Events", numeric: true, cell: (one) => count(one.events) },
     { name: "Size", numeric: true, cell: (one) => bytes(one.total_bytes) },
     { name: "State", className: "nowrap", cell: (one) => (one.archived_to ? "archived" : one.state) },
-    { name: "Positions", className: "nowrap", numeric: true, cell: (one) => (one.first_position ? `${count(one.first_position)} – ${count(one.last_position)}` : "–") },
+    {
+        name: "Positions",
+        className: "nowrap",
+        numeric: true,
+        cell: (one) => (one.first_position ? `${count(one.first_position)} – ${count(one.last_position)}` : "–"),
+    },
 ];
 
 const tableColumns = [
@@ -67,9 +83,17 @@ const tableColumns = [
 const coverageColumns = [
     { name: "Type", cell: (one) => one.aggregate_type },
     { name: "Streams", numeric: true, cell: (one) => count(one.streams) },
-    { name: "≥ 100 events", numeric: true, cell: (one) => count(one.streams_by_size.find(({ at_least }) => at_least === 100)?.streams ?? 0) },
+    {
+        name: "≥ 100 events",
+        numeric: true,
+        cell: (one) => count(one.streams_by_size.find(({ at_least }) => at_least === 100)?.streams ?? 0),
+    },
     { name: "Snapshots", numeric: true, cell: (one) => count(one.snapshots) },
-    { name: "Coverage", numeric: true, cell: (one) => `${(one.coverage * 100).toFixed(one.coverage > 0 && one.coverage < 0.1 ? 1 : 0)} %` },
+    {
+        name: "Coverage",
+        numeric: true,
+        cell: (one) => `${(one.coverage * 100).toFixed(one.coverage > 0 && one.coverage < 0.1 ? 1 : 0)} %`,
+    },
 ];
 
 export default function Operations() {
@@ -86,7 +110,9 @@ export default function Operations() {
                 const partitions = all.flatMap((table) => table.partitions ?? []).toReversed();
                 return html`<${Table} label="Months" columns=${partitionColumns} rows=${partitions} />`;
             }}<//><//>
-            <${Panel} title="Snapshot coverage"><${Loaded} read=${coverage} what="The coverage">${(data) => html`<${Table} label="Snapshot coverage" columns=${coverageColumns} rows=${data.aggregate_types} />
+            <${Panel} title="Snapshot coverage"><${Loaded} read=${coverage} what="The coverage">${(
+                data,
+            ) => html`<${Table} label="Snapshot coverage" columns=${coverageColumns} rows=${data.aggregate_types} />
                 <p class="quiet">${plural(data.snapshots, "snapshot")} of ${plural(data.streams, "stream")}</p>`}<//><//>
             <${Panel} title="Tables" className="double"><${Loaded} read=${tables} what="The tables">${({ tables: all }) => html`<${Table} label="Tables" columns=${tableColumns} rows=${all} />`}<//><//>
         </div>

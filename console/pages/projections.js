@@ -23,7 +23,8 @@ function trend(samples) {
     if (time < TREND_AT_LEAST) return { word: "no trend yet", kind: "quiet" };
     if (processed <= 0) return { word: `has not moved for ${seconds(time)} or longer`, kind: "bad" };
     const gained = lag(first) - lag(last);
-    if (gained > 0) return { word: `catches up, current in about ${seconds((lag(last) * time) / gained)}`, kind: "good" };
+    if (gained > 0)
+        return { word: `catches up, current in about ${seconds((lag(last) * time) / gained)}`, kind: "good" };
     return gained < 0 ? { word: "falls behind", kind: "bad" } : { word: "keeps its distance", kind: "quiet" };
 }
 
@@ -34,13 +35,17 @@ function History({ projection }) {
         <${Loaded} read=${read} what="The history">${({ samples, since }) => {
             const from = Date.now() - HOUR * 1000;
             const recent = samples.filter(({ at }) => Date.parse(at) >= from);
-            if (recent.length < 2) return html`<p class="empty">The service samples positions every ${REFRESH} seconds. The chart appears with the second sample.</p>`;
+            if (recent.length < 2)
+                return html`<p class="empty">The service samples positions every ${REFRESH} seconds. The chart appears with the second sample.</p>`;
             const points = (member) => recent.map((sample) => [Date.parse(sample.at), sample[member]]);
             const [first, last] = [recent[0], recent.at(-1)];
             const { word, kind } = trend(recent);
             const time = (at) => localTime(new Date(at), false).slice(11);
             return html`<${Lines} summary=${`From ${time(first.at)} to ${time(last.at)} the head moved from ${first.head} to ${last.head}, and ${name} from ${first.last_processed_position} to ${last.last_processed_position}`}
-                    series=${[{ className: "head", points: points("head") }, { className: "position", points: points("last_processed_position") }]} />
+                    series=${[
+                        { className: "head", points: points("head") },
+                        { className: "position", points: points("last_processed_position") },
+                    ]} />
                 <div class="scale"><span>${time(first.at)}</span><span><span class="key head">head ${count(last.head)}</span> <span class="key position">position ${count(last.last_processed_position)}</span></span><span>${time(last.at)}</span></div>
                 <p><span class=${kind}>${word}</span>${Date.parse(since) > from && html` <span class="quiet">· samples since ${time(since)}</span>`}</p>`;
         }}<//>
@@ -49,9 +54,17 @@ function History({ projection }) {
 }
 
 const columns = [
-    { name: "Projection", className: "long", cell: (one) => html`<a href=${href(["projections"], { name: one.projection_name })}>${one.projection_name}</a>` },
+    {
+        name: "Projection",
+        className: "long",
+        cell: (one) => html`<a href=${href(["projections"], { name: one.projection_name })}>${one.projection_name}</a>`,
+    },
     { name: "Position", numeric: true, cell: (one) => count(one.last_processed_position) },
-    { name: "Behind", numeric: true, cell: (one) => (one.lag === 0 ? html`<span class="good">current</span>` : plural(one.lag, "event")) },
+    {
+        name: "Behind",
+        numeric: true,
+        cell: (one) => (one.lag === 0 ? html`<span class="good">current</span>` : plural(one.lag, "event")),
+    },
     { name: "By time", numeric: true, cell: (one) => (one.lag === 0 ? "–" : seconds(one.lag_seconds)) },
     { name: "Last moved", className: "nowrap", cell: (one) => html`<${Time} at=${one.last_processed_at} short />` },
 ];
@@ -62,9 +75,12 @@ export default function Projections({ query }) {
     return html`
         <h1>Projections</h1>
         <${Loaded} read=${read} what="The projections">${({ projections }) => {
-            if (projections.length === 0) return html`<p class="empty">No projection has stored a position. A projection stores it with <code>PUT /projections/{name}</code>.</p>`;
+            if (projections.length === 0)
+                return html`<p class="empty">No projection has stored a position. A projection stores it with <code>PUT /projections/{name}</code>.</p>`;
             const byLag = [...projections].sort((left, right) => right.lag - left.lag);
-            const charts = chosen ? projections.filter((one) => one.projection_name === chosen) : byLag.slice(0, CHARTS);
+            const charts = chosen
+                ? projections.filter((one) => one.projection_name === chosen)
+                : byLag.slice(0, CHARTS);
             return html`
                 <${Panel} title=${plural(projections.length, "projection")}><${Table} label="Projections" columns=${columns} rows=${byLag} rowKey=${(one) => one.projection_name} /><//>
                 ${chosen && html`<p><button type="button" class="small" onClick=${() => go(href(["projections"]))}>Charts of all projections</button></p>`}

@@ -17,7 +17,10 @@ function List() {
     const reducers = useRead(["reducers"]);
     const types = useRead(["stats", "aggregate-types"]);
     const columns = [
-        { name: "Type", cell: (one) => html`<a href=${href(["reducers", one.aggregate_type])}>${one.aggregate_type}</a>` },
+        {
+            name: "Type",
+            cell: (one) => html`<a href=${href(["reducers", one.aggregate_type])}>${one.aggregate_type}</a>`,
+        },
         { name: "Language", cell: (one) => one.language },
         { name: "Snapshot every", numeric: true, cell: (one) => plural(one.snapshot_every, "event") },
         { name: "Revision", numeric: true, cell: (one) => one.revision },
@@ -35,13 +38,18 @@ function List() {
 function States({ states }) {
     const [shown, setShown] = useState(SHOWN);
     const [open, setOpen] = useState(null);
-    const changes = useMemo(() => states.map(({ state }, index) => difference(states[index - 1]?.state ?? {}, state)), [states]);
+    const changes = useMemo(
+        () => states.map(({ state }, index) => difference(states[index - 1]?.state ?? {}, state)),
+        [states],
+    );
     return html`<div class="scroll" tabindex="0" role="region" aria-label="States"><table>
         <thead><tr><th scope="col" class="number">Version</th><th scope="col">Event</th><th scope="col">Changed</th></tr></thead>
-        <tbody>${states.slice(0, shown).map(({ version, event_type, state }, index) => html`
+        <tbody>${states.slice(0, shown).map(
+            ({ version, event_type, state }, index) => html`
             <tr key=${version}><td class="number"><button type="button" class="row" aria-expanded=${open === version} onClick=${() => setOpen(open === version ? null : version)}>${version}</button></td>
                 <td>${event_type}</td><td class="long">${changes[index].length === 0 ? html`<span class="quiet">nothing</span>` : changes[index].slice(0, 6).map(({ path }) => html`<code>${path.slice(1) || "the state"}</code> `)}${changes[index].length > 6 && html`<span class="quiet">and ${changes[index].length - 6} more</span>`}</td></tr>
-            ${open === version && html`<tr class="opened"><td colspan="3"><${Json} value=${state} name=${`state-${version}.json`} /></td></tr>`}`)}</tbody>
+            ${open === version && html`<tr class="opened"><td colspan="3"><${Json} value=${state} name=${`state-${version}.json`} /></td></tr>`}`,
+        )}</tbody>
     </table></div>
     ${states.length > shown && html`<p class="more"><button type="button" onClick=${() => setShown(shown + SHOWN)}>Show more of ${plural(states.length, "state")}</button></p>`}`;
 }
@@ -50,24 +58,48 @@ function States({ states }) {
 function Failure({ error, source }) {
     if (!error?.line) return html`<${Problem} error=${error} what="The trial" />`;
     const line = source.split("\n")[error.line - 1] ?? "";
-    return html`<${Problem} error=${error} what="The trial" /><pre class="source-line" tabindex="0">${error.line}: ${line}
-${" ".repeat(String(error.line).length + 2 + Math.max(0, (error.column ?? 1) - 1))}^</pre>`;
+    return html`<${Problem} error=${error} what="The trial" /><pre class="source-line" tabindex="0">${error.line}: ${line}${"\n"}${" ".repeat(String(error.line).length + 2 + Math.max(0, (error.column ?? 1) - 1))}^</pre>`;
 }
 
 function Editor({ type, registered, query }) {
-    const [values, setValues] = useState({ language: registered?.language ?? "javascript", source: registered?.source || EXAMPLE, id: query.get("id") ?? "" });
+    const [values, setValues] = useState({
+        language: registered?.language ?? "javascript",
+        source: registered?.source || EXAMPLE,
+        id: query.get("id") ?? "",
+    });
     const coverage = useRead(["stats", "snapshot-coverage"]);
     const streams = useRead(["streams", type], { limit: 1 });
     const path = ["reducers", type];
     const set = (name) => (event) => setValues((before) => ({ ...before, [name]: event.currentTarget.value }));
-    const definition = { language: values.language, ...(values.language === "javascript" && { source: values.source }) };
+    const definition = {
+        language: values.language,
+        ...(values.language === "javascript" && { source: values.source }),
+    };
     const id = values.id || streams.data?.streams[0]?.aggregate_id || "";
     const body = JSON.stringify({ ...definition, aggregate_id: id });
     useEffect(() => recordRequest({ method: "POST", url: client.url([...path, "test"]), body }), [body]);
-    const trial = useAction(async () => (await client.request("POST", [...path, "test"], { body: { ...definition, aggregate_id: id }, repeatable: true })).body.states);
-    const save = useAction(async () => (await client.request("PUT", path, { body: { ...definition, ...(registered && { snapshot_every: registered.snapshot_every }) } })).body);
+    const trial = useAction(
+        async () =>
+            (
+                await client.request("POST", [...path, "test"], {
+                    body: { ...definition, aggregate_id: id },
+                    repeatable: true,
+                })
+            ).body.states,
+    );
+    const save = useAction(
+        async () =>
+            (
+                await client.request("PUT", path, {
+                    body: { ...definition, ...(registered && { snapshot_every: registered.snapshot_every }) },
+                })
+            ).body,
+    );
     const [asks, setAsks] = useState(false);
-    const isChanged = !registered || registered.language !== definition.language || (registered.source ?? "") !== (definition.source ?? registered.source ?? "");
+    const isChanged =
+        !registered ||
+        registered.language !== definition.language ||
+        (registered.source ?? "") !== (definition.source ?? registered.source ?? "");
     const snapshots = coverage.data?.aggregate_types.find((one) => one.aggregate_type === type)?.snapshots ?? 0;
     const consequence = registered
         ? `Saving makes a new revision. ${plural(snapshots, "snapshot")} of revision ${registered.revision} will be ignored, and Annals replaces them as streams are read.`
@@ -75,18 +107,29 @@ function Editor({ type, registered, query }) {
     return html`
         <div class="grid">
             <${Panel} title="Source">
-                <form class="editor" onSubmit=${(event) => { event.preventDefault(); trial.run(); }}>
+                <form class="editor" onSubmit=${(event) => {
+                    event.preventDefault();
+                    trial.run();
+                }}>
                     <label>Language <select value=${values.language} onChange=${set("language")}><option value="javascript" selected=${values.language === "javascript"}>javascript</option><option value="merge-patch" selected=${values.language === "merge-patch"}>merge-patch</option></select></label>
-                    ${values.language === "javascript"
-                        ? html`<label class="wide">Source <textarea rows="16" value=${values.source} onInput=${set("source")} spellcheck=${false} autocapitalize="off"></textarea></label>`
-                        : html`<p class="quiet wide">The state is the JSON merge patch (RFC 7396) of all event data. It has no source.</p>`}
+                    ${
+                        values.language === "javascript"
+                            ? html`<label class="wide">Source <textarea rows="16" value=${values.source} onInput=${set("source")} spellcheck=${false} autocapitalize="off"></textarea></label>`
+                            : html`<p class="quiet wide">The state is the JSON merge patch (RFC 7396) of all event data. It has no source.</p>`
+                    }
                     <label>Try it on the stream <input value=${values.id} onInput=${set("id")} placeholder=${streams.data?.streams[0]?.aggregate_id ?? "id"} autocomplete="off" spellcheck=${false} /></label>
                     <button disabled=${trial.busy || !id}>${trial.busy ? "Trying …" : "Try it"}</button>
                     <button type="button" disabled=${save.busy || !isChanged} onClick=${() => setAsks(true)}>Save …</button>
                     ${registered && html`<span class="quiet">revision ${registered.revision}</span>`}
                 </form>
-                ${asks && html`<div class="note" role="alertdialog" aria-label="Save the reducer"><p>${consequence}</p>
-                    <button type="button" onClick=${() => { setAsks(false); save.run(); }}>Save</button> <button type="button" class="plain" onClick=${() => setAsks(false)}>Cancel</button></div>`}
+                ${
+                    asks &&
+                    html`<div class="note" role="alertdialog" aria-label="Save the reducer"><p>${consequence}</p>
+                    <button type="button" onClick=${() => {
+                        setAsks(false);
+                        save.run();
+                    }}>Save</button> <button type="button" class="plain" onClick=${() => setAsks(false)}>Cancel</button></div>`
+                }
                 ${save.result && html`<p role="status">Saved as revision ${save.result.revision}.</p>`}
                 <${Failure} error=${save.error} source=${values.source} />
             <//>

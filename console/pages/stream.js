@@ -71,9 +71,17 @@ function State({ type, id, version }) {
 
 function ReducedState({ type, id, version }) {
     const read = useStates(type, id, version);
-    const changes = useMemo(() => (read.data ? difference(read.data.before?.state ?? {}, read.data.at.state) : []), [read.data]);
-    const marked = useMemo(() => new Set(changes.filter(({ kind }) => kind !== "removed").map(({ path }) => path)), [changes]);
-    return html`<${Loaded} read=${read} what="The state">${({ at }) => html`<div class=${read.loading ? "waiting" : ""} aria-busy=${read.loading}>
+    const changes = useMemo(
+        () => (read.data ? difference(read.data.before?.state ?? {}, read.data.at.state) : []),
+        [read.data],
+    );
+    const marked = useMemo(
+        () => new Set(changes.filter(({ kind }) => kind !== "removed").map(({ path }) => path)),
+        [changes],
+    );
+    return html`<${Loaded} read=${read} what="The state">${({
+        at,
+    }) => html`<div class=${read.loading ? "waiting" : ""} aria-busy=${read.loading}>
         <h3>What version ${at.version} changed</h3>
         <${Difference} changes=${changes} />
         <h3>State</h3>
@@ -99,7 +107,12 @@ function Append({ type, id, head, onAppended }) {
     const append = useAction(async () => {
         const event_data = parseExact(values.data);
         const expected = values.expected.trim() === "" ? undefined : Number(values.expected);
-        const appended = await client.append(type, id, [{ event_type: values.event_type, event_data }], expected === 0 ? "none" : expected);
+        const appended = await client.append(
+            type,
+            id,
+            [{ event_type: values.event_type, event_data }],
+            expected === 0 ? "none" : expected,
+        );
         onAppended(appended.version);
         return appended;
     });
@@ -129,14 +142,19 @@ function Events({ events, type, id, version, onOlder, onNewer }) {
         const box = list.current;
         if (!chosen || !box) return;
         // Only the list scrolls, not the page.
-        const [above, below] = [chosen.offsetTop - box.scrollTop, chosen.offsetTop + chosen.offsetHeight - box.scrollTop - box.clientHeight];
+        const [above, below] = [
+            chosen.offsetTop - box.scrollTop,
+            chosen.offsetTop + chosen.offsetHeight - box.scrollTop - box.clientHeight,
+        ];
         if (above < 0) box.scrollTop += above;
         else if (below > 0) box.scrollTop += below;
     }, [version, events]);
     return html`
         ${onOlder && html`<button type="button" class="small" onClick=${onOlder}>Earlier events</button>`}
         <ol class="versions" ref=${list}>${events.map(
-            (event) => html`<li key=${event.version}><a href=${streamHref(type, id, event.version)} aria-current=${event.version === version ? "true" : undefined}>
+            (
+                event,
+            ) => html`<li key=${event.version}><a href=${streamHref(type, id, event.version)} aria-current=${event.version === version ? "true" : undefined}>
                 <span class="number">${event.version}</span><span class="what">${event.event_type}</span><span class="when"><${Time} at=${event.occurred_at} short /></span></a></li>`,
         )}</ol>
         ${onNewer && html`<button type="button" class="small" onClick=${onNewer}>Later events</button>`}`;
@@ -149,17 +167,28 @@ export default function Stream({ query, type, id }) {
     const asked = Number(query.get("version"));
     const version = head === 0 ? 0 : Number.isInteger(asked) && asked > 0 ? Math.min(asked, head) : head;
     const from = Math.floor((version - 1) / WINDOW) * WINDOW + 1;
-    const page = useRead(version > 0 ? path : null, { from_version: from, to_version: from + WINDOW - 1, limit: WINDOW });
+    const page = useRead(version > 0 ? path : null, {
+        from_version: from,
+        to_version: from + WINDOW - 1,
+        limit: WINDOW,
+    });
     const events = page.data?.events ?? [];
     // A page ends early if its events are large.
     const isInPage = events.some((event) => event.version === version);
     const single = useRead(page.data && !isInPage ? [...path, String(version)] : null);
-    const event = events.find((one) => one.version === version) ?? (single.data?.version === version ? single.data : null);
+    const event =
+        events.find((one) => one.version === version) ?? (single.data?.version === version ? single.data : null);
 
     const show = (next) => go(streamHref(type, id, Math.min(head, Math.max(1, next))), { replace: true });
     useEffect(() => {
         const move = (press) => {
-            if (press.ctrlKey || press.metaKey || press.altKey || press.target.closest?.("input:not([type=range]), textarea, select")) return;
+            if (
+                press.ctrlKey ||
+                press.metaKey ||
+                press.altKey ||
+                press.target.closest?.("input:not([type=range]), textarea, select")
+            )
+                return;
             if (press.key === "j") show(version + 1);
             if (press.key === "k") show(version - 1);
         };
@@ -174,9 +203,9 @@ export default function Stream({ query, type, id }) {
         <h1 class="long"><a class="quiet" href=${href(["streams", type])}>${type}</a><span class="quiet">/</span>${id}</h1>
         <${Loaded} read=${newest} what="The stream">${() => html`
             <div class="travel">
-                <button type="button" aria-label="Version before" disabled=${version <= 1} onClick=${() => show(version - 1)}>‹ <kbd>k</kbd></button>
+                <button type="button" disabled=${version <= 1} onClick=${() => show(version - 1)}>Earlier <kbd>k</kbd></button>
                 <input type="range" aria-label="Version" aria-valuetext=${`version ${version} of ${head}`} min="1" max=${head} value=${version} onInput=${(input) => show(Number(input.currentTarget.value))} />
-                <button type="button" aria-label="Next version" disabled=${version >= head} onClick=${() => show(version + 1)}><kbd>j</kbd> ›</button>
+                <button type="button" disabled=${version >= head} onClick=${() => show(version + 1)}>Later <kbd>j</kbd></button>
                 <span>Version <strong>${count(version)}</strong> of ${count(head)}</span>
                 <a href=${href(["log"], { aggregate_type: type })}>All events of ${type}</a>
             </div>
@@ -186,6 +215,10 @@ export default function Stream({ query, type, id }) {
                 <${Panel} title=${event?.event_type ?? "Event"}>${event ? html`<${EventDetail} event=${event} />` : html`<${Loaded} read=${page.error ? page : single} what="The event">${() => null}<//>`}<//>
                 <${Panel} title=${`State at version ${version}`}><${State} type=${type} id=${id} version=${version} /><//>
             </div>
-            <${Append} type=${type} id=${id} head=${head} onAppended=${(next) => { newest.reload(); page.reload(); go(streamHref(type, id, next)); }} />`}<//>
+            <${Append} type=${type} id=${id} head=${head} onAppended=${(next) => {
+                newest.reload();
+                page.reload();
+                go(streamHref(type, id, next));
+            }} />`}<//>
     `;
 }

@@ -28,17 +28,34 @@ export default function Streams({ query, type }) {
         setMore((before) => ({ ...before, busy: true }));
         try {
             const { body } = await client.request("GET", next);
-            setMore((before) => ({ rows: [...before.rows, ...body.streams], next: body.next, error: null, busy: false }));
+            setMore((before) => ({
+                rows: [...before.rows, ...body.streams],
+                next: body.next,
+                error: null,
+                busy: false,
+            }));
         } catch (error) {
             notice(error);
             setMore((before) => ({ ...before, error, busy: false }));
         }
     };
     const columns = [
-        { name: "Stream", className: "long", cell: (stream) => html`<${StreamLink} type=${stream.aggregate_type ?? type} id=${stream.aggregate_id} />` },
+        {
+            name: "Stream",
+            className: "long",
+            cell: (stream) => html`<${StreamLink} type=${stream.aggregate_type ?? type} id=${stream.aggregate_id} />`,
+        },
         { name: "Version", numeric: true, cell: (stream) => count(stream.version) },
-        { name: "First event", className: "nowrap", cell: (stream) => html`<${Time} at=${stream.first_occurred_at} short />` },
-        { name: "Last event", className: "nowrap", cell: (stream) => html`<${Time} at=${stream.last_occurred_at} short />` },
+        {
+            name: "First event",
+            className: "nowrap",
+            cell: (stream) => html`<${Time} at=${stream.first_occurred_at} short />`,
+        },
+        {
+            name: "Last event",
+            className: "nowrap",
+            cell: (stream) => html`<${Time} at=${stream.last_occurred_at} short />`,
+        },
     ];
     const typeNames = types.data?.aggregate_types.map((one) => one.aggregate_type) ?? [];
     if (type !== undefined && !typeNames.includes(type)) typeNames.unshift(type);

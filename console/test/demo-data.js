@@ -38,25 +38,60 @@ async function order(client, number, correlation) {
     const id = `ord-${number}`;
     let cause;
     const append = async (type, stream, event_type, event_data, from = cause) => {
-        const event = { event_type, event_data, correlation_id: correlation, causation_id: from ?? null, metadata: { user: `user-${number % 7}`, service: `${type.toLowerCase()}s` } };
+        const event = {
+            event_type,
+            event_data,
+            correlation_id: correlation,
+            causation_id: from ?? null,
+            metadata: { user: `user-${number % 7}`, service: `${type.toLowerCase()}s` },
+        };
         const { events } = await client.append(type, stream, [event]);
         return events[0].event_id;
     };
     cause = await append("Order", id, "OrderPlaced", { customer: `cus-${100 + (number % 23)}` });
     const placed = cause;
     for (let item = 0; item < 2 + (number % 3); item++) {
-        await append("Order", id, "ItemAdded", { sku: SKUS[(number + item) % SKUS.length], quantity: 1 + ((number + item) % 3), price: 9.9 + ((number * 7 + item * 13) % 50) }, placed);
+        await append(
+            "Order",
+            id,
+            "ItemAdded",
+            {
+                sku: SKUS[(number + item) % SKUS.length],
+                quantity: 1 + ((number + item) % 3),
+                price: 9.9 + ((number * 7 + item * 13) % 50),
+            },
+            placed,
+        );
     }
-    if (number % 4 === 1) await append("Order", id, "ItemRemoved", { sku: SKUS[number % SKUS.length], amount: 9.9 }, placed);
+    if (number % 4 === 1)
+        await append("Order", id, "ItemRemoved", { sku: SKUS[number % SKUS.length], amount: 9.9 }, placed);
     cause = await append("Payment", `pay-${number}`, "PaymentRequested", { order: id, amount: 42.5 + number }, placed);
-    cause = await append("Payment", `pay-${number}`, number % 9 === 8 ? "PaymentRefused" : "PaymentCaptured", { order: id, reference: `ch_${number}x8Kq` });
+    cause = await append("Payment", `pay-${number}`, number % 9 === 8 ? "PaymentRefused" : "PaymentCaptured", {
+        order: id,
+        reference: `ch_${number}x8Kq`,
+    });
     if (number % 9 === 8) return;
-    cause = await append("Order", id, "OrderPaid", { payment: `pay-${number}`, method: number % 2 ? "card" : "transfer" });
+    cause = await append("Order", id, "OrderPaid", {
+        payment: `pay-${number}`,
+        method: number % 2 ? "card" : "transfer",
+    });
     const paid = cause;
-    cause = await append("Shipment", `shp-${number}`, "ShipmentPrepared", { order: id, warehouse: number % 2 ? "Basel" : "Lyon" });
-    cause = await append("Shipment", `shp-${number}`, "ParcelHandedOver", { carrier: "Post", tracking: `99.00.${100000 + number}` });
+    cause = await append("Shipment", `shp-${number}`, "ShipmentPrepared", {
+        order: id,
+        warehouse: number % 2 ? "Basel" : "Lyon",
+    });
+    cause = await append("Shipment", `shp-${number}`, "ParcelHandedOver", {
+        carrier: "Post",
+        tracking: `99.00.${100000 + number}`,
+    });
     await append("Order", id, "OrderShipped", { parcels: 1 + (number % 2) });
-    await append("Customer", `cus-${100 + (number % 23)}`, "LoyaltyPointsGranted", { points: 10 + (number % 5) * 5 }, paid);
+    await append(
+        "Customer",
+        `cus-${100 + (number % 23)}`,
+        "LoyaltyPointsGranted",
+        { points: 10 + (number % 5) * 5 },
+        paid,
+    );
     if (number % 3 !== 0) await append("Order", id, "OrderDelivered", { signed_by: "A. Keller" });
 }
 
@@ -68,15 +103,27 @@ export async function fill(url, key, { orders = 40, large = true } = {}) {
     const client = new Annals(url, { key });
     await client.request("PUT", ["reducers", "Order"], { body: { language: "javascript", source: REDUCER } });
     for (let number = 1001; number < 1001 + orders; number++) {
-        const correlation = number === 1001 ? CORRELATION : `6f1c1d1e-52a5-4c5e-9a4c-${String(number).padStart(12, "0")}`;
+        const correlation =
+            number === 1001 ? CORRELATION : `6f1c1d1e-52a5-4c5e-9a4c-${String(number).padStart(12, "0")}`;
         await order(client, number, correlation);
     }
     await client.append(HOSTILE.type, HOSTILE.id, [
-        { event_type: HOSTILE.eventType, event_data: { "<script>alert(2)</script>": "</script><img src=x onerror=alert(3)>", 日本: "語", quotes: "\"'`" } },
+        {
+            event_type: HOSTILE.eventType,
+            event_data: {
+                "<script>alert(2)</script>": "</script><img src=x onerror=alert(3)>",
+                日本: "語",
+                quotes: "\"'`",
+            },
+        },
         { event_type: "Numbers", event_data: { within: 42, list: [1, 2.5, null, true] } },
     ]);
     if (large) {
-        const rows = Array.from({ length: 9000 }, (_, index) => ({ index, name: `row ${index}`, text: "x".repeat(70) }));
+        const rows = Array.from({ length: 9000 }, (_, index) => ({
+            index,
+            name: `row ${index}`,
+            text: "x".repeat(70),
+        }));
         await client.append(LARGE.type, LARGE.id, [{ event_type: "ReportStored", event_data: { rows } }]);
     }
     const { body } = await client.request("GET", ["stats"]);
