@@ -13,8 +13,7 @@ const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
 const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
                            img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; \
                            frame-ancestors 'none'";
-/// The console has one inline script, its import map, which the policy names by its hash. Its base is relative, and its
-/// files that it makes for a download have the scheme `blob:`, which no directive restricts.
+/// The console has one inline script, its import map, which the policy names by its hash. Its base is a relative path.
 const CONSOLE_POLICY: &str = "default-src 'none'; script-src 'self' 'sha256-R0jCtL1dLTVHlZVietHJQyhLb0Ugs+H67/L89QcQ3LI='; style-src 'self'; \
                               img-src 'self' data:; connect-src 'self'; base-uri 'self'; form-action 'none'; \
                               frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'";

@@ -18,6 +18,7 @@ mod cli;
 mod client_commands;
 mod clocks;
 mod conditional;
+mod console;
 mod cursors;
 mod database_roles;
 mod documents;

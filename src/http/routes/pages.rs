@@ -50,7 +50,10 @@ pub async fn index(State(app): State<Arc<App>>, _: NoQuery, headers: HeaderMap) 
     let codes: Vec<String> =
         Code::ALL.iter().map(|code| format!("<a href=\"problems/{code}\">{code}</a>", code = code.as_str())).collect();
     let console = if app.settings.has_console { CONSOLE } else { "" };
-    let body = INDEX.replace("<!-- console -->", console).replace("<!-- codes -->", &codes.join(", ")).replace("HOST", host.unwrap_or("localhost:8080"));
+    let body = INDEX
+        .replace("<!-- console -->", console)
+        .replace("<!-- codes -->", &codes.join(", "))
+        .replace("HOST", host.unwrap_or("localhost:8080"));
     Page { title: "Annals", body: &body, root: "", script: Some("live.js") }.into_response()
 }
 
