@@ -48,7 +48,7 @@ export default function Streams({ query, type }) {
         { name: "Version", numeric: true, cell: (stream) => count(stream.version) },
         {
             name: "First event",
-            className: "nowrap",
+            className: "nowrap minor",
             cell: (stream) => html`<${Time} at=${stream.first_occurred_at} short />`,
         },
         {
