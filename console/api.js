@@ -90,9 +90,10 @@ export function useVisible() {
 
 /**
  * Reads a path with GET, again after a change and, with `every`, in intervals. A path of null reads nothing.
- * Returns `{data, error, loading, reload}`. The data of the same path stays while it is read again.
+ * Returns `{data, error, loading, reload}`. The data of the same URL stays while it is read again, and
+ * with `keep` also that of the URL before.
  */
-export function useRead(path, query = {}, { every, headers } = {}) {
+export function useRead(path, query = {}, { every, headers, keep = false } = {}) {
     const [result, setResult] = useState({ data: null, error: null, loading: path !== null });
     const [turn, setTurn] = useState(0);
     const currentKey = useStore(key);
@@ -111,7 +112,7 @@ export function useRead(path, query = {}, { every, headers } = {}) {
             last.current = null;
             return undefined;
         }
-        if (last.current !== url) setResult({ data: null, error: null, loading: true });
+        if (last.current !== url && !keep) setResult({ data: null, error: null, loading: true });
         last.current = url;
         const abort = new AbortController();
         const read = async () => {

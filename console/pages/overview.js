@@ -51,7 +51,7 @@ function Rates({ range }) {
         const from = length === null ? since : new Date(to - length * 1000).toISOString();
         return { from, to: to.toISOString(), buckets: BUCKETS };
     }, [turn, length, since]);
-    const read = useRead(length === null && !since ? null : ["stats", "rates"], query);
+    const read = useRead(length === null && !since ? null : ["stats", "rates"], query, { keep: true });
     if (first.error) return html`<${Loaded} read=${first} what="The first event">${() => null}<//>`;
     if (first.data && !since) return html`<p class="empty">No events yet.</p>`;
     return html`<${Loaded} read=${read} what="Events over time">${({ from, to, positions }) => {

@@ -19,7 +19,7 @@ function trend(samples) {
     const first = samples.find(({ at }) => Date.parse(at) >= Date.parse(last.at) - TREND * 1000);
     const time = (Date.parse(last.at) - Date.parse(first.at)) / 1000;
     const processed = last.last_processed_position - first.last_processed_position;
-    if (lag(last) === 0) return { word: "current", kind: "good" };
+    if (lag(last) === 0) return { word: "keeps up", kind: "good" };
     if (time < TREND_AT_LEAST) return { word: "no trend yet", kind: "quiet" };
     if (processed <= 0) return { word: `has not moved for ${seconds(time)} or longer`, kind: "bad" };
     const gained = lag(first) - lag(last);
