@@ -41,17 +41,28 @@ export function useStore(store) {
     return value;
 }
 
+/** Returns a storage of the browser, or undefined if the user forbids it. */
+function storage(name) {
+    try {
+        return globalThis[name];
+    } catch {
+        return undefined;
+    }
+}
+const session = storage("sessionStorage");
+const lasting = storage("localStorage");
+
 /** The key, and the error of the last request that needed another one. */
-export const key = new Store(sessionStorage.getItem(STORED_AS) ?? localStorage.getItem(STORED_AS) ?? "");
+export const key = new Store(session?.getItem(STORED_AS) ?? lasting?.getItem(STORED_AS) ?? "");
 export const refusal = new Store(null);
 
-export const isKeyStored = () => localStorage.getItem(STORED_AS) !== null;
+export const isKeyStored = () => typeof lasting?.getItem(STORED_AS) === "string";
 
 /** Uses a key from now on. Every hook reads again. */
 export function setKey(value, isLasting) {
-    sessionStorage.removeItem(STORED_AS);
-    localStorage.removeItem(STORED_AS);
-    if (value) (isLasting ? localStorage : sessionStorage).setItem(STORED_AS, value);
+    session?.removeItem(STORED_AS);
+    lasting?.removeItem(STORED_AS);
+    if (value) (isLasting ? lasting : session)?.setItem(STORED_AS, value);
     refusal.set(null);
     key.set(value);
 }

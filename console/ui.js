@@ -79,7 +79,7 @@ export function seconds(value) {
 export function Problem({ error, what = "This part" }) {
     if (!error) return null;
     if (error.status === 401) return html`<p class="note">${what} needs an API key.</p>`;
-    const title = error.status === 403 ? `${what}: the key may not read this` : (error.title ?? "The request failed");
+    const title = error.status === 403 ? `${what}: the key does not allow this` : (error.title ?? "The request failed");
     const detail = error.detail ?? error.message;
     return html`<div class="problem" role="alert">
         <strong>${title}</strong>

@@ -55,10 +55,10 @@ function States({ states }) {
 }
 
 /** A failed trial. A fault of the source has a line and a column. */
-function Failure({ error, source }) {
-    if (!error?.line) return html`<${Problem} error=${error} what="The trial" />`;
+function Failure({ error, source, what = "The trial" }) {
+    if (!error?.line) return html`<${Problem} error=${error} what=${what} />`;
     const line = source.split("\n")[error.line - 1] ?? "";
-    return html`<${Problem} error=${error} what="The trial" /><pre class="source-line" tabindex="0">${error.line}: ${line}${"\n"}${" ".repeat(String(error.line).length + 2 + Math.max(0, (error.column ?? 1) - 1))}^</pre>`;
+    return html`<${Problem} error=${error} what=${what} /><pre class="source-line" tabindex="0">${error.line}: ${line}${"\n"}${" ".repeat(String(error.line).length + 2 + Math.max(0, (error.column ?? 1) - 1))}^</pre>`;
 }
 
 function Editor({ type, registered, query }) {
@@ -131,7 +131,7 @@ function Editor({ type, registered, query }) {
                     }}>Save</button> <button type="button" class="plain" onClick=${() => setAsks(false)}>Cancel</button></div>`
                 }
                 ${save.result && html`<p role="status">Saved as revision ${save.result.revision}.</p>`}
-                <${Failure} error=${save.error} source=${values.source} />
+                <${Failure} error=${save.error} source=${values.source} what="The reducer" />
             <//>
             <${Panel} title="State after each event">
                 <${Failure} error=${trial.error} source=${values.source} />

@@ -460,7 +460,7 @@ test("a key is asked for, refused if it is wrong, and restricts panels and not t
     const types = new Set(await page.locator("tr.event a.stream .quiet:first-child").allTextContents());
     assert.deepEqual([...types], ["Order/"]);
     await page.getByRole("link", { name: "Operations" }).click();
-    await page.locator(".problem", { hasText: "the key may not read this" }).first().waitFor();
+    await page.locator(".problem", { hasText: "the key does not allow this" }).first().waitFor();
     assert.equal(await page.locator(".key-form").count(), 0);
     await page.getByRole("heading", { name: "Readiness" }).waitFor();
     await page.getByRole("link", { name: "Log", exact: true }).click();
