@@ -42,10 +42,13 @@ pub async fn read_backward(
     let (head, before) = match before {
         Some(Cursor { epoch, position }) => {
             // The page has the events before the cursor, so only these must still be in the log.
-            let last = Cursor { epoch, position: (position - 1).max(0) };
+            let last = Cursor { epoch, position: (position - 1).max(1) };
             let head = head_for_cursor(app, last, IfBehind::Wait).await?;
             if position > head.global_position.max(1) {
-                return Err(ApiError::position_beyond_head(head.global_position));
+                return Err(match epoch {
+                    Some(_) => ApiError::epoch_changed(head.epoch, head.global_position),
+                    None => ApiError::position_beyond_head(head.global_position),
+                });
             }
             (head, position)
         }
