@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::cli::client::failure::exit_code;
+use crate::cli::demo::command as demo;
 use crate::cli::import::command as import;
 use crate::cli::{
     append, archive, completions, epoch, export, healthcheck, keys, logging, man, migrate, openapi, projections, serve,
@@ -54,6 +55,9 @@ enum Command {
     /// List the projections, and how far they are behind the log
     #[command(after_help = projections::EXAMPLES)]
     Projections(projections::ProjectionsArgs),
+    /// Append the events of a small shop to an empty store, to look at
+    #[command(after_help = demo::EXAMPLES)]
+    Demo(demo::DemoArgs),
     /// Bring the schema of the database up to date
     Migrate(DatabaseArgs),
     /// Import events from a file with one event a line
@@ -102,6 +106,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Streams(args) => Ok(exit_code(streams::run(args).await)),
             Command::Trace(args) => Ok(exit_code(trace::run(args).await)),
             Command::Projections(args) => Ok(exit_code(projections::run(args).await)),
+            Command::Demo(args) => Ok(exit_code(demo::run(args).await)),
             Command::Migrate(args) => migrate::run(args).await,
             Command::Import(args) => import::run(args).await,
             Command::Export(args) => export::run(args).await,

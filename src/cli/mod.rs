@@ -7,6 +7,7 @@ pub mod command;
 mod completions;
 mod counted;
 pub mod database;
+mod demo;
 pub mod environment;
 mod epoch;
 mod export;

@@ -18,38 +18,38 @@ use crate::cli::{annals, output};
 use crate::support::{TestApp, TestOptions, at, id, within_a_minute};
 
 /// Returns a command that calls a service.
-fn command(url: &str, arguments: &[&str]) -> Command {
+pub fn command(url: &str, arguments: &[&str]) -> Command {
     let mut command = annals(None);
     command.env("ANNALS_URL", url).args(arguments);
     command
 }
 
 /// Runs a command. Returns its exit status, and what it printed to standard output and to standard error.
-async fn call(url: &str, arguments: &[&str]) -> (i32, String, String) {
+pub async fn call(url: &str, arguments: &[&str]) -> (i32, String, String) {
     finish(command(url, arguments)).await
 }
 
-async fn finish(command: Command) -> (i32, String, String) {
+pub async fn finish(command: Command) -> (i32, String, String) {
     let output = output(command).await;
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
     (output.status.code().expect("an exit status"), text(output.stdout), text(output.stderr))
 }
 
 /// Runs a command that succeeds. Returns what it printed.
-async fn printed(app: &TestApp, arguments: &[&str]) -> String {
+pub async fn printed(app: &TestApp, arguments: &[&str]) -> String {
     let (status, printed, error) = call(&app.base, arguments).await;
     assert_eq!((status, error.as_str()), (0, ""), "{arguments:?}: {printed}");
     printed
 }
 
 /// Expects a command to fail with this status, and a part of its message.
-async fn expect_failure(url: &str, arguments: &[&str], status: i32, message: &str) {
+pub async fn expect_failure(url: &str, arguments: &[&str], status: i32, message: &str) {
     let (found, printed, error) = call(url, arguments).await;
     assert_eq!((found, printed.as_str()), (status, ""), "{arguments:?}: {error}");
     assert!(error.contains(message), "{arguments:?}: {error}");
 }
 
-fn json_lines(text: &str) -> Vec<Value> {
+pub fn json_lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
 }
 

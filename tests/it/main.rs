@@ -21,6 +21,7 @@ mod conditional;
 mod console;
 mod cursors;
 mod database_roles;
+mod demo;
 mod documents;
 mod epochs;
 mod examples;

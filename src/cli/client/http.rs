@@ -91,6 +91,12 @@ impl Client {
         Ok((response.status(), self.body(response).await?))
     }
 
+    /// Puts JSON, and returns the JSON of the response.
+    pub async fn put(&self, path: &str, body: String) -> Result<Bytes, CallError> {
+        let request = self.http.put(self.url(path)).header(CONTENT_TYPE, JSON).body(body);
+        self.body(self.send(request, JSON).await?).await
+    }
+
     /// Waits for the next part of a body; `None` at its end. Fails if the service is silent for too long.
     pub async fn next_chunk(&self, response: &mut Response, silence: Duration) -> Result<Option<Bytes>, CallError> {
         match timeout(silence, response.chunk()).await {

@@ -1,0 +1,5 @@
+//! `annals demo`: appends the events of a small shop, so that the console and the other commands have data to show.
+
+pub mod command;
+mod service;
+mod shop;
