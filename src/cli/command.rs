@@ -55,7 +55,7 @@ enum Command {
     /// List the projections, and how far they are behind the log
     #[command(after_help = projections::EXAMPLES)]
     Projections(projections::ProjectionsArgs),
-    /// Append the events of a small shop to an empty store, to look at
+    /// Fill an empty store with the events of a shop, for a first look
     #[command(after_help = demo::EXAMPLES)]
     Demo(demo::DemoArgs),
     /// Bring the schema of the database up to date

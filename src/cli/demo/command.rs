@@ -26,7 +26,7 @@ Examples:
 
 /// The number of orders in a full demo. An order has about 15 events.
 const ORDERS: usize = 200;
-/// The number of orders whose steps are appended together, which is also the largest number of new streams in a request.
+/// The number of orders whose steps are appended together. A request has at most as many new streams.
 const ORDERS_IN_BATCH: usize = 20;
 
 /// The number of orders that are in progress at a time while the command follows.
@@ -46,7 +46,7 @@ pub struct DemoArgs {
     #[arg(short, long)]
     follow: bool,
 
-    /// Append to a store that has events
+    /// Append also to a store that has events
     #[arg(long)]
     into_existing: bool,
 
