@@ -8,6 +8,7 @@ use sqlx::postgres::PgConnection;
 use crate::domain::access::Pattern;
 use crate::domain::filter::EventFilter;
 
+const EXISTING_TYPES: &str = include_str!("../sql/existing_types.sql");
 const READABLE_TYPES: &str = include_str!("../sql/readable_types.sql");
 
 /// Up to this number of types, a read finds its events by their types. For more types, a read of all events is cheaper
@@ -31,7 +32,7 @@ impl WantedTypes {
         matches!(self, Self::Listed(types) if types.is_empty())
     }
 
-    /// Finds the types of a filter. Only a reader with prefixes needs the database.
+    /// Finds the types of a filter. Only a reader with prefixes, or with many names, needs the database.
     pub(super) async fn find(connection: &mut PgConnection, filter: &EventFilter) -> Result<Self, sqlx::Error> {
         // The filter names only types that the reader may see.
         if !filter.aggregate_types.is_empty() {
@@ -43,6 +44,10 @@ impl WantedTypes {
         let texts = |patterns: Vec<&Pattern>| patterns.iter().map(|pattern| pattern.text().to_owned()).collect();
         let (prefixes, names): (Vec<String>, Vec<String>) = (texts(prefixes), texts(names));
         let mut listed = names.clone();
+        if listed.len() > TYPES_MAX {
+            // Types without events cost nothing.
+            listed = sqlx::query_scalar(EXISTING_TYPES).bind(&names).fetch_all(&mut *connection).await?;
+        }
         if !prefixes.is_empty() {
             let found: Vec<String> = sqlx::query_scalar(READABLE_TYPES)
                 .bind(&prefixes)
