@@ -32,7 +32,7 @@ impl WantedTypes {
         matches!(self, Self::Listed(types) if types.is_empty())
     }
 
-    /// Finds the types of a filter. Only a reader with prefixes, or with many names, needs the database.
+    /// Finds the types of a filter that have events. Only a reader that may not see all types needs the database.
     pub(super) async fn find(connection: &mut PgConnection, filter: &EventFilter) -> Result<Self, sqlx::Error> {
         // The filter names only types that the reader may see.
         if !filter.aggregate_types.is_empty() {
@@ -43,9 +43,9 @@ impl WantedTypes {
             readable.iter().partition(|pattern| pattern.is_prefix());
         let texts = |patterns: Vec<&Pattern>| patterns.iter().map(|pattern| pattern.text().to_owned()).collect();
         let (prefixes, names): (Vec<String>, Vec<String>) = (texts(prefixes), texts(names));
-        let mut listed = names.clone();
-        if listed.len() > TYPES_MAX {
-            // Types without events cost nothing.
+        let mut listed: Vec<String> = Vec::new();
+        if !names.is_empty() {
+            // A reader of types without events reads nothing of the log.
             listed = sqlx::query_scalar(EXISTING_TYPES).bind(&names).fetch_all(&mut *connection).await?;
         }
         if !prefixes.is_empty() {
