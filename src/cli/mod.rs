@@ -1,4 +1,4 @@
-//! The command line, with one file for each command. [`client`] has what the commands that call a service share.
+//! The command line, with one file for each command. `client` has what the commands that call a service share.
 
 mod append;
 mod archive;
