@@ -4,7 +4,7 @@ use crate::archive::error::ArchiveError;
 use crate::archive::manifest::Order;
 use crate::archive::partition::ArchivedPartition;
 use crate::store::error::StoreError;
-use crate::store::log::scan::{LogScan, LogSegment, PageBudget};
+use crate::store::log::scan::{LogScan, LogSegment, PageBudget, Scan};
 use crate::store::reader::Reader;
 use crate::store::row::Deliver;
 

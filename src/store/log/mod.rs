@@ -10,5 +10,6 @@ mod matches;
 pub mod rates;
 pub mod read;
 mod readable;
+mod rows;
 pub mod scan;
 mod segment;

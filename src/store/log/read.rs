@@ -29,7 +29,7 @@ use crate::store::error::{MissingEvent, StoreError};
 use crate::store::log::epochs::last_common_position;
 use crate::store::log::head::LogHead;
 use crate::store::log::readable::WantedTypes;
-use crate::store::log::scan::{LogScan, LogSegment, PageBudget};
+use crate::store::log::scan::{LogScan, LogSegment, PageBudget, Scan};
 use crate::store::log::segment::{Delivery, SegmentScan, scan_segment};
 use crate::store::reader::{CatalogueCheck, Reader, ServerKind};
 use crate::store::row::Deliver;

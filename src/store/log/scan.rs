@@ -53,7 +53,22 @@ pub struct LogScan {
     /// No later event is older, because times never go backwards along the log.
     earliest: DateTime<Utc>,
     window: WindowSize,
-    pub(super) fetch_size: FetchSize,
+    fetch_size: FetchSize,
+}
+
+/// The progress of a read in one direction.
+pub(super) trait Scan {
+    /// The distance from a position to the next one of the read: 1 or -1.
+    const STEP: Position;
+
+    /// Returns the filter.
+    fn filter(&self) -> &EventFilter;
+
+    /// Moves to an event.
+    fn advance(&mut self, event: &StoredEvent<'_>);
+
+    /// Returns the number of rows that a statement fetches, to adjust it.
+    fn fetch_size(&mut self) -> &mut FetchSize;
 }
 
 /// A part of the log in one sealed partition, or in the open ones.
@@ -184,11 +199,6 @@ impl LogScan {
         self.fetch_size.rows_for(wanted)
     }
 
-    /// Returns the filter.
-    pub(super) fn filter(&self) -> &EventFilter {
-        &self.filter
-    }
-
     /// Returns the last position of the next window after a position.
     pub(super) fn window_end(&self, after: Position) -> Position {
         after.saturating_add(self.window.positions())
@@ -199,11 +209,6 @@ impl LogScan {
         self.after = position;
     }
 
-    /// Moves forward to an event.
-    pub(super) fn advance(&mut self, event: &StoredEvent<'_>) {
-        (self.after, self.earliest) = (event.global_position, event.occurred_at);
-    }
-
     /// Records that no event that follows is older than a time.
     pub(super) fn raise_earliest(&mut self, earliest: DateTime<Utc>) {
         self.earliest = earliest;
@@ -212,6 +217,22 @@ impl LogScan {
     /// Adjusts the window to the time that the last one took.
     pub(super) fn adjust_window(&mut self, took: Duration) {
         self.window.adjust(took);
+    }
+}
+
+impl Scan for LogScan {
+    const STEP: Position = 1;
+
+    fn filter(&self) -> &EventFilter {
+        &self.filter
+    }
+
+    fn advance(&mut self, event: &StoredEvent<'_>) {
+        (self.after, self.earliest) = (event.global_position, event.occurred_at);
+    }
+
+    fn fetch_size(&mut self) -> &mut FetchSize {
+        &mut self.fetch_size
     }
 }
 

@@ -5,7 +5,7 @@ use crate::archive::manifest::Order;
 use crate::archive::partition::ArchivedPartition;
 use crate::store::error::StoreError;
 use crate::store::log::backward::scan::BackwardScan;
-use crate::store::log::scan::{LogSegment, PageBudget};
+use crate::store::log::scan::{LogSegment, PageBudget, Scan};
 use crate::store::reader::Reader;
 use crate::store::row::Deliver;
 

@@ -11,7 +11,7 @@ use crate::store::log::backward::segment::{SegmentScan, scan_segment};
 use crate::store::log::head::LogHead;
 use crate::store::log::read::ReadProgress;
 use crate::store::log::readable::WantedTypes;
-use crate::store::log::scan::PageBudget;
+use crate::store::log::scan::{PageBudget, Scan};
 use crate::store::log::segment::Delivery;
 use crate::store::reader::{CatalogueCheck, Reader};
 use crate::store::row::Deliver;

@@ -8,7 +8,7 @@ use crate::domain::cursor::{Cursor, Epoch};
 use crate::domain::event::{BEGINNING_OF_TIME, Position, StoredEvent};
 use crate::domain::filter::EventFilter;
 use crate::store::fetch_size::FetchSize;
-use crate::store::log::scan::{LogSegment, PageBudget, ScanLimits, WindowSize};
+use crate::store::log::scan::{LogSegment, PageBudget, Scan, ScanLimits, WindowSize};
 use crate::store::partitions::catalogue::Catalogue;
 
 /// A read of the log backward: its filter, and its progress.
@@ -22,7 +22,7 @@ pub struct BackwardScan {
     /// No earlier event is later, because times never go backwards along the log.
     latest: DateTime<Utc>,
     window: WindowSize,
-    pub(super) fetch_size: FetchSize,
+    fetch_size: FetchSize,
 }
 
 impl BackwardScan {
@@ -77,11 +77,6 @@ impl BackwardScan {
         self.fetch_size.rows_for(wanted)
     }
 
-    /// Returns the filter.
-    pub(super) fn filter(&self) -> &EventFilter {
-        &self.filter
-    }
-
     /// Returns the position after which the next window begins, which ends at a position.
     pub(super) fn window_start(&self, to: Position) -> Position {
         to.saturating_sub(self.window.positions())
@@ -97,14 +92,25 @@ impl BackwardScan {
         (self.before, self.latest) = (1, BEGINNING_OF_TIME);
     }
 
-    /// Moves backward to an event.
-    pub(super) fn advance(&mut self, event: &StoredEvent<'_>) {
-        (self.before, self.latest) = (event.global_position, event.occurred_at);
-    }
-
     /// Adjusts the window to the time that the last one took.
     pub(super) fn adjust_window(&mut self, took: Duration) {
         self.window.adjust(took);
+    }
+}
+
+impl Scan for BackwardScan {
+    const STEP: Position = -1;
+
+    fn filter(&self) -> &EventFilter {
+        &self.filter
+    }
+
+    fn advance(&mut self, event: &StoredEvent<'_>) {
+        (self.before, self.latest) = (event.global_position, event.occurred_at);
+    }
+
+    fn fetch_size(&mut self) -> &mut FetchSize {
+        &mut self.fetch_size
     }
 }
 

@@ -5,18 +5,17 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
-use futures_util::TryStreamExt;
-use sqlx::postgres::{PgArguments, PgConnection, Postgres};
-use sqlx::query::Query;
+use sqlx::postgres::PgConnection;
 
 use crate::domain::event::Position;
 use crate::domain::filter::EventFilter;
 use crate::store::log::backward::scan::BackwardScan;
 use crate::store::log::matches::{BACKWARD, Matches, Window, find_matches};
 use crate::store::log::readable::WantedTypes;
-use crate::store::log::scan::{LogSegment, PageBudget};
+use crate::store::log::rows::{Expected, deliver_rows};
+use crate::store::log::scan::{LogSegment, PageBudget, Scan};
 use crate::store::log::segment::{Delivery, position_before};
-use crate::store::row::{Deliver, event_from_row};
+use crate::store::row::Deliver;
 
 const LOG_EVENTS: &str = include_str!("../../sql/log_events_backward.sql");
 const EVENTS_AT: &str = include_str!("../../sql/events_at_backward.sql");
@@ -145,51 +144,4 @@ impl SegmentScan {
         }
         Ok(Delivery::Complete)
     }
-}
-
-/// Which positions the rows of a statement must have.
-enum Expected {
-    Any,
-    /// Consecutive ones, beginning with `first` if that is known.
-    Consecutive {
-        first: Option<Position>,
-    },
-}
-
-/// Runs a statement that lists events, the newest first, and delivers them down to the first unexpected gap. Returns
-/// the number of rows; `None` if the first row is not the expected one.
-async fn deliver_rows(
-    connection: &mut PgConnection,
-    query: Query<'_, Postgres, PgArguments>,
-    expected: Expected,
-    scan: &mut BackwardScan,
-    budget: &mut PageBudget,
-    deliver: Deliver<'_>,
-) -> Result<Option<i64>, sqlx::Error> {
-    let (mut events, mut bytes) = (0, 0);
-    let (is_consecutive, mut next) = match expected {
-        Expected::Any => (false, None),
-        Expected::Consecutive { first } => (true, first),
-    };
-    let mut rows = query.fetch(connection);
-    while let Some(row) = rows.try_next().await? {
-        let event = event_from_row(&row)?;
-        if next.is_some_and(|next| event.global_position != next) {
-            if events == 0 {
-                return Ok(None);
-            }
-            break;
-        }
-        next = is_consecutive.then_some(event.global_position - 1);
-        scan.advance(&event);
-        events += 1;
-        bytes += event.payload_bytes();
-        if scan.filter().may_see(event.aggregate_type) && budget.deliver(&event, deliver) {
-            break;
-        }
-    }
-    if events > 0 {
-        scan.fetch_size.adjust(events, bytes);
-    }
-    Ok(Some(events))
 }
