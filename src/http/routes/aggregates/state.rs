@@ -24,6 +24,7 @@ use crate::http::problem::error::{ApiError, ApiResult};
 use crate::http::problem::field_error::FieldError;
 use crate::http::problem::schema::ProblemSchema;
 use crate::http::representation::response::{json, stored_json};
+use crate::http::routes::aggregates::reducer::reducer_of;
 use crate::reducers::error::FoldError;
 use crate::reducers::fold::{AsOf, fold};
 use crate::wire::time::format_time;
@@ -98,10 +99,7 @@ pub async fn read_state(
     Parameters(StateParameters { as_of, min_position }): Parameters<StateParameters>,
 ) -> ApiResult<Response> {
     wait_for_position(&app, &app.reader, min_position).await?;
-    let Some(reducer) = app.reader.reducer(stream.aggregate_type()).await? else {
-        app.reader.stream_head(&stream).await?.ok_or_else(|| ApiError::stream_not_found(&stream))?;
-        return Err(ApiError::no_reducer(stream.aggregate_type()));
-    };
+    let reducer = reducer_of(&app, &stream).await?;
 
     let started = Instant::now();
     let folded = fold(&app.reader, &app.workers, &reducer, &stream, as_of).await.inspect_err(|error| {

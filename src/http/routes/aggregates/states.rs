@@ -22,6 +22,7 @@ use crate::http::problem::error::{ApiError, ApiResult};
 use crate::http::problem::field_error::FieldError;
 use crate::http::problem::schema::ProblemSchema;
 use crate::http::representation::response::{json, stored_json};
+use crate::http::routes::aggregates::reducer::reducer_of;
 use crate::reducers::error::FoldError;
 use crate::reducers::states::{StateAfter, fold_states};
 use crate::wire::path::{link, segment};
@@ -126,10 +127,7 @@ pub async fn read_states(
     Parameters(parameters): Parameters<StatesParameters>,
 ) -> ApiResult<Response> {
     wait_for_position(&app, &app.reader, parameters.min_position).await?;
-    let Some(reducer) = app.reader.reducer(stream.aggregate_type()).await? else {
-        app.reader.stream_head(&stream).await?.ok_or_else(|| ApiError::stream_not_found(&stream))?;
-        return Err(ApiError::no_reducer(stream.aggregate_type()));
-    };
+    let reducer = reducer_of(&app, &stream).await?;
     let version = |version: u64| Version::try_from(version).unwrap_or(Version::MAX);
     let from = parameters.from_version.map_or(1, version);
     let to = parameters.to_version.map_or(Version::MAX, version);
