@@ -1,4 +1,4 @@
-// Overview: how much there is, what happened over time, and whether somebody has to act.
+// Overview: how much there is, what happened over time, and whether an operator has to act.
 
 import { useMemo } from "preact/hooks";
 

@@ -42,9 +42,9 @@ async fn refusal(session: &mut Session, sql: &str) -> Option<String> {
 #[tokio::test]
 async fn a_login_without_rights_cannot_stop_appends_or_new_partitions() {
     let app = TestApp::start().await;
-    let stranger = login(&app.database, "stranger", "").await;
+    let outsider = login(&app.database, "outsider", "").await;
     let mut session = app.database.session().await;
-    session.run(&format!("SET SESSION AUTHORIZATION {}", stranger.options.get_username())).await;
+    session.run(&format!("SET SESSION AUTHORIZATION {}", outsider.options.get_username())).await;
     for table in ["append_lock", "partition_lock", "events"] {
         for mode in ["ACCESS SHARE", "EXCLUSIVE", "ACCESS EXCLUSIVE"] {
             let refused = refusal(&mut session, &format!("BEGIN; LOCK TABLE {table} IN {mode} MODE")).await;

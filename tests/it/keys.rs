@@ -149,7 +149,7 @@ async fn a_restricted_reader_of_many_or_no_types_gets_exactly_its_events() {
         (&names[..], 1),
         (&["read:Many1*", "read:Foreign7"], 12),
         (&["read:Many*", "read:Foreign1*"], 91),
-        (&["read:Nothing*", "read:Nobody"], 0),
+        (&["read:Nothing*", "read:Absent"], 0),
     ] {
         let key = app.key(grants).await;
         for path in ["/events?limit=1000", "/events?limit=1000&event_type=E", "/events?limit=1000&correlation_id=c"] {
@@ -426,7 +426,7 @@ async fn the_number_of_projections_is_limited_for_each_key_and_for_the_store() {
     put(&one, "first").await.expect_status(200);
     put(&other, "surplus").await.expect_status(201);
 
-    session.run(&fill("of-nobody-", "NULL", 10_000 - 1_001)).await;
+    session.run(&fill("without-key-", "NULL", 10_000 - 1_001)).await;
     let refused = put(&other, "beyond").await.expect_problem(429, "quota_exceeded");
     assert_eq!(refused["limit"], 10_000);
     put(&other, "surplus").await.expect_status(200);
