@@ -46,6 +46,7 @@ async fn start(options: ConnectOptions) -> SocketAddr {
         hosts: Vec::new(),
         cors_origins: CorsOrigins::None,
         archive_after: None,
+        has_console: true,
         program: "annals".into(),
     };
     migrate::migrate(&database).await.expect("the schema is created");
