@@ -5,8 +5,8 @@
 -- the API key of the client (NULL: none). p_limit is the largest number of projections, p_key_limit the largest number
 -- that one key has created.
 --
--- outcome is created, updated, regressed, conflict, limit or key_limit. current_position is the position afterwards;
--- NULL if the projection does not exist.
+-- outcome is created, updated, regressed, conflict, limit, key_limit, or group: a group moves this projection.
+-- current_position is the position afterwards; NULL if the projection does not exist.
 --
 -- Locks: the projection's row; the table, in SHARE UPDATE EXCLUSIVE mode, while a projection is created. Creations are
 -- rare, and the limits are exact because only one session creates a projection at a time.
@@ -57,6 +57,8 @@ BEGIN
             outcome := 'created';
             current_position := p_position;
         END IF;
+    ELSIF EXISTS (SELECT FROM groups g WHERE g.projection_name = p_name) THEN
+        outcome := 'group';
     ELSIF current_position IS NULL OR NOT p_may_update OR current_position <> p_expected THEN
         outcome := 'conflict';
     ELSIF p_position < current_position AND NOT p_may_regress THEN

@@ -6,10 +6,12 @@
 
 pub mod access;
 pub mod append;
+pub mod claim_id;
 pub mod cursor;
 pub mod derived_id;
 pub mod event;
 pub mod filter;
+pub mod group;
 pub mod hex;
 pub mod json;
 pub mod name;

@@ -8,6 +8,7 @@
 //! | streams: heads, events, loads and snapshots | [`streams`] |
 //! | the log: its head, reads in order, the tailer's connection, epochs | [`log`] |
 //! | partitions: created ahead, sealed, archived, restored | [`partitions`] |
+//! | consumer groups: settings, steps of partitions, parked streams | [`groups`] |
 //! | migrations, keys, reducers, projections, statistics, verification | [`admin`] |
 //!
 //! Modules import each other by their full paths, and no two files import each other.
@@ -17,6 +18,7 @@ pub mod append;
 pub mod connection;
 pub mod error;
 pub mod fetch_size;
+pub mod groups;
 mod jsonb;
 pub mod log;
 pub mod partitions;

@@ -54,9 +54,12 @@ pub const FUNCTION_FILES: &[FunctionFile] = function_files![
     "append_events_locked",
     "attach_partition_table",
     "begin_epoch",
+    "change_group",
     "count_events",
+    "create_group",
     "create_partition",
     "create_partition_table",
+    "delete_group",
     "end_of_log",
     "ensure_current_epoch",
     "event_content_hash",
@@ -64,12 +67,15 @@ pub const FUNCTION_FILES: &[FunctionFile] = function_files![
     "last_event",
     "load_aggregate",
     "log_origin",
+    "move_group",
+    "partition_states",
     "record_snapshot_change",
     "refuse_change",
     "seal_partition",
     "seal_streams",
     "set_projection",
     "snapshot_checksum",
+    "step_partition",
     "stream_head",
 ];
 
@@ -79,8 +85,14 @@ const GRANTS: &str = include_str!("../../../migrations/grants.sql");
 /// Returns all migrations, by version. The macro `sqlx::migrate!` would find the files, but the build would compile the
 /// driver and its TLS a second time for the macro.
 fn migrations() -> Vec<Migration> {
-    let schema = include_str!("../../../migrations/0001_schema.sql").into_sql_str();
-    vec![Migration::new(1, "schema".into(), MigrationType::Simple, schema, false)]
+    let files = [
+        (1, "schema", include_str!("../../../migrations/0001_schema.sql")),
+        (2, "groups", include_str!("../../../migrations/0002_groups.sql")),
+    ];
+    let migration = |(version, name, source): (i64, &'static str, &'static str)| {
+        Migration::new(version, name.into(), MigrationType::Simple, source.into_sql_str(), false)
+    };
+    files.into_iter().map(migration).collect()
 }
 
 fn migrator() -> Migrator {

@@ -79,6 +79,8 @@ pub enum SetProjectionResult {
     Conflict(Option<Position>),
     /// The new position is before the current one (the field), and a reset was not requested.
     Regressed(Position),
+    /// A group moves the projection.
+    MovedByGroup,
     /// The store has [`PROJECTIONS_MAX`] projections.
     TooMany,
     /// The key has created [`PROJECTIONS_OF_KEY_MAX`] of them.
@@ -115,6 +117,7 @@ impl Primary {
             ("updated", _) => Ok(SetProjectionResult::Updated),
             ("conflict", current) => Ok(SetProjectionResult::Conflict(current)),
             ("regressed", Some(current)) => Ok(SetProjectionResult::Regressed(current)),
+            ("group", _) => Ok(SetProjectionResult::MovedByGroup),
             ("limit", _) => Ok(SetProjectionResult::TooMany),
             ("key_limit", _) => Ok(SetProjectionResult::TooManyOfKey),
             (outcome, _) => Err(DatabaseError::UnexpectedResult(format!("set_projection returned {outcome:?}")).into()),

@@ -9,6 +9,7 @@ use crate::store::error::StoreError;
 use crate::store::reader::Reader;
 
 const STREAM_HEAD: &str = include_str!("../sql/stream_head.sql");
+const STREAM_VERSIONS: &str = include_str!("../sql/stream_versions.sql");
 const STREAMS_OF_TYPE: &str = include_str!("../sql/streams_of_type.sql");
 
 /// The head of a stream. Its times bound the partitions that contain the stream's events.
@@ -44,6 +45,21 @@ impl Reader {
             first_occurred_at,
             last_occurred_at,
         }))
+    }
+
+    /// Returns the versions of some streams, in the order of their names; 0 for a stream that does not exist.
+    pub async fn stream_versions(
+        &self,
+        aggregate_types: &[String],
+        aggregate_ids: &[String],
+    ) -> Result<Vec<Version>, StoreError> {
+        let versions = sqlx::query_scalar(STREAM_VERSIONS)
+            .bind(aggregate_types)
+            .bind(aggregate_ids)
+            .bind(self.open_from())
+            .fetch_all(&mut *self.acquire().await?)
+            .await?;
+        Ok(versions)
     }
 
     /// Lists the streams of a type after `after` whose ids are in a range, at most `limit`, in byte order of their ids.

@@ -1,0 +1,2 @@
+-- Deletes a group; see the function. $1 name
+SELECT delete_group(p_name => $1)
