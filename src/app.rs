@@ -10,6 +10,7 @@ use uuid::{NoContext, Timestamp, Uuid};
 use crate::append::service::AppendParts;
 use crate::clock::Clock;
 use crate::domain::derived_id::DerivedIds;
+use crate::groups::service::Groups;
 use crate::jobs::projection_history::ProjectionHistory;
 use crate::keyring::Keyring;
 use crate::metrics::Metrics;
@@ -104,6 +105,7 @@ pub struct App {
     pub append_queue: AppendQueue,
     pub feed: Arc<Feed>,
     pub awaited_projections: Arc<AwaitedProjections>,
+    pub groups: Arc<Groups>,
     pub projection_history: Arc<ProjectionHistory>,
     pub workers: Arc<Workers>,
     pub snapshotter: Arc<Snapshotter>,

@@ -3,7 +3,7 @@
 //! [`http`] receives a request. It checks the API key with the [`keyring`], and converts headers and JSON into the
 //! types of [`domain`]. [`append`] submits appends to the writer of the [`store`], which commits many requests
 //! together. The [`store`] reads PostgreSQL, and the [`archive`] for archived partitions. [`subscriptions`] deliver new
-//! events, [`reducers`] fold aggregates, and [`jobs`] maintain the partitions. `docs/explanation/architecture.md`
+//! events, [`groups`] hand them out to workers, [`reducers`] fold aggregates, and [`jobs`] maintain the partitions. `docs/explanation/architecture.md`
 //! describes the path of an append and of an event through these modules.
 //!
 //! Dependencies point one way, from `cli` down to `domain`, without circles; `tests/it/architecture.rs` checks that.
@@ -17,6 +17,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod domain;
+pub mod groups;
 pub mod http;
 pub mod jobs;
 pub mod keyring;

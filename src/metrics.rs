@@ -37,6 +37,9 @@ pub const APPEND_RESULTS: &[&str] = &[
     "internal",
 ];
 
+/// The values of the label `result` of claims.
+pub const CLAIM_RESULTS: &[&str] = &["claimed", "extended", "acknowledged", "released", "expired", "lost"];
+
 /// The metrics of a process. [`Metrics::new`] has the help text of each.
 pub struct Metrics {
     registry: Registry,
@@ -58,6 +61,10 @@ pub struct Metrics {
     pub subscribers: IntGaugeVec,
     pub subscription_lag_events: IntGauge,
     pub projection_lag_events: IntGaugeVec,
+    pub claims: IntCounterVec,
+    pub claimed_events: IntCounter,
+    pub open_claims: IntGaugeVec,
+    pub parked_streams: IntGaugeVec,
     pub table_size_bytes: IntGaugeVec,
     pub partitions_ahead: IntGauge,
     pub partitions_archived: IntGauge,
@@ -133,6 +140,23 @@ impl Metrics {
                 "Number of events between a projection's position and the head of the log.",
                 &["projection"],
             ),
+            claims: declare.counters(
+                "annals_claims_total",
+                "Claims of consumer groups that this process has handed out, extended or ended, by result.",
+                &["result"],
+            ),
+            claimed_events: declare
+                .counter("annals_claimed_events_total", "Events that this process has handed out in claims."),
+            open_claims: declare.gauges(
+                "annals_open_claims",
+                "Claims of a consumer group that are not acknowledged yet.",
+                &["group"],
+            ),
+            parked_streams: declare.gauges(
+                "annals_parked_streams",
+                "Parked streams of a consumer group, by whether they are tried again or an operator decides.",
+                &["group", "retry"],
+            ),
             table_size_bytes: declare.gauges(
                 "annals_table_size_bytes",
                 "Bytes of a table by part: heap, index, toast. The partitions of events count as one table.",
@@ -190,6 +214,9 @@ impl Metrics {
         // The series exist before their first increment, so that alerts can use them.
         for result in APPEND_RESULTS {
             metrics.appends.with_label_values(&[*result]).inc_by(0);
+        }
+        for result in CLAIM_RESULTS {
+            metrics.claims.with_label_values(&[*result]).inc_by(0);
         }
         for result in ["hit", "miss"] {
             metrics.aggregate_loads.with_label_values(&[result]).inc_by(0);

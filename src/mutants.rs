@@ -5,6 +5,26 @@
 pub const ACKNOWLEDGED_BEFORE_COMMIT: &str = "acknowledged-before-commit";
 /// A subscription that is behind the ring continues at the ring, and does not read the table.
 pub const SKIP_ON_LAG: &str = "skip-on-lag";
+/// A group hands out the events of a partition although it has a live lease.
+pub const LIVE_LEASES_IGNORED: &str = "live-leases-ignored";
+/// A claim contains events of parked streams.
+pub const PARKED_STREAMS_IN_BATCHES: &str = "parked-streams-in-batches";
+/// A claim after an expired lease has several events.
+pub const CAREFUL_TO_IGNORED: &str = "careful-to-ignored";
+/// The position of a group is that of its most advanced partition.
+pub const GROUP_AT_MAXIMUM: &str = "group-at-maximum";
+/// An acknowledgement is accepted for a claim that has ended.
+pub const ACKNOWLEDGED_WITHOUT_FENCE: &str = "acknowledged-without-fence";
+/// An acknowledgement acknowledges the whole claim.
+pub const ACKNOWLEDGED_TO_THE_END: &str = "acknowledged-to-the-end";
+/// A failed event is not parked.
+pub const FAILURE_NOT_PARKED: &str = "failure-not-parked";
+/// A parked stream is removed before all its events are processed.
+pub const UNPARKED_TOO_EARLY: &str = "unparked-too-early";
+/// The idempotency key of a claim is not looked up.
+pub const CLAIM_KEY_IGNORED: &str = "claim-key-ignored";
+/// A waiting worker is not woken when a lease ends.
+pub const NOT_WOKEN_AT_LEASE_END: &str = "not-woken-at-lease-end";
 
 /// Returns whether this process is the given broken variant, which `ANNALS_MUTANT` names.
 #[cfg(feature = "mutants")]

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use crate::app::{App, Settings};
 use crate::clock::Clock;
+use crate::groups::service::Groups;
 use crate::jobs::projection_history::ProjectionHistory;
-use crate::jobs::{api_keys, caches, clocks, maintenance, projection_history, statistics};
+use crate::jobs::{api_keys, caches, clocks, groups, maintenance, projection_history, statistics};
 use crate::keyring::Keyring;
 use crate::metrics::Metrics;
 use crate::reducers::javascript::workers::Workers;
@@ -48,6 +49,8 @@ pub async fn start(
     shutdown.track(tailer::run(feed.clone()));
     let awaited_projections = AwaitedProjections::new(feed.clone());
     shutdown.track(awaited_projections.clone().run());
+    let consumer_groups = Groups::new(feed.clone(), awaited_projections.clone(), metrics.clone());
+    shutdown.track(groups::run(consumer_groups.clone(), primary.clone(), metrics.clone(), closing.clone()));
     let workers = Workers::new(settings.program.clone());
     let (snapshotter, snapshotting) =
         Snapshotter::start(primary.clone(), workers.clone(), metrics.clone(), closing.clone()).await?;
@@ -90,6 +93,7 @@ pub async fn start(
         append_queue,
         feed,
         awaited_projections,
+        groups: consumer_groups,
         projection_history,
         workers,
         snapshotter,

@@ -14,7 +14,7 @@ use crate::shares::limit::{FairLimit, Refused, Share};
 use crate::store::log::scan::ScanLimits;
 use crate::store::primary::Primary;
 use crate::store::reader::Reader;
-use crate::subscriptions::ring::{LiveEvent, Ring};
+use crate::subscriptions::ring::{Found, LiveEvent, Ring};
 
 /// The limits of subscriptions.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +29,9 @@ pub struct FeedLimits {
     /// An event stream sends something at least once in this time.
     pub keep_alive: Duration,
     pub scan: ScanLimits,
+    /// The largest number of bytes of events that a consumer group holds in memory, and that all groups hold.
+    pub group_bytes: usize,
+    pub all_groups_bytes: usize,
 }
 
 impl Default for FeedLimits {
@@ -40,6 +43,8 @@ impl Default for FeedLimits {
             heartbeat: Duration::from_secs(1),
             keep_alive: Duration::from_secs(15),
             scan: ScanLimits::default(),
+            group_bytes: 16 * 1024 * 1024,
+            all_groups_bytes: 64 * 1024 * 1024,
         }
     }
 }
@@ -57,9 +62,9 @@ pub enum TooManySubscribers {
 /// The log as subscribers see it.
 pub struct Feed {
     /// The tailer follows the primary. Streams are read there, too.
-    pub(super) primary: Arc<Primary>,
+    pub primary: Arc<Primary>,
     /// Subscribers of the log that are behind the ring read the log here.
-    pub(super) reader: Arc<Reader>,
+    pub reader: Arc<Reader>,
     limits: FeedLimits,
     slots: Arc<FairLimit>,
     ring: RwLock<Ring>,
@@ -69,20 +74,23 @@ pub struct Feed {
     pub(super) subscriber_started: Notify,
     event_streams: AtomicUsize,
     long_polls: AtomicUsize,
+    claims: AtomicUsize,
     /// The positions of the open event streams.
     positions: Mutex<Vec<Weak<AtomicI64>>>,
-    pub(super) closing: CancellationToken,
+    pub closing: CancellationToken,
 }
 
 /// The kinds of subscribers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum SubscriberKind {
+pub enum SubscriberKind {
     EventStream,
     LongPoll,
+    /// A request of a worker that waits for a claim.
+    Claim,
 }
 
 /// The slot of one subscriber, within the limit.
-pub(super) struct SubscriberSlot {
+pub struct SubscriberSlot {
     pub(super) feed: Arc<Feed>,
     kind: SubscriberKind,
     _share: Share,
@@ -106,6 +114,7 @@ impl Feed {
             subscriber_started: Notify::new(),
             event_streams: AtomicUsize::new(0),
             long_polls: AtomicUsize::new(0),
+            claims: AtomicUsize::new(0),
             positions: Mutex::default(),
             closing,
         })
@@ -119,6 +128,25 @@ impl Feed {
     /// Returns the number of open event streams, and of long polls.
     pub fn subscribers(&self) -> (usize, usize) {
         (self.event_streams.load(Ordering::Relaxed), self.long_polls.load(Ordering::Relaxed))
+    }
+
+    /// Returns the number of requests that wait for a claim.
+    pub fn waiting_claims(&self) -> usize {
+        self.claims.load(Ordering::Relaxed)
+    }
+
+    /// Returns the position up to which the tailer has read, to wait for its changes.
+    pub fn tail(&self) -> watch::Receiver<Position> {
+        self.tail.subscribe()
+    }
+
+    /// Returns the events after a position from the ring, about `bytes` bytes at most, with their epoch and the position up
+    /// to which they are all events; `None` if the next event is not in the ring.
+    pub fn read_ring(&self, position: Position, bytes: usize) -> Option<(Epoch, Vec<Arc<LiveEvent>>, Position)> {
+        match self.ring().read(position, bytes) {
+            Found::Events { epoch, events, to } => Some((epoch, events, to)),
+            Found::Behind | Found::NotStarted => None,
+        }
     }
 
     /// Returns the number of events that the slowest event stream is behind the tailer.
@@ -160,13 +188,14 @@ impl Feed {
         match kind {
             SubscriberKind::EventStream => &self.event_streams,
             SubscriberKind::LongPoll => &self.long_polls,
+            SubscriberKind::Claim => &self.claims,
         }
     }
 }
 
 impl SubscriberSlot {
     /// Acquires a slot for the current client, which is released when it is dropped, and wakes the tailer.
-    pub(super) fn acquire(feed: &Arc<Feed>, kind: SubscriberKind) -> Result<Self, TooManySubscribers> {
+    pub fn acquire(feed: &Arc<Feed>, kind: SubscriberKind) -> Result<Self, TooManySubscribers> {
         let share = feed.slots.try_acquire(ClientId::current(), 1).map_err(|refused| match refused {
             Refused::LimitReached => TooManySubscribers::LimitReached(feed.slots.limit()),
             Refused::ShareExceeded => TooManySubscribers::ShareExceeded(feed.slots.limit()),

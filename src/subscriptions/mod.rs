@@ -12,11 +12,11 @@
 //!   the table for events that are not in the ring, so no subscriber misses an event because it is slow or late.
 //! - A subscription delivers positions in increasing order, each once.
 //! - A slow subscriber does not delay the others: it holds one batch, and no connection while its client does not read.
-//! - Without event streams the tailer reads no events, only the head of the log.
+//! - Without event streams and waiting claims, the tailer reads no events, only the head of the log.
 
 pub mod feed;
 pub mod long_poll;
 pub mod projection_wait;
-mod ring;
+pub mod ring;
 pub mod subscription;
 pub mod tailer;

@@ -19,20 +19,22 @@ pub struct LiveEvent {
     pub global_position: Position,
     pub version: Version,
     pub json: Bytes,
-    aggregate_type: Box<str>,
-    aggregate_id: Box<str>,
-    event_type: Box<str>,
+    pub event_id: Uuid,
+    pub aggregate_type: Box<str>,
+    pub aggregate_id: Box<str>,
+    pub event_type: Box<str>,
     correlation_id: Option<Uuid>,
     occurred_at: DateTime<Utc>,
 }
 
 impl LiveEvent {
     /// Encodes an event.
-    pub(super) fn new(event: &StoredEvent<'_>) -> Self {
+    pub fn new(event: &StoredEvent<'_>) -> Self {
         Self {
             global_position: event.global_position,
             version: event.version,
             json: encode(event).into(),
+            event_id: event.event_id,
             aggregate_type: event.aggregate_type.into(),
             aggregate_id: event.aggregate_id.into(),
             event_type: event.event_type.into(),
@@ -42,7 +44,7 @@ impl LiveEvent {
     }
 
     /// Returns the fields that filters compare.
-    pub(super) fn facts(&self) -> EventFacts<'_> {
+    pub fn facts(&self) -> EventFacts<'_> {
         EventFacts {
             aggregate_type: &self.aggregate_type,
             aggregate_id: &self.aggregate_id,

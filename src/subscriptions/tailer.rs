@@ -53,8 +53,9 @@ async fn follow(feed: &Feed, is_disconnected: &mut bool) -> Result<(), StoreErro
     let mut pause = PAUSE_MIN;
     loop {
         let (event_streams, long_polls) = feed.subscribers();
+        let claims = feed.waiting_claims();
         let has_started = feed.ring().has_started();
-        let has_moved = if has_started && event_streams > 0 {
+        let has_moved = if has_started && event_streams + claims > 0 {
             read_events(feed, &mut follower).await?
         } else {
             read_head(feed, &mut follower).await?
@@ -63,7 +64,7 @@ async fn follow(feed: &Feed, is_disconnected: &mut bool) -> Result<(), StoreErro
             tracing::info!("the tailer has reconnected to the database");
         }
         pause = if has_moved { PAUSE_MIN } else { (pause * 2).min(PAUSE_MAX) };
-        let has_subscribers = event_streams + long_polls > 0;
+        let has_subscribers = event_streams + long_polls + claims > 0;
         tokio::select! {
             () = feed.closing.cancelled() => return Ok(()),
             () = tokio::time::sleep(if has_subscribers { pause } else { PAUSE_MAX }) => {}
