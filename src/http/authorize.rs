@@ -32,7 +32,7 @@ pub enum RequiredPermission {
     ValidKey,
     /// The scope on the aggregate type in the path.
     OnTypeInPath(Scope),
-    /// The scope `project` on the projection in the path.
+    /// The scope `project` on the projection or the group in the path.
     OnProjectionInPath,
     /// The scope on at least one type. The handler checks each type of the request.
     OnAnyType(Scope),
@@ -60,6 +60,19 @@ pub fn required_permission(method: &Method, route: &str) -> RequiredPermission {
         "/projections" => OnAnyType(Read),
         "/projections/{projection_name}" if !reads => OnProjectionInPath,
         "/projections/{projection_name}" | "/projections/{projection_name}/history" => OnAnyType(Read),
+        // The handlers check `read` or `admin` on the types of the group's filter.
+        "/groups" | "/groups/{group_name}/history" | "/groups/{group_name}/parked" => OnAnyType(Read),
+        "/groups/{group_name}"
+        | "/groups/{group_name}/claims"
+        | "/groups/{group_name}/claims/{claim_id}"
+        | "/groups/{group_name}/parked/{aggregate_type}/{aggregate_id}" => {
+            if reads {
+                OnAnyType(Read)
+            } else {
+                OnProjectionInPath
+            }
+        }
+        "/groups/{group_name}/retries" => OnProjectionInPath,
         "/stats/tables" => OnAllTypes(Read),
         "/stats"
         | "/stats/aggregate-types"

@@ -19,7 +19,7 @@ use crate::http::problem::code::Code;
 use crate::http::problem::error::ApiError;
 use crate::http::request_log::RequestLog;
 use crate::http::routes::{
-    aggregates, appends, assets, console, events, keys, metrics, pages, probes, problems, projection_history,
+    aggregates, appends, assets, console, events, groups, keys, metrics, pages, probes, problems, projection_history,
     projections, reducers, snapshots, stats, streams,
 };
 use crate::http::routing_hints::RouteMethods;
@@ -44,6 +44,18 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(projections::list_projections))
         .routes(routes!(projections::read_projection, projections::set_projection, projections::delete_projection))
         .routes(routes!(projection_history::read_projection_history))
+        .routes(routes!(groups::list::list_groups))
+        .routes(routes!(groups::read::read_group, groups::put::put_group, groups::delete::delete_group))
+        .routes(routes!(projection_history::read_group_history))
+        .routes(routes!(groups::claim::create_claim, groups::claims::list_claims))
+        .routes(routes!(
+            groups::acknowledge::acknowledge_claim,
+            groups::claims::read_claim,
+            groups::claims::release_claim
+        ))
+        .routes(routes!(groups::parked::list_parked_streams))
+        .routes(routes!(groups::parked::read_parked_stream, groups::move_parked::move_parked_stream))
+        .routes(routes!(groups::retry::retry_parked_streams))
         .routes(routes!(keys::read_own_key))
         .routes(routes!(probes::check_liveness))
         .routes(routes!(probes::check_readiness))

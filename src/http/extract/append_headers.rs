@@ -1,4 +1,5 @@
-//! The headers of an append, without its precondition: idempotency, default ids, and the preferred response.
+//! The headers of an append, without its precondition: idempotency, default ids, and the preferred response. A claim has
+//! the first of them, too.
 
 use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
@@ -22,6 +23,17 @@ pub struct AppendHeaders {
     pub default_ids: DefaultIds,
     /// `Prefer: return=representation`: a conflict returns the events that the client missed.
     pub prefers_missed_events: bool,
+}
+
+/// `Idempotency-Key` of a request that is not an append.
+pub struct IdempotencyKey(pub Option<String>);
+
+impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> ApiResult<Self> {
+        idempotency_key(&parts.headers).map(Self)
+    }
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for AppendHeaders {

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::sync::Arc;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
@@ -30,6 +30,13 @@ pub struct JsonRequest<P> {
     pub body: JsonBody,
 }
 
+/// A request whose body may be absent; otherwise as [`JsonRequest`].
+pub struct OptionalJsonRequest<P> {
+    pub parts: P,
+    /// `None`: the request has no body.
+    pub body: Option<JsonBody>,
+}
+
 /// A body that is declared as JSON, and is UTF-8.
 pub struct JsonBody(String);
 
@@ -47,6 +54,23 @@ where
         let body = body.map_err(IntoResponse::into_response)?;
         let parts = P::from_request_parts(&mut parts, app).await.map_err(IntoResponse::into_response)?;
         Ok(Self { parts, body: JsonBody(body) })
+    }
+}
+
+impl<P> FromRequest<Arc<App>> for OptionalJsonRequest<P>
+where
+    P: FromRequestParts<Arc<App>> + Send,
+{
+    type Rejection = Response;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Response> {
+        if request.body().size_hint().exact() == Some(0) {
+            let (mut parts, _) = request.into_parts();
+            let parts = P::from_request_parts(&mut parts, app).await.map_err(IntoResponse::into_response)?;
+            return Ok(Self { parts, body: None });
+        }
+        let JsonRequest { parts, body } = JsonRequest::from_request(request, app).await?;
+        Ok(Self { parts, body: Some(body) })
     }
 }
 

@@ -6,6 +6,7 @@ use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
 use uuid::Uuid;
 
+use crate::domain::claim_id::{ClaimId, ParseClaimIdError};
 use crate::domain::name::{StreamId, StreamIdFault, check_not_reserved, check_path_name};
 use crate::domain::version::VERSION_MAX;
 use crate::http::problem::error::{ApiError, ApiResult};
@@ -25,6 +26,12 @@ pub struct WritableTypePath(pub String);
 
 /// `{projection_name}`
 pub struct ProjectionPath(pub String);
+
+/// `{group_name}`
+pub struct GroupPath(pub String);
+
+/// `{claim_id}`
+pub struct ClaimPath(pub ClaimId);
 
 /// `{version}`, at least 1 and at most [`VERSION_MAX`].
 pub struct VersionPath(pub u64);
@@ -111,6 +118,25 @@ impl<S: Send + Sync> FromRequestParts<S> for ProjectionPath {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> ApiResult<Self> {
         let Ok(params) = PathParams::from_request_parts(parts, state).await;
         params.name("projection_name").map(Self)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for GroupPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> ApiResult<Self> {
+        let Ok(params) = PathParams::from_request_parts(parts, state).await;
+        params.name("group_name").map(Self)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for ClaimPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> ApiResult<Self> {
+        let Ok(params) = PathParams::from_request_parts(parts, state).await;
+        let claim_id = params.get("claim_id")?.parse();
+        claim_id.map(Self).map_err(|fault: ParseClaimIdError| invalid("claim_id", fault.to_string()))
     }
 }
 

@@ -10,7 +10,7 @@ use utoipa::openapi::schema::{ArrayItems, KnownFormat, ObjectBuilder, Schema, Sc
 use crate::http::openapi::operations::operations;
 
 /// The components to replace.
-const INTEGERS: [&str; 2] = ["i32", "i64"];
+const INTEGERS: [&str; 3] = ["i16", "i32", "i64"];
 
 /// Replaces the components of integers, and widens all others.
 pub fn inline_integers(document: &mut OpenApi) {

@@ -25,6 +25,8 @@ const TAG: &str = r#"(W/)?"(0|[1-9][0-9]{0,15})((-|--|;)(gzip|x-gzip|br|zstd|def
 const TAGS: &str = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)?$"#;
 /// An `Idempotency-Key`, with or without quotes.
 const KEY: &str = r#"^("([ !#-\[\]-~]|\\["\\]){1,255}"|[!#-~]([ !#-~]{0,253}[!#-~])?)$"#;
+/// `epoch.partition.number`
+const CLAIM_ID: &str = r"^[1-9][0-9]{0,8}\.(0|[1-9][0-9]?|1[0-9][0-9]|2[0-4][0-9]|25[0-5])\.[1-9][0-9]{0,14}$";
 /// The largest number of values of one filter.
 const VALUES_MAX: usize = 100;
 
@@ -111,13 +113,17 @@ fn schema_of(parameter: &str, parameter_in: &ParameterIn, place: &Place<'_>) -> 
     let text = |pattern: &str| json!({"type": "string", "pattern": pattern});
     let time = || json!({"type": "string", "format": "date-time"});
     let value = match (parameter, parameter_in) {
-        ("projection_name", ParameterIn::Path) => name(SEGMENT),
+        ("projection_name" | "group_name", ParameterIn::Path) => name(SEGMENT),
+        ("claim_id", _) => text(CLAIM_ID),
         ("aggregate_type" | "aggregate_id", _) => name(SEGMENT),
         ("event_type" | "revision", _) => name(NAME),
         ("correlation_id", _) => json!({"type": "string", "minLength": 1}),
         ("X-Correlation-Id" | "X-Causation-Id", _) => json!({"type": "string"}),
         ("version", ParameterIn::Path) => json!({"type": "integer", "minimum": 1, "maximum": EXACT_INTEGER_MAX}),
         ("after", _) if place.path == "/events" => text(CURSOR),
+        ("after", _) if place.path == "/groups/{group_name}/parked" => {
+            json!({"type": "string", "maxLength": 511, "pattern": stream().replace("?$", "$")})
+        }
         ("after", _) if place.path == "/streams" => json!({"type": "string", "maxLength": 511, "pattern": stream()}),
         ("after", _) => name(SEGMENT),
         ("prefix", _) => name(r"^[^\x00-\x1f\x7f-\x9f/]+$"),

@@ -31,6 +31,39 @@ pub struct ProjectionParams {
     projection_name: String,
 }
 
+/// `{group_name}`
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "for the OpenAPI document")]
+pub struct GroupParams {
+    /// 1 to 255 characters, without `/`
+    group_name: String,
+}
+
+/// `{group_name}/claims/{claim_id}`
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "for the OpenAPI document")]
+pub struct ClaimParams {
+    /// 1 to 255 characters, without `/`
+    group_name: String,
+    /// `epoch.partition.number`
+    claim_id: String,
+}
+
+/// `{group_name}/parked/{aggregate_type}/{aggregate_id}`
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "for the OpenAPI document")]
+pub struct ParkedStreamParams {
+    /// 1 to 255 characters, without `/`
+    group_name: String,
+    /// 1 to 255 characters, without `/`
+    aggregate_type: String,
+    /// 1 to 255 characters, without `/`
+    aggregate_id: String,
+}
+
 /// `min_position`
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]

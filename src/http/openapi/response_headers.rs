@@ -12,34 +12,44 @@ type ResponseHeader = (&'static str, &'static str, fn(&str, &str) -> bool);
 
 const HEADERS: [ResponseHeader; 8] = [
     ("X-Request-Id", "The id of the request, also in the log of the service", |_, _| true),
-    ("ETag", "The version of the stream, or the position of the projection, in quotes", |operation, status| {
-        let has_version = matches!(
-            operation,
-            "append_to_stream"
-                | "read_stream"
-                | "read_stream_head"
-                | "load_aggregate"
-                | "read_state"
-                | "read_snapshot"
-                | "read_projection"
-                | "set_projection"
-        );
-        has_version && matches!(status, "200" | "201" | "304" | "412")
-    }),
-    ("Location", "The path of the first new event", |operation, status| {
-        operation == "append_to_stream" && matches!(status, "200" | "201")
+    (
+        "ETag",
+        "The version of the stream, the position of the projection, or the revision of the group, in quotes",
+        |operation, status| {
+            let has_version = matches!(
+                operation,
+                "append_to_stream"
+                    | "read_stream"
+                    | "read_stream_head"
+                    | "load_aggregate"
+                    | "read_state"
+                    | "read_snapshot"
+                    | "read_projection"
+                    | "set_projection"
+                    | "read_group"
+                    | "put_group"
+                    | "read_parked_stream"
+                    | "move_parked_stream"
+            );
+            has_version && matches!(status, "200" | "201" | "304" | "412")
+        },
+    ),
+    ("Location", "The path of the first new event, or of the claim", |operation, status| {
+        matches!(operation, "append_to_stream" | "create_claim") && matches!(status, "200" | "201")
     }),
     ("Link", "The next page, with `rel=\"next\"`", |operation, status| {
         matches!(operation, "read_stream" | "read_log" | "list_streams" | "load_aggregate") && status == "200"
     }),
-    ("Idempotent-Replayed", "`true`: an earlier request has written the events", |operation, status| {
-        matches!(operation, "append_to_stream" | "append_to_streams") && status == "200"
+    ("Idempotent-Replayed", "`true`: an earlier request has done this", |operation, status| {
+        let is_repeatable =
+            matches!(operation, "append_to_stream" | "append_to_streams" | "create_claim" | "acknowledge_claim");
+        is_repeatable && status == "200"
     }),
     ("Preference-Applied", "`return=representation`: the problem has the missed events", |operation, status| {
         operation == "append_to_stream" && status == "412"
     }),
-    ("Retry-After", "The number of seconds after which the request can be repeated", |_, status| {
-        matches!(status, "429" | "503")
+    ("Retry-After", "The number of seconds after which the request can be repeated", |operation, status| {
+        matches!(status, "429" | "503") || operation == "put_group" && status == "409"
     }),
     ("WWW-Authenticate", "The scheme of the keys: `Bearer`", |_, status| status == "401"),
 ];

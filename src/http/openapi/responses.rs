@@ -65,6 +65,12 @@ problem_responses! {
     ReducerNotFound [("404", "The type has no reducer")];
     /// Every route of a projection that may not exist.
     ProjectionNotFound [("404", "The projection does not exist")];
+    /// Every route of a consumer group that may not exist.
+    GroupNotFound [("404", "The group does not exist")];
+    /// Every route of a claim that may not be open.
+    ClaimNotFound [("404", "The group does not exist, or has no such open claim")];
+    /// Every route of a stream that may not be parked.
+    ParkedStreamNotFound [("404", "The group does not exist, or the stream is not parked")];
     /// Every append.
     UnsupportedJson [("422", "Unsupported JSON content")];
 }

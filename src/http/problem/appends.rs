@@ -11,7 +11,7 @@ use crate::http::problem::code::Code;
 use crate::http::problem::error::ApiError;
 
 /// An expected version as requests write it: a number, `"none"` or `"exists"`; null for no precondition.
-struct ExpectedVersionJson(ExpectedVersion);
+pub(super) struct ExpectedVersionJson(pub(super) ExpectedVersion);
 
 impl Serialize for ExpectedVersionJson {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

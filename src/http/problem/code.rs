@@ -44,6 +44,9 @@ codes! {
     SnapshotNotFound "snapshot_not_found" NOT_FOUND;
     ReducerNotFound "reducer_not_found" NOT_FOUND;
     ProjectionNotFound "projection_not_found" NOT_FOUND;
+    GroupNotFound "group_not_found" NOT_FOUND;
+    ClaimNotFound "claim_not_found" NOT_FOUND;
+    ParkedStreamNotFound "parked_stream_not_found" NOT_FOUND;
     ProblemNotFound "problem_not_found" NOT_FOUND;
     MethodNotAllowed "method_not_allowed" METHOD_NOT_ALLOWED;
     NotAcceptable "not_acceptable" NOT_ACCEPTABLE;
@@ -56,6 +59,11 @@ codes! {
     ReducerExists "reducer_exists" CONFLICT;
     NoReducer "no_reducer" CONFLICT;
     PositionRegressed "position_regressed" CONFLICT;
+    GroupDiffers "group_differs" CONFLICT;
+    ClaimsOpen "claims_open" CONFLICT;
+    ClaimLost "claim_lost" CONFLICT;
+    TooManyParked "too_many_parked" CONFLICT;
+    MovedByGroup "moved_by_group" CONFLICT;
     PositionConflict "position_conflict" PRECONDITION_FAILED;
     VersionConflict "version_conflict" PRECONDITION_FAILED;
     PayloadTooLarge "payload_too_large" PAYLOAD_TOO_LARGE;
@@ -66,6 +74,7 @@ codes! {
     ReducerFailed "reducer_failed" UNPROCESSABLE_ENTITY;
     VersionBeyondHead "version_beyond_head" UNPROCESSABLE_ENTITY;
     PositionBeyondHead "position_beyond_head" UNPROCESSABLE_ENTITY;
+    PositionBeyondClaim "position_beyond_claim" UNPROCESSABLE_ENTITY;
     Internal "internal" INTERNAL_SERVER_ERROR;
     ClockSkew "clock_skew" SERVICE_UNAVAILABLE;
     Overloaded "overloaded" SERVICE_UNAVAILABLE;

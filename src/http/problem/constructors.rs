@@ -7,8 +7,9 @@ use crate::domain::access::Scope;
 use crate::domain::cursor::Epoch;
 use crate::domain::event::Position;
 use crate::domain::name::StreamId;
-use crate::domain::version::Version;
+use crate::domain::version::{ExpectedVersion, Version};
 use crate::http::cache::etag;
+use crate::http::problem::appends::ExpectedVersionJson;
 use crate::http::problem::code::Code;
 use crate::http::problem::error::ApiError;
 use crate::keyring::QuotaExceeded;
@@ -241,5 +242,66 @@ impl ApiError {
             Some(current) => error.with_header(header::ETAG, etag(current)),
             None => error,
         }
+    }
+}
+
+/// Consumer groups.
+impl ApiError {
+    /// The group does not exist.
+    pub fn group_not_found(name: &str) -> Self {
+        Self::new(Code::GroupNotFound, format!("no consumer group has the name {name:?}"))
+    }
+
+    /// The group is another one than the request describes.
+    pub fn group_differs(detail: &str) -> Self {
+        Self::new(Code::GroupDiffers, detail)
+    }
+
+    /// The group has another revision than expected; `None`: it does not exist.
+    pub fn revision_conflict(expected: ExpectedVersion, revision: Option<i64>) -> Self {
+        let detail = match revision {
+            Some(revision) => format!("the group has the revision {revision}: read it again"),
+            None => "the group does not exist, and the request expects that it exists".to_owned(),
+        };
+        let error = Self::new(Code::VersionConflict, detail)
+            .with("expected_version", &ExpectedVersionJson(expected))
+            .with("current_version", &revision.unwrap_or(0));
+        match revision {
+            Some(revision) => error.with_header(header::ETAG, etag(revision)),
+            None => error,
+        }
+    }
+
+    /// Leases prevent the change for a number of seconds.
+    pub fn claims_open(seconds: f64) -> Self {
+        // A lease has at most an hour.
+        let seconds = seconds.ceil().clamp(1.0, 3_600.0) as u16;
+        let detail = format!(
+            "claims of the group are open, and the last lease ends in {seconds} s: pause the group, and retry then"
+        );
+        Self::new(Code::ClaimsOpen, detail).with_header(header::RETRY_AFTER, HeaderValue::from(seconds))
+    }
+
+    /// The claim has ended, and the acknowledgement was not accepted.
+    pub fn claim_lost(last_processed_position: Option<Position>, claimed_by: Option<&str>) -> Self {
+        let detail = "the claim has ended: its lease expired and the partition was claimed again, or the claim was \
+                      released, or the group was reset or deleted. Nothing was acknowledged";
+        Self::new(Code::ClaimLost, detail)
+            .with("last_processed_position", &last_processed_position)
+            .with("claimed_by", &claimed_by)
+    }
+
+    /// The position in the request is beyond the claim, or beyond the position of the group.
+    pub fn position_beyond_claim(last: Position) -> Self {
+        let detail = format!("the last position that can be acknowledged or skipped is {last}");
+        Self::new(Code::PositionBeyondClaim, detail).with("last_position", &last)
+    }
+
+    /// A group moves the projection.
+    pub fn moved_by_group(name: &str) -> Self {
+        let detail = format!(
+            "the consumer group {name:?} moves this projection: acknowledge claims, or change /groups/{name} instead"
+        );
+        Self::new(Code::MovedByGroup, detail)
     }
 }

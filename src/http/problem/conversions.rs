@@ -1,5 +1,9 @@
 //! Conversions of the errors of other modules into problems.
 
+use axum::http::header;
+
+use crate::groups::error::{GroupError, PARKED_MAX};
+use crate::http::cache::etag;
 use crate::http::problem::code::Code;
 use crate::http::problem::error::ApiError;
 use crate::http::problem::field_error::FieldError;
@@ -48,6 +52,45 @@ impl From<AppendError> for ApiError {
                 Self::new(Code::OutcomeUnknown, detail).with_cause(error)
             }
             AppendError::Internal(_) => Self::internal(error),
+        }
+    }
+}
+
+impl From<GroupError> for ApiError {
+    fn from(error: GroupError) -> Self {
+        match error {
+            GroupError::Store(error) => error.into(),
+            GroupError::TooManySubscribers(error) => error.into(),
+            GroupError::GroupNotFound => Self::new(Code::GroupNotFound, "the consumer group does not exist"),
+            GroupError::ClaimNotFound => {
+                Self::new(Code::ClaimNotFound, "the group has no open claim with this id: it is unknown or has ended")
+            }
+            GroupError::ClaimLost { last_processed_position, claimed_by } => {
+                Self::claim_lost(last_processed_position, claimed_by.as_deref())
+            }
+            GroupError::PositionRegressed(current) => {
+                let detail = format!("position {current} is acknowledged already");
+                Self::new(Code::PositionRegressed, detail).with("current_position", &current)
+            }
+            GroupError::PositionBeyondClaim(last) => Self::position_beyond_claim(last),
+            GroupError::NotInClaim(index) => {
+                let detail = "the claim has no unprocessed event at this position";
+                Self::invalid(FieldError::pointer(format!("/failed/{index}/global_position"), detail))
+            }
+            GroupError::TooManyParked => {
+                let detail = format!(
+                    "the group has {PARKED_MAX} parked streams, the largest number, and nothing was acknowledged: try \
+                     parked streams again, or skip their events"
+                );
+                Self::new(Code::TooManyParked, detail)
+            }
+            GroupError::ParkedStreamNotFound => Self::new(Code::ParkedStreamNotFound, "the stream is not parked"),
+            GroupError::PositionConflict(current) => {
+                let detail = format!("the parked stream is at position {current}: read it again");
+                Self::new(Code::PositionConflict, detail)
+                    .with("current_position", &current)
+                    .with_header(header::ETAG, etag(current))
+            }
         }
     }
 }

@@ -30,6 +30,12 @@ pub struct ProblemSchema {
     current_version: Option<u64>,
     /// The position of the projection (`position_conflict`, `position_regressed`).
     current_position: Option<u64>,
+    /// The position of the partition (`claim_lost`).
+    last_processed_position: Option<u64>,
+    /// The worker that has the partition now (`claim_lost`).
+    claimed_by: Option<String>,
+    /// The last position that can be acknowledged (`position_beyond_claim`).
+    last_position: Option<u64>,
     /// The last position up to which the log is unchanged (`epoch_changed`).
     rewind_to: Option<u64>,
     /// The epoch of the log (`epoch_changed`).

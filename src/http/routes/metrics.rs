@@ -22,6 +22,7 @@ pub async fn read_metrics(State(app): State<Arc<App>>) -> ApiResult<Response> {
     let (streams, long_polls) = app.feed.subscribers();
     app.metrics.subscribers.with_label_values(&["sse"]).set(streams as i64);
     app.metrics.subscribers.with_label_values(&["long_poll"]).set(long_polls as i64);
+    app.metrics.subscribers.with_label_values(&["claim"]).set(app.feed.waiting_claims() as i64);
     app.metrics.subscription_lag_events.set(app.feed.lag());
     let text = app.metrics.render().map_err(ApiError::internal)?;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())

@@ -6,6 +6,7 @@ pub mod appends;
 pub mod assets;
 pub mod console;
 pub mod events;
+pub mod groups;
 pub mod keys;
 pub mod metrics;
 pub mod pages;

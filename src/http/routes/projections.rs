@@ -15,6 +15,8 @@ use crate::app::App;
 use crate::domain::event::Position;
 use crate::domain::json::EXACT_INTEGER_MAX;
 use crate::domain::version::ExpectedVersion;
+use crate::groups::error::GroupError;
+use crate::groups::group::ActiveGroup;
 use crate::http::cache::{NO_CACHE, etag};
 use crate::http::caller::Caller;
 use crate::http::extract::accepts::AcceptsJson;
@@ -154,6 +156,7 @@ pub async fn read_projection(
         Some(wanted) => Some((wanted, ProjectionWait::start(&app.awaited_projections, &name)?)),
         None => None,
     };
+    let group = follow_group(&app, &name).await?;
     let mut projection = read_existing(&app, &name).await?;
     if let Some((wanted, mut wait)) = wait.filter(|(wanted, _)| projection.last_processed_position < *wanted) {
         // A client waits for an event that it knows. The head of the log never falls.
@@ -161,7 +164,14 @@ pub async fn read_projection(
         if wanted > head {
             return Err(ApiError::position_beyond_head(head));
         }
-        wait.wait(wanted, deadline).await?;
+        match &group {
+            // The position of a group follows its claims while a request waits for it.
+            Some(group) => tokio::select! {
+                waited = wait.wait(wanted, deadline) => waited?,
+                followed = app.groups.follow(group) => followed?,
+            },
+            None => wait.wait(wanted, deadline).await?,
+        }
         projection = read_existing(&app, &name).await?;
     }
     let (position, head) = (projection.last_processed_position, head(&app).await?);
@@ -188,8 +198,8 @@ pub async fn read_projection(
     responses(
         (status = 200, description = "Updated", body = ProjectionOut),
         (status = 201, description = "Created", body = ProjectionOut),
-        (status = 409, description = "The position is before the current one", body = ProblemSchema,
-            content_type = "application/problem+json"),
+        (status = 409, description = "The position is before the current one, or a consumer group moves the projection",
+            body = ProblemSchema, content_type = "application/problem+json"),
         (status = 412, description = "The projection is at another position", body = ProblemSchema,
             content_type = "application/problem+json"),
         (status = 422, description = "The position is beyond the head of the log", body = ProblemSchema,
@@ -225,6 +235,7 @@ pub async fn set_projection(
         SetProjectionResult::Updated => StatusCode::OK,
         SetProjectionResult::Regressed(current) => return Err(ApiError::position_regressed(current)),
         SetProjectionResult::Conflict(current) => return Err(ApiError::position_conflict(current)),
+        SetProjectionResult::MovedByGroup => return Err(ApiError::moved_by_group(&name)),
         SetProjectionResult::TooMany => return Err(ApiError::too_many_projections(PROJECTIONS_MAX, "the store")),
         SetProjectionResult::TooManyOfKey => {
             return Err(ApiError::too_many_projections(PROJECTIONS_OF_KEY_MAX, "the key"));
@@ -241,15 +252,36 @@ pub async fn set_projection(
 #[utoipa::path(delete, path = "/projections/{projection_name}", operation_id = "delete_projection",
     tag = "projections",
     params(ProjectionParams),
-    responses((status = 204, description = "Deleted"), ProjectionNotFound, DeleteProblems))]
+    responses(
+        (status = 204, description = "Deleted"),
+        ProjectionNotFound,
+        (status = 409, description = "A consumer group moves the projection", body = ProblemSchema,
+            content_type = "application/problem+json"),
+        DeleteProblems,
+    ))]
 pub async fn delete_projection(
     State(app): State<Arc<App>>,
     ProjectionPath(name): ProjectionPath,
     _: NoQuery,
 ) -> ApiResult<StatusCode> {
+    if app.primary.group(&name).await?.is_some() {
+        return Err(ApiError::moved_by_group(&name));
+    }
     let existed = app.primary.delete_projection(&name).await?;
     app.awaited_projections.report(&name, None);
     if existed { Ok(StatusCode::NO_CONTENT) } else { Err(ApiError::projection_not_found(&name)) }
+}
+
+/// Stores the position of a group, if the projection is one.
+async fn follow_group(app: &App, name: &str) -> ApiResult<Option<Arc<ActiveGroup>>> {
+    match app.groups.open(name).await {
+        Ok(group) => {
+            group.follow(Duration::ZERO).await?;
+            Ok(Some(group))
+        }
+        Err(GroupError::GroupNotFound) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 async fn read_existing(app: &App, name: &str) -> ApiResult<Projection> {
