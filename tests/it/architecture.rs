@@ -16,6 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["archive"],
     &["store"],
     &["keyring", "subscriptions", "reducers"],
+    &["groups"],
     &["append", "jobs"],
     &["app"],
     &["http"],

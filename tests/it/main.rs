@@ -27,6 +27,8 @@ mod epochs;
 mod examples;
 mod failover;
 mod file_limit;
+mod group_model;
+mod groups;
 mod hostile_reducers;
 mod hosts;
 mod idempotency;

@@ -66,6 +66,15 @@ async fn put_projection(app: &TestApp, position: u64) -> Reply {
     put(app, "/projections/p", json!({"last_processed_position": position})).await
 }
 
+/// Starts a service with three events, which a worker has claimed. Returns it with the path of the claim.
+async fn start_with_claim() -> (TestApp, String) {
+    let app = start_with_stream().await;
+    put(&app, "/groups/g", json!({"partitions": 1})).await.expect_status(201);
+    let claim = app.call("POST", "/groups/g/claims").send().await.expect_status(201);
+    let path = claim.header("location").expect("the path of the claim").to_owned();
+    (app, path)
+}
+
 /// Sends a request whose response has this code, to a service of its own.
 async fn provoke(code: Code) -> Reply {
     match code {
@@ -88,6 +97,45 @@ async fn provoke(code: Code) -> Reply {
         Code::SnapshotNotFound => start_with_stream().await.get("/snapshots/Order/1").send().await,
         Code::ReducerNotFound => TestApp::start().await.get("/reducers/Order").send().await,
         Code::ProjectionNotFound => TestApp::start().await.get("/projections/p").send().await,
+        Code::GroupNotFound => TestApp::start().await.get("/groups/g").send().await,
+        Code::ClaimNotFound => {
+            let (app, claim) = start_with_claim().await;
+            app.call("DELETE", &claim).send().await.expect_status(204);
+            app.get(&claim).send().await
+        }
+        Code::ParkedStreamNotFound => start_with_claim().await.0.get("/groups/g/parked/Order/1").send().await,
+        Code::GroupDiffers => {
+            let (app, _) = start_with_claim().await;
+            put(&app, "/groups/g", json!({"filter": {"aggregate_type": ["Order"]}})).await
+        }
+        Code::ClaimsOpen => put(&start_with_claim().await.0, "/groups/g", json!({"partitions": 2})).await,
+        Code::ClaimLost => {
+            let (app, claim) = start_with_claim().await;
+            app.call("DELETE", &claim).send().await.expect_status(204);
+            put(&app, &claim, json!({"last_processed_position": 3})).await
+        }
+        Code::TooManyParked => {
+            let (app, claim) = start_with_claim().await;
+            app.call("DELETE", &claim).send().await.expect_status(204);
+            let parked = "INSERT INTO claims
+                SELECT (jsonb_populate_record(c, jsonb_build_object('step', c.step + 1, 'parked', 10000))).*
+                  FROM claims c
+                 ORDER BY c.step DESC
+                 LIMIT 1";
+            app.database.session().await.run(parked).await;
+            app.get("/groups/g").send().await.expect_status(200);
+            let claim = app.call("POST", "/groups/g/claims").send().await.expect_status(201);
+            let failed = json!([{"global_position": 1, "reason": "it failed"}]);
+            let path = claim.header("location").expect("the path of the claim");
+            put(&app, path, json!({"last_processed_position": 1, "failed": failed})).await
+        }
+        Code::MovedByGroup => {
+            put(&start_with_claim().await.0, "/projections/g", json!({"last_processed_position": 1})).await
+        }
+        Code::PositionBeyondClaim => {
+            let (app, claim) = start_with_claim().await;
+            put(&app, &claim, json!({"last_processed_position": 4})).await
+        }
         Code::ProblemNotFound => TestApp::start().await.get("/problems/unknown").send().await,
         Code::MethodNotAllowed => TestApp::start().await.call("DELETE", "/events").send().await,
         Code::NotAcceptable => TestApp::start().await.get("/events").header("accept", "text/html").send().await,

@@ -21,7 +21,7 @@ const SET: &[u16] = &[200, 201, 404];
 
 /// Returns all of them.
 pub fn requests() -> Vec<Request> {
-    let parts = [log(), several_types(), lists(), statistics(), projections(), pages(), absent_routes()];
+    let parts = [log(), several_types(), lists(), statistics(), projections(), groups(), pages(), absent_routes()];
     parts.into_iter().flatten().collect()
 }
 
@@ -153,6 +153,49 @@ fn projection(name: &str, spelling: &str) -> Vec<Request> {
         Request::new("GET", format!("/projections/{spelling}/history"), Needs::OnAnyType(Scope::Read), &[200, 404]);
     requests.extend(history.for_operation("/projections/{projection_name}/history").with_head());
     requests
+}
+
+/// Returns the requests of two groups: of one type, and of all types.
+fn groups() -> Vec<Request> {
+    let list = Request::new("GET", "/groups", Needs::OnAnyType(Scope::Read), &[200]).for_operation("/groups");
+    let of_group = |(name, types): (&'static str, Vec<&'static str>)| group(name, &types);
+    let groups = [("pg", vec!["A"]), ("pall", vec![])].into_iter().flat_map(of_group);
+    let absent = Request::new("DELETE", "/groups/zz-absent", Needs::Projection("zz-absent".to_owned()), &[404]);
+    let absent = absent.for_operation("/groups/{group_name}");
+    let unknown = Request::new("POST", "/groups/pp/claims", Needs::Projection("pp".to_owned()), &[404]);
+    let unknown = unknown.for_operation("/groups/{group_name}/claims");
+    list.with_head().into_iter().chain(groups).chain([absent, unknown]).collect()
+}
+
+fn group(name: &'static str, types: &[&'static str]) -> Vec<Request> {
+    let request = |method, operation: &'static str, rest: &str, needs, outcomes| {
+        Request::new(method, format!("/groups/{name}{rest}"), needs, outcomes).for_operation(operation)
+    };
+    let any = || Needs::OnAnyType(Scope::Read);
+    let read = || Needs::GroupEvents(Scope::Read, types.to_vec());
+    let with = |scope| Needs::Group(name, scope, types.to_vec());
+    let (group, claims, claim) =
+        ("/groups/{group_name}", "/groups/{group_name}/claims", "/groups/{group_name}/claims/{claim_id}");
+    let (parked, one) = ("/groups/{group_name}/parked", "/groups/{group_name}/parked/{aggregate_type}/{aggregate_id}");
+    let position = json!({"last_processed_position": 1});
+    let shown: Vec<&'static str> = if types.is_empty() { TYPES.to_vec() } else { types.to_vec() };
+    let reads = [
+        request("GET", group, "", any(), &[200]),
+        request("GET", "/groups/{group_name}/history", "/history", any(), &[200]),
+        request("GET", claims, "/claims", read(), &[200]),
+        request("GET", claim, "/claims/1.0.1", read(), &[404]),
+        request("GET", parked, "/parked", read(), &[200]),
+        request("GET", one, "/parked/A/nothing", read(), &[404]),
+    ];
+    let writes = [
+        request("PUT", group, "", with(Scope::Admin), &[200]).with_body(&json!({})),
+        request("POST", claims, "/claims?limit=1", with(Scope::Read), &[201, 204]).showing(shown),
+        request("PUT", claim, "/claims/1.0.1", with(Scope::Read), &[409]).with_body(&position),
+        request("DELETE", claim, "/claims/1.0.1", with(Scope::Read), &[204]),
+        request("PUT", one, "/parked/A/nothing", with(Scope::Admin), &[404]).with_body(&position),
+        request("POST", "/groups/{group_name}/retries", "/retries", with(Scope::Admin), &[200]).with_body(&json!({})),
+    ];
+    reads.into_iter().flat_map(Request::with_head).chain(writes).collect()
 }
 
 /// Returns the requests that need no key.

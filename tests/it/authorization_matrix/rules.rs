@@ -44,6 +44,11 @@ impl Grants {
         self.patterns(scope.granted_by()).any(|pattern| pattern == "*")
     }
 
+    /// Whether the key has a scope on all types of a filter. An empty list is all types.
+    fn may_on_filter(&self, scope: Scope, types: &[&str]) -> bool {
+        if types.is_empty() { self.may_on_all_types(scope) } else { types.iter().all(|name| self.may(scope, name)) }
+    }
+
     /// Whether the key may move and delete a projection. The name of an aggregate type says nothing about projections,
     /// so only `admin` on all types includes it.
     fn may_write_projection(&self, name: &str) -> bool {
@@ -90,6 +95,10 @@ pub enum Needs {
     OnAllTypes(Scope),
     /// The scope `project` on a projection.
     Projection(String),
+    /// The scope `project` on a group, and another scope on all types of its filter (an empty list: on all types).
+    Group(&'static str, Scope, Vec<&'static str>),
+    /// A scope on all types of the filter of a group.
+    GroupEvents(Scope, Vec<&'static str>),
     /// `read` on the type of an event; `None`: the event does not exist. With `read` on other types only, the event
     /// seems not to exist.
     ReadEvent(Option<&'static str>),
@@ -134,6 +143,10 @@ impl Decision {
             Needs::OnAnyType(scope) => grants.may_on_any_type(*scope),
             Needs::OnAllTypes(scope) => grants.may_on_all_types(*scope),
             Needs::Projection(name) => grants.may_write_projection(name),
+            Needs::Group(name, scope, types) => {
+                grants.may_write_projection(name) && grants.may_on_filter(*scope, types)
+            }
+            Needs::GroupEvents(scope, types) => grants.may_on_filter(*scope, types),
             Needs::ReadEvent(_) => grants.may_on_any_type(Scope::Read),
         };
         match needs {

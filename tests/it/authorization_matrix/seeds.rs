@@ -72,6 +72,8 @@ pub async fn store(app: &TestApp, authorization: &str) {
         let reducer = json!({"language": "javascript", "source": source});
         create("PUT", format!("/reducers/{}", segment(aggregate_type)), reducer).await;
     }
+    create("PUT", "/groups/pg".to_owned(), json!({"filter": {"aggregate_type": ["A"]}, "lease_seconds": 3600})).await;
+    create("PUT", "/groups/pall".to_owned(), json!({"lease_seconds": 3600})).await;
     for name in ["p", "pq"] {
         create("PUT", format!("/projections/{name}"), json!({"last_processed_position": 1})).await;
     }
