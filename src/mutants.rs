@@ -23,7 +23,11 @@ pub const FAILURE_NOT_PARKED: &str = "failure-not-parked";
 pub const UNPARKED_TOO_EARLY: &str = "unparked-too-early";
 /// The idempotency key of a claim is not looked up.
 pub const CLAIM_KEY_IGNORED: &str = "claim-key-ignored";
-/// A waiting worker is not woken when a lease ends.
+/// After the partitions have doubled, events are assigned by their former number.
+pub const FORMER_PARTITIONS: &str = "former-partitions";
+/// A failure makes the whole partition rest.
+pub const FAILURE_RESTS_PARTITION: &str = "failure-rests-partition";
+/// A waiting worker is woken only by new events.
 pub const NOT_WOKEN_AT_LEASE_END: &str = "not-woken-at-lease-end";
 
 /// Returns whether this process is the given broken variant, which `ANNALS_MUTANT` names.

@@ -73,7 +73,7 @@ BEGIN
         RETURN;
     END IF;
 
-    claimed_until := coalesce(stepped_at + make_interval(secs => p_lease_seconds), v_new.claimed_until);
+    claimed_until := coalesce(stepped_at + make_interval(secs => p_lease_seconds), v_new.claimed_until);  -- marker: insert
     not_before := coalesce(stepped_at + make_interval(secs => p_rest_seconds), v_new.not_before);
     INSERT INTO claims (
         group_no, partition, step, kind, partitions, epoch, last_processed_position, claim_step, claimed_to,

@@ -273,6 +273,9 @@ impl ActiveGroup {
         if ends {
             new.step.end_claim();
             new.rest_seconds = Some(acknowledgement.rest_seconds).filter(|seconds| *seconds > 0);
+            if mutants::is(mutants::FAILURE_RESTS_PARTITION) && !acknowledgement.failed.is_empty() {
+                new.rest_seconds = Some(3_600);
+            }
         } else {
             new.lease_seconds = Some(settings.lease_seconds);
         }
@@ -400,11 +403,9 @@ impl ActiveGroup {
         }
         view.advance(step, &[], &[]);
         let claim = match state.plan(options.limit) {
-            Plan::Claim(partition, events) => {
-                new_claim(&state, partition, &events, options, 1).map(|claim| (claim, events))
-            }
-            Plan::Expire(partition) | Plan::Park(partition, _) | Plan::ReadBehind(partition, _) => {
-                state.view_mut(partition)?.is_busy = false;
+            Plan::Claim(step, events) => new_claim(&state, &step, &events, options, 1).map(|claim| (claim, events)),
+            Plan::Expire(step) | Plan::Park(step, _) | Plan::ReadBehind(step, _) => {
+                state.view_mut(step.partition)?.is_busy = false;
                 None
             }
             _ => None,

@@ -9,7 +9,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::domain::claim_id::ClaimId;
 use crate::domain::event::Position;
-use crate::domain::group::Partition;
 use crate::groups::error::GroupError;
 use crate::groups::group::{ActiveGroup, CHUNK_BYTES, Extension, Source};
 use crate::groups::parked::retry_seconds;
@@ -123,7 +122,10 @@ impl Drop for Delivery {
 
 impl ActiveGroup {
     /// Hands out a claim, or waits for one. If the caller drops the future, no claim is left behind.
-    pub async fn claim(self: &Arc<Self>, options: ClaimOptions) -> Result<ClaimResult, GroupError> {
+    pub async fn claim(self: &Arc<Self>, mut options: ClaimOptions) -> Result<ClaimResult, GroupError> {
+        if mutants::is(mutants::CLAIM_KEY_IGNORED) {
+            options.key = None;
+        }
         let abandoned = CancellationToken::new();
         let _abandon = abandoned.clone().drop_guard();
         let (group, client) = (self.clone(), ClientId::current());
@@ -141,7 +143,7 @@ impl ActiveGroup {
         let started = Instant::now();
         let deadline = started + options.wait;
         let mut key_use = 1;
-        if let Some(key) = options.key.as_deref().filter(|_| !mutants::is(mutants::CLAIM_KEY_IGNORED)) {
+        if let Some(key) = options.key.as_deref() {
             match self.find_key(key).await? {
                 KeyUse::Open(claim) => return Ok(ClaimResult::Known(claim)),
                 KeyUse::Ended(last_use) => key_use = last_use + 1,
@@ -188,15 +190,14 @@ impl ActiveGroup {
             if slot.is_none() {
                 slot = Some(SubscriberSlot::acquire(&self.feed, SubscriberKind::Claim)?);
             }
-            let until_wake = wake_at
-                .filter(|_| !mutants::is(mutants::NOT_WOKEN_AT_LEASE_END))
-                .map(|at| (at - self.state().now()).to_std().unwrap_or_default());
-            let poll = if mutants::is(mutants::NOT_WOKEN_AT_LEASE_END) { options.wait } else { pause };
-            let next = Instant::now() + until_wake.map_or(poll, |until| until.min(poll));
+            let until_wake = wake_at.map_or(pause, |at| (at - self.state().now()).to_std().unwrap_or_default());
+            let next = Instant::now() + until_wake.min(pause);
+            let is_woken_by_events_alone = mutants::is(mutants::NOT_WOKEN_AT_LEASE_END);
+            let next = if is_woken_by_events_alone { deadline } else { next.min(deadline) };
             tokio::select! {
-                _ = changes.changed() => {}
+                _ = changes.changed(), if !is_woken_by_events_alone => {}
                 _ = tail.changed() => pause = PAUSE_MIN,
-                () = tokio::time::sleep_until(next.min(deadline)) => {
+                () = tokio::time::sleep_until(next) => {
                     self.refresh(pause).await?;
                     pause = (pause * 2).min(PAUSE_MAX);
                 }
@@ -227,24 +228,24 @@ impl ActiveGroup {
             match plan {
                 Plan::Nothing(wake_at) => return Ok(Attempt::Nothing(wake_at)),
                 Plan::ReadParked(partitions) => self.read_parked(&partitions).await?,
-                Plan::Expire(partition) => self.expire(partition).await?,
+                Plan::Expire(step) => self.expire(&step).await?,
                 Plan::Retry => match self.claim_retry(options, key_use).await? {
                     RetryAttempt::Claimed(claim) => return Ok(Attempt::Claimed(claim)),
                     RetryAttempt::KeyInUse => return Ok(Attempt::KeyInUse),
                     RetryAttempt::Again => {}
                 },
-                Plan::Park(partition, event) => self.park_unfinished(partition, &event).await?,
-                Plan::ReadBehind(partition, after) => self.read_behind(partition, after).await?,
+                Plan::Park(step, event) => self.park_unfinished(&step, &event).await?,
+                Plan::ReadBehind(step, after) => self.read_behind(&step, after).await?,
                 Plan::Restart(after) => self.state().restart_window(after),
                 Plan::Extend => {
                     if self.extend(source).await? == Extension::AtHead {
                         return Ok(Attempt::Nothing(self.state().next_wake_at()));
                     }
                 }
-                Plan::Claim(partition, events) => {
-                    let new = new_claim(&self.state(), partition, &events, options, key_use);
+                Plan::Claim(step, events) => {
+                    let new = new_claim(&self.state(), &step, &events, options, key_use);
                     let Some(new) = new else {
-                        self.set_idle(partition);
+                        self.set_idle(step.partition);
                         continue;
                     };
                     match self.take_claim(&new).await? {
@@ -272,13 +273,12 @@ impl ActiveGroup {
     }
 
     /// Ends a claim whose lease has expired. Its events are handed out one by one.
-    async fn expire(&self, partition: Partition) -> Result<(), GroupError> {
-        let Some(step) = self.state().view(partition).map(|view| view.step.clone()) else { return Ok(()) };
+    async fn expire(&self, step: &Step) -> Result<(), GroupError> {
         let parked = match (&step.claim.parked_type, &step.claim.parked_id) {
             (Some(aggregate_type), Some(aggregate_id)) => {
-                let read = self.failed_retry(&step, aggregate_type, aggregate_id).await;
+                let read = self.failed_retry(step, aggregate_type, aggregate_id).await;
                 if read.is_err() {
-                    self.set_idle(partition);
+                    self.set_idle(step.partition);
                 }
                 read?
             }
@@ -320,12 +320,8 @@ impl ActiveGroup {
     }
 
     /// Parks the stream of an event that no worker has finished. An operator decides about it.
-    async fn park_unfinished(&self, partition: Partition, event: &GroupEvent) -> Result<(), GroupError> {
-        let (step, epoch) = {
-            let state = self.state();
-            (state.view(partition).map(|view| view.step.clone()), state.epoch)
-        };
-        let Some(step) = step else { return Ok(()) };
+    async fn park_unfinished(&self, step: &Step, event: &GroupEvent) -> Result<(), GroupError> {
+        let epoch = self.state().epoch;
         let parked = NewParkedStream {
             aggregate_type: event.event.aggregate_type.to_string(),
             aggregate_id: event.event.aggregate_id.to_string(),
@@ -349,16 +345,18 @@ impl ActiveGroup {
     }
 
     /// Reads the events of a partition that is behind the window.
-    async fn read_behind(&self, partition: Partition, after: Position) -> Result<(), GroupError> {
-        let to = self.state().window.from();
+    async fn read_behind(&self, step: &Step, after: Position) -> Result<(), GroupError> {
+        let (partition, to) = (step.partition, self.state().window.from());
         let read = self.read_partition(partition, after, to, CHUNK_BYTES).await;
         if let Ok((_, events, reached)) = &read {
             let mut state = self.state();
-            if let Some(view) = state.view_mut(partition).filter(|_| events.is_empty()) {
+            let view = state.view_mut(partition).filter(|view| view.step.step == step.step);
+            if let Some(view) = view
+                && events.is_empty()
+            {
                 view.raise_examined(*reached);
             }
-            let events = events.clone();
-            state.behind = Some(Behind { partition, from: after, to: *reached, events });
+            state.behind = Some(Behind { partition, from: after, to: *reached, events: events.clone() });
         }
         self.set_idle(partition);
         read.map(drop)
@@ -425,7 +423,21 @@ impl ActiveGroup {
                 Some((parked, step, state.epoch, state.group.settings.lease_seconds))
             })
         };
-        let Some((parked, step, epoch, lease_seconds)) = chosen else { return Ok(RetryAttempt::Again) };
+        let Some((due, step, epoch, lease_seconds)) = chosen else { return Ok(RetryAttempt::Again) };
+        // The list of due streams may be older than the step. A stream changes only with a step of its partition, so what
+        // is read now is what the step is based on, or the step fails.
+        let read = self.feed.primary.parked_stream(self.group_no, &due.aggregate_type, &due.aggregate_id).await;
+        let parked = match read {
+            Ok(Some(parked)) if parked.retry_at == due.retry_at => parked,
+            Ok(_) => {
+                self.set_idle(step.partition);
+                return Ok(RetryAttempt::Again);
+            }
+            Err(error) => {
+                self.set_idle(step.partition);
+                return Err(error.into());
+            }
+        };
 
         // After a worker did not finish it, its events are handed out one by one.
         let limit = if parked.reason == NOT_FINISHED { 1 } else { options.limit };
@@ -547,16 +559,16 @@ impl ActiveGroup {
     }
 }
 
-/// Returns the step that hands out new events; `None` if the group has no such partition.
+/// Returns the step that hands out new events after a step; `None` if there are no events.
 pub(super) fn new_claim(
     state: &GroupState,
-    partition: Partition,
+    step: &Step,
     events: &[GroupEvent],
     options: &ClaimOptions,
     key_use: i32,
 ) -> Option<NewStep> {
     let epoch = state.window.epoch;
-    let mut step = state.view(partition)?.step.next(StepKind::Claimed);
+    let mut step = step.next(StepKind::Claimed);
     step.epoch = epoch;
     step.claim = OpenClaim {
         number: Some(step.step),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::event::{Position, StoredEvent};
+use crate::domain::group::bucket;
 use crate::domain::name::StreamId;
 use crate::groups::error::GroupError;
 use crate::groups::group::ActiveGroup;
@@ -96,6 +97,14 @@ impl ActiveGroup {
     ) -> Result<Option<ParkedStream>, GroupError> {
         loop {
             self.refresh(Duration::ZERO).await?;
+            let bucket = bucket(stream.aggregate_type(), stream.aggregate_id());
+            let (step, epoch) = {
+                let state = self.state();
+                let view = state.view(partition_of(bucket, state.group.settings.partitions));
+                (view.map(|view| view.step.clone()), state.epoch)
+            };
+            let step = step.ok_or(GroupError::GroupNotFound)?;
+            // It is read after the step, and changes only with one: so the new step is based on both, or fails.
             let parked = self.parked_stream(stream).await?;
             let current = parked.last_processed_position;
             if expected.is_some_and(|expected| expected != current) {
@@ -104,13 +113,6 @@ impl ActiveGroup {
             if position < current {
                 return Err(GroupError::PositionRegressed(current));
             }
-            let (step, epoch) = {
-                let state = self.state();
-                let bucket = u8::try_from(parked.bucket).unwrap_or(0);
-                let view = state.view(partition_of(bucket, state.group.settings.partitions));
-                (view.map(|view| view.step.clone()), state.epoch)
-            };
-            let step = step.ok_or(GroupError::GroupNotFound)?;
             if position > step.last_processed_position.max(current) {
                 return Err(GroupError::PositionBeyondClaim(step.last_processed_position.max(current)));
             }

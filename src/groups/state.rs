@@ -76,23 +76,24 @@ pub(super) struct GroupState {
     pub(super) used_at: Instant,
 }
 
-/// What must be done for the next claim.
+/// What must be done for the next claim. A plan about a partition has the state that it is based on: its step fails if the
+/// state has changed since. The partition is marked as busy.
 #[derive(Debug)]
 pub(super) enum Plan {
     /// Nothing can be handed out before this time of the database (`None`: before the group or the log changes).
     Nothing(Option<DateTime<Utc>>),
     /// The names of the parked streams of these partitions must be read.
     ReadParked(Vec<Partition>),
-    /// The lease of the claim of this partition has expired. The partition is marked as busy.
-    Expire(Partition),
+    /// The lease of the claim of this partition has expired.
+    Expire(Box<Step>),
     /// Parked streams are due.
     Retry,
-    /// The stream of this event is parked, because no worker has finished it. The partition is marked as busy.
-    Park(Partition, GroupEvent),
-    /// These events are handed out. The partition is marked as busy.
-    Claim(Partition, Vec<GroupEvent>),
-    /// The partition continues after a position that is behind the window. It is marked as busy.
-    ReadBehind(Partition, Position),
+    /// The stream of this event is parked, because no worker has finished it.
+    Park(Box<Step>, GroupEvent),
+    /// These events are handed out.
+    Claim(Box<Step>, Vec<GroupEvent>),
+    /// The partition continues after a position that is behind the window.
+    ReadBehind(Box<Step>, Position),
     /// The window begins again, after this position.
     Restart(Position),
     /// The window must be extended.
@@ -384,7 +385,7 @@ impl GroupState {
             return if behind.len() * 2 >= self.views.len() {
                 Plan::Restart(after)
             } else {
-                self.mark_busy(partition, |partition| Plan::ReadBehind(partition, after))
+                self.mark_busy(partition, |step| Plan::ReadBehind(step, after))
             };
         }
         let Some((_, partition)) = found_behind.or_else(|| waiting.into_iter().min()) else {
@@ -395,9 +396,9 @@ impl GroupState {
         let Some(first) = batch.first() else { return Plan::Nothing(wake_at) };
         if view.is_unfinished(first, retries) && self.parked() < PARKED_MAX {
             let first = first.clone();
-            return self.mark_busy(partition, |partition| Plan::Park(partition, first));
+            return self.mark_busy(partition, |step| Plan::Park(step, first));
         }
-        self.mark_busy(partition, |partition| Plan::Claim(partition, batch))
+        self.mark_busy(partition, |step| Plan::Claim(step, batch))
     }
 
     /// Records when parked streams are due that this process has parked.
@@ -423,11 +424,14 @@ impl GroupState {
         times.chain([self.next_retry_at]).flatten().filter(|at| *at > now).min()
     }
 
-    fn mark_busy(&mut self, partition: Partition, plan: impl FnOnce(Partition) -> Plan) -> Plan {
-        if let Some(view) = self.view_mut(partition) {
-            view.is_busy = true;
+    fn mark_busy(&mut self, partition: Partition, plan: impl FnOnce(Box<Step>) -> Plan) -> Plan {
+        match self.view_mut(partition) {
+            Some(view) => {
+                view.is_busy = true;
+                plan(Box::new(view.step.clone()))
+            }
+            None => Plan::Nothing(None),
         }
-        plan(partition)
     }
 
     /// Returns the events of a partition in the window after its position and up to another one, without those of parked

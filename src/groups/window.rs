@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::domain::cursor::Epoch;
 use crate::domain::event::Position;
 use crate::domain::group::{Partition, bucket};
+use crate::mutants;
 use crate::store::groups::parked::FailedEvent;
 use crate::subscriptions::ring::LiveEvent;
 
@@ -140,11 +141,12 @@ impl Window {
 
     /// Divides the events among another number of partitions.
     pub(super) fn divide(&mut self, partitions: i16) {
+        let number = if mutants::is(mutants::FORMER_PARTITIONS) { self.partitions() } else { partitions };
         let mut events: Vec<_> = self.partitions.drain(..).flatten().collect();
         events.sort_unstable_by_key(GroupEvent::position);
         self.partitions = vec![VecDeque::new(); usize::try_from(partitions).unwrap_or(1)];
         for event in events {
-            let partition = usize::try_from(partition_of(event.bucket, partitions)).unwrap_or(0);
+            let partition = usize::try_from(partition_of(event.bucket, number)).unwrap_or(0);
             self.partitions[partition].push_back(event);
         }
     }

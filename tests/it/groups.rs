@@ -716,24 +716,18 @@ async fn clients_wait_for_a_group_as_for_a_projection() {
 async fn steps_update_no_row_and_need_no_append_lock() {
     let app = start().await;
     create(&app, json!({"partitions": 1})).await;
-    let mut holder = app.database.session().await;
+    let (mut holder, mut session) = (app.database.session().await, app.database.session().await);
+    let refuse =
+        "CREATE TRIGGER refuse_updates BEFORE UPDATE ON claims FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()";
+    session.run(refuse).await;
     holder.hold_append_lock().await;
     for _ in 0..3 {
         let claim = app.call("POST", "/groups/g/claims?limit=1").send().await.expect_status(201).json();
         acknowledge(&app, &claim, claim["claimed_to"].as_i64().expect("a position")).await;
     }
     holder.rollback().await;
-    let mut session = app.database.session().await;
-    session.run("SELECT pg_stat_force_next_flush()").await;
-    let updates = "SELECT n_tup_upd FROM pg_stat_user_tables WHERE relname = 'claims'";
-    let inserts = "SELECT n_tup_ins FROM pg_stat_user_tables WHERE relname = 'claims'";
-    within_a_minute("PostgreSQL has counted the steps", async {
-        while session.number(inserts).await < 7 {
-            session.run("SELECT pg_stat_clear_snapshot()").await;
-        }
-    })
-    .await;
-    assert_eq!(session.number(updates).await, 0);
+    let privilege = "SELECT has_table_privilege('annals_app', 'claims', 'UPDATE')::integer";
+    assert_eq!(session.number(privilege).await, 0);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ mod check;
 mod history;
 
 use check::check;
-use history::{Append, Attempt, EventName, Fault, History, Logged, Outcome, Read, Reader, Request};
+use history::{Append, Attempt, EventName, Fault, History, Logged, Outcome, Processed, Read, Reader, Request};
 use serde_json::json;
 
 fn request(number: u32, stream: &str, expected: Option<i32>, events: u16, outcomes: Vec<Outcome>) -> Request {
@@ -22,6 +22,10 @@ fn request(number: u32, stream: &str, expected: Option<i32>, events: u16, outcom
         appends: vec![Append { stream: stream.to_owned(), expected, events }],
         attempts: (0..).zip(outcomes).map(attempt).collect(),
     }
+}
+
+fn processed(claim: &str, positions: &[i64]) -> Processed {
+    Processed { claim: claim.to_owned(), positions: positions.to_vec() }
 }
 
 fn logged(number: u32, index: u16, stream: &str, version: i32, global_position: i64) -> Logged {
@@ -72,6 +76,7 @@ fn intact() -> History {
             Read::Head { asked: 600, ended: 610, head: 5 },
             state,
         ],
+        processed: vec![processed("1.0.3", &[1, 2]), processed("1.1.4", &[4]), processed("1.0.5", &[3, 5])],
         log,
         faults: vec![Fault { round: 1, at: 5, what: "KillPostgres".to_owned(), harm: None }],
     }
@@ -181,6 +186,12 @@ fn every_kind_of_damage_is_found() {
             history.reads[3] = Read::State { asked: 600, ended: 610, stream: "Order/1".to_owned(), version: 4, last };
         }),
         ("P9 times never go backwards", |history| history.log[4].occurred_at = history.log[0].occurred_at.clone()),
+        ("G1 every event is processed", |history| {
+            history.processed[1].positions.clear();
+        }),
+        ("G2 the events of a stream are acknowledged in order", |history| history.processed[0].positions.swap(0, 1)),
+        ("G3 an event is acknowledged once", |history| history.processed[2].positions.insert(0, 2)),
+        ("G14 only events of the log are processed", |history| history.processed[1].positions.push(9)),
         ("P10 every request gets a response in time", |history| {
             history.requests[0].attempts[0].outcome = Outcome::Hung;
         }),

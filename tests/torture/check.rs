@@ -30,6 +30,7 @@ pub fn check(history: &History) -> Vec<Violation> {
     checker.check_conflicts();
     checker.check_order();
     checker.check_reads();
+    checker.check_processed();
     for reader in &history.readers {
         checker.check_reader(reader);
     }
@@ -97,6 +98,51 @@ impl<'h> Checker<'h> {
                 && let Some(first) = self.at.insert(name, event)
             {
                 self.violated("P4 every event is stored once", format!("{place}, and at {}", first.global_position));
+            }
+        }
+    }
+
+    /// Checks that the workers of the group have acknowledged every event once, and those of a stream in order. The numbers
+    /// of the claims of a partition increase, so they have the order of the acknowledgements, whatever the order of the
+    /// responses was.
+    fn check_processed(&mut self) {
+        let history = self.history;
+        if history.processed.is_empty() {
+            return;
+        }
+        let streams: HashMap<Position, &str> =
+            history.log.iter().map(|event| (event.global_position, event.stream.as_str())).collect();
+        let mut by_stream: HashMap<&str, Vec<(i64, Position)>> = HashMap::new();
+        for processed in &history.processed {
+            let number = processed.claim.rsplit('.').next().and_then(|number| number.parse().ok()).unwrap_or_default();
+            for position in &processed.positions {
+                match streams.get(position) {
+                    Some(stream) => by_stream.entry(stream).or_default().push((number, *position)),
+                    None => self.violated("G14 only events of the log are processed", format!("{position}")),
+                }
+            }
+        }
+        let mut expected: HashMap<&str, Vec<Position>> = HashMap::new();
+        for event in &history.log {
+            expected.entry(&event.stream).or_default().push(event.global_position);
+        }
+        for (stream, expected) in expected {
+            let mut processed = by_stream.remove(stream).unwrap_or_default();
+            processed.sort_by_key(|(number, _)| *number);
+            let processed: Vec<Position> = processed.into_iter().map(|(_, position)| position).collect();
+            if processed == expected {
+                continue;
+            }
+            let times = |position: &Position| processed.iter().filter(|other| *other == position).count();
+            match expected.iter().find(|position| times(position) != 1) {
+                Some(position) if times(position) == 0 => {
+                    self.violated("G1 every event is processed", format!("{stream}: {position}"));
+                }
+                Some(position) => {
+                    let what = format!("{stream}: {position}, {} times", times(position));
+                    self.violated("G3 an event is acknowledged once", what);
+                }
+                None => self.violated("G2 the events of a stream are acknowledged in order", stream.to_owned()),
             }
         }
     }

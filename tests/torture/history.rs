@@ -140,6 +140,13 @@ pub enum Read {
     State { asked: Micros, ended: Micros, stream: String, version: Version, last: Uuid },
 }
 
+/// An accepted acknowledgement of a worker: the claim, and the positions of the events that it has processed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Processed {
+    pub claim: String,
+    pub positions: Vec<Position>,
+}
+
 /// An event of the log at the end of the run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Logged {
@@ -168,6 +175,8 @@ pub struct History {
     pub requests: Vec<Request>,
     pub readers: Vec<Reader>,
     pub reads: Vec<Read>,
+    /// In the order of the responses. It is empty if the run had no workers.
+    pub processed: Vec<Processed>,
     pub log: Vec<Logged>,
     pub faults: Vec<Fault>,
 }
@@ -178,6 +187,7 @@ enum Line {
     Request(Request),
     Reader(Reader),
     Read(Read),
+    Processed(Processed),
     Logged(Logged),
     Fault(Fault),
 }
@@ -189,6 +199,7 @@ impl History {
         let lines = self.requests.iter().cloned().map(Line::Request);
         let lines = lines.chain(self.readers.iter().cloned().map(Line::Reader));
         let lines = lines.chain(self.reads.iter().cloned().map(Line::Read));
+        let lines = lines.chain(self.processed.iter().cloned().map(Line::Processed));
         let lines = lines.chain(self.log.iter().cloned().map(Line::Logged));
         for line in lines.chain(self.faults.iter().cloned().map(Line::Fault)) {
             serde_json::to_writer(&mut file, &line)?;
@@ -205,6 +216,7 @@ impl History {
                 Line::Request(request) => history.requests.push(request),
                 Line::Reader(reader) => history.readers.push(reader),
                 Line::Read(read) => history.reads.push(read),
+                Line::Processed(processed) => history.processed.push(processed),
                 Line::Logged(logged) => history.log.push(logged),
                 Line::Fault(fault) => history.faults.push(fault),
             }

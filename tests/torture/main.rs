@@ -1,7 +1,7 @@
 //! `annals-torture`: injects faults under load, and checks every promise afterwards.
 //!
-//! Two replicas of the service run on one PostgreSQL. Writers, subscribers, pollers and readers of states send requests
-//! through proxies. A seed decides the faults. At the end a checker examines the history, and `annals verify` runs.
+//! Two replicas of the service run on one PostgreSQL. Writers, subscribers, pollers, readers of states and workers of a consumer group send
+//! requests through proxies. A seed decides the faults. At the end a checker examines the history, and `annals verify` runs.
 //!
 //!     cargo test --test annals-torture                                     each kind of fault once, as in CI
 //!     cargo test --release --test annals-torture -- --rounds 300 --seed 7  the long run
@@ -14,6 +14,9 @@
 mod check;
 mod cluster;
 mod faults;
+#[path = "../it/support/group_model.rs"]
+mod group_model;
+mod group_mutants;
 mod history;
 #[path = "../it/support/http_client.rs"]
 mod http_client;
@@ -21,6 +24,7 @@ mod mutants;
 mod proxy;
 mod report;
 mod run;
+mod workers;
 mod workload;
 
 use std::path::{Path, PathBuf};
@@ -30,7 +34,8 @@ use std::time::Duration;
 use check::check;
 use clap::Parser;
 use history::History;
-use mutants::{MUTANTS, Mutant};
+use mutants::{FoundBy, MUTANTS, Mutant};
+use report::Found;
 use run::Options;
 
 /// Injects faults into Annals under load, and checks its promises.
@@ -52,6 +57,10 @@ struct Args {
     /// Number of clients that append
     #[arg(long, default_value_t = 16)]
     writers: usize,
+
+    /// Number of workers of a consumer group
+    #[arg(long, default_value_t = 8)]
+    workers: u64,
 
     /// Number of streams of each of the two types
     #[arg(long, default_value_t = 25)]
@@ -95,19 +104,25 @@ fn main() -> anyhow::Result<ExitCode> {
         rounds: args.rounds,
         only: args.only,
         writers: args.writers,
+        workers: if mutant.is_some() { 0 } else { args.workers },
         streams: args.streams,
         mutant,
     };
-    if args.mutants {
+    let mutant = args.mutant.as_deref().map(Mutant::named).transpose()?;
+    let searched: Vec<&'static Mutant> = match mutant {
+        _ if args.mutants => MUTANTS.iter().collect(),
+        Some(mutant) if mutant.found_by() == FoundBy::GroupModel => vec![mutant],
+        _ => Vec::new(),
+    };
+    if !searched.is_empty() {
         let mut found = Vec::new();
-        for mutant in &MUTANTS {
-            found.push((mutant, runtime.block_on(run::run(&options(Some(mutant))))?));
+        for mutant in searched {
+            found.push(runtime.block_on(find(mutant, &options(Some(mutant))))?);
         }
         println!("{}", report::format_mutants(&found));
-        let missed = found.iter().any(|(_, outcome)| outcome.violations.is_empty());
+        let missed = found.iter().any(|found| found.rules.is_empty());
         return Ok(if missed { ExitCode::FAILURE } else { ExitCode::SUCCESS });
     }
-    let mutant = args.mutant.as_deref().map(Mutant::named).transpose()?;
     let options = options(mutant);
     let outcome = runtime.block_on(run::run(&options))?;
     let report = report::format_run(&outcome);
@@ -115,6 +130,20 @@ fn main() -> anyhow::Result<ExitCode> {
     println!("{report}");
     runtime.shutdown_timeout(Duration::from_secs(1));
     Ok(report_violations(&outcome.violations))
+}
+
+/// Runs a mutant until it is found.
+async fn find(mutant: &'static Mutant, options: &Options) -> anyhow::Result<Found> {
+    if mutant.found_by() == FoundBy::GroupModel {
+        let search = group_mutants::search(Path::new(run::PROGRAM), &options.folder, mutant).await?;
+        let rules = search.broken.iter().map(|(rule, _)| *rule).collect();
+        let after = format!("{} histories, {:.0} s", search.histories, search.took.as_secs_f64());
+        return Ok(Found { mutant, rules, after });
+    }
+    let outcome = run::run(options).await?;
+    let rules = outcome.violations.iter().map(|violation| violation.rule).collect();
+    let after = format!("{} rounds, {:.0} s", outcome.faults.len(), outcome.took.as_secs_f64());
+    Ok(Found { mutant, rules, after })
 }
 
 fn report_violations(violations: &[check::Violation]) -> ExitCode {

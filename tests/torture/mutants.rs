@@ -17,6 +17,16 @@ pub struct Mutant {
     prepare: Option<&'static str>,
     patches: &'static [Patch],
     place: Place,
+    found_by: FoundBy,
+}
+
+/// What finds a mutant.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum FoundBy {
+    /// A run with faults, and the checker of its history.
+    Run,
+    /// The model of consumer groups.
+    GroupModel,
 }
 
 /// The place of a mutant.
@@ -103,7 +113,24 @@ const IGNORE_KNOWN_ID: Patch = replace(
     "p_event_type, p_event_data, p_metadata, p_correlation_id, p_causation_id)) ON CONFLICT DO NOTHING;",
 );
 
-pub const MUTANTS: [Mutant; 11] = [
+const STEP: &str = "step_partition";
+
+/// Returns a mutant of consumer groups that is compiled into the program.
+const fn of_groups(name: &'static str, what: &'static str, patches: &'static [Patch]) -> Mutant {
+    Mutant { name, what, prepare: None, patches, place: Place::Program, found_by: FoundBy::GroupModel }
+}
+
+/// Returns a mutant of consumer groups that changes only functions of the database.
+const fn of_steps(
+    name: &'static str,
+    what: &'static str,
+    prepare: Option<&'static str>,
+    patches: &'static [Patch],
+) -> Mutant {
+    Mutant { name, what, prepare, patches, place: Place::Database, found_by: FoundBy::GroupModel }
+}
+
+pub const MUTANTS: [Mutant; 28] = [
     Mutant {
         name: "lock-after-read",
         what: "heads and known ids are read before the append lock is acquired",
@@ -115,6 +142,7 @@ pub const MUTANTS: [Mutant; 11] = [
             insert_after(SINGLE_LOCKED, "decide", LOCK),
         ],
         place: Place::Database,
+        found_by: FoundBy::Run,
     },
     Mutant {
         name: "no-commit",
@@ -122,6 +150,7 @@ pub const MUTANTS: [Mutant; 11] = [
         prepare: None,
         patches: &[remove(PROCEDURE, "commit"), remove(SINGLE_PROCEDURE, "commit")],
         place: Place::Database,
+        found_by: FoundBy::Run,
     },
     Mutant {
         name: "acknowledged-before-commit",
@@ -129,6 +158,7 @@ pub const MUTANTS: [Mutant; 11] = [
         prepare: None,
         patches: &[remove(PROCEDURE, "commit"), remove(SINGLE_PROCEDURE, "commit")],
         place: Place::Program,
+        found_by: FoundBy::Run,
     },
     Mutant {
         name: "commit-not-flushed",
@@ -139,6 +169,7 @@ pub const MUTANTS: [Mutant; 11] = [
             insert_before(SINGLE_PROCEDURE, "commit", SYNCHRONOUS_COMMIT_OFF),
         ],
         place: Place::Database,
+        found_by: FoundBy::Run,
     },
     Mutant {
         name: "on-conflict-do-nothing",
@@ -163,6 +194,7 @@ pub const MUTANTS: [Mutant; 11] = [
             IGNORE_KNOWN_ID,
         ],
         place: Place::Database,
+        found_by: FoundBy::Run,
     },
     Mutant {
         name: "positions-from-sequence",
@@ -170,6 +202,7 @@ pub const MUTANTS: [Mutant; 11] = [
         prepare: Some(CREATE_SEQUENCE),
         patches: &[POSITIONS_OF_DECIDED, POSITIONS_OF_PLAIN, POSITION_OF_SINGLE],
         place: Place::Database,
+        found_by: FoundBy::Run,
     },
     Mutant {
         name: "sequence-without-lock",
@@ -183,6 +216,7 @@ pub const MUTANTS: [Mutant; 11] = [
             POSITION_OF_SINGLE,
         ],
         place: Place::Database,
+        found_by: FoundBy::Run,
     },
     Mutant {
         name: "stale-end-of-log",
@@ -193,6 +227,7 @@ pub const MUTANTS: [Mutant; 11] = [
             insert_after(SINGLE_LOCKED, "cache-miss", TRUST_END_OF_LOG),
         ],
         place: Place::Database,
+        found_by: FoundBy::Run,
     },
     Mutant {
         name: "stale-stream-heads",
@@ -203,6 +238,7 @@ pub const MUTANTS: [Mutant; 11] = [
             insert_after(SINGLE_LOCKED, "cache-miss", "stream_no := p_stream_no;"),
         ],
         place: Place::Database,
+        found_by: FoundBy::Run,
     },
     Mutant {
         name: "ids-not-checked",
@@ -216,6 +252,7 @@ pub const MUTANTS: [Mutant; 11] = [
             IGNORE_KNOWN_ID,
         ],
         place: Place::Database,
+        found_by: FoundBy::Run,
     },
     Mutant {
         name: "skip-on-lag",
@@ -223,7 +260,59 @@ pub const MUTANTS: [Mutant; 11] = [
         prepare: None,
         patches: &[],
         place: Place::Program,
+        found_by: FoundBy::Run,
     },
+    of_groups("acknowledged-to-the-end", "an acknowledgement acknowledges the whole claim", &[]),
+    of_groups("failure-not-parked", "a failed event is not parked", &[]),
+    of_groups("unparked-too-early", "a parked stream is removed before all its events are processed", &[]),
+    of_groups("parked-streams-in-batches", "a claim contains events of parked streams", &[]),
+    of_groups(
+        "live-leases-ignored",
+        "events are handed out although the partition has a live lease",
+        &[replace(STEP, "live-lease", "AND false THEN")],
+    ),
+    of_steps(
+        "step-without-compare",
+        "a step is taken although the partition has another state than was read",
+        None,
+        &[replace(STEP, "compare-and-set", "p_after := v_last.step; IF false THEN")],
+    ),
+    of_groups("acknowledged-without-fence", "an acknowledgement is accepted for a claim that has ended", &[]),
+    of_groups("former-partitions", "after doubling, events are assigned by the former number of partitions", &[]),
+    of_steps(
+        "doubled-under-claims",
+        "partitions double, and groups are reset, although leases are live",
+        None,
+        &[replace("change_group", "open-claims", "AND false;")],
+    ),
+    of_groups("claim-key-ignored", "the idempotency key of a claim is not looked up", &[]),
+    of_groups("group-at-maximum", "the position of a group is that of its most advanced partition", &[]),
+    of_groups("failure-rests-partition", "a failure makes the whole partition rest", &[]),
+    of_groups("careful-to-ignored", "a claim after an expired lease has several events", &[]),
+    of_groups("not-woken-at-lease-end", "a waiting worker is woken only by new events, and not when a lease ends", &[]),
+    of_steps(
+        "epoch-not-compared",
+        "a claim is of the epoch in which the process has read its events",
+        None,
+        &[replace(STEP, "epoch", "IF false THEN")],
+    ),
+    of_steps(
+        "steps-as-updates",
+        "a step updates the row of the step before",
+        Some("GRANT UPDATE ON claims TO annals_app"),
+        &[insert_before(
+            STEP,
+            "insert",
+            "UPDATE claims c SET newly_parked = c.newly_parked
+              WHERE c.group_no = v_new.group_no AND c.partition = v_new.partition AND c.step = p_after;",
+        )],
+    ),
+    of_steps(
+        "step-under-append-lock",
+        "a step acquires the append lock",
+        Some("GRANT ALL ON append_lock TO annals_app"),
+        &[insert_before(STEP, "insert", LOCK)],
+    ),
 ];
 
 impl Patch {
@@ -263,6 +352,11 @@ impl Mutant {
             self.name
         );
         Ok(is_in_program.then_some(self.name))
+    }
+
+    /// Returns what finds it.
+    pub fn found_by(&self) -> FoundBy {
+        self.found_by
     }
 
     /// Patches the functions of the database.

@@ -35,6 +35,10 @@ pub fn format_run(outcome: &Outcome) -> String {
         ("events in the log", history.log.len().to_string()),
         ("delivered to readers", format!("{delivered}, over {connections} event streams")),
         ("heads of the log read", heads.to_string()),
+        (
+            "acknowledged by workers",
+            history.processed.iter().map(|done| done.positions.len()).sum::<usize>().to_string(),
+        ),
         ("states read", (history.reads.len() - heads).to_string()),
         ("broken promises", outcome.violations.len().to_string()),
     ] {
@@ -47,14 +51,21 @@ pub fn format_run(outcome: &Outcome) -> String {
     text
 }
 
-/// Formats a Markdown table with the rules that found each mutant, and the number of rounds until then.
-pub fn format_mutants(found: &[(&Mutant, Outcome)]) -> String {
+/// A mutant, and how it was found.
+pub struct Found {
+    pub mutant: &'static Mutant,
+    /// The broken rules. There are none if it was not found.
+    pub rules: BTreeSet<&'static str>,
+    /// The length of the search.
+    pub after: String,
+}
+
+/// Formats a Markdown table with the rules that found each mutant, and the length of the search.
+pub fn format_mutants(found: &[Found]) -> String {
     let mut text = "| mutant | what is broken | found by | after |\n|---|---|---|---|\n".to_owned();
-    for (mutant, outcome) in found {
-        let rules: BTreeSet<_> = outcome.violations.iter().map(|violation| violation.rule).collect();
-        let rules = Vec::from_iter(rules);
+    for Found { mutant, rules, after } in found {
+        let rules: Vec<_> = rules.iter().copied().collect();
         let found_by = if rules.is_empty() { "NOT FOUND".to_owned() } else { rules.join("; ") };
-        let after = format!("{} rounds, {:.0} s", outcome.faults.len(), outcome.took.as_secs_f64());
         writeln!(text, "| {} | {} | {found_by} | {after} |", mutant.name, mutant.what)
             .expect("writing to memory does not fail");
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use serde_json::Value;
+use tokio::task::JoinHandle;
 
 use super::check::{Violation, check};
 use super::cluster::{Cluster, RECOVERY_MAX, REPLICAS};
@@ -15,7 +16,7 @@ use super::history::{EventName, Fault, History, Logged};
 use super::mutants::Mutant;
 use super::workload::{Load, ReadMode, TYPES};
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_annals");
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_annals");
 
 pub struct Options {
     /// The folder for the history, the report, and the logs of all processes.
@@ -25,6 +26,8 @@ pub struct Options {
     /// The only kind of fault that is injected; `None`: all kinds.
     pub only: Option<Kind>,
     pub writers: usize,
+    /// The number of workers of a consumer group.
+    pub workers: u64,
     pub streams: u64,
     /// The run ends when this mutant is found.
     pub mutant: Option<&'static Mutant>,
@@ -65,10 +68,13 @@ async fn execute(options: &Options, cluster: &mut Cluster) -> anyhow::Result<(Du
     let bases: Vec<_> = cluster.replicas.iter().map(super::cluster::Replica::base).collect();
     let load = Load::new(bases.try_into().expect("one base URL for each replica"), options.streams)?;
     load.register_reducer().await?;
+    if options.workers > 0 {
+        super::workers::create_group(&load).await?;
+    }
     if let Some(mutant) = options.mutant {
         mutant.apply(&mut cluster.postgres.session().await?).await?;
     }
-    let tasks = start(&load, options);
+    let (writers, tasks) = start(&load, options);
 
     let mut random = fastrand::Rng::with_seed(options.seed);
     let schedule = faults::schedule(options.rounds, options.only, &mut random);
@@ -93,6 +99,13 @@ async fn execute(options: &Options, cluster: &mut Cluster) -> anyhow::Result<(Du
     }
     let took = started.elapsed();
     load.stop();
+    if options.workers > 0
+        && options.mutant.is_none()
+        && let Err(error) = finish_work(&load, writers).await
+    {
+        let harm = Some(format!("{error:#}"));
+        history.faults.push(Fault { round: 0, at: load.now(), what: "the workers".to_owned(), harm });
+    }
     let history = settle(cluster, &load, history.faults).await?;
     for task in tasks {
         task.abort();
@@ -106,12 +119,19 @@ async fn execute(options: &Options, cluster: &mut Cluster) -> anyhow::Result<(Du
     Ok((took, done, history))
 }
 
-fn start(load: &Arc<Load>, options: &Options) -> Vec<tokio::task::JoinHandle<()>> {
+/// Waits until the writers have stopped, and the workers have processed the whole log.
+async fn finish_work(load: &Arc<Load>, writers: Vec<JoinHandle<()>>) -> anyhow::Result<()> {
+    futures_util::future::try_join_all(writers).await?;
+    let head = load.send_to("GET", 0, "/events?after=head", None).await?.error_for_status()?.text().await?;
+    let head: Value = serde_json::from_str(&head)?;
+    super::workers::wait_until_processed(load, head["head"].as_i64().context("the log has a head")?).await
+}
+
+/// Starts the writers, and the other clients.
+fn start(load: &Arc<Load>, options: &Options) -> (Vec<JoinHandle<()>>, Vec<JoinHandle<()>>) {
     let seed = options.seed;
+    let writers = (0..options.writers).map(|_| tokio::spawn(load.clone().write(seed))).collect();
     let mut tasks = Vec::new();
-    for _ in 0..options.writers {
-        tasks.push(tokio::spawn(load.clone().write(seed)));
-    }
     for (name, mode, aggregate_type) in [
         ("subscriber-1", ReadMode::Subscribe, None),
         ("subscriber-2", ReadMode::Subscribe, None),
@@ -123,7 +143,13 @@ fn start(load: &Arc<Load>, options: &Options) -> Vec<tokio::task::JoinHandle<()>
         tasks.push(tokio::spawn(load.clone().read(name, mode, aggregate_type, seed)));
     }
     tasks.push(tokio::spawn(load.clone().read_states(seed)));
-    tasks
+    for number in 0..options.workers {
+        tasks.push(tokio::spawn(super::workers::work(load.clone(), number, seed)));
+    }
+    if options.workers > 0 {
+        tasks.push(tokio::spawn(super::workers::operate(load.clone())));
+    }
+    (writers, tasks)
 }
 
 /// Waits until every request has a response, and every reader has reached the end of the log. Returns the history.
@@ -165,6 +191,7 @@ async fn settle(cluster: &Cluster, load: &Load, mut faults: Vec<Fault>) -> anyho
         requests: load.requests.lock().expect("the lock").clone(),
         readers: load.readers.lock().expect("the lock").values().cloned().collect(),
         reads: load.reads.lock().expect("the lock").clone(),
+        processed: load.processed.lock().expect("the lock").clone(),
         log,
         faults,
     })

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::sync::RwLock;
 
 use super::cluster::REPLICAS;
-use super::history::{Append, Attempt, EventName, Fault, Logged, Micros, Outcome, Read, Reader, Request};
+use super::history::{Append, Attempt, EventName, Fault, Logged, Micros, Outcome, Processed, Read, Reader, Request};
 use super::http_client::http_client;
 
 /// A request without a response after this time counts as hung. The service itself stops waiting after 15 seconds.
@@ -33,6 +33,7 @@ pub struct Load {
     pub requests: Mutex<Vec<Request>>,
     pub reads: Mutex<Vec<Read>>,
     pub readers: Mutex<HashMap<String, Reader>>,
+    pub processed: Mutex<Vec<Processed>>,
     /// Responses to readers that no fault of the run explains.
     pub unexpected: Mutex<Vec<Fault>>,
     /// The last known version of each stream, for writers that expect a version.
@@ -57,6 +58,7 @@ impl Load {
             requests: Mutex::default(),
             reads: Mutex::default(),
             readers: Mutex::default(),
+            processed: Mutex::default(),
             unexpected: Mutex::default(),
             versions: Mutex::default(),
             quiet: RwLock::new(()),
@@ -80,13 +82,46 @@ impl Load {
         self.stopped.store(true, Ordering::SeqCst);
     }
 
-    fn is_stopped(&self) -> bool {
+    pub fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::SeqCst)
     }
 
     /// Returns a GET request to one replica, through its proxy.
     pub fn get(&self, replica: usize, path: &str) -> reqwest::RequestBuilder {
         self.client.get(format!("{}{path}", self.bases[replica]))
+    }
+
+    /// Begins a request. A run ends when no request is in progress.
+    pub async fn begin(&self) -> tokio::sync::RwLockReadGuard<'_, ()> {
+        self.quiet.read().await
+    }
+
+    /// Sends a request to one replica, through its proxy.
+    pub async fn send_to(
+        &self,
+        method: &str,
+        replica: usize,
+        path: &str,
+        body: Option<&Value>,
+    ) -> reqwest::Result<reqwest::Response> {
+        let method = method.parse().expect("a method");
+        let request = self.client.request(method, format!("{}{path}", self.bases[replica])).timeout(RESPONSE_MAX);
+        let request = match body {
+            Some(body) => request.header("content-type", "application/json").body(body.to_string()),
+            None => request,
+        };
+        request.send().await
+    }
+
+    /// Records an accepted acknowledgement of a worker.
+    pub fn record_processed(&self, processed: Processed) {
+        self.processed.lock().expect("the lock").push(processed);
+    }
+
+    /// Records a response that no fault of the run explains.
+    pub fn report(&self, what: &str, response: String) {
+        let fault = Fault { round: 0, at: self.now(), what: what.to_owned(), harm: Some(response) };
+        self.unexpected.lock().expect("the lock").push(fault);
     }
 
     /// Registers merge-patch for the first type, so that each state contains the id of its last event.

@@ -12,17 +12,20 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
 
-const GROUP: &str = "g";
 const EXPIRE: &str = "
     INSERT INTO claims
     SELECT (jsonb_populate_record(c, jsonb_build_object(
                'step', c.step + 1, 'kind', 'changed', 'claim_key', NULL,
                'claimed_until', clock_timestamp() - interval '1 second'))).*
       FROM claims c
-     WHERE c.partition = $1
+     WHERE c.group_no = (SELECT g.group_no FROM groups g WHERE g.projection_name = $3)
+       AND c.partition = $1
        AND c.claim_step = $2
        AND NOT EXISTS (SELECT FROM claims l WHERE l.group_no = c.group_no AND l.partition = $1 AND l.step > c.step)
     ON CONFLICT DO NOTHING";
+
+const REFUSE_UPDATES: &str = "
+    CREATE TRIGGER refuse_updates BEFORE UPDATE ON claims FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()";
 
 /// A rule, and how a response has broken it.
 pub type Broken = (&'static str, String);
@@ -62,6 +65,8 @@ struct Accepted {
 }
 
 pub struct Model<'m> {
+    group: String,
+    aggregate_type: String,
     bases: [String; 2],
     client: reqwest::Client,
     session: &'m mut PgConnection,
@@ -74,6 +79,8 @@ pub struct Model<'m> {
     accepted: Vec<Accepted>,
     /// The position of each partition, as far as acknowledgements have moved it.
     positions: BTreeMap<i64, i64>,
+    /// Up to this position of a partition, a claim has one event: the lease for these events has expired.
+    careful_to: BTreeMap<i64, i64>,
     resets: u32,
     pub operations: u32,
     broken: Vec<Broken>,
@@ -92,8 +99,67 @@ fn brief(text: &str) -> String {
     value.to_string()
 }
 
+/// Tries what a sequence of operations does not show, with groups of its own: a worker that waits when a lease ends, the
+/// epoch of a claim, and what a step does in the database. Returns the broken rules.
+pub async fn run_scenarios(
+    bases: &[String; 2],
+    client: &reqwest::Client,
+    session: &mut PgConnection,
+) -> anyhow::Result<Vec<Broken>> {
+    let call = async |method: &str, path: &str, body: Value| -> anyhow::Result<(u16, Value)> {
+        let request = client.request(method.parse()?, format!("{}{path}", bases[0]));
+        let response = request.header("content-type", "application/json").body(body.to_string()).send().await?;
+        let (status, text) = (response.status().as_u16(), response.text().await?);
+        Ok((status, if text.is_empty() { Value::Null } else { serde_json::from_str(&text)? }))
+    };
+    let mut broken = Vec::new();
+    let event = json!({"events": [{"event_type": "E", "event_data": 1}, {"event_type": "E", "event_data": 2}]});
+    call("POST", "/streams/Scenario/1", event).await?;
+    let settings = json!({"filter": {"aggregate_type": ["Scenario"]}, "partitions": 1, "lease_seconds": 1});
+    let (status, body) = call("PUT", "/groups/scenario", settings).await?;
+    anyhow::ensure!(status == 201, "{status} {body}");
+
+    let (_, first) = call("POST", "/groups/scenario/claims?limit=1", json!({})).await?;
+    let waiting = call("POST", "/groups/scenario/claims?wait=60", json!({}));
+    let woken = tokio::time::timeout(std::time::Duration::from_secs(15), waiting).await;
+    let body = match woken {
+        Ok(answer) => answer?.1,
+        Err(_) => {
+            broken.push(("G10 a waiting worker is woken when a lease ends", format!("after {first}")));
+            Value::Null
+        }
+    };
+    let end = |claim: &Value| format!("/groups/scenario/claims/{}", claim["claim_id"].as_str().unwrap_or("1.0.1"));
+    call("DELETE", &end(&body), json!({})).await?;
+
+    sqlx::query("SELECT begin_epoch(p_reason => 'a scenario')").execute(&mut *session).await?;
+    let epoch: i32 = sqlx::query_scalar("SELECT max(epoch) FROM epochs").fetch_one(&mut *session).await?;
+    let (_, claim) = call("POST", "/groups/scenario/claims?limit=1", json!({})).await?;
+    if claim["epoch"] != epoch {
+        broken.push(("G11 a claim is of the current epoch", format!("{claim}, and the epoch is {epoch}")));
+    }
+    call("DELETE", &end(&claim), json!({})).await?;
+
+    let mut transaction = sqlx::Connection::begin(session).await?;
+    sqlx::query("LOCK TABLE append_lock IN EXCLUSIVE MODE").execute(&mut *transaction).await?;
+    let asked = call("POST", "/groups/scenario/claims?limit=1", json!({}));
+    let answer = tokio::time::timeout(std::time::Duration::from_secs(5), asked).await;
+    transaction.rollback().await?;
+    if !matches!(answer, Ok(Ok((201, _)))) {
+        broken.push(("G13 a step needs no append lock", format!("{answer:?}")));
+    }
+
+    sqlx::query(REFUSE_UPDATES).execute(&mut *session).await?;
+    let (status, body) = call("POST", "/groups/scenario/claims?limit=1&wait=10", json!({})).await?;
+    if status != 201 {
+        broken.push(("G12 a step updates no row", format!("{status} {body}")));
+    }
+    sqlx::query("DROP TRIGGER refuse_updates ON claims").execute(&mut *session).await?;
+    Ok(broken)
+}
+
 impl<'m> Model<'m> {
-    /// Creates a group, and the streams that it will have. The store must be empty.
+    /// Creates a group, and the streams that it will have. Each seed has a group and a type of its own.
     pub async fn start(
         bases: [String; 2],
         client: reqwest::Client,
@@ -101,14 +167,17 @@ impl<'m> Model<'m> {
         seed: u64,
     ) -> anyhow::Result<Self> {
         let mut random = fastrand::Rng::with_seed(seed);
+        let aggregate_type = format!("T{seed}");
         let stream = |n: u32| {
             let id = format!("s{n}");
-            let bucket = Sha256::digest(format!("T/{id}").as_bytes())[0];
+            let bucket = Sha256::digest(format!("{aggregate_type}/{id}").as_bytes())[0];
             Stream { id, bucket, events: Vec::new(), done: 0, is_parked: false }
         };
         let streams = (0..random.u32(2..10)).map(stream).collect();
         let partitions = 1 << random.u32(0..3);
         let mut model = Self {
+            group: format!("g{seed}"),
+            aggregate_type: aggregate_type.clone(),
             bases,
             client,
             session,
@@ -119,13 +188,15 @@ impl<'m> Model<'m> {
             claims: Vec::new(),
             accepted: Vec::new(),
             positions: BTreeMap::new(),
+            careful_to: BTreeMap::new(),
             resets: 0,
             operations: 0,
             broken: Vec::new(),
         };
-        let settings = json!({"filter": {"aggregate_type": ["T"]}, "partitions": partitions, "lease_seconds": 3600,
-            "retry_after": [0]});
-        let (status, body, _) = model.call("PUT", &format!("/groups/{GROUP}"), Some(&settings), &[]).await?;
+        let settings = json!({"filter": {"aggregate_type": [aggregate_type]}, "partitions": partitions,
+            "lease_seconds": 3600, "retry_after": [0], "last_processed_position": "head"});
+        let (status, body, _) =
+            model.call("PUT", &format!("/groups/{}", model.group.clone()), Some(&settings), &[]).await?;
         anyhow::ensure!(status == 201, "the group was not created: {status} {body}");
         Ok(model)
     }
@@ -206,7 +277,7 @@ impl<'m> Model<'m> {
         let stream = self.random.usize(0..self.streams.len());
         // Events of another type are not in the group.
         let is_noise = self.random.u8(0..5) == 0;
-        let aggregate_type = if is_noise { "N" } else { "T" };
+        let aggregate_type = if is_noise { "Noise" } else { &self.aggregate_type };
         let events: Vec<_> =
             (0..self.random.u32(1..4)).map(|n| json!({"event_type": "E", "event_data": {"n": n}})).collect();
         let path = format!("/streams/{aggregate_type}/{}", self.streams[stream].id);
@@ -221,7 +292,7 @@ impl<'m> Model<'m> {
     }
 
     async fn claim(&mut self) -> anyhow::Result<()> {
-        let path = format!("/groups/{GROUP}/claims?limit={}", self.random.u8(1..7));
+        let path = format!("/groups/{}/claims?limit={}", self.group, self.random.u8(1..7));
         let key = format!("k{}", self.random.u8(0..4));
         let headers: &[(&str, &str)] = if self.random.bool() { &[("idempotency-key", &key)] } else { &[] };
         let base = self.random.usize(0..2);
@@ -242,11 +313,14 @@ impl<'m> Model<'m> {
 
     /// Two workers ask at the same time, each another process.
     async fn claim_twice_at_once(&mut self) -> anyhow::Result<()> {
-        let path = format!("/groups/{GROUP}/claims?limit={}", self.random.u8(1..4));
+        let path = format!("/groups/{}/claims?limit={}", self.group, self.random.u8(1..4));
         let (one, other) =
             tokio::join!(self.call_at(0, "POST", &path, None, &[]), self.call_at(1, "POST", &path, None, &[]));
-        for answer in [one?, other?] {
-            self.claimed(answer.0, &answer.1).await?;
+        for (status, body, _) in [one?, other?] {
+            // One of the two may find nothing while the other one takes the last events.
+            if status != 204 {
+                self.claimed(status, &body).await?;
+            }
         }
         Ok(())
     }
@@ -262,9 +336,22 @@ impl<'m> Model<'m> {
                 }
                 Ok(())
             }
-            204 => Ok(()),
+            204 => self.nothing_waits().await,
             _ => anyhow::bail!("a claim failed: {status} {body}"),
         }
+    }
+
+    /// Nothing was handed out, so no event waits in a partition without a live claim.
+    async fn nothing_waits(&mut self) -> anyhow::Result<()> {
+        self.read_parked().await?;
+        let is_free = |partition: i64| {
+            !self.claims.iter().any(|claim| claim.partition == partition && claim.is_live && !claim.is_over)
+        };
+        let free: Vec<i64> = (0..self.partitions).filter(|partition| is_free(*partition)).collect();
+        if let Some(waiting) = free.into_iter().find_map(|partition| self.waiting(partition).next()) {
+            self.violated("G8 what waits is handed out", format!("event {waiting} waits in a free partition"));
+        }
+        Ok(())
     }
 
     async fn handed_out(&mut self, body: &Value) -> anyhow::Result<()> {
@@ -327,8 +414,16 @@ impl<'m> Model<'m> {
                 self.violated("G1 no event is passed", format!("{what}, without {missing}"));
             }
         }
-        for other in self.claims.iter_mut().filter(|other| other.partition == partition) {
+        for other in self.claims.iter_mut().filter(|other| other.partition == partition && !other.is_over) {
             other.is_over = true;
+            if !other.is_retry {
+                let careful_to = self.careful_to.entry(partition).or_default();
+                *careful_to = other.claimed_to.max(*careful_to);
+            }
+        }
+        let careful_to = self.careful_to.get(&partition).copied().unwrap_or_default();
+        if !claim.is_retry && claim.events.len() > 1 && claim.events[0] <= careful_to {
+            self.violated("G9 after an expired lease, a claim has one event", what);
         }
         self.claims.push(claim);
         Ok(())
@@ -343,7 +438,8 @@ impl<'m> Model<'m> {
 
     /// Reads which streams are parked. A stream that no worker has finished is parked without an acknowledgement.
     async fn read_parked(&mut self) -> anyhow::Result<()> {
-        let (status, body, _) = self.call("GET", &format!("/groups/{GROUP}/parked?limit=1000"), None, &[]).await?;
+        let (status, body, _) =
+            self.call("GET", &format!("/groups/{}/parked?limit=1000", self.group), None, &[]).await?;
         anyhow::ensure!(status == 200, "the parked streams could not be read: {status} {body}");
         let mut lost = None;
         for stream in &mut self.streams {
@@ -389,7 +485,7 @@ impl<'m> Model<'m> {
         let release = self.random.u8(0..8) == 0;
         let body = json!({"last_processed_position": to, "failed": failed, "release": release});
         let next = self.random.bool();
-        let path = format!("/groups/{GROUP}/claims/{}?next={next}&limit={}", claim.id, self.random.u8(1..6));
+        let path = format!("/groups/{}/claims/{}?next={next}&limit={}", self.group, claim.id, self.random.u8(1..6));
         let base = self.random.usize(0..2);
         let (status, answer, is_replayed) = self.call_at(base, "PUT", &path, Some(&body), &[]).await?;
         match status {
@@ -569,20 +665,21 @@ impl<'m> Model<'m> {
         }
         let number: i64 = claim.id.rsplit('.').next().unwrap_or_default().parse()?;
         let partition = i16::try_from(claim.partition)?;
-        let expired = sqlx::query(EXPIRE).bind(partition).bind(number).execute(&mut *self.session).await?;
+        let expired =
+            sqlx::query(EXPIRE).bind(partition).bind(number).bind(&self.group).execute(&mut *self.session).await?;
         if expired.rows_affected() == 1 {
             self.claims[index].is_live = false;
         }
         // Both processes read the states again.
         for base in 0..2 {
-            self.call_at(base, "GET", &format!("/groups/{GROUP}"), None, &[]).await?;
+            self.call_at(base, "GET", &format!("/groups/{}", self.group), None, &[]).await?;
         }
         Ok(())
     }
 
     async fn release(&mut self) -> anyhow::Result<()> {
         let Some(index) = self.random_claim() else { return Ok(()) };
-        let path = format!("/groups/{GROUP}/claims/{}", self.claims[index].id);
+        let path = format!("/groups/{}/claims/{}", self.group, self.claims[index].id);
         let (status, body, _) = self.call("DELETE", &path, None, &[]).await?;
         anyhow::ensure!(status == 204, "a claim could not be released: {status} {body}");
         self.claims[index].is_over = true;
@@ -594,13 +691,13 @@ impl<'m> Model<'m> {
         self.read_parked().await?;
         let parked: Vec<usize> = (0..self.streams.len()).filter(|stream| self.streams[*stream].is_parked).collect();
         if parked.is_empty() || self.random.bool() {
-            let path = format!("/groups/{GROUP}/retries");
+            let path = format!("/groups/{}/retries", self.group);
             let (status, body, _) = self.call("POST", &path, Some(&json!({})), &[]).await?;
             anyhow::ensure!(status == 200, "{status} {body}");
             return Ok(());
         }
         let stream = parked[self.random.usize(0..parked.len())];
-        let path = format!("/groups/{GROUP}/parked/T/{}", self.streams[stream].id);
+        let path = format!("/groups/{}/parked/{}/{}", self.group, self.aggregate_type, self.streams[stream].id);
         let (status, body, _) = self.call("GET", &path, None, &[]).await?;
         anyhow::ensure!(status == 200, "{status} {body}");
         let failed = body["global_position"].as_i64().unwrap_or_default();
@@ -633,7 +730,7 @@ impl<'m> Model<'m> {
             return Ok(());
         }
         let change = json!({"partitions": self.partitions * 2});
-        let (status, body, _) = self.call("PUT", &format!("/groups/{GROUP}"), Some(&change), &[]).await?;
+        let (status, body, _) = self.call("PUT", &format!("/groups/{}", self.group), Some(&change), &[]).await?;
         match status {
             200 => {
                 if self.has_live_claims() {
@@ -641,10 +738,9 @@ impl<'m> Model<'m> {
                 }
                 self.partitions *= 2;
                 self.claims.iter_mut().for_each(|claim| claim.is_over = true);
-                let positions = std::mem::take(&mut self.positions);
-                for (partition, position) in positions {
-                    self.positions.insert(partition, position);
-                    self.positions.insert(partition + self.partitions / 2, position);
+                for of_partitions in [&mut self.positions, &mut self.careful_to] {
+                    let upper = of_partitions.iter().map(|(partition, at)| (partition + self.partitions / 2, *at));
+                    of_partitions.extend(upper.collect::<Vec<_>>());
                 }
             }
             409 if body["code"] == "claims_open" && self.has_live_claims() => {}
@@ -657,12 +753,14 @@ impl<'m> Model<'m> {
         let last = self.at.keys().max().copied().unwrap_or(0);
         let to = self.random.i64(0..=last);
         let change = json!({"last_processed_position": to});
-        let (status, body, _) = self.call("PUT", &format!("/groups/{GROUP}?reset=true"), Some(&change), &[]).await?;
+        let (status, body, _) =
+            self.call("PUT", &format!("/groups/{}?reset=true", self.group), Some(&change), &[]).await?;
         match status {
             200 => {
                 self.resets += 1;
                 self.claims.iter_mut().for_each(|claim| claim.is_over = true);
                 self.positions.clear();
+                self.careful_to.clear();
                 for stream in &mut self.streams {
                     stream.done = stream.events.iter().filter(|event| **event <= to).count();
                     stream.is_parked = false;
@@ -679,7 +777,7 @@ impl<'m> Model<'m> {
         self.read_parked().await?;
         for base in 0..2 {
             for (path, member) in
-                [(format!("/groups/{GROUP}"), "groups"), (format!("/projections/{GROUP}"), "projections")]
+                [(format!("/groups/{}", self.group), "groups"), (format!("/projections/{}", self.group), "projections")]
             {
                 let (status, body, _) = self.call_at(base, "GET", &path, None, &[]).await?;
                 anyhow::ensure!(status == 200, "{status} {body}");
@@ -702,10 +800,10 @@ impl<'m> Model<'m> {
         let events = u32::try_from(self.at.len())?;
         for _ in 0..20 + 4 * events {
             self.operations += 1;
-            let retries = format!("/groups/{GROUP}/retries");
+            let retries = format!("/groups/{}/retries", self.group);
             let (status, body, _) = self.call("POST", &retries, Some(&json!({})), &[]).await?;
             anyhow::ensure!(status == 200, "{status} {body}");
-            let path = format!("/groups/{GROUP}/claims?limit=10");
+            let path = format!("/groups/{}/claims?limit=10", self.group);
             let (status, body, _) = self.call("POST", &path, None, &[]).await?;
             self.claimed(status, &body).await?;
             if status == 204 {
@@ -719,7 +817,7 @@ impl<'m> Model<'m> {
                 break;
             }
             let (id, to) = (body["claim_id"].as_str().unwrap_or_default().to_owned(), body["claimed_to"].clone());
-            let path = format!("/groups/{GROUP}/claims/{id}");
+            let path = format!("/groups/{}/claims/{id}", self.group);
             let change = json!({"last_processed_position": to});
             let (status, answer, _) = self.call("PUT", &path, Some(&change), &[]).await?;
             anyhow::ensure!(status == 200, "{status} {answer}");
@@ -727,7 +825,7 @@ impl<'m> Model<'m> {
             self.accepted_at(index, to.as_i64().unwrap_or_default(), &[], false, &answer).await?;
         }
         self.compare_positions().await?;
-        let (_, group, _) = self.call("GET", &format!("/groups/{GROUP}"), None, &[]).await?;
+        let (_, group, _) = self.call("GET", &format!("/groups/{}", self.group), None, &[]).await?;
         let left: Vec<_> = self.streams.iter().filter(|stream| stream.done < stream.events.len()).collect();
         if let Some(stream) = left.first() {
             let what = format!("{}: {} of {:?}, parked: {}", stream.id, stream.done, stream.events, stream.is_parked);
