@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::domain::cursor::Epoch;
-use crate::domain::group::{PARTITIONS_MAX, Partition};
+use crate::domain::partition::{PARTITIONS_MAX, Partition};
 
 /// The id of a claim. Its text form is `epoch.partition.number`. The number increases with each claim of a partition, so a
 /// worker can use it as a fencing token.

@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use crate::domain::access::Pattern;
 use crate::domain::event::StoredEvent;
+use crate::domain::partition::PartitionOf;
 
 /// The conditions that an event must meet. An empty list, or `None`, is no condition.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub struct EventFilter {
     pub occurred_from: Option<DateTime<Utc>>,
     /// Exclusive.
     pub occurred_to: Option<DateTime<Utc>>,
+    /// The partition of the streams; `None`: all streams.
+    pub partition: Option<PartitionOf>,
     /// The aggregate types that the reader may see; `None`: all.
     pub readable: Option<Vec<Pattern>>,
 }
@@ -43,6 +46,13 @@ impl EventFilter {
             && self.readable.is_none()
     }
 
+    /// Returns whether the filter has the events of a stream: the reader may see its type, and it belongs to the partition.
+    /// No statement of the database decides that, so every read compares it.
+    pub fn has_stream(&self, aggregate_type: &str, aggregate_id: &str) -> bool {
+        self.may_see(aggregate_type)
+            && self.partition.is_none_or(|partition| partition.has(aggregate_type, aggregate_id))
+    }
+
     /// Returns whether the reader may see the events of an aggregate type.
     pub fn may_see(&self, aggregate_type: &str) -> bool {
         self.readable.as_ref().is_none_or(|types| types.iter().any(|pattern| pattern.matches(aggregate_type)))
@@ -59,6 +69,8 @@ impl EventFilter {
                 || event.correlation_id.is_some_and(|id| self.correlation_ids.contains(&id)))
             && self.occurred_from.is_none_or(|from| event.occurred_at >= from)
             && self.occurred_to.is_none_or(|to| event.occurred_at < to)
+            // The most expensive comparison is the last one.
+            && self.partition.is_none_or(|partition| partition.has(event.aggregate_type, event.aggregate_id))
     }
 }
 

@@ -1,15 +1,9 @@
-//! Consumer groups: the filter of a group, and the partition of a stream.
+//! The filter of a consumer group.
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::domain::filter::EventFilter;
-
-/// The largest number of partitions of a group.
-pub const PARTITIONS_MAX: u16 = 256;
-/// The number of a partition of a group: 0 to 255.
-pub type Partition = i16;
 
 /// The events of a group. The members are the parameters of `GET /events`, without times; an empty list is no condition.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,25 +47,9 @@ impl GroupFilter {
     }
 }
 
-/// Returns the bucket of a stream, 0 to 255: the first byte of SHA-256 of `<type>/<id>`. The number of partitions is a power
-/// of two up to 256, so the partition of a stream is its bucket modulo that number.
-pub fn bucket(aggregate_type: &str, aggregate_id: &str) -> u8 {
-    let mut hash = Sha256::new();
-    hash.update(aggregate_type.as_bytes());
-    hash.update(b"/");
-    hash.update(aggregate_id.as_bytes());
-    hash.finalize()[0]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_bucket_of_a_stream_is_the_first_byte_of_a_hash() {
-        // printf 'Order/42' | sha256sum
-        assert_eq!(bucket("Order", "42"), 0x51);
-    }
 
     #[test]
     fn equal_filters_are_equal_values_and_the_json_has_only_conditions() {

@@ -1,5 +1,5 @@
 //! The vocabulary of the domain. In reading order: names and streams, versions, JSON documents, events, appends,
-//! cursors, filters, reducers, access rights.
+//! cursors, partitions, filters, reducers, access rights.
 //!
 //! The modules are pure: they use no I/O, no wire format, no SQL, no clock and no random numbers. A [`name::StreamId`]
 //! or an [`access::Pattern`] has private fields, so that only its parser, which validates it, can create one.
@@ -16,6 +16,7 @@ pub mod hex;
 pub mod json;
 pub mod name;
 pub mod name_range;
+pub mod partition;
 pub mod quota;
 pub mod reducer;
 pub mod version;

@@ -301,6 +301,7 @@ impl ActiveGroup {
             let is_same = event.event.global_position == parked.event.global_position;
             let attempts = if is_same { parked.attempts + 1 } else { 1 };
             new.parked = vec![new_parked(&event, failure, attempts, retry_after)];
+            new.step.newly_parked = 1;
             return Ok(());
         }
         let is_done = position >= step.claim.claimed_to.unwrap_or(0) && step.claim.is_complete;
@@ -311,12 +312,7 @@ impl ActiveGroup {
             // The next event of the stream is due at once, and has not failed yet.
             let moved = ParkedStream { last_processed_position: position, ..parked };
             let (rest, _) = self.events_of_parked(&moved, step.last_processed_position, 1).await?;
-            let mut change = moved.to_new();
-            if let Some(first) = rest.first() {
-                change.event = first.to_failed();
-            }
-            (change.attempts, change.retry_seconds) = (0, Some(0));
-            new.parked = vec![change];
+            new.parked = vec![moved.to_waiting(rest.first())];
         }
         Ok(())
     }

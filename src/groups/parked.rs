@@ -5,19 +5,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::event::{Position, StoredEvent};
-use crate::domain::group::bucket;
 use crate::domain::name::StreamId;
+use crate::domain::partition::bucket;
 use crate::groups::error::GroupError;
 use crate::groups::group::ActiveGroup;
 use crate::groups::state::CLAIM_BYTES_MAX;
 use crate::groups::window::{GroupEvent, partition_of};
 use crate::store::error::StoreError;
 use crate::store::fetch_size::FetchSize;
-use crate::store::groups::parked::{ParkedQuery, ParkedStream, RetryQuery};
+use crate::store::groups::parked::{NewParkedStream, ParkedQuery, ParkedStream, RetryQuery};
 use crate::store::groups::steps::{NewStep, StepKind};
 use crate::store::streams::events::StreamRead;
 use crate::store::streams::range::VersionRange;
 use crate::subscriptions::ring::LiveEvent;
+
+/// Why a stream is parked whose failed event is processed or skipped.
+const WAITS: &str = "an earlier event of the stream failed";
 
 /// Returns the seconds until an event is tried again that has failed a number of times; `None` if an operator decides.
 pub(super) fn retry_seconds(retry_after: &[i32], attempts: i32) -> Option<i32> {
@@ -28,6 +31,15 @@ pub(super) fn retry_seconds(retry_after: &[i32], attempts: i32) -> Option<i32> {
 pub fn stream_id(parked: &ParkedStream) -> Result<StreamId, StoreError> {
     StreamId::parse(parked.aggregate_type.clone(), parked.aggregate_id.clone())
         .map_err(|fault| StoreError::unreadable(format!("the name of a parked stream {}", fault.fault)))
+}
+
+impl ParkedStream {
+    /// Returns the change of a stream whose failed event is processed or skipped: its next event is due at once, and has not
+    /// failed yet.
+    pub(super) fn to_waiting(&self, next: Option<&GroupEvent>) -> NewParkedStream {
+        let event = next.map_or_else(|| self.event.clone(), GroupEvent::to_failed);
+        NewParkedStream { event, attempts: 0, reason: WAITS.to_owned(), retry_seconds: Some(0), ..self.to_new() }
+    }
 }
 
 impl ActiveGroup {
@@ -139,12 +151,10 @@ impl ActiveGroup {
                     new.unparked = vec![moved.to_unparked()];
                 }
                 None => new.parked = vec![change],
-                Some(first) => {
-                    if first.event.global_position != moved.event.global_position {
-                        (change.event, change.attempts) = (first.to_failed(), 0);
-                    }
-                    new.parked = vec![change];
+                Some(first) if first.event.global_position != moved.event.global_position => {
+                    new.parked = vec![moved.to_waiting(Some(first))];
                 }
+                Some(_) => new.parked = vec![change],
             }
             if self.take(&new).await?.is_some() {
                 self.retry_soon();

@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::domain::cursor::Epoch;
 use crate::domain::event::Position;
-use crate::domain::group::Partition;
+use crate::domain::partition::Partition;
 use crate::groups::error::PARKED_MAX;
 use crate::groups::window::{GroupEvent, Window};
 use crate::mutants;

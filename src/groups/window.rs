@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::domain::cursor::Epoch;
 use crate::domain::event::Position;
-use crate::domain::group::{Partition, bucket};
+use crate::domain::partition::{Partition, bucket};
 use crate::mutants;
 use crate::store::groups::parked::FailedEvent;
 use crate::subscriptions::ring::LiveEvent;

@@ -424,6 +424,7 @@ fn filter(query: &Query) -> EventFilter {
         correlation_ids: ids.iter().map(|id| id.parse().expect("an id")).collect(),
         occurred_from: one("occurred_from"),
         occurred_to: one("occurred_to"),
+        partition: None,
         readable: None,
     }
 }
@@ -488,4 +489,54 @@ async fn a_page_of_large_events_ends_at_eight_mebibytes() {
         assert_eq!([first, positions(&rest)].concat(), (1..=12).collect::<Vec<_>>());
     }
     app.post("/streams/Order/2", &events(&["E"])).send().await.expect_status(201);
+}
+
+/// Returns the positions of all events of a filtered read, by following the links of pages.
+async fn all_pages(app: &TestApp, first: &str) -> Vec<i64> {
+    let (mut positions, mut next) = (Vec::new(), first.to_owned());
+    loop {
+        let page = app.get(&next).send().await.expect_status(200).json();
+        let events = page["events"].as_array().expect("events");
+        positions.extend(events.iter().filter_map(|event| event["global_position"].as_i64()));
+        match page["next"].as_str() {
+            Some(link) if page["at_head"] != true => next = link.to_owned(),
+            _ => return positions,
+        }
+    }
+}
+
+#[tokio::test]
+async fn partitions_divide_the_streams_of_the_log() {
+    let app = TestApp::start().await;
+    for n in 0..30 {
+        app.append(&format!("/streams/Order/{}", n % 10), &["Placed", "Paid"]).await;
+    }
+    for partitions in [1, 2, 8, 256] {
+        let mut all = Vec::new();
+        for partition in 0..partitions {
+            let forward = all_pages(&app, &format!("/events?limit=7&partition={partition}/{partitions}")).await;
+            assert!(forward.is_sorted());
+            if partitions < 256 {
+                let path = format!("/events?partition={partition}/{partitions}");
+                let lines = app.get(&path).header("accept", "application/x-ndjson").send().await.expect_status(200);
+                let lines = lines.lines();
+                let of_lines: Vec<_> = lines.iter().filter_map(|line| line["global_position"].as_i64()).collect();
+                assert_eq!(of_lines, forward);
+                let backward = all_pages(&app, &format!("{path}&direction=backward&limit=7")).await;
+                assert_eq!(backward.into_iter().rev().collect::<Vec<_>>(), forward);
+                let paid = all_pages(&app, &format!("{path}&event_type=Paid")).await;
+                assert_eq!(paid, forward.iter().copied().filter(|position| position % 2 == 0).collect::<Vec<_>>());
+                let mut subscriber = app.subscribe(&path).await;
+                for position in &forward {
+                    assert_eq!(subscriber.event().await.position(), *position);
+                }
+            }
+            all.extend(forward);
+        }
+        all.sort_unstable();
+        assert_eq!(all, (1..=60).collect::<Vec<_>>());
+    }
+    for invalid in ["3", "2/2", "0/3", "0/512", "-1/2", "a/b"] {
+        app.get(&format!("/events?partition={invalid}")).send().await.expect_invalid("parameter", "partition");
+    }
 }

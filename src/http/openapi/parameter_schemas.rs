@@ -127,6 +127,7 @@ fn schema_of(parameter: &str, parameter_in: &ParameterIn, place: &Place<'_>) -> 
         ("after", _) if place.path == "/streams" => json!({"type": "string", "maxLength": 511, "pattern": stream()}),
         ("after", _) => name(SEGMENT),
         ("prefix", _) => name(r"^[^\x00-\x1f\x7f-\x9f/]+$"),
+        ("partition", _) => text(r"^(0|[1-9][0-9]{0,2})/(1|2|4|8|16|32|64|128|256)$"),
         ("before", _) => text(POSITION_CURSOR),
         ("occurred_from" | "occurred_to" | "at" | "from" | "to", _) => time(),
         ("direction", _) => json!({"type": "string", "enum": ["forward", "backward"]}),

@@ -10,7 +10,7 @@ use sqlx::query::Query;
 use crate::domain::claim_id::ClaimId;
 use crate::domain::cursor::Epoch;
 use crate::domain::event::Position;
-use crate::domain::group::Partition;
+use crate::domain::partition::Partition;
 use crate::store::error::{DatabaseError, StoreError};
 use crate::store::groups::parked::{NewParkedStream, UnparkedStream};
 use crate::store::log::epochs::last_common_position;

@@ -47,7 +47,7 @@ pub(super) async fn deliver_rows<S: Scan>(
         scan.advance(&event);
         events += 1;
         bytes += event.payload_bytes();
-        if scan.filter().may_see(event.aggregate_type) && budget.deliver(&event, deliver) {
+        if scan.filter().has_stream(event.aggregate_type, event.aggregate_id) && budget.deliver(&event, deliver) {
             break;
         }
     }

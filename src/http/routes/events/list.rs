@@ -94,6 +94,10 @@ pub struct LogPage {
             description = "One of these: a UUID, or the text that was sent in `X-Correlation-Id`"),
         ("occurred_from" = Option<String>, Query, description = "At this time or later (RFC 3339)"),
         ("occurred_to" = Option<String>, Query, description = "Before this time (RFC 3339)"),
+        ("partition" = Option<String>, Query,
+            description = "Only streams of one of `n` partitions, as `i/n`: `n` is a power of two up to 256, and `i` the \
+                first byte of SHA-256 of `<type>/<id>`, modulo `n`. So `n` workers read the log side by side, each stream \
+                in order"),
         MinPositionParams,
         ("Last-Event-ID" = Option<String>, Header,
             description = "The last id that an event stream has sent: it resumes there, whatever `after` is"),

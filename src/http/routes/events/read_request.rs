@@ -9,6 +9,7 @@ use crate::domain::cursor::{Cursor, ParseCursorError};
 use crate::domain::event::Position;
 use crate::domain::filter::EventFilter;
 use crate::domain::name::{NameFault, check_name, check_path_name};
+use crate::domain::partition::{ParsePartitionError, PartitionOf};
 use crate::http::extract::last_event_id::take_last_event_id;
 use crate::http::extract::min_position::take_min_position;
 use crate::http::extract::query::{Query, round_up_to_micros};
@@ -98,6 +99,7 @@ impl LogReadRequest {
         parameters.extend(filter.correlation_ids.iter().map(|id| ("correlation_id", id.to_string())));
         parameters.extend(filter.occurred_from.map(|time| ("occurred_from", format_time(time))));
         parameters.extend(filter.occurred_to.map(|time| ("occurred_to", format_time(time))));
+        parameters.extend(filter.partition.map(|partition| ("partition", partition.to_string())));
         link("/events", &parameters)
     }
 }
@@ -145,6 +147,7 @@ fn take_filter(query: &mut Query) -> ApiResult<EventFilter> {
         correlation_ids: take_values(query, "correlation_id", |id| Ok(id_from_text(id.as_bytes())))?,
         occurred_from: take_time(query, "occurred_from")?,
         occurred_to: take_time(query, "occurred_to")?,
+        partition: query.take("partition")?.map(|text| parse_partition(&text)).transpose()?,
         readable: None,
     };
     if !filter.aggregate_ids.is_empty() && filter.aggregate_types.len() != 1 {
@@ -156,6 +159,10 @@ fn take_filter(query: &mut Query) -> ApiResult<EventFilter> {
         return Err(invalid("occurred_from", "must not be later than occurred_to"));
     }
     Ok(filter)
+}
+
+fn parse_partition(text: &str) -> ApiResult<PartitionOf> {
+    text.parse().map_err(|fault: ParsePartitionError| invalid("partition", fault.to_string()))
 }
 
 fn take_names(
