@@ -66,7 +66,7 @@ impl Caller {
         if self.may(scope, name) {
             Ok(())
         } else {
-            let kind = if scope == Scope::Project { "projection" } else { "type" };
+            let kind = if scope == Scope::Project { "projection or group" } else { "type" };
             Err(ApiError::forbidden(scope, &format!("the {kind} {name:?}")))
         }
     }

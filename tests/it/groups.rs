@@ -726,7 +726,7 @@ async fn steps_update_no_row_and_need_no_append_lock() {
         acknowledge(&app, &claim, claim["claimed_to"].as_i64().expect("a position")).await;
     }
     holder.rollback().await;
-    let privilege = "SELECT has_table_privilege('annals_app', 'claims', 'UPDATE')::integer";
+    let privilege = "SELECT has_table_privilege('annals_app', 'claims', 'UPDATE')::integer::bigint";
     assert_eq!(session.number(privilege).await, 0);
 }
 

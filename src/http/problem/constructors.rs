@@ -52,7 +52,7 @@ impl ApiError {
             Scope::Read => "read",
             Scope::Append => "append to",
             Scope::Admin => "administer",
-            Scope::Project => "move or delete",
+            Scope::Project => "move, delete or work on",
         };
         Self::new(Code::Forbidden, format!("the key has no grant to {verb} {object}"))
     }
