@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, Weak};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::cursor::Epoch;
@@ -15,6 +15,9 @@ use crate::store::log::scan::ScanLimits;
 use crate::store::primary::Primary;
 use crate::store::reader::Reader;
 use crate::subscriptions::ring::{Found, LiveEvent, Ring};
+
+/// The number of subscribers that may hold a large batch at the same time, while they are behind the ring.
+const LARGE_BATCHES: usize = 64;
 
 /// The limits of subscriptions.
 #[derive(Debug, Clone, Copy)]
@@ -67,6 +70,8 @@ pub struct Feed {
     pub reader: Arc<Reader>,
     limits: FeedLimits,
     slots: Arc<FairLimit>,
+    /// The subscribers that may hold a large batch: all others hold small ones.
+    pub(super) large_batches: Arc<Semaphore>,
     ring: RwLock<Ring>,
     /// The position up to which the tailer has read.
     pub(super) tail: watch::Sender<Position>,
@@ -109,6 +114,7 @@ impl Feed {
             reader,
             limits,
             slots: FairLimit::new(limits.subscribers),
+            large_batches: Arc::new(Semaphore::new(LARGE_BATCHES)),
             ring: RwLock::new(Ring::new(limits.ring_events, limits.ring_bytes)),
             tail: watch::Sender::new(0),
             subscriber_started: Notify::new(),

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 
 use crate::domain::cursor::{Cursor, Epoch};
@@ -27,6 +27,9 @@ use crate::subscriptions::ring::{Found, encode};
 
 /// The approximate size of a batch. A slow subscriber holds one batch.
 const BATCH_BYTES: usize = 64 * 1024;
+/// The approximate size of a batch of a subscriber that is behind the ring: what one read of the table fetches. With small
+/// batches most of its time is spent on beginning statements. [`Feed`] limits the number of subscribers that hold one.
+const LARGE_BATCH_BYTES: usize = 1024 * 1024;
 /// The pause between two attempts while the database is unavailable.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
 
@@ -82,6 +85,8 @@ pub struct Subscription {
     /// The number of rewinds of the log that were compared with `position`.
     rewinds: u64,
     client: ClientId,
+    /// Held while the client takes a large batch.
+    large_batch: Option<OwnedSemaphorePermit>,
     _slot: SubscriberSlot,
 }
 
@@ -134,6 +139,7 @@ impl Subscription {
             tail: feed.tail.subscribe(),
             rewinds: feed.ring().rewinds(),
             client: ClientId::current(),
+            large_batch: None,
             _slot: slot,
         })
     }
@@ -176,6 +182,8 @@ impl Subscription {
     }
 
     async fn step(&mut self) -> Result<Step, StoreError> {
+        // The client has taken the batch before.
+        self.large_batch = None;
         // A stream that was not read yet is read from the table first, in the order of its versions.
         let Some(position) = self.position else { return self.read_table().await };
         let rewinds = self.feed.ring().rewinds();
@@ -219,6 +227,8 @@ impl Subscription {
     /// Reads the next events from the table. The subscription changes only after the whole read, which may be dropped.
     async fn read_table(&mut self) -> Result<Step, StoreError> {
         let feed = self.feed.clone();
+        self.large_batch = feed.large_batches.clone().try_acquire_owned().ok();
+        let bytes_max = if self.large_batch.is_some() { LARGE_BATCH_BYTES } else { BATCH_BYTES };
         let _permit = match self.source {
             Source::Log(_) => feed.reader.bulk_read_permit().await,
             Source::Stream { .. } => feed.primary.bulk_read_permit().await,
@@ -230,7 +240,7 @@ impl Subscription {
             bytes += json.len();
             let (global_position, version) = (event.global_position, event.version);
             events.push(EncodedEvent { global_position, version, json: json.into() });
-            if bytes < BATCH_BYTES { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            if bytes < bytes_max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         };
         let mut source = self.source.clone();
         let (head, position) = match &mut source {
