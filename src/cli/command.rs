@@ -8,8 +8,8 @@ use crate::cli::client::failure::exit_code;
 use crate::cli::demo::command as demo;
 use crate::cli::import::command as import;
 use crate::cli::{
-    append, archive, completions, epoch, export, healthcheck, keys, logging, man, migrate, openapi, projections, serve,
-    show, state, streams, tail, trace, verify,
+    append, archive, completions, epoch, export, groups, healthcheck, keys, logging, man, migrate, openapi,
+    projections, serve, show, state, streams, tail, trace, verify,
 };
 use crate::config::database::DatabaseArgs;
 use crate::config::log::LogArgs;
@@ -55,6 +55,9 @@ enum Command {
     /// List the projections, and how far they are behind the log
     #[command(after_help = projections::EXAMPLES)]
     Projections(projections::ProjectionsArgs),
+    /// List the consumer groups, and how far they are behind the log
+    #[command(after_help = groups::EXAMPLES)]
+    Groups(groups::GroupsArgs),
     /// Fill an empty store with the events of a shop, for a first look
     #[command(after_help = demo::EXAMPLES)]
     Demo(demo::DemoArgs),
@@ -106,6 +109,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Streams(args) => Ok(exit_code(streams::run(args).await)),
             Command::Trace(args) => Ok(exit_code(trace::run(args).await)),
             Command::Projections(args) => Ok(exit_code(projections::run(args).await)),
+            Command::Groups(args) => Ok(exit_code(groups::run(args).await)),
             Command::Demo(args) => Ok(exit_code(demo::run(args).await)),
             Command::Migrate(args) => migrate::run(args).await,
             Command::Import(args) => import::run(args).await,

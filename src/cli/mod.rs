@@ -12,6 +12,7 @@ pub mod environment;
 mod epoch;
 mod export;
 mod file_limit;
+mod groups;
 mod healthcheck;
 mod import;
 mod keys;

@@ -1,16 +1,15 @@
 //! `annals projections`: lists the projections, and how far they are behind the log.
 
-use std::time::Duration;
-
+use bytes::Bytes;
 use clap::Args;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::time::sleep;
 
 use crate::cli::client::event::parse;
-use crate::cli::client::failure::{Failure, notice};
+use crate::cli::client::failure::Failure;
 use crate::cli::client::http::Client;
 use crate::cli::client::output::{Output, OutputArgs, Part};
+use crate::cli::client::watch::watch;
 use crate::config::client::ClientArgs;
 
 /// The text after the flags in the help.
@@ -19,8 +18,6 @@ Examples:
   annals projections                       lag, seconds behind, position, time and name of each projection
   annals projections --watch               again every 2 seconds, until Ctrl-C
   annals projections --json | jq 'select(.lag > 1000)'";
-
-const INTERVAL: Duration = Duration::from_secs(2);
 
 /// The arguments of `annals projections`.
 #[derive(Debug, Args)]
@@ -56,29 +53,11 @@ struct Projection {
 pub async fn run(args: ProjectionsArgs) -> Result<(), Failure> {
     let client = Client::new(&args.client)?;
     let mut output = Output::new(args.output);
-    let mut was_listed = false;
-    loop {
-        match client.get("/projections").await {
-            Ok(body) => {
-                if args.watch && !output.is_json {
-                    output.clear()?;
-                }
-                print(&body, &mut output)?;
-                output.flush()?;
-                was_listed = true;
-            }
-            // A person who watches continues to watch when the service is back.
-            Err(error) if was_listed && error.is_temporary() => notice(&error.message()),
-            Err(error) => return Err(error.into()),
-        }
-        if !args.watch {
-            return Ok(());
-        }
-        sleep(INTERVAL).await;
-    }
+    watch(&client, "/projections", args.watch, &mut output, print).await
 }
 
-fn print(body: &[u8], output: &mut Output) -> Result<(), Failure> {
+fn print(pages: &[Bytes], output: &mut Output) -> Result<(), Failure> {
+    let [body] = pages else { return Ok(()) };
     let list: List<'_> = parse(body)?;
     if output.is_json {
         return list.projections.iter().try_for_each(|projection| output.line(projection.get()));

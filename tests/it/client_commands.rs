@@ -319,6 +319,25 @@ async fn streams_and_projections_are_listed() {
     assert_eq!((rows.len(), &rows[0]["lag"]), (1, &json!(3)));
 }
 
+#[tokio::test]
+async fn consumer_groups_are_listed() {
+    let app = TestApp::start().await;
+    app.append("/streams/Order/1", &["A", "B", "C"]).await;
+    let group = json!({"partitions": 1, "retry_after": []});
+    app.call("PUT", "/groups/mailer").json(&group).send().await.expect_status(201);
+    let claim = app.call("POST", "/groups/mailer/claims?limit=1").send().await.expect_status(201).json();
+    let path = format!("/groups/mailer/claims/{}", claim["claim_id"].as_str().expect("an id"));
+    let failed = json!({"last_processed_position": 1, "failed": [{"global_position": 1, "reason": "it failed"}]});
+    app.call("PUT", &path).json(&failed).send().await.expect_status(200);
+    app.append("/streams/Order/2", &["A"]).await;
+    let table = printed(&app, &["groups"]).await;
+    let row: Vec<_> = table.lines().nth(1).expect("a row").split_whitespace().collect();
+    // The events of the parked stream count as processed.
+    assert_eq!((row[0], row[2], &row[3..]), ("1", "3", &["0", "1", "1", "mailer"][..]), "{table}");
+    let rows = json_lines(&printed(&app, &["groups", "--json"]).await);
+    assert_eq!((rows.len(), &rows[0]["parked_for_good"]), (1, &json!(1)));
+}
+
 /// Responds to every request with a page of HTML, as another web server does.
 async fn another_server() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");

@@ -60,7 +60,10 @@ async fn an_empty_store_is_filled_and_a_store_with_events_is_refused() {
 
     let projections = json_lines(&printed(&app, &["projections", "--json"]).await);
     let lags: Vec<_> = projections.iter().map(|projection| projection["lag"].as_i64().expect("a lag")).collect();
-    assert_eq!((lags.len(), lags.iter().filter(|lag| **lag == 0).count()), (4, 1), "{lags:?}");
+    assert_eq!((lags.len(), lags.iter().filter(|lag| **lag == 0).count()), (5, 1), "{lags:?}");
+    let group = app.get("/groups/demo-mailer").send().await.expect_status(200).json();
+    let shown = (&group["open_claims"], &group["parked_streams"], &group["parked_for_good"]);
+    assert_eq!(shown, (&json!(1), &json!(2), &json!(1)), "{group}");
 
     let before = head(&app).await;
     assert_eq!(before, events.len() as u64);

@@ -13,3 +13,4 @@ pub mod pretty;
 pub mod problem;
 pub mod target;
 pub mod text;
+pub mod watch;

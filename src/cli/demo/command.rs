@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::cli::client::failure::{Failure, Kind};
 use crate::cli::client::http::Client;
 use crate::cli::client::output::{Output, OutputArgs, Part};
+use crate::cli::demo::group::{GROUP, work};
 use crate::cli::demo::service::{append, head, register_reducer, set_projection};
 use crate::cli::demo::shop::{DemoEvent, Shop, Step};
 use crate::config::client::ClientArgs;
@@ -105,6 +106,9 @@ pub async fn run(args: DemoArgs) -> Result<(), Failure> {
     }
     if !projections.is_empty() {
         output.line(&format!("Projections: {}", projections.join(", ")))?;
+    }
+    if work(&client).await? {
+        output.line(&format!("Consumer group: {GROUP}, with two parked streams"))?;
     }
     output.line("Look at them:")?;
     if has_reducer {

@@ -135,7 +135,7 @@ pub async fn set_projection(client: &Client, name: &str, position: u64) -> Resul
 }
 
 /// Prints a notice and returns false if the key has too few rights. Returns any other error.
-fn unless_forbidden(error: CallError, consequence: &str) -> Result<bool, Failure> {
+pub fn unless_forbidden(error: CallError, consequence: &str) -> Result<bool, Failure> {
     match &error {
         CallError::Problem(problem) if problem.status == 403 => {
             notice(&format!("{consequence}: {}", error.message()));
@@ -146,7 +146,7 @@ fn unless_forbidden(error: CallError, consequence: &str) -> Result<bool, Failure
 }
 
 /// Repeats a call while the service is unavailable. Returns the last error when the patience ends.
-async fn repeat<T, F: Future<Output = Result<T, CallError>>>(call: impl Fn() -> F) -> Result<T, CallError> {
+pub async fn repeat<T, F: Future<Output = Result<T, CallError>>>(call: impl Fn() -> F) -> Result<T, CallError> {
     let deadline = Instant::now() + PATIENCE;
     let mut backoff = Backoff::new();
     loop {
