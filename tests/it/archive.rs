@@ -413,3 +413,36 @@ async fn a_service_with_an_outdated_catalogue_reads_correctly() {
         assert_eq!(read(other).await, expected);
     }
 }
+
+#[tokio::test]
+async fn consumer_groups_read_archived_partitions() {
+    let history = History::create().await;
+    let app = &history.app;
+    let group = |name: &str, body| app.call("PUT", &format!("/groups/{name}")).json(&body).send();
+    group("g", json!({"partitions": 1, "retry_after": []})).await.expect_status(201);
+    let claim = |name: &str| app.call("POST", &format!("/groups/{name}/claims?limit=1000")).send();
+    let acknowledge = |name: &str, claim: &serde_json::Value, failed: serde_json::Value| {
+        let path = format!("/groups/{name}/claims/{}", claim["claim_id"].as_str().expect("an id"));
+        let body = json!({"last_processed_position": claim["claimed_to"], "failed": failed});
+        app.call("PUT", &path).json(&body).send()
+    };
+    let all = claim("g").await.expect_status(201).json();
+    let failed = json!([{"global_position": 1, "reason": "it failed"}]);
+    acknowledge("g", &all, failed).await.expect_status(200);
+    // The group is beyond the months, and its parked stream does not hold them back.
+    app.get("/groups/g").send().await.expect_status(200);
+    history.archive().await;
+
+    let other = history.replica().await;
+    let parked = other.get("/groups/g/parked/Order/always").send().await.expect_status(200).json();
+    assert_eq!((&parked["event"]["global_position"], &parked["waiting"]), (&json!(1), &json!(53)));
+    app.call("POST", "/groups/g/retries").send().await.expect_status(200);
+    let retry = claim("g").await.expect_status(201).json();
+    let of_stream = app.get("/streams/Order/always?limit=1000").send().await.expect_status(200).json();
+    assert_eq!(retry["events"], of_stream["events"]);
+    acknowledge("g", &retry, json!([])).await.expect_status(200);
+    assert_eq!(app.get("/groups/g").send().await.expect_status(200).json()["parked_streams"], 0);
+
+    group("late", json!({"partitions": 1})).await.expect_status(201);
+    assert_eq!(claim("late").await.expect_status(201).json()["events"], all["events"]);
+}

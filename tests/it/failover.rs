@@ -180,3 +180,36 @@ async fn services_that_have_served_different_lost_positions_leave_no_gap_within_
     let verified = verifier.arg("verify").env_clear().env("DATABASE_URL", url).output().expect("the program runs");
     assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
 }
+
+#[tokio::test]
+async fn a_worker_learns_that_the_events_of_its_claim_were_lost() {
+    let pair = ReplicationPair::start().await;
+    let (primary, standby) = (pair.primary(), pair.standby());
+    let proxy = Proxy::start(&primary).await;
+    let app = TestApp::start_with_config(proxy.config(&primary), primary.clone(), TestOptions::default()).await;
+    app.append("/streams/Order/1", &vec!["Replicated"; 3]).await;
+    let group = json!({"partitions": 1});
+    app.call("PUT", "/groups/g").json(&group).send().await.expect_status(201);
+    app.append("/streams/Order/1", &["Replicated"]).await;
+    wait_for_replay(&standby, 4).await;
+
+    disconnect(&primary, &standby).await;
+    app.append("/streams/Order/1", &["Lost", "Lost"]).await;
+    let lost = app.call("POST", "/groups/g/claims").send().await.expect_status(201).json();
+    assert_eq!(lost["claimed_to"], 6);
+    fail_over(&pair, &proxy).await;
+
+    let after = retried(|| app.post("/streams/Order/1", &events(&["After"]))).await.expect_status(201).json();
+    assert_eq!(after["global_position"], 7);
+    let path = format!("/groups/g/claims/{}", lost["claim_id"].as_str().expect("an id"));
+    let acknowledge = |position: i64| app.call("PUT", &path).json(&json!({"last_processed_position": position}));
+    let refused = retried(|| acknowledge(6)).await.expect_problem(409, "epoch_changed");
+    assert_eq!(refused["rewind_to"], 4);
+    // The step of the claim was lost with the events, so not even the events that are left are acknowledged.
+    retried(|| acknowledge(4)).await.expect_problem(409, "claim_lost");
+    let claim = retried(|| app.call("POST", "/groups/g/claims")).await.expect_status(201).json();
+    assert_eq!(claim["epoch"], refused["epoch"]);
+    let positions: Vec<_> =
+        claim["events"].as_array().expect("events").iter().map(|event| event["global_position"].clone()).collect();
+    assert_eq!(positions, [1, 2, 3, 4, 7]);
+}

@@ -101,3 +101,28 @@ async fn a_replica_without_the_current_epoch_is_behind_and_reports_no_other_hist
     .await;
     assert_eq!((&page["epoch"], &page["events"]), (&json!(epoch), &json!([])));
 }
+
+#[tokio::test]
+async fn workers_of_a_group_do_not_wait_for_the_replica() {
+    let pair = ReplicationPair::start().await;
+    let app = start(&pair).await;
+    let group = json!({"partitions": 1});
+    app.call("PUT", "/groups/g").json(&group).send().await.expect_status(201);
+    app.append("/streams/Order/1", &["A"]).await;
+    let claim = || app.call("POST", "/groups/g/claims?wait=60").send();
+    let first = within_a_minute("the first event", claim()).await.expect_status(201).json();
+    let acknowledge = |claim: &serde_json::Value| {
+        let path = format!("/groups/g/claims/{}", claim["claim_id"].as_str().expect("an id"));
+        app.call("PUT", &path).json(&json!({"last_processed_position": claim["claimed_to"]})).send()
+    };
+    acknowledge(&first).await.expect_status(200);
+    let mut standby = pair.standby().session().await;
+    pause_replay(&mut standby).await;
+    // The tailer follows the primary, and hands the events to workers that wait.
+    let (second, _) =
+        tokio::join!(within_a_minute("the second event", claim()), app.append("/streams/Order/1", &["B"]));
+    let second = second.expect_status(201).json();
+    assert_eq!(second["claimed_to"], 2);
+    acknowledge(&second).await.expect_status(200);
+    standby.run("SELECT pg_wal_replay_resume()").await;
+}

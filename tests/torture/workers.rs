@@ -2,7 +2,7 @@
 //! is known. Some are killed, and never acknowledge. Some stall beyond their lease. Some events fail.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use annals::domain::event::Position;
 use anyhow::Context;
@@ -160,19 +160,24 @@ async fn acknowledge(load: &Load, id: &str, body: &Value, random: &mut fastrand:
     }
 }
 
-/// Waits until the group has processed the whole log, up to a time limit. The checker reports what is left.
+/// Waits until the group has processed the whole log, as long as the workers make progress. The checker reports what is
+/// left.
 pub async fn wait_until_processed(load: &Load, head: Position) -> anyhow::Result<()> {
-    let processed = async {
-        loop {
-            let path = format!("/groups/{GROUP}");
-            let response = load.send_to("GET", 0, &path, None).await?.error_for_status()?;
-            let group: Value = serde_json::from_str(&response.text().await?)?;
-            let position = group["last_processed_position"].as_i64().context("the group has a position")?;
-            if position >= head && group["parked_streams"] == 0 && group["open_claims"] == 0 {
-                return anyhow::Ok(());
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+    let mut acknowledged = load.acknowledged_claims();
+    let mut progress_at = Instant::now();
+    loop {
+        let path = format!("/groups/{GROUP}");
+        let response = load.send_to("GET", 0, &path, None).await?.error_for_status()?;
+        let group: Value = serde_json::from_str(&response.text().await?)?;
+        let position = group["last_processed_position"].as_i64().context("the group has a position")?;
+        if position >= head && group["parked_streams"] == 0 && group["open_claims"] == 0 {
+            return Ok(());
         }
-    };
-    tokio::time::timeout(RESPONSE_MAX * 3, processed).await.context("the group has not processed the log in time")?
+        let now_acknowledged = load.acknowledged_claims();
+        if now_acknowledged > acknowledged {
+            (acknowledged, progress_at) = (now_acknowledged, Instant::now());
+        }
+        anyhow::ensure!(progress_at.elapsed() < RESPONSE_MAX * 3, "the group makes no progress: {group}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }

@@ -113,6 +113,11 @@ impl Load {
         request.send().await
     }
 
+    /// Returns the number of acknowledgements that succeeded.
+    pub fn acknowledged_claims(&self) -> usize {
+        self.processed.lock().expect("the lock").len()
+    }
+
     /// Records an accepted acknowledgement of a worker.
     pub fn record_processed(&self, processed: Processed) {
         self.processed.lock().expect("the lock").push(processed);
