@@ -1,10 +1,11 @@
-//! Promise P6: the worked examples of docs/tutorial/first-projection.md and docs/how-to/process-managers.md resume
-//! after a SIGKILL, without missing an event and without counting an event twice. These tests run `python3`, `sh`,
-//! `bash` and `curl`.
+//! Promise P6: the worked examples of docs/tutorial/first-projection.md, docs/how-to/process-managers.md and
+//! docs/how-to/share-work-among-workers.md resume after a SIGKILL, without missing an event and without counting an event
+//! twice. These tests run `python3`, `sh`, `bash`, `curl` and `jq`.
 
 use std::collections::BTreeMap;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -107,6 +108,18 @@ async fn the_projection_in_shell_resumes_after_a_kill_without_missing_an_event()
     assert_eq!(counted(states.lines().map(|line| line.split_once('\t').expect("two columns").1)), expected);
 }
 
+fn kill(mut running: Child) {
+    running.kill().expect("the example is killed");
+    running.wait().expect("the example has ended");
+}
+
+/// Kills an example with the processes that it has started.
+fn kill_group(mut running: Child) {
+    let group = nix::unistd::Pid::from_raw(running.id().try_into().expect("a process id"));
+    nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL).expect("the example is killed");
+    running.wait().expect("the example has ended");
+}
+
 fn process_manager(app: &TestApp, folder: &TempDir, arguments: &[&str]) -> Child {
     let mut python = Command::new("python3");
     python.arg(Path::new(ROOT).join("examples/process_manager.py")).args(["--url", &app.base]).args(arguments);
@@ -143,10 +156,6 @@ async fn wait_for_events(app: &TestApp, event_type: &str, least: usize) {
 async fn the_process_manager_sends_each_command_once_although_it_is_killed() {
     let app = TestApp::start().await;
     let folder = tempfile::tempdir().expect("a folder");
-    let kill = |mut running: Child| {
-        running.kill().expect("the example is killed");
-        running.wait().expect("the example has ended");
-    };
     for batch in ["a", "b"] {
         place_orders(&app, batch, 100).await;
     }
@@ -176,6 +185,128 @@ async fn the_process_manager_sends_each_command_once_although_it_is_killed() {
     for (event_type, expected) in expected {
         assert_eq!(count(&app, event_type).await, expected, "{event_type}");
     }
+}
+
+/// The streams and the events of each stream for the workers of a group.
+const STREAMS: usize = 10;
+const EVENTS: usize = 10;
+
+/// Appends an event to each of the streams, again and again, and creates the group `mailer`. Returns the lines
+/// `<stream> <version> <address>` that the workers write, in the order of the streams.
+async fn with_mails(app: &TestApp) -> Vec<String> {
+    for version in 1..=EVENTS {
+        let event = json!({"event_type": "OrderPlaced", "event_data": {"email": format!("{version}@example.org")}});
+        let append =
+            |n: usize| json!({"aggregate_type": "Order", "aggregate_id": format!("{n:02}"), "events": [event]});
+        let appends: Vec<_> = (0..STREAMS).map(append).collect();
+        app.post("/appends", &json!({ "appends": appends })).send().await.expect_status(201);
+    }
+    let settings = json!({"partitions": 4, "lease_seconds": 2, "retry_after": [0, 0, 0, 0]});
+    app.call("PUT", "/groups/mailer").json(&settings).send().await.expect_status(201);
+    let mails = |stream| (1..=EVENTS).map(move |n| format!("Order/{stream:02} {n} {n}@example.org"));
+    (0..STREAMS).flat_map(mails).collect()
+}
+
+/// Waits until the group has processed every event, and has no open claim.
+async fn wait_for_the_group(app: &TestApp) {
+    within_a_minute("the group has processed the log", async {
+        loop {
+            let group = app.get("/groups/mailer").send().await.expect_status(200).json();
+            if [&group["lag"], &group["parked_streams"], &group["open_claims"]].iter().all(|n| **n == json!(0)) {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+/// Starts two workers, kills them once `has_begun`, and starts two others, which work until the group has processed the
+/// log.
+async fn kill_two_workers_and_start_two(
+    app: &TestApp,
+    worker: impl Fn() -> Command,
+    has_begun: impl Fn() -> bool,
+) -> [Child; 2] {
+    let start = || [(); 2].map(|()| worker().process_group(0).spawn().expect("the example starts"));
+    let killed = start();
+    within_a_minute("a worker has handled an event", async {
+        while !has_begun() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    killed.into_iter().for_each(kill_group);
+    let others = start();
+    wait_for_the_group(app).await;
+    others
+}
+
+#[tokio::test]
+async fn the_workers_in_python_store_each_mail_once_and_in_order() {
+    let app = TestApp::start().await;
+    let expected = with_mails(&app).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = folder.path().join("mails.sqlite");
+    let worker = || {
+        let mut python = Command::new("python3");
+        python.arg(Path::new(ROOT).join("examples/group_worker.py")).args([&app.base, "mailer"]).arg(&database);
+        python
+    };
+    // A mail that is committed is in the file, or in its journal.
+    let mails = || {
+        let print = "import sqlite3, sys\n\
+            for row in sqlite3.connect(sys.argv[1], timeout=60).execute('SELECT * FROM mails ORDER BY rowid'): print(*row)";
+        let printed = Command::new("python3").args(["-c", print]).arg(&database).output().expect("python3 runs");
+        String::from_utf8(printed.stdout).expect("text").lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let workers = kill_two_workers_and_start_two(&app, worker, || !mails().is_empty()).await;
+    for mut running in workers {
+        let pid = nix::unistd::Pid::from_raw(running.id().try_into().expect("a process id"));
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("the example is stopped");
+        let ended = blocking(move || running.wait().expect("the example has ended")).await;
+        assert!(ended.success(), "{ended}");
+    }
+    let mut stored = mails();
+    // A stable sort: the mails of a stream stay in the order in which they were stored.
+    stored.sort_by_key(|mail| mail.split_once(' ').expect("a stream").0.to_owned());
+    assert_eq!(stored, expected);
+}
+
+#[tokio::test]
+async fn the_workers_in_shell_miss_no_event_and_repeat_only_those_of_a_killed_worker() {
+    let app = TestApp::start().await;
+    let expected = with_mails(&app).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let written = folder.path().join("mails.txt");
+    let worker = || {
+        let mut shell = Command::new("sh");
+        shell.arg(Path::new(ROOT).join("examples/group-worker.sh")).args([&app.base, "mailer"]);
+        // The first event of stream 07 fails once: the mark is the folder that the first try makes.
+        shell.args([
+            "sh",
+            "-c",
+            r#"
+            line=$(jq -r '"\(.aggregate_type)/\(.aggregate_id) \(.version) \(.event_data.email)"')
+            case $line in 'Order/07 1 '*) mkdir "$1.failed" 2> "$1.errors" && echo 'no connection' >&2 && exit 1 ;; esac
+            echo "$line" >> "$1""#,
+            "handler",
+        ]);
+        shell.arg(&written);
+        shell
+    };
+    let lines = || {
+        let text = std::fs::read_to_string(&written).unwrap_or_default();
+        text.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    kill_two_workers_and_start_two(&app, worker, || !lines().is_empty()).await.into_iter().for_each(kill_group);
+    assert!(folder.path().join("mails.txt.failed").exists());
+    let mut stored = lines();
+    stored.sort_by_key(|mail| mail.split_once(' ').expect("a stream").0.to_owned());
+    let all = stored.len();
+    stored.dedup();
+    assert_eq!(stored, expected);
+    assert!(all - stored.len() <= 2, "a killed worker had one event");
 }
 
 #[tokio::test]
