@@ -1,5 +1,6 @@
 // Appends events that show what the console can show: several types, correlations with causes, a reducer, projections
-// that lag, names that need care, and an event of 1 MiB. Each event is dated by the service, so all of them are of now.
+// that lag, groups with a claim and parked streams, names that need care, and an event of 1 MiB. Each event is dated by
+// the service, so all of them are of now.
 
 import { Annals } from "../../clients/javascript/annals.js";
 
@@ -11,6 +12,9 @@ export const HOSTILE = {
 };
 export const LARGE = { type: "Report", id: "large-1" };
 export const STREAM = { type: "Order", id: "ord-1001" };
+export const GROUP = "mailer";
+/** Streams that the group has set aside: by event type, the id, and whether an operator decides. */
+export const PARKED = { OrderPaid: ["ord-1001", true], OrderShipped: ["ord-1002", false] };
 export const CORRELATION = "6f1c1d1e-52a5-4c5e-9a4c-3d6a1f0f9b10";
 
 const REDUCER = `({
@@ -95,6 +99,29 @@ async function order(client, number, correlation) {
     if (number % 3 !== 0) await append("Order", id, "OrderDelivered", { signed_by: "A. Keller" });
 }
 
+/** Creates a group whose workers have processed everything but two streams, and one of whom still has a claim. */
+async function work(client) {
+    const settings = { filter: { aggregate_type: ["Order"] }, partitions: 4, lease_seconds: 3600, retry_after: [3600] };
+    const path = ["groups", GROUP];
+    await client.request("PUT", path, { body: settings });
+    await client.request("PUT", ["groups", "audit"], { body: { partitions: 2, paused: true } });
+    const claim = async (worker) =>
+        (await client.request("POST", [...path, "claims"], { query: { wait: 0, limit: 1000 }, body: { worker } })).body;
+    for (let number = 1, claimed; (claimed = await claim(`mailer-${1 + (number % 2)}`)); number++) {
+        const failed = claimed.events
+            .filter(({ event_type, aggregate_id }) => PARKED[event_type]?.[0] === aggregate_id)
+            .map(({ event_type, global_position }) => ({
+                global_position,
+                reason: event_type === "OrderPaid" ? "the address has no mail server" : "the mail server is full",
+                ...(PARKED[event_type][1] && { retry_after: null }),
+            }));
+        const body = { last_processed_position: claimed.claimed_to, failed };
+        await client.request("PUT", [...path, "claims", claimed.claim_id], { body });
+    }
+    await client.append("Order", "ord-1", [{ event_type: "OrderPlaced", event_data: { customer: "cus-1" } }]);
+    await claim("mailer-3");
+}
+
 async function setProjection(client, name, position) {
     await client.request("PUT", ["projections", name], { body: { last_processed_position: position } });
 }
@@ -126,6 +153,7 @@ export async function fill(url, key, { orders = 40, large = true } = {}) {
         }));
         await client.append(LARGE.type, LARGE.id, [{ event_type: "ReportStored", event_data: { rows } }]);
     }
+    await work(client);
     const { body } = await client.request("GET", ["stats"]);
     await setProjection(client, "order-list", body.head);
     await setProjection(client, "search-index", Math.floor(body.head * 0.995));

@@ -12,8 +12,19 @@ import { fileURLToPath } from "node:url";
 
 const CONSOLE = new URL("../", import.meta.url);
 const CLIENT = new URL("../../clients/javascript/annals.js", import.meta.url);
-const FILES = /^(console\.css|(app|api|charts|json|ui)\.js|pages\/[a-z]+\.js|vendor\/[a-z]+\.mjs|annals\.js)$/;
-const PAGES = ["", "log", "streams", "events", "positions", "correlations", "projections", "reducers", "operations"];
+const FILES = /^(console\.css|(app|base)\.js|pages\/[a-z]+\.js|vendor\/[a-z]+\.mjs|annals\.js)$/;
+const PAGES = [
+    "",
+    "log",
+    "streams",
+    "events",
+    "positions",
+    "correlations",
+    "projections",
+    "groups",
+    "reducers",
+    "operations",
+];
 
 /** Returns the policy of the program, so that both are the same. */
 async function policy() {

@@ -56,7 +56,7 @@ async fn every_file_of_the_console_is_in_the_program() {
             served += 1;
         }
     }
-    assert!(served >= 18, "{served}");
+    assert!(served >= 9, "{served}");
     let client = app.get("/console/annals.js").send().await.expect_status(200);
     assert_eq!(client.text(), read("clients/javascript/annals.js"));
 }

@@ -21,21 +21,12 @@ macro_rules! console_file {
 }
 
 /// The files of the console. The JavaScript client reads the API for it.
-const FILES: [Asset; 19] = [
+const FILES: [Asset; 10] = [
     console_file!("console.css", CSS),
     console_file!("app.js", JAVASCRIPT),
-    console_file!("api.js", JAVASCRIPT),
-    console_file!("charts.js", JAVASCRIPT),
-    console_file!("json.js", JAVASCRIPT),
-    console_file!("ui.js", JAVASCRIPT),
-    console_file!("pages/correlation.js", JAVASCRIPT),
-    console_file!("pages/event.js", JAVASCRIPT),
-    console_file!("pages/log.js", JAVASCRIPT),
+    console_file!("base.js", JAVASCRIPT),
+    console_file!("pages/events.js", JAVASCRIPT),
     console_file!("pages/operations.js", JAVASCRIPT),
-    console_file!("pages/overview.js", JAVASCRIPT),
-    console_file!("pages/projections.js", JAVASCRIPT),
-    console_file!("pages/reducers.js", JAVASCRIPT),
-    console_file!("pages/stream.js", JAVASCRIPT),
     console_file!("pages/streams.js", JAVASCRIPT),
     console_file!("vendor/preact.mjs", JAVASCRIPT),
     console_file!("vendor/hooks.mjs", JAVASCRIPT),
@@ -44,8 +35,8 @@ const FILES: [Asset; 19] = [
 ];
 
 /// The first segments of the paths of pages.
-const PAGES: [&str; 8] =
-    ["log", "streams", "events", "positions", "correlations", "projections", "reducers", "operations"];
+const PAGES: [&str; 9] =
+    ["log", "streams", "events", "positions", "correlations", "projections", "groups", "reducers", "operations"];
 
 /// `GET /console`: the console is at `/console/`, so that it can load its files by relative links.
 pub async fn redirect_to_console() -> Redirect {

@@ -215,7 +215,7 @@ fn pages() -> Vec<Request> {
         page("/docs/", &[200]),
         page("/console/", &[200]),
         page("/console/streams/B/a-known", &[200]),
-        page("/console/api.js", &[200]),
+        page("/console/app.js", &[200]),
         page("/console/nothing", &[404]),
         page("/assets/annals.css", &[200]),
         page("/assets/nothing", &[404]),
