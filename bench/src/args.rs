@@ -38,7 +38,7 @@ pub struct BenchArgs {
     #[arg(long)]
     pub fill: Option<u64>,
 
-    /// Number of events in the log in the part fairness, at least 1000
+    /// Number of events in the log in the parts groups and fairness, at least 1000
     // With fewer events, some of the streams that the good client reads would not exist: `import::GROWING_STREAMS`.
     #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1_000..))]
     pub events: u64,
@@ -100,6 +100,8 @@ pub enum Part {
     Import,
     /// Memory with many clients and subscribers, and the time from start to ready
     Footprint,
+    /// Workers of a consumer group, compared with pages of the log and with direct SQL
+    Groups,
     /// Requests of one client beside attacks by the clients of other API keys
     Fairness,
 }

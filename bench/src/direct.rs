@@ -10,7 +10,7 @@ use crate::report::{Report, Row};
 use crate::scratch::Scratch;
 
 /// Creates the table of an application that stores its events without Annals, with the keys and indexes that it needs.
-const DIRECT_TABLES: &str = include_str!("direct_tables.sql");
+pub const DIRECT_TABLES: &str = include_str!("direct_tables.sql");
 /// Creates the aggregates that [`prepare_loads`] creates in the service.
 const DIRECT_LOADS: &str = include_str!("direct_loads.sql");
 /// The number of aggregates to load. Each has a snapshot at version 100, and 50 events after it.
@@ -56,7 +56,6 @@ fn comparisons(args: &BenchArgs) -> Vec<Comparison> {
 /// measured once in each round.
 pub async fn compare(args: &BenchArgs, direct: &Scratch, address: &str, report: &mut Report) -> anyhow::Result<()> {
     let direct_sql = DirectSql::find(args, direct);
-    direct.run(DIRECT_TABLES).await?;
     direct.run(DIRECT_LOADS).await?;
     prepare_loads(address).await?;
     let duration = Duration::from_secs(args.seconds);

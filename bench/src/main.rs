@@ -11,6 +11,7 @@ mod direct;
 mod direct_sql;
 mod fairness;
 mod footprint;
+mod groups;
 mod growth;
 mod import;
 mod instance;
@@ -46,6 +47,7 @@ async fn main() -> anyhow::Result<()> {
 async fn measure(args: &BenchArgs, parts: &[Part], database: &Database) -> anyhow::Result<Report> {
     let other = &database.config.options;
     let direct = Scratch::create(other.clone(), DIRECT_DATABASE).await?;
+    direct.run(direct::DIRECT_TABLES).await?;
     let machine = Machine::read(&direct).await?;
     let mut report = Report::new(machine, args.rounds, args.seconds);
     for part in parts {
@@ -57,6 +59,11 @@ async fn measure(args: &BenchArgs, parts: &[Part], database: &Database) -> anyho
             Part::Partitions => growth::compare_partitions(args, other, &mut report).await?,
             Part::Import => import::compare_with_copy(args, other, &mut report).await?,
             Part::Footprint => footprint::measure(args, database, &mut report).await?,
+            Part::Groups => {
+                let instance = BenchInstance::start(args, other, SERVICE_DATABASE).await?;
+                groups::measure(args, &instance, &direct, &mut report).await?;
+                instance.remove().await?;
+            }
             Part::Fairness => fairness::measure(args, other, &mut report).await?,
         }
     }

@@ -34,6 +34,8 @@ pub(super) struct PartitionView {
     pub(super) parked: Option<ParkedNames>,
     /// Every event up to here is processed, or belongs to a parked stream: at least the position of the step.
     examined: Position,
+    /// When the process learned of the step.
+    known_since: Instant,
     /// A task of this process takes a step of the partition.
     pub(super) is_busy: bool,
     /// The steps up to this one are deleted.
@@ -123,10 +125,23 @@ impl ParkedNames {
 impl PartitionView {
     fn new(step: Step) -> Self {
         let parked = (step.parked == 0).then(ParkedNames::default);
-        Self { examined: step.last_processed_position, step, parked, is_busy: false, deleted_to: 0 }
+        let (examined, known_since) = (step.last_processed_position, Instant::now());
+        Self { step, parked, examined, known_since, is_busy: false, deleted_to: 0 }
     }
 
-    /// Replaces the state by one that was read from the database. The names of parked streams may have changed with it.
+    /// Replaces the state by one that was read from the database, by a read that began at `read_at`.
+    fn replace_by_read(&mut self, step: Step, read_at: Instant) {
+        // A failover may lose steps. A read that began before this process learned of a step may miss it.
+        let is_lost =
+            step.step < self.step.step || step.step == self.step.step && step.stepped_at != self.step.stepped_at;
+        if is_lost && read_at > self.known_since {
+            *self = Self { is_busy: self.is_busy, ..Self::new(step) };
+        } else {
+            self.replace(step);
+        }
+    }
+
+    /// Replaces the state if a step is newer. The names of parked streams may have changed with it.
     fn replace(&mut self, step: Step) {
         if step.step <= self.step.step {
             return;
@@ -136,7 +151,7 @@ impl PartitionView {
         self.examined =
             if is_known { self.examined.max(step.last_processed_position) } else { step.last_processed_position };
         self.parked = (step.parked == 0).then(ParkedNames::default);
-        self.step = step;
+        (self.step, self.known_since) = (step, Instant::now());
     }
 
     /// Replaces the state by a step that this process has taken.
@@ -152,7 +167,7 @@ impl PartitionView {
         let position = step.last_processed_position;
         // Events of a stream that is no longer parked may wait after the position.
         self.examined = if unparked.is_empty() { self.examined.max(position) } else { position };
-        self.step = step;
+        (self.step, self.known_since) = (step, Instant::now());
     }
 
     /// Returns the first event that waits.
@@ -247,13 +262,16 @@ impl GroupState {
             // The group may have been reset in the meantime.
             let is_changed = group.revision != self.group.revision;
             for (view, step) in self.views.iter_mut().zip(states.steps) {
-                view.replace(step);
+                view.replace_by_read(step, read_at);
                 if is_changed {
                     view.examined = view.step.last_processed_position;
                 }
             }
         }
         self.group = group;
+        if states.epoch != self.epoch {
+            self.forget();
+        }
         (self.epoch, self.next_retry_at) = (states.epoch, states.next_retry_at);
         (self.read_at, self.database_time) = (read_at, states.now);
     }

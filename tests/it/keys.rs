@@ -386,7 +386,7 @@ async fn a_projection_belongs_to_the_keys_with_a_grant_on_its_name() {
     };
     put(&key, "/projections/mine-1").await.expect_status(201);
     let refused = put(&key, "/projections/other").await.expect_problem(403, "forbidden");
-    assert!(refused["detail"].as_str().is_some_and(|detail| detail.contains("the projection \"other\"")), "{refused}");
+    assert!(refused["detail"].as_str().is_some_and(|detail| detail.contains("group \"other\"")), "{refused}");
     // Keys that administer some types or read all of them do not move or delete it.
     let others = app.key(&["admin:Order", "read:*"]).await;
     for path in ["/projections/mine-1", "/projections/mine-1?reset=true"] {
