@@ -89,5 +89,5 @@ fn output_group(group: &Group, output: &mut Output) -> Result<(), Failure> {
         output.paint(Part::Stream, &group.group_name),
         if group.paused { " (paused)" } else { "" },
     );
-    Ok(output.line(&line)?)
+    output.line(&line)
 }

@@ -187,7 +187,7 @@ async fn a_worker_learns_that_the_events_of_its_claim_were_lost() {
     let (primary, standby) = (pair.primary(), pair.standby());
     let proxy = Proxy::start(&primary).await;
     let app = TestApp::start_with_config(proxy.config(&primary), primary.clone(), TestOptions::default()).await;
-    app.append("/streams/Order/1", &vec!["Replicated"; 3]).await;
+    app.append("/streams/Order/1", &["Replicated"; 3]).await;
     let group = json!({"partitions": 1});
     app.call("PUT", "/groups/g").json(&group).send().await.expect_status(201);
     app.append("/streams/Order/1", &["Replicated"]).await;
