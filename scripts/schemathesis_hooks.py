@@ -31,6 +31,8 @@ SPANNING = [
     ("POST /appends", "/event_data: is required: any JSON value but null"),
     ("POST /reducers/{aggregate_type}/test", "/event_data: is required: any JSON value but null"),
     ("PUT /projections/{projection_name}", "If-None-Match: must not be sent together with If-Match"),
+    ("PUT /groups/{group_name}", "/last_processed_position: is required with reset=true"),
+    ("PUT /groups/{group_name}", "If-None-Match: must not be sent together with If-Match"),
     ("PUT /reducers/{aggregate_type}", "/source: is required"),
     ("POST /reducers/{aggregate_type}/test", "/source: is required|/events: send either events or aggregate_id"),
 ]
@@ -60,6 +62,8 @@ DEPENDS = {
     "invalid_reducer", "reducer_failed", "epoch_changed", "event_id_reused", "event_partly_known", "snapshot_stale",
     "reducer_exists", "no_reducer", "position_regressed", "stream_not_found", "event_not_found", "snapshot_not_found",
     "reducer_not_found", "projection_not_found", "problem_not_found",
+    "group_not_found", "group_differs", "moved_by_group", "claims_open", "claim_not_found", "claim_lost",
+    "position_beyond_claim", "parked_stream_not_found", "too_many_parked",
 }
 # The codes with a 5xx status that a valid request can cause on a healthy server, because it waits for a position.
 PATIENCE = {"replica_behind", "projection_behind"}

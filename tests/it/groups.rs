@@ -129,6 +129,7 @@ async fn a_filter_never_changes_and_a_projection_is_no_group() {
 #[tokio::test]
 async fn bad_settings_are_refused_with_their_place() {
     let app = start().await;
+    app.get("/groups?after=a%00").send().await.expect_invalid("parameter", "after");
     for (body, pointer) in [
         (json!({"partitions": 3}), "/partitions"),
         (json!({"partitions": 0}), "/partitions"),
