@@ -12,6 +12,11 @@ pub const PARTITIONS_MAX: u16 = 256;
 /// The number of a partition: 0 to 255.
 pub type Partition = i16;
 
+/// Returns whether streams can be divided into this number of partitions: a power of two up to [`PARTITIONS_MAX`].
+pub fn is_number_of_partitions(partitions: u16) -> bool {
+    partitions.is_power_of_two() && partitions <= PARTITIONS_MAX
+}
+
 /// Returns the bucket of a stream, 0 to 255: the first byte of SHA-256 of `<type>/<id>`. The number of partitions is a power
 /// of two up to 256, so the partition of a stream is its bucket modulo that number.
 pub fn bucket(aggregate_type: &str, aggregate_id: &str) -> u8 {
@@ -53,7 +58,7 @@ impl FromStr for PartitionOf {
         };
         let (partition, partitions) = text.split_once('/').ok_or(ParsePartitionError)?;
         let (partition, partitions) = number(partition).zip(number(partitions)).ok_or(ParsePartitionError)?;
-        let is_valid = partitions.is_power_of_two() && partitions <= PARTITIONS_MAX && partition < partitions;
+        let is_valid = is_number_of_partitions(partitions) && partition < partitions;
         if is_valid { Ok(Self { partition, partitions }) } else { Err(ParsePartitionError) }
     }
 }

@@ -9,6 +9,7 @@ use axum::http::request::Parts;
 use chrono::{DateTime, Datelike, SubsecRound, TimeDelta, Utc};
 use percent_encoding::percent_decode_str;
 
+use crate::domain::name::check_path_name;
 use crate::http::problem::error::{ApiError, ApiResult};
 use crate::http::problem::field_error::FieldError;
 
@@ -75,6 +76,24 @@ impl Query {
             return Err(invalid(name, "is given more than once"));
         }
         Ok(value)
+    }
+
+    /// Takes a parameter that is `true` or `false`; `false` if it is absent.
+    pub fn take_flag(&mut self, name: &'static str) -> ApiResult<bool> {
+        match self.take(name)?.as_deref() {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => Err(invalid(name, "must be true or false")),
+        }
+    }
+
+    /// Takes a name that may be a segment of a path: an aggregate type, an aggregate id, or the name of a projection.
+    pub fn take_path_name(&mut self, name: &'static str) -> ApiResult<Option<String>> {
+        let value = self.take(name)?;
+        match value.as_deref().map(check_path_name) {
+            Some(Err(fault)) => Err(invalid(name, fault.to_string())),
+            _ => Ok(value),
+        }
     }
 
     /// Takes all values of a parameter that may be repeated. None may be empty.

@@ -55,6 +55,19 @@ impl ApiError {
         Self::new(Code::InvalidRequest, error.sentence()).with("errors", &[error])
     }
 
+    /// Creates the error for a fault in the body.
+    pub fn invalid_member(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::invalid(FieldError::pointer(pointer, detail))
+    }
+
+    /// Fails unless a number in the body is in a range.
+    pub fn check_range(pointer: impl Into<String>, number: i64, min: i64, max: i64) -> Result<(), Self> {
+        if (min..=max).contains(&number) {
+            return Ok(());
+        }
+        Err(Self::invalid_member(pointer, format!("must be from {min} to {max}")))
+    }
+
     /// Replaces the status.
     pub fn with_status(mut self, status: StatusCode) -> Self {
         self.0.status = status;

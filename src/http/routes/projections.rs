@@ -27,7 +27,6 @@ use crate::http::extract::query::{FromQuery, NoQuery, Parameters, Query};
 use crate::http::openapi::parameters::ProjectionParams;
 use crate::http::openapi::responses::{DeleteProblems, ProjectionNotFound, ReadProblems, WriteProblems};
 use crate::http::problem::error::{ApiError, ApiResult};
-use crate::http::problem::field_error::FieldError;
 use crate::http::problem::schema::ProblemSchema;
 use crate::http::representation::response::json;
 use crate::store::admin::projections::{
@@ -104,11 +103,7 @@ impl FromQuery for WaitParameters {
 /// `reset=true`: the position may move backwards.
 impl FromQuery for Movement {
     fn from_query(mut query: Query) -> ApiResult<Self> {
-        let movement = match query.take("reset")?.as_deref() {
-            None | Some("false") => Self::ForwardOnly,
-            Some("true") => Self::Any,
-            Some(_) => return Err(ApiError::invalid(FieldError::parameter("reset", "must be true or false"))),
-        };
+        let movement = if query.take_flag("reset")? { Self::Any } else { Self::ForwardOnly };
         query.finish()?;
         Ok(movement)
     }
@@ -214,10 +209,7 @@ pub async fn set_projection(
 ) -> ApiResult<Response> {
     let JsonRequest { parts: (ProjectionPath(name), Parameters(movement), Precondition(expected)), body } = request;
     let position = body.parse::<PositionIn>(EXAMPLE)?.last_processed_position;
-    if !(0..=EXACT_INTEGER_MAX).contains(&position) {
-        let detail = format!("must be from 0 to {EXACT_INTEGER_MAX}");
-        return Err(ApiError::invalid(FieldError::pointer("/last_processed_position", detail)));
-    }
+    ApiError::check_range("/last_processed_position", position, 0, EXACT_INTEGER_MAX)?;
 
     let head = head(&app).await?;
     if position > head {

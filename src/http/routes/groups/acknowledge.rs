@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::domain::access::Scope;
 use crate::domain::event::Position;
 use crate::domain::json::EXACT_INTEGER_MAX;
 use crate::groups::acknowledge::{Acknowledgement, Failure, NextClaim, RetryTime};
@@ -23,11 +24,10 @@ use crate::http::media_type::JSON;
 use crate::http::openapi::parameters::ClaimParams;
 use crate::http::openapi::responses::{GroupNotFound, WriteProblems};
 use crate::http::problem::error::{ApiError, ApiResult};
-use crate::http::problem::field_error::FieldError;
 use crate::http::problem::schema::ProblemSchema;
 use crate::http::routes::groups::claim::ClaimParameters;
 use crate::http::routes::groups::shared::{
-    ClaimSchema, check_filter, claim_of_missing_group, delivered_body, of_group, write_claim,
+    ClaimSchema, check_filter, claim_of_missing_group, delivered_body, in_range, of_group, write_claim,
 };
 
 const EXAMPLE: &str = r#"{"last_processed_position": 5311}"#;
@@ -106,11 +106,7 @@ pub struct AcknowledgeParameters {
 
 impl FromQuery for AcknowledgeParameters {
     fn from_query(mut query: Query) -> ApiResult<Self> {
-        let next = match query.take("next")?.as_deref() {
-            None | Some("false") => false,
-            Some("true") => true,
-            Some(_) => return Err(ApiError::invalid(FieldError::parameter("next", "must be true or false"))),
-        };
+        let next = query.take_flag("next")?;
         let claim = ClaimParameters::take(&mut query)?;
         query.finish()?;
         Ok(Self { next, claim })
@@ -120,19 +116,14 @@ impl FromQuery for AcknowledgeParameters {
 impl AcknowledgementIn {
     fn validate(self) -> ApiResult<Acknowledgement> {
         let position = self.last_processed_position;
-        in_range("/last_processed_position", position, EXACT_INTEGER_MAX)?;
+        ApiError::check_range("/last_processed_position", position, 0, EXACT_INTEGER_MAX)?;
         if self.failed.len() > FAILED_MAX {
-            return Err(invalid("/failed", format!("must have at most {FAILED_MAX} elements")));
+            return Err(ApiError::invalid_member("/failed", format!("must have at most {FAILED_MAX} elements")));
         }
-        let rest_seconds = in_range("/retry_after", self.retry_after, REST_SECONDS_MAX)?;
+        let rest_seconds = in_range("/retry_after", self.retry_after, 0, REST_SECONDS_MAX)?;
         let failed = self.failed.into_iter().enumerate();
         let failed = failed.map(|(index, failure)| failure.validate(index, position)).collect::<ApiResult<_>>()?;
-        Ok(Acknowledgement {
-            last_processed_position: position,
-            failed,
-            release: self.release,
-            rest_seconds: i32::try_from(rest_seconds).unwrap_or(i32::MAX),
-        })
+        Ok(Acknowledgement { last_processed_position: position, failed, release: self.release, rest_seconds })
     }
 }
 
@@ -140,19 +131,18 @@ impl FailureIn {
     fn validate(self, index: usize, acknowledged: Position) -> ApiResult<Failure> {
         if self.global_position > acknowledged {
             let detail = format!("must be at most last_processed_position, which is {acknowledged}");
-            return Err(invalid(&format!("/failed/{index}/global_position"), detail));
+            return Err(ApiError::invalid_member(format!("/failed/{index}/global_position"), detail));
         }
         let characters = self.reason.chars().count();
         if self.reason.trim().is_empty() || characters > REASON_CHARS_MAX || self.reason.contains('\0') {
             let detail = format!("must have 1 to {REASON_CHARS_MAX} characters, and no NUL");
-            return Err(invalid(&format!("/failed/{index}/reason"), detail));
+            return Err(ApiError::invalid_member(format!("/failed/{index}/reason"), detail));
         }
         let retry = match self.retry_after {
             None => RetryTime::BySettings,
             Some(None) => RetryTime::ByOperator,
             Some(Some(seconds)) => {
-                let seconds = in_range(&format!("/failed/{index}/retry_after"), seconds, RETRY_SECONDS_MAX)?;
-                RetryTime::After(i32::try_from(seconds).unwrap_or(i32::MAX))
+                RetryTime::After(in_range(format!("/failed/{index}/retry_after"), seconds, 0, RETRY_SECONDS_MAX)?)
             }
         };
         Ok(Failure { global_position: self.global_position, reason: self.reason, retry })
@@ -194,7 +184,7 @@ pub async fn acknowledge_claim(
         Err(GroupError::GroupNotFound) => return Err(claim_of_missing_group(&app, claim_id, &name).await?),
         opened => opened?,
     };
-    check_filter(&caller, crate::domain::access::Scope::Read, &group.filter())?;
+    check_filter(&caller, Scope::Read, &group.filter())?;
     // The worker of the next claim is that of this one.
     let worker = group.worker_of(claim_id);
     let next = parameters.next.then(|| parameters.claim.options(worker, None));
@@ -226,7 +216,7 @@ pub async fn acknowledge_claim(
         }
     };
     body.push(b'}');
-    let mut headers = axum::http::HeaderMap::new();
+    let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
     headers.insert(header::CACHE_CONTROL, NO_CACHE);
     if acknowledged.is_replayed {
@@ -236,12 +226,4 @@ pub async fn acknowledge_claim(
         Some(delivery) => (headers, delivered_body(body, delivery)).into_response(),
         None => (headers, body).into_response(),
     })
-}
-
-fn in_range(pointer: &str, number: i64, max: i64) -> ApiResult<i64> {
-    if (0..=max).contains(&number) { Ok(number) } else { Err(invalid(pointer, format!("must be from 0 to {max}"))) }
-}
-
-fn invalid(pointer: &str, detail: String) -> ApiError {
-    ApiError::invalid(FieldError::pointer(pointer, detail))
 }

@@ -24,7 +24,6 @@ use crate::http::extract::query::NoQuery;
 use crate::http::openapi::parameters::ParkedStreamParams;
 use crate::http::openapi::responses::{ParkedStreamNotFound, WriteProblems};
 use crate::http::problem::error::{ApiError, ApiResult};
-use crate::http::problem::field_error::FieldError;
 use crate::http::problem::schema::ProblemSchema;
 use crate::http::routes::groups::shared::{ParkedStreamOut, of_group, open_managed};
 use crate::store::groups::parked::ParkedStream;
@@ -72,10 +71,7 @@ pub async fn move_parked_stream(
 ) -> ApiResult<Response> {
     let JsonRequest { parts: (GroupPath(name), StreamPath(stream), NoQuery, Precondition(expected)), body } = request;
     let position = body.parse::<PositionIn>(EXAMPLE)?.last_processed_position;
-    if !(0..=EXACT_INTEGER_MAX).contains(&position) {
-        let detail = format!("must be from 0 to {EXACT_INTEGER_MAX}");
-        return Err(ApiError::invalid(FieldError::pointer("/last_processed_position", detail)));
-    }
+    ApiError::check_range("/last_processed_position", position, 0, EXACT_INTEGER_MAX)?;
     let group = open_managed(&app, &caller, &name).await?;
     let before = group.parked_stream(&stream).await.map_err(|error| of_group(error, &name))?;
     let expected = match expected {

@@ -56,29 +56,21 @@ pub struct ParkedParameters {
 
 impl FromQuery for ParkedParameters {
     fn from_query(mut query: Query) -> ApiResult<Self> {
-        let invalid = |name, detail: &str| ApiError::invalid(FieldError::parameter(name, detail));
         let after = match query.take("after")? {
             None => (String::new(), String::new()),
             Some(text) => {
                 let names = text.split_once('/').filter(|(aggregate_type, aggregate_id)| {
                     check_path_name(aggregate_type).is_ok() && check_path_name(aggregate_id).is_ok()
                 });
-                let (aggregate_type, aggregate_id) = names.ok_or_else(|| {
-                    invalid("after", "must be an aggregate type and an aggregate id, like Order/ord-1")
-                })?;
+                let detail = "must be an aggregate type and an aggregate id, like Order/ord-1";
+                let (aggregate_type, aggregate_id) =
+                    names.ok_or_else(|| ApiError::invalid(FieldError::parameter("after", detail)))?;
                 (aggregate_type.to_owned(), aggregate_id.to_owned())
             }
         };
         let limit = query.take_number("limit", 1, LIMIT_MAX)?.unwrap_or(LIMIT_DEFAULT);
-        let aggregate_type = query.take("aggregate_type")?;
-        if let Some(Err(fault)) = aggregate_type.as_deref().map(check_path_name) {
-            return Err(invalid("aggregate_type", &fault.to_string()));
-        }
-        let for_good = match query.take("for_good")?.as_deref() {
-            None | Some("false") => false,
-            Some("true") => true,
-            Some(_) => return Err(invalid("for_good", "must be true or false")),
-        };
+        let aggregate_type = query.take_path_name("aggregate_type")?;
+        let for_good = query.take_flag("for_good")?;
         query.finish()?;
         Ok(Self { after, limit, aggregate_type, for_good })
     }

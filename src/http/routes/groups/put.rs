@@ -15,7 +15,7 @@ use crate::domain::event::Position;
 use crate::domain::group::GroupFilter;
 use crate::domain::json::EXACT_INTEGER_MAX;
 use crate::domain::name::{NameFault, check_name, check_path_name};
-use crate::domain::partition::PARTITIONS_MAX;
+use crate::domain::partition::{PARTITIONS_MAX, is_number_of_partitions};
 use crate::domain::version::ExpectedVersion;
 use crate::http::cache::etag;
 use crate::http::caller::Caller;
@@ -27,9 +27,8 @@ use crate::http::extract::query::{FromQuery, Parameters, Query};
 use crate::http::openapi::parameters::GroupParams;
 use crate::http::openapi::responses::WriteProblems;
 use crate::http::problem::error::{ApiError, ApiResult};
-use crate::http::problem::field_error::FieldError;
 use crate::http::problem::schema::ProblemSchema;
-use crate::http::routes::groups::shared::{GroupFilterSchema, GroupOut, check_filter, of_group};
+use crate::http::routes::groups::shared::{GroupFilterSchema, GroupOut, check_filter, in_range, of_group};
 use crate::store::admin::projections::{PROJECTIONS_MAX, PROJECTIONS_OF_KEY_MAX};
 use crate::store::groups::settings::{ChangeGroupResult, CreateGroupResult, Group, GroupSettings};
 use crate::wire::correlation::id_from_text;
@@ -82,11 +81,7 @@ pub struct Reset(bool);
 
 impl FromQuery for Reset {
     fn from_query(mut query: Query) -> ApiResult<Self> {
-        let reset = match query.take("reset")?.as_deref() {
-            None | Some("false") => false,
-            Some("true") => true,
-            Some(_) => return Err(ApiError::invalid(FieldError::parameter("reset", "must be true or false"))),
-        };
+        let reset = query.take_flag("reset")?;
         query.finish()?;
         Ok(Self(reset))
     }
@@ -117,14 +112,19 @@ impl FilterIn {
         ];
         for (member, values, check) in lists {
             if values.len() > VALUES_MAX {
-                return Err(invalid(format!("/filter/{member}"), format!("must have at most {VALUES_MAX} values")));
+                return Err(ApiError::invalid_member(
+                    format!("/filter/{member}"),
+                    format!("must have at most {VALUES_MAX} values"),
+                ));
             }
             for (index, value) in values.iter().enumerate() {
-                check(value).map_err(|fault| invalid(format!("/filter/{member}/{index}"), fault.to_string()))?;
+                check(value).map_err(|fault| {
+                    ApiError::invalid_member(format!("/filter/{member}/{index}"), fault.to_string())
+                })?;
             }
         }
         if !self.aggregate_id.is_empty() && self.aggregate_type.len() != 1 {
-            return Err(invalid("/filter/aggregate_id".to_owned(), "requires exactly one aggregate_type".to_owned()));
+            return Err(ApiError::invalid_member("/filter/aggregate_id", "requires exactly one aggregate_type"));
         }
         let correlation_id = self.correlation_id.iter().map(|text| id_from_text(text.as_bytes())).collect();
         let Self { aggregate_type, aggregate_id, event_type, .. } = self;
@@ -134,17 +134,14 @@ impl FilterIn {
 
 impl GroupIn {
     fn validate(self) -> ApiResult<Change> {
-        let partitions = match self.partitions {
-            None => None,
-            Some(number) => Some(
-                i16::try_from(number)
-                    .ok()
-                    .filter(|n| (1..=PARTITIONS_MAX).contains(&n.unsigned_abs()) && *n > 0 && n.count_ones() == 1)
-                    .ok_or_else(|| {
-                        invalid("/partitions".to_owned(), format!("must be a power of two from 1 to {PARTITIONS_MAX}"))
-                    })?,
-            ),
-        };
+        let partitions = self.partitions.map(|number| {
+            let partitions = u16::try_from(number).ok().filter(|number| is_number_of_partitions(*number));
+            let detail = || format!("must be a power of two from 1 to {PARTITIONS_MAX}");
+            partitions
+                .and_then(|number| i16::try_from(number).ok())
+                .ok_or_else(|| ApiError::invalid_member("/partitions", detail()))
+        });
+        let partitions = partitions.transpose()?;
         let start = match &self.last_processed_position {
             None => None,
             Some(serde_json::Value::String(text)) if text == "head" => Some(Start::Head),
@@ -152,20 +149,18 @@ impl GroupIn {
                 let position = value.as_i64().filter(|position| (0..=EXACT_INTEGER_MAX).contains(position));
                 let fault = || {
                     let detail = format!("must be a position from 0 to {EXACT_INTEGER_MAX}, or \"head\"");
-                    invalid("/last_processed_position".to_owned(), detail)
+                    ApiError::invalid_member("/last_processed_position", detail)
                 };
                 Some(Start::At(position.ok_or_else(fault)?))
             }
         };
-        let lease_seconds = self
-            .lease_seconds
-            .map(|seconds| in_range("/lease_seconds".to_owned(), seconds, 1, LEASE_SECONDS_MAX))
-            .transpose()?;
+        let lease_seconds =
+            self.lease_seconds.map(|seconds| in_range("/lease_seconds", seconds, 1, LEASE_SECONDS_MAX)).transpose()?;
         let retry_after = match self.retry_after {
             None => None,
             Some(seconds) if seconds.len() > RETRIES_MAX => {
                 let detail = format!("must have at most {RETRIES_MAX} elements, and has {}", seconds.len());
-                return Err(invalid("/retry_after".to_owned(), detail));
+                return Err(ApiError::invalid_member("/retry_after", detail));
             }
             Some(seconds) => {
                 let number =
@@ -237,7 +232,7 @@ pub async fn put_group(
     let JsonRequest { parts: (GroupPath(name), Parameters(Reset(reset)), Precondition(expected)), body } = request;
     let change = body.parse::<GroupIn>(EXAMPLE)?.validate()?;
     if reset && change.start.is_none() {
-        return Err(invalid("/last_processed_position".to_owned(), "is required with reset=true".to_owned()));
+        return Err(ApiError::invalid_member("/last_processed_position", "is required with reset=true"));
     }
     let status = loop {
         let current = app.primary.group(&name).await?;
@@ -290,7 +285,7 @@ async fn update(
     if settings.partitions < group.settings.partitions {
         let detail =
             format!("must be at least {}: the number of partitions never decreases", group.settings.partitions);
-        return Err(invalid("/partitions".to_owned(), detail));
+        return Err(ApiError::invalid_member("/partitions", detail));
     }
     let reset_to = if reset { change.position(app).await? } else { None };
     if settings == group.settings && reset_to.is_none() {
@@ -313,13 +308,4 @@ fn check_precondition(expected: ExpectedVersion, current: Option<&Group>) -> Api
         ExpectedVersion::Exact(expected) => revision.is_some_and(|revision| u64::try_from(revision) == Ok(expected)),
     };
     if is_met { Ok(()) } else { Err(ApiError::revision_conflict(expected, revision)) }
-}
-
-fn in_range(pointer: String, number: i64, min: i64, max: i64) -> ApiResult<i32> {
-    let valid = i32::try_from(number).ok().filter(|_| (min..=max).contains(&number));
-    valid.ok_or_else(|| invalid(pointer, format!("must be from {min} to {max}")))
-}
-
-fn invalid(pointer: String, detail: String) -> ApiError {
-    ApiError::invalid(FieldError::pointer(pointer, detail))
 }

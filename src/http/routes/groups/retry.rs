@@ -17,7 +17,6 @@ use crate::http::extract::query::NoQuery;
 use crate::http::openapi::parameters::GroupParams;
 use crate::http::openapi::responses::{GroupNotFound, WriteProblems};
 use crate::http::problem::error::{ApiError, ApiResult};
-use crate::http::problem::field_error::FieldError;
 use crate::http::representation::response::json;
 use crate::http::routes::groups::shared::{of_group, open_managed};
 use crate::store::groups::parked::RetryQuery;
@@ -65,15 +64,14 @@ pub async fn retry_parked_streams(
         Some(body) => body.parse::<RetryIn>(EXAMPLE)?,
         None => RetryIn::default(),
     };
-    let invalid = |pointer: &str, fault: String| ApiError::invalid(FieldError::pointer(pointer, fault));
     if let Some(Err(fault)) = retry.aggregate_type.as_deref().map(check_path_name) {
-        return Err(invalid("/aggregate_type", fault.to_string()));
+        return Err(ApiError::invalid_member("/aggregate_type", fault.to_string()));
     }
     if let Some(Err(fault)) = retry.event_type.as_deref().map(check_name) {
-        return Err(invalid("/event_type", fault.to_string()));
+        return Err(ApiError::invalid_member("/event_type", fault.to_string()));
     }
     if retry.reason.as_deref().is_some_and(|reason| reason.is_empty() || reason.contains('\0')) {
-        return Err(invalid("/reason", "must have at least one character, and no NUL".to_owned()));
+        return Err(ApiError::invalid_member("/reason", "must have at least one character, and no NUL"));
     }
     let group = open_managed(&app, &caller, &name).await?;
     let query = RetryQuery {

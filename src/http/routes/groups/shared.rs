@@ -24,6 +24,7 @@ use crate::groups::group::ActiveGroup;
 use crate::http::caller::Caller;
 use crate::http::problem::error::{ApiError, ApiResult};
 use crate::store::groups::parked::ParkedStream;
+use crate::store::groups::settings::Group;
 use crate::store::groups::steps::Step;
 use crate::wire::event::EventSchema;
 use crate::wire::time::format_time;
@@ -181,6 +182,12 @@ pub fn check_filter(caller: &Caller, scope: Scope, filter: &GroupFilter) -> ApiR
     filter.aggregate_type.iter().try_for_each(|aggregate_type| caller.check(scope, aggregate_type))
 }
 
+/// Returns a number in the body if it is in a range.
+pub fn in_range(pointer: impl Into<String>, number: i64, min: i64, max: i64) -> ApiResult<i32> {
+    ApiError::check_range(pointer, number, min, max)?;
+    i32::try_from(number).map_err(ApiError::internal)
+}
+
 /// Returns the problem of an operation on a group.
 pub fn of_group(error: GroupError, name: &str) -> ApiError {
     match error {
@@ -202,13 +209,13 @@ impl GroupOut {
         group.follow(std::time::Duration::ZERO).await.map_err(|error| of_group(error, name))?;
         let projection = app.primary.projection(name).await?.ok_or_else(|| ApiError::group_not_found(name))?;
         let head = app.primary.log_head().await?.global_position;
-        let counts = app.primary.count_parked(&[group.group().group_no]).await?;
+        let Group { group_no, filter, settings, .. } = group.group();
+        let counts = app.primary.count_parked(&[group_no]).await?;
         let (parked_streams, parked_for_good) = counts.first().map_or((0, 0), |(_, all, for_good)| (*all, *for_good));
         let partitions = group.partitions();
-        let settings = group.group().settings;
         Ok(Self {
             group_name: name.to_owned(),
-            filter: group.filter(),
+            filter,
             partitions: settings.partitions,
             lease_seconds: settings.lease_seconds,
             retry_after: settings.retry_after,

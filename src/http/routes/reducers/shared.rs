@@ -54,9 +54,6 @@ pub fn validate_source(language: &str, source: Option<String>, snapshot_every: u
 
 /// Validates the interval of snapshots in a request.
 pub fn validate_interval(snapshot_every: u32) -> ApiResult<u32> {
-    if (1..=SNAPSHOT_EVERY_MAX).contains(&snapshot_every) {
-        return Ok(snapshot_every);
-    }
-    let detail = format!("must be from 1 to {SNAPSHOT_EVERY_MAX}");
-    Err(ApiError::invalid(FieldError::pointer("/snapshot_every", detail)))
+    ApiError::check_range("/snapshot_every", snapshot_every.into(), 1, SNAPSHOT_EVERY_MAX.into())?;
+    Ok(snapshot_every)
 }

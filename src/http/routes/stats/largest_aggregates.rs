@@ -10,14 +10,12 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::domain::access::Scope;
 use crate::domain::event::Position;
-use crate::domain::name::check_path_name;
 use crate::domain::version::Version;
 use crate::http::caller::Caller;
 use crate::http::extract::accepts::AcceptsJson;
 use crate::http::extract::query::{FromQuery, Parameters, Query};
 use crate::http::openapi::responses::ReadProblems;
-use crate::http::problem::error::{ApiError, ApiResult};
-use crate::http::problem::field_error::FieldError;
+use crate::http::problem::error::ApiResult;
 use crate::http::representation::response::json;
 use crate::http::routes::stats::shared::{count_new_events, readable_type_statistics};
 use crate::store::admin::statistics::LARGEST_MAX;
@@ -50,11 +48,8 @@ pub struct LargestParameters {
 impl FromQuery for LargestParameters {
     fn from_query(mut query: Query) -> ApiResult<Self> {
         let limit = query.take_number("limit", 1, LARGEST_MAX)?.unwrap_or(LIMIT_DEFAULT);
-        let aggregate_type = query.take("aggregate_type")?;
+        let aggregate_type = query.take_path_name("aggregate_type")?;
         query.finish()?;
-        if let Some(Err(fault)) = aggregate_type.as_deref().map(check_path_name) {
-            return Err(ApiError::invalid(FieldError::parameter("aggregate_type", fault.to_string())));
-        }
         Ok(Self { limit, aggregate_type })
     }
 }

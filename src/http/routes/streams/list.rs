@@ -8,7 +8,6 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::name::check_path_name;
 use crate::domain::version::Version;
 use crate::http::extract::accepts::AcceptsJson;
 use crate::http::extract::name_prefix::{ids_of_prefix, take_prefix};
@@ -16,8 +15,7 @@ use crate::http::extract::path::TypePath;
 use crate::http::extract::query::{FromQuery, Parameters, Query};
 use crate::http::openapi::parameters::TypeParams;
 use crate::http::openapi::responses::ReadProblems;
-use crate::http::problem::error::{ApiError, ApiResult};
-use crate::http::problem::field_error::FieldError;
+use crate::http::problem::error::ApiResult;
 use crate::http::representation::format::{LIMIT_DEFAULT, LIMIT_MAX};
 use crate::http::representation::response::json;
 use crate::store::streams::head::ListedStream;
@@ -56,10 +54,7 @@ pub struct ListParameters {
 
 impl FromQuery for ListParameters {
     fn from_query(mut query: Query) -> ApiResult<Self> {
-        let after = query.take("after")?;
-        if let Some(Err(fault)) = after.as_deref().map(check_path_name) {
-            return Err(ApiError::invalid(FieldError::parameter("after", fault.to_string())));
-        }
+        let after = query.take_path_name("after")?;
         let limit = query.take_number("limit", 1, LIMIT_MAX)?.unwrap_or(LIMIT_DEFAULT);
         let prefix = take_prefix(&mut query)?;
         query.finish()?;
