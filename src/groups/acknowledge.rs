@@ -20,6 +20,7 @@ use crate::shares::client::ClientId;
 use crate::store::error::StoreError;
 use crate::store::groups::parked::{NewParkedStream, ParkedStream};
 use crate::store::groups::steps::{NewStep, Step, StepKind};
+use crate::subscriptions::ring::LiveEvent;
 
 /// What a worker acknowledges.
 #[derive(Debug, Clone)]
@@ -172,14 +173,14 @@ impl ActiveGroup {
         Ok(Prepared::New(Box::new(self.new_acknowledgement(step, acknowledgement).await?)))
     }
 
-    /// Returns the state of the claim's partition if the claim is open.
-    async fn claimed_step(&self, claim_id: ClaimId) -> Result<Option<Step>, GroupError> {
+    /// Returns the state of the claim's partition if the claim is open. Reads it again if it seems to have ended.
+    pub(super) async fn claimed_step(&self, claim_id: ClaimId) -> Result<Option<Step>, GroupError> {
         let open = || {
-            let step = self.state().view(claim_id.partition).map(|view| view.step.clone());
             if mutants::is(mutants::ACKNOWLEDGED_WITHOUT_FENCE) {
+                let step = self.state().view(claim_id.partition).map(|view| view.step.clone());
                 return step.filter(|step| step.claim.number.is_some());
             }
-            step.filter(|step| step.claim_id() == Some(claim_id))
+            self.step_of(claim_id)
         };
         if let Some(step) = open() {
             return Ok(Some(step));
@@ -226,11 +227,8 @@ impl ActiveGroup {
         }
         let mut streams = HashSet::new();
         for failure in &acknowledgement.failed {
-            if !self.is_parked(failure.global_position).await? {
-                return Ok(None);
-            }
-            let event = self.event_at(failure.global_position).await?.map(|event| event.event);
-            streams.extend(event.map(|event| (event.aggregate_type.clone(), event.aggregate_id.clone())));
+            let Some(event) = self.parked_event(failure.global_position).await? else { return Ok(None) };
+            streams.insert((event.aggregate_type.clone(), event.aggregate_id.clone()));
         }
         Ok(i32::try_from(streams.len()).ok())
     }
@@ -292,14 +290,12 @@ impl ActiveGroup {
         ends: bool,
         new: &mut NewStep,
     ) -> Result<(), GroupError> {
-        let (aggregate_type, aggregate_id) = (&step.claim.parked_type, &step.claim.parked_id);
-        let (Some(aggregate_type), Some(aggregate_id)) = (aggregate_type, aggregate_id) else { return Ok(()) };
+        let Some((aggregate_type, aggregate_id)) = step.claim.retried_stream() else { return Ok(()) };
         new.step.claim.parked_position = Some(position);
         let parked = self.feed.primary.parked_stream(self.group_no, aggregate_type, aggregate_id).await?;
         let Some(parked) = parked else { return Ok(()) };
         if let Some((event, failure)) = failed.into_iter().next() {
-            let is_same = event.event.global_position == parked.event.global_position;
-            let attempts = if is_same { parked.attempts + 1 } else { 1 };
+            let attempts = parked.attempts_after_failure(&event);
             new.parked = vec![new_parked(&event, failure, attempts, retry_after)];
             new.step.newly_parked = 1;
             return Ok(());
@@ -332,7 +328,7 @@ impl ActiveGroup {
             let in_claim = claim.events.iter().find(|event| event.global_position == failure.global_position);
             let Some(event) = in_claim else {
                 // An event behind one that has failed in this claim is parked with its stream.
-                if self.is_parked(failure.global_position).await? {
+                if self.parked_event(failure.global_position).await?.is_some() {
                     continue;
                 }
                 return Err(GroupError::NotInClaim(index));
@@ -348,12 +344,12 @@ impl ActiveGroup {
         Ok(failures)
     }
 
-    /// Returns whether the stream of an event is parked, and the event is not processed.
-    async fn is_parked(&self, position: Position) -> Result<bool, GroupError> {
-        let Some(GroupEvent { event, .. }) = self.event_at(position).await? else { return Ok(false) };
+    /// Returns the event at a position if its stream is parked, and the event is not processed.
+    async fn parked_event(&self, position: Position) -> Result<Option<Arc<LiveEvent>>, GroupError> {
+        let Some(GroupEvent { event, .. }) = self.event_at(position).await? else { return Ok(None) };
         let (aggregate_type, aggregate_id) = (&event.aggregate_type, &event.aggregate_id);
         let parked = self.feed.primary.parked_stream(self.group_no, aggregate_type, aggregate_id).await?;
-        Ok(parked.is_some_and(|parked| parked.last_processed_position < position))
+        Ok(parked.is_some_and(|parked| parked.last_processed_position < position).then_some(event))
     }
 
     /// Takes the step that ends a claim and that of the next claim in one transaction, if the next one is in memory.
@@ -377,8 +373,7 @@ impl ActiveGroup {
         let Some(step) = step? else { return Ok(None) };
         let claim = claimed?.and_then(|step| Claim::new(step, None, events));
         if let Some(claim) = &claim {
-            self.metrics.claims.with_label_values(&["claimed"]).inc();
-            self.metrics.claimed_events.inc_by(claim.events.len() as u64);
+            self.count_claim(claim);
             self.state().last_was_retry = false;
         }
         Ok(Some((step, claim)))
@@ -444,18 +439,10 @@ fn check_position(step: &Step, position: Position) -> Result<(), GroupError> {
 
 /// Returns a stream to park because of a failed event.
 fn new_parked(event: &GroupEvent, failure: &Failure, attempts: i32, retry_after: &[i32]) -> NewParkedStream {
-    NewParkedStream {
-        aggregate_type: event.event.aggregate_type.to_string(),
-        aggregate_id: event.event.aggregate_id.to_string(),
-        bucket: i16::from(event.bucket),
-        last_processed_position: event.position() - 1,
-        event: event.to_failed(),
-        attempts,
-        reason: failure.reason.clone(),
-        retry_seconds: match failure.retry {
-            RetryTime::BySettings => retry_seconds(retry_after, attempts),
-            RetryTime::After(seconds) => Some(seconds),
-            RetryTime::ByOperator => None,
-        },
-    }
+    let retry_seconds = match failure.retry {
+        RetryTime::BySettings => retry_seconds(retry_after, attempts),
+        RetryTime::After(seconds) => Some(seconds),
+        RetryTime::ByOperator => None,
+    };
+    event.to_parked(attempts, failure.reason.clone(), retry_seconds)
 }

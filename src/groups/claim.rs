@@ -13,7 +13,7 @@ use crate::groups::error::GroupError;
 use crate::groups::group::{ActiveGroup, CHUNK_BYTES, Extension, Source};
 use crate::groups::parked::retry_seconds;
 use crate::groups::state::{Behind, GroupState, Plan};
-use crate::groups::window::GroupEvent;
+use crate::groups::window::{GroupEvent, partition_of};
 use crate::mutants;
 use crate::shares::client::ClientId;
 use crate::store::error::StoreError;
@@ -37,7 +37,7 @@ const BUSY_MAX: Duration = Duration::from_secs(1);
 /// The number of due parked streams that are compared with the free partitions.
 const DUE_MAX: i64 = 1_000;
 
-/// What a worker asks for.
+/// The claim that a worker wants.
 #[derive(Debug, Clone)]
 pub struct ClaimOptions {
     /// The largest number of events.
@@ -160,8 +160,7 @@ impl ActiveGroup {
             tail.mark_unchanged();
             let wake_at = match self.attempt(options, key_use, source).await? {
                 Attempt::Claimed(claim) => {
-                    self.metrics.claims.with_label_values(&["claimed"]).inc();
-                    self.metrics.claimed_events.inc_by(claim.events.len() as u64);
+                    self.count_claim(&claim);
                     return Ok(ClaimResult::New(Delivery::new(self, claim)));
                 }
                 Attempt::KeyInUse => match self.find_key(options.key.as_deref().unwrap_or_default()).await? {
@@ -205,6 +204,12 @@ impl ActiveGroup {
                 () = self.feed.closing.cancelled() => return Err(StoreError::ShuttingDown.into()),
             }
         }
+    }
+
+    /// Counts a claim that is handed out.
+    pub(super) fn count_claim(&self, claim: &Claim) {
+        self.metrics.claims.with_label_values(&["claimed"]).inc();
+        self.metrics.claimed_events.inc_by(claim.events.len() as u64);
     }
 
     /// Returns the claim that another request with the key has made in the meantime.
@@ -274,16 +279,11 @@ impl ActiveGroup {
 
     /// Ends a claim whose lease has expired. Its events are handed out one by one.
     async fn expire(&self, step: &Step) -> Result<(), GroupError> {
-        let parked = match (&step.claim.parked_type, &step.claim.parked_id) {
-            (Some(aggregate_type), Some(aggregate_id)) => {
-                let read = self.failed_retry(step, aggregate_type, aggregate_id).await;
-                if read.is_err() {
-                    self.set_idle(step.partition);
-                }
-                read?
-            }
-            _ => None,
-        };
+        let parked = self.failed_retry(step).await;
+        if parked.is_err() {
+            self.set_idle(step.partition);
+        }
+        let parked = parked?;
         let mut next = step.next(StepKind::Expired);
         if step.claim.parked_type.is_none() {
             next.careful_to = next.careful_to.max(step.claim.claimed_to.unwrap_or(0));
@@ -298,20 +298,15 @@ impl ActiveGroup {
         Ok(())
     }
 
-    /// Returns the change of the parked stream of a retry whose lease has expired.
-    async fn failed_retry(
-        &self,
-        step: &Step,
-        aggregate_type: &str,
-        aggregate_id: &str,
-    ) -> Result<Option<NewParkedStream>, GroupError> {
+    /// Returns the change of the parked stream of a retry whose lease has expired; `None` if the claim was no retry.
+    async fn failed_retry(&self, step: &Step) -> Result<Option<NewParkedStream>, GroupError> {
+        let Some((aggregate_type, aggregate_id)) = step.claim.retried_stream() else { return Ok(None) };
         let parked = self.feed.primary.parked_stream(self.group_no, aggregate_type, aggregate_id).await?;
         let Some(parked) = parked else { return Ok(None) };
         let (events, _) = self.events_of_parked(&parked, step.last_processed_position, 1).await?;
         let mut change = parked.to_new();
         if let Some(first) = events.first() {
-            let is_same = first.event.global_position == parked.event.global_position;
-            change.attempts = if is_same { parked.attempts + 1 } else { 1 };
+            change.attempts = parked.attempts_after_failure(first);
             change.event = first.to_failed();
         }
         change.reason = NOT_FINISHED.to_owned();
@@ -322,16 +317,7 @@ impl ActiveGroup {
     /// Parks the stream of an event that no worker has finished. An operator decides about it.
     async fn park_unfinished(&self, step: &Step, event: &GroupEvent) -> Result<(), GroupError> {
         let epoch = self.state().epoch;
-        let parked = NewParkedStream {
-            aggregate_type: event.event.aggregate_type.to_string(),
-            aggregate_id: event.event.aggregate_id.to_string(),
-            bucket: i16::from(event.bucket),
-            last_processed_position: event.position() - 1,
-            event: event.to_failed(),
-            attempts: step.expired_leases,
-            reason: NOT_FINISHED.to_owned(),
-            retry_seconds: None,
-        };
+        let parked = event.to_parked(step.expired_leases, NOT_FINISHED.to_owned(), None);
         let mut next = step.next(StepKind::Changed);
         next.parked += 1;
         next.newly_parked = 1;
@@ -398,30 +384,22 @@ impl ActiveGroup {
         let due = self.feed.primary.parked_streams_due(self.group_no, DUE_MAX).await?;
         let chosen = {
             let mut state = self.state();
-            let (now, partitions) = (state.now(), state.group.settings.partitions.max(1));
-            let is_free = |parked: &&ParkedStream| {
-                state.view(parked.bucket % partitions).is_some_and(|view| {
-                    let rests = view.step.not_before.is_some_and(|until| until > now);
-                    !view.is_busy && view.step.claim.number.is_none() && !rests
-                })
-            };
-            let chosen = due.iter().find(is_free).cloned();
-            match &chosen {
-                Some(parked) => {
-                    if let Some(view) = state.view_mut(parked.bucket % partitions) {
-                        view.is_busy = true;
-                    }
+            let (now, partitions) = (state.now(), state.group.settings.partitions);
+            let (epoch, lease_seconds) = (state.epoch, state.group.settings.lease_seconds);
+            let chosen = due.iter().find_map(|parked| {
+                let view = state.view_mut(partition_of(parked.bucket, partitions))?;
+                if view.is_busy || view.step.claim.number.is_some() || view.step.rests(now) {
+                    return None;
                 }
+                view.is_busy = true;
+                Some((parked.clone(), view.step.clone(), epoch, lease_seconds))
+            });
+            if chosen.is_none() {
                 // The time was outdated, or the partitions of all due streams are claimed: new events are next.
-                None => {
-                    state.last_was_retry = true;
-                    state.next_retry_at = if due.is_empty() { None } else { state.next_wake_at() };
-                }
+                state.last_was_retry = true;
+                state.next_retry_at = if due.is_empty() { None } else { state.next_wake_at() };
             }
-            chosen.and_then(|parked| {
-                let step = state.view(parked.bucket % partitions)?.step.clone();
-                Some((parked, step, state.epoch, state.group.settings.lease_seconds))
-            })
+            chosen
         };
         let Some((due, step, epoch, lease_seconds)) = chosen else { return Ok(RetryAttempt::Again) };
         // The list of due streams may be older than the step. A stream changes only with a step of its partition, so what
@@ -477,7 +455,7 @@ impl ActiveGroup {
 
     /// Returns an open claim with its unprocessed events; `None` if its parked stream is gone.
     pub(super) async fn claim_of(&self, step: Step) -> Result<Option<Box<Claim>>, GroupError> {
-        let (Some(aggregate_type), Some(aggregate_id)) = (&step.claim.parked_type, &step.claim.parked_id) else {
+        let Some((aggregate_type, aggregate_id)) = step.claim.retried_stream() else {
             let events = self.rest_of_claim(&step).await?;
             return Ok(Claim::new(step, None, events));
         };
@@ -520,8 +498,7 @@ impl ActiveGroup {
     /// Returns a claim if it is open.
     pub async fn read_claim(&self, claim_id: ClaimId) -> Result<Box<Claim>, GroupError> {
         self.refresh(Duration::ZERO).await?;
-        let step = self.state().view(claim_id.partition).map(|view| view.step.clone());
-        let step = step.filter(|step| step.claim_id() == Some(claim_id)).ok_or(GroupError::ClaimNotFound)?;
+        let step = self.step_of(claim_id).ok_or(GroupError::ClaimNotFound)?;
         self.claim_of(step).await?.ok_or(GroupError::ClaimNotFound)
     }
 
@@ -534,23 +511,10 @@ impl ActiveGroup {
     /// Ends a claim without acknowledging anything. Returns whether it was open.
     pub async fn release(&self, claim_id: ClaimId) -> Result<bool, GroupError> {
         loop {
-            let (step, epoch) = {
-                let state = self.state();
-                (state.view(claim_id.partition).map(|view| view.step.clone()), state.epoch)
-            };
-            let step = match step.filter(|step| step.claim_id() == Some(claim_id)) {
-                Some(step) => step,
-                None => {
-                    self.refresh(Duration::ZERO).await?;
-                    let step = self.state().view(claim_id.partition).map(|view| view.step.clone());
-                    match step.filter(|step| step.claim_id() == Some(claim_id)) {
-                        Some(step) => step,
-                        None => return Ok(false),
-                    }
-                }
-            };
+            let Some(step) = self.claimed_step(claim_id).await? else { return Ok(false) };
             let mut next = step.next(StepKind::Released);
             next.end_claim();
+            let epoch = self.state().epoch;
             if self.take(&NewStep::plain(next, epoch)).await?.is_some() {
                 self.metrics.claims.with_label_values(&["released"]).inc();
                 return Ok(true);

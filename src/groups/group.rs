@@ -131,9 +131,14 @@ impl ActiveGroup {
 
     /// Returns the worker of a claim, if the claim is open.
     pub fn worker_of(&self, claim_id: ClaimId) -> Option<String> {
+        self.step_of(claim_id)?.claim.worker
+    }
+
+    /// Returns the state of a claim's partition as it was read last, if the claim is open.
+    pub(super) fn step_of(&self, claim_id: ClaimId) -> Option<Step> {
         let state = self.state();
         let step = &state.view(claim_id.partition)?.step;
-        step.claim.worker.clone().filter(|_| step.claim_id() == Some(claim_id))
+        (step.claim_id() == Some(claim_id)).then(|| step.clone())
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, GroupState> {
@@ -229,17 +234,17 @@ impl ActiveGroup {
             let step = |partition: &Partition| Some((*partition, state.view(*partition)?.step.step));
             (state.group.settings.partitions, partitions.iter().filter_map(step).collect::<Vec<_>>())
         };
-        let wanted = |bucket: &i16| partitions.contains(&(bucket % count.max(1)));
+        let wanted = |bucket: &i16| partitions.contains(&partition_of(*bucket, count));
         let buckets: Vec<i16> = (0..256).filter(wanted).collect();
         let names = self.feed.primary.parked_names(self.group_no, &buckets).await?;
         let mut state = self.state();
         for (partition, step) in steps {
             let Some(view) = state.view_mut(partition).filter(|view| view.step.step == step) else { continue };
             let mut parked = ParkedNames::default();
-            for (_, aggregate_type, aggregate_id) in
-                names.iter().filter(|(bucket, ..)| bucket % count.max(1) == partition)
-            {
-                parked.insert(aggregate_type, aggregate_id);
+            for (bucket, aggregate_type, aggregate_id) in &names {
+                if partition_of(*bucket, count) == partition {
+                    parked.insert(aggregate_type, aggregate_id);
+                }
             }
             // The names may be newer than the step. Then a step that is based on it fails.
             view.parked = Some(parked);
@@ -268,10 +273,10 @@ impl ActiveGroup {
         });
         let (epoch, events, to) = match found {
             Some((epoch, events, to)) => {
-                let matching = events.into_iter().filter(|event| self.filter.matches(&event.facts()));
+                let matching = events.into_iter().filter(|event| self.has(event));
                 (epoch, matching.map(GroupEvent::new).collect(), to)
             }
-            None => match self.read_table(cursor, self.filter.clone(), Position::MAX, |_| true, chunk).await {
+            None => match self.read_table(cursor, Position::MAX, |_| true, chunk).await {
                 // The log may have lost events of the window.
                 Err(GroupError::Store(StoreError::EpochChanged { .. })) => {
                     self.state().forget();
@@ -293,17 +298,16 @@ impl ActiveGroup {
         Ok(if to > cursor.position { Extension::Moved } else { Extension::AtHead })
     }
 
-    /// Reads events of the log after a cursor and up to a position, until the wanted ones have about `bytes_max` bytes.
+    /// Reads events of the group after a cursor and up to a position, until the wanted ones have about `bytes_max` bytes.
     /// Returns their epoch, the events, and the position up to which they are all wanted events.
     async fn read_table(
         &self,
         cursor: Cursor,
-        filter: EventFilter,
         to: Position,
         is_wanted: impl Fn(&GroupEvent) -> bool + Send + Sync,
         bytes_max: usize,
     ) -> Result<(i32, Vec<GroupEvent>, Position), GroupError> {
-        let mut scan = LogScan::new(filter, cursor, self.feed.limits().scan);
+        let mut scan = LogScan::new(self.filter.clone(), cursor, self.feed.limits().scan);
         let (mut events, mut bytes) = (Vec::new(), 0);
         let _permit = self.feed.reader.bulk_read_permit().await;
         let deliver = |event: &StoredEvent<'_>| {
@@ -329,7 +333,7 @@ impl ActiveGroup {
     ) -> Result<(i32, Vec<GroupEvent>, Position), GroupError> {
         let partitions = self.state().group.settings.partitions;
         let is_wanted = |event: &GroupEvent| partition_of(event.bucket, partitions) == partition;
-        self.read_table(Cursor { epoch: None, position: after }, self.filter.clone(), to, is_wanted, bytes_max).await
+        self.read_table(Cursor { epoch: None, position: after }, to, is_wanted, bytes_max).await
     }
 
     /// Returns the event of the group at a position; `None` if the group has no event there.
@@ -338,7 +342,7 @@ impl ActiveGroup {
             return Ok(None);
         }
         let cursor = Cursor { epoch: None, position: position - 1 };
-        let (_, events, _) = self.read_table(cursor, self.filter.clone(), position, |_| true, 1).await?;
+        let (_, events, _) = self.read_table(cursor, position, |_| true, 1).await?;
         Ok(events.into_iter().next())
     }
 

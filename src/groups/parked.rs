@@ -34,6 +34,11 @@ pub fn stream_id(parked: &ParkedStream) -> Result<StreamId, StoreError> {
 }
 
 impl ParkedStream {
+    /// Returns the number of times that an event of the stream has failed, if it fails once more.
+    pub(super) fn attempts_after_failure(&self, event: &GroupEvent) -> i32 {
+        if event.position() == self.event.global_position { self.attempts + 1 } else { 1 }
+    }
+
     /// Returns the change of a stream whose failed event is processed or skipped: its next event is due at once, and has not
     /// failed yet.
     pub(super) fn to_waiting(&self, next: Option<&GroupEvent>) -> NewParkedStream {
@@ -128,9 +133,7 @@ impl ActiveGroup {
             if position > step.last_processed_position.max(current) {
                 return Err(GroupError::PositionBeyondClaim(step.last_processed_position.max(current)));
             }
-            let (aggregate_type, aggregate_id) = (&step.claim.parked_type, &step.claim.parked_id);
-            let is_under_way = aggregate_type.as_deref() == Some(stream.aggregate_type())
-                && aggregate_id.as_deref() == Some(stream.aggregate_id());
+            let is_under_way = step.claim.retried_stream() == Some((stream.aggregate_type(), stream.aggregate_id()));
             if is_under_way && position == current {
                 return Ok(Some(parked));
             }

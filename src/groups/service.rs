@@ -70,14 +70,7 @@ impl Groups {
 
     async fn activate(&self, group: Group) -> Result<Option<Arc<ActiveGroup>>, StoreError> {
         let name = group.group_name.clone();
-        let opened = ActiveGroup::open(
-            group,
-            self.feed.clone(),
-            self.awaited.clone(),
-            self.metrics.clone(),
-            self.window_bytes_max.clone(),
-        );
-        let Some(opened) = opened.await? else { return Ok(None) };
+        let Some(opened) = self.read(group).await? else { return Ok(None) };
         let mut active = self.active();
         // Another request may have opened it in the meantime.
         let known = active.entry(name).or_insert_with(|| opened.clone());
@@ -87,6 +80,12 @@ impl Groups {
         let group = known.clone();
         self.share_memory(&active);
         Ok(Some(group))
+    }
+
+    /// Reads the states of a group; `None` if it was deleted in the meantime.
+    async fn read(&self, group: Group) -> Result<Option<Arc<ActiveGroup>>, StoreError> {
+        let (feed, awaited, metrics) = (self.feed.clone(), self.awaited.clone(), self.metrics.clone());
+        ActiveGroup::open(group, feed, awaited, metrics, self.window_bytes_max.clone()).await
     }
 
     /// Removes a group from memory.
@@ -147,14 +146,7 @@ impl Groups {
         let name = next.as_ref().map(|group| group.group_name.clone()).unwrap_or_default();
         *self.visited.lock().unwrap_or_else(PoisonError::into_inner) = name;
         let Some(group) = next.filter(|group| self.active_group(&group.group_name).is_none()) else { return Ok(()) };
-        let opened = ActiveGroup::open(
-            group,
-            self.feed.clone(),
-            self.awaited.clone(),
-            self.metrics.clone(),
-            self.window_bytes_max.clone(),
-        );
-        match opened.await? {
+        match self.read(group).await? {
             Some(group) => group.maintain().await,
             None => Ok(()),
         }

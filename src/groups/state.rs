@@ -355,7 +355,7 @@ impl GroupState {
             let step = &view.step;
             if step.is_leased(now) && !mutants::is(mutants::LIVE_LEASES_IGNORED) {
                 wake(step.claim.claimed_until);
-            } else if step.not_before.is_some_and(|until| until > now) {
+            } else if step.rests(now) {
                 wake(step.not_before);
             } else {
                 free.push(step.partition);

@@ -7,7 +7,7 @@ use crate::domain::cursor::Epoch;
 use crate::domain::event::Position;
 use crate::domain::partition::{Partition, bucket};
 use crate::mutants;
-use crate::store::groups::parked::FailedEvent;
+use crate::store::groups::parked::{FailedEvent, NewParkedStream};
 use crate::subscriptions::ring::LiveEvent;
 
 /// The approximate memory of an event beside its JSON.
@@ -44,6 +44,20 @@ impl GroupEvent {
         self.event.global_position
     }
 
+    /// Returns its stream as one to park, because the event has failed.
+    pub(super) fn to_parked(&self, attempts: i32, reason: String, retry_seconds: Option<i32>) -> NewParkedStream {
+        NewParkedStream {
+            aggregate_type: self.event.aggregate_type.to_string(),
+            aggregate_id: self.event.aggregate_id.to_string(),
+            bucket: i16::from(self.bucket),
+            last_processed_position: self.position() - 1,
+            event: self.to_failed(),
+            attempts,
+            reason,
+            retry_seconds,
+        }
+    }
+
     /// Returns what identifies the event, if it has failed.
     pub(super) fn to_failed(&self) -> FailedEvent {
         FailedEvent {
@@ -56,8 +70,8 @@ impl GroupEvent {
 }
 
 /// Returns the partition of a bucket, if the group has this number of partitions.
-pub(super) fn partition_of(bucket: u8, partitions: i16) -> Partition {
-    i16::from(bucket) % partitions.max(1)
+pub(super) fn partition_of(bucket: impl Into<i16>, partitions: i16) -> Partition {
+    bucket.into() % partitions.max(1)
 }
 
 impl Window {

@@ -86,6 +86,13 @@ pub struct OpenClaim {
     pub worker: Option<String>,
 }
 
+impl OpenClaim {
+    /// Returns the type and the id of the parked stream that the claim retries; `None` for a claim of new events.
+    pub fn retried_stream(&self) -> Option<(&str, &str)> {
+        Some((self.parked_type.as_deref()?, self.parked_id.as_deref()?))
+    }
+}
+
 /// The states of all partitions of a group at one time.
 #[derive(Debug, Clone)]
 pub struct GroupStates {
@@ -149,6 +156,11 @@ impl Step {
     /// Returns whether the partition has an open claim whose lease has not expired.
     pub fn is_leased(&self, now: DateTime<Utc>) -> bool {
         self.claim.number.is_some() && self.claim.claimed_until.is_some_and(|until| until > now)
+    }
+
+    /// Returns whether the partition rests.
+    pub fn rests(&self, now: DateTime<Utc>) -> bool {
+        self.not_before.is_some_and(|until| until > now)
     }
 }
 
