@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::cli::client::failure::exit_code;
+use crate::cli::client::watch::WatchArgs;
 use crate::cli::demo::command as demo;
 use crate::cli::import::command as import;
 use crate::cli::{
@@ -54,10 +55,10 @@ enum Command {
     Trace(trace::TraceArgs),
     /// List the projections, and how far they are behind the log
     #[command(after_help = projections::EXAMPLES)]
-    Projections(projections::ProjectionsArgs),
+    Projections(WatchArgs),
     /// List the consumer groups, and how far they are behind the log
     #[command(after_help = groups::EXAMPLES)]
-    Groups(groups::GroupsArgs),
+    Groups(WatchArgs),
     /// Fill an empty store with the events of a shop, for a first look
     #[command(after_help = demo::EXAMPLES)]
     Demo(demo::DemoArgs),

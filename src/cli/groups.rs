@@ -1,16 +1,13 @@
 //! `annals groups`: lists the consumer groups, and how far they are behind the log.
 
 use bytes::Bytes;
-use clap::Args;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::cli::client::event::parse;
 use crate::cli::client::failure::Failure;
-use crate::cli::client::http::Client;
-use crate::cli::client::output::{Output, OutputArgs, Part};
-use crate::cli::client::watch::watch;
-use crate::config::client::ClientArgs;
+use crate::cli::client::output::{Output, Part};
+use crate::cli::client::watch::{WatchArgs, paint_lag, watch};
 
 /// The text after the flags in the help.
 pub const EXAMPLES: &str = "\
@@ -18,20 +15,6 @@ Examples:
   annals groups                            lag, claims and parked streams of each consumer group
   annals groups --watch                    again every 2 seconds, until Ctrl-C
   annals groups --json | jq 'select(.parked_for_good > 0) | .group_name'";
-
-/// The arguments of `annals groups`.
-#[derive(Debug, Args)]
-pub struct GroupsArgs {
-    /// Print the list again every 2 seconds, until interrupted
-    #[arg(long)]
-    watch: bool,
-
-    #[command(flatten)]
-    output: OutputArgs,
-
-    #[command(flatten)]
-    client: ClientArgs,
-}
 
 /// A page of groups.
 #[derive(Deserialize)]
@@ -53,10 +36,8 @@ struct Group {
 }
 
 /// Runs `annals groups`.
-pub async fn run(args: GroupsArgs) -> Result<(), Failure> {
-    let client = Client::new(&args.client)?;
-    let mut output = Output::new(args.output);
-    watch(&client, "/groups?limit=1000", args.watch, &mut output, print).await
+pub async fn run(args: WatchArgs) -> Result<(), Failure> {
+    watch(args, "/groups?limit=1000", print).await
 }
 
 fn print(pages: &[Bytes], output: &mut Output) -> Result<(), Failure> {
@@ -79,11 +60,10 @@ fn print(pages: &[Bytes], output: &mut Output) -> Result<(), Failure> {
 }
 
 fn output_group(group: &Group, output: &mut Output) -> Result<(), Failure> {
-    let lag = format!("{:>12}  {:>12.1}", group.lag, group.lag_seconds);
     let parked = format!("{:>8}  {:>8}", group.parked_streams, group.parked_for_good);
     let line = format!(
         "{}  {}  {}  {}{}",
-        if group.lag == 0 { lag } else { output.paint(Part::Changed, &lag) },
+        paint_lag(group.lag, group.lag_seconds, output),
         output.paint(Part::Detail, &format!("{:>12}  {:>8}", group.last_processed_position, group.open_claims)),
         if group.parked_streams == 0 { parked } else { output.paint(Part::Changed, &parked) },
         output.paint(Part::Stream, &group.group_name),

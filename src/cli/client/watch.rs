@@ -3,16 +3,32 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use clap::Args;
 use serde::Deserialize;
 use tokio::time::sleep;
 
 use crate::cli::client::event::parse;
 use crate::cli::client::failure::{Failure, notice};
 use crate::cli::client::http::Client;
-use crate::cli::client::output::Output;
+use crate::cli::client::output::{Output, OutputArgs, Part};
 use crate::cli::client::problem::CallError;
+use crate::config::client::ClientArgs;
 
 const INTERVAL: Duration = Duration::from_secs(2);
+
+/// The arguments of a command that prints a list.
+#[derive(Debug, Args)]
+pub struct WatchArgs {
+    /// Print the list again every 2 seconds, until interrupted
+    #[arg(long)]
+    watch: bool,
+
+    #[command(flatten)]
+    output: OutputArgs,
+
+    #[command(flatten)]
+    client: ClientArgs,
+}
 
 /// The link of a page. A list that has no pages has none.
 #[derive(Deserialize)]
@@ -20,22 +36,22 @@ struct Page {
     next: Option<String>,
 }
 
-/// Reads a list, and prints it. With `is_repeated`, prints it again every two seconds until the process is interrupted.
+/// Reads a list, and prints it. With `--watch`, prints it again every two seconds until the process is interrupted.
 pub async fn watch(
-    client: &Client,
+    args: WatchArgs,
     path: &str,
-    is_repeated: bool,
-    output: &mut Output,
     print: impl Fn(&[Bytes], &mut Output) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
+    let client = Client::new(&args.client)?;
+    let mut output = Output::new(args.output);
     let mut was_listed = false;
     loop {
-        match read_pages(client, path).await? {
+        match read_pages(&client, path).await? {
             Ok(pages) => {
-                if is_repeated && !output.is_json {
+                if args.watch && !output.is_json {
                     output.clear()?;
                 }
-                print(&pages, output)?;
+                print(&pages, &mut output)?;
                 output.flush()?;
                 was_listed = true;
             }
@@ -43,11 +59,17 @@ pub async fn watch(
             Err(error) if was_listed && error.is_temporary() => notice(&error.message()),
             Err(error) => return Err(error.into()),
         }
-        if !is_repeated {
+        if !args.watch {
             return Ok(());
         }
         sleep(INTERVAL).await;
     }
+}
+
+/// Returns the columns of the lag in positions and in seconds, painted if the reader is behind.
+pub fn paint_lag(positions: i64, seconds: f64, output: &Output) -> String {
+    let lag = format!("{positions:>12}  {seconds:>12.1}");
+    if positions == 0 { lag } else { output.paint(Part::Changed, &lag) }
 }
 
 async fn read_pages(client: &Client, path: &str) -> Result<Result<Vec<Bytes>, CallError>, Failure> {
