@@ -268,7 +268,7 @@ function Projections({ projections }) {
     return html`<${First} label="Projections and groups" columns=${columns} rows=${rows} one="projection" empty="No projection has stored a position." />`;
 }
 
-/** The longest streams. They are read when somebody asks for them. */
+/** The longest streams. They are read when the user opens the panel. */
 function Longest() {
     const [isOpen, setOpen] = useState(false);
     const read = useRead(isOpen ? ["stats", "largest-aggregates"] : null, { limit: SHOWN });

@@ -605,8 +605,8 @@ test("a group shows its partitions, claims and parked streams", async () => {
     await page.goto(`${base}projections?name=${GROUP}`);
     await page.waitForURL(`${base}groups/${GROUP}`);
     await close();
-    const missing = await open(`${base}groups/nobody`, { allowed: ["404"] });
-    await missing.page.getByText("There is no group nobody.").waitFor();
+    const missing = await open(`${base}groups/unknown`, { allowed: ["404"] });
+    await missing.page.getByText("There is no group unknown.").waitFor();
     await missing.close();
 });
 
