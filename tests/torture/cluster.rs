@@ -6,7 +6,7 @@
 //! ```
 
 use std::fs::OpenOptions;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -27,6 +27,8 @@ pub const RECOVERY_MAX: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
 /// The time limit of a query while a backend of PostgreSQL is frozen.
 const QUERY_MAX: Duration = Duration::from_secs(1);
+/// The number of lines of a log that an error quotes.
+const LOG_LINES: usize = 20;
 
 pub struct Postgres {
     folder: PathBuf,
@@ -158,8 +160,7 @@ impl Replica {
         postgres: &Postgres,
         mutant: Option<&'static str>,
     ) -> anyhow::Result<Self> {
-        // A free port, which the replica uses for the whole run.
-        let listen = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let listen = reserve_address()?;
         let database = Proxy::start(Target::Unix(postgres.socket())).await?;
         let clients = Proxy::start(Target::Tcp(listen)).await?;
         let log = folder.join(format!("replica-{number}.log"));
@@ -215,7 +216,16 @@ impl Replica {
                 tokio::time::sleep(POLL).await;
             }
         };
-        tokio::time::timeout(RECOVERY_MAX, ready).await.context("the replica is not ready after a minute")?
+        match tokio::time::timeout(RECOVERY_MAX, ready).await {
+            Ok(ready) => ready,
+            Err(_) => bail!("the replica is not ready after a minute; the end of its log: {}", self.end_of_log()?),
+        }
+    }
+
+    fn end_of_log(&self) -> anyhow::Result<String> {
+        let log = std::fs::read_to_string(&self.log)?;
+        let lines: Vec<&str> = log.lines().collect();
+        Ok(lines[lines.len().saturating_sub(LOG_LINES)..].join("\n"))
     }
 }
 
@@ -225,6 +235,15 @@ impl Drop for Replica {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Returns a free address for a replica. A replica listens on it again after each restart, so the port is on a loopback
+/// address that only this process uses: other processes bind their listeners and connections to ports of 127.0.0.1.
+fn reserve_address() -> anyhow::Result<SocketAddr> {
+    // Linux numbers its processes with 22 bits at most (proc(5), pid_max).
+    let [_, high, middle, low] = std::process::id().to_be_bytes();
+    let loopback = Ipv4Addr::new(127, 128 + high, middle, low);
+    Ok(TcpListener::bind((loopback, 0))?.local_addr()?)
 }
 
 fn spawn(

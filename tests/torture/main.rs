@@ -1,7 +1,8 @@
 //! `annals-torture`: injects faults under load, and checks every promise afterwards.
 //!
-//! Two replicas of the service run on one PostgreSQL. Writers, subscribers, pollers, readers of states and workers of a consumer group send
-//! requests through proxies. A seed decides the faults. At the end a checker examines the history, and `annals verify` runs.
+//! Two replicas of the service run on one PostgreSQL. Writers, subscribers, pollers, readers of states and workers of a
+//! consumer group send requests through proxies. A seed decides the faults. At the end a checker examines the history,
+//! and `annals verify` runs.
 //!
 //!     cargo test --test annals-torture                                     each kind of fault once, as in CI
 //!     cargo test --release --test annals-torture -- --rounds 300 --seed 7  the long run
