@@ -1,6 +1,7 @@
 -- Takes a step of a partition of a group: inserts the next row of claims, and changes parked streams with it.
 --
 --   p_after           the step that the caller has read, which must still be the last one of the partition
+--   p_after_time      the time of that step: after a failover, another step may have its number
 --   p_epoch           the epoch that the caller takes for the current one
 --   p_step            the new row of claims as JSON, without its times; its step is p_after + 1
 --   p_lease_seconds   the lease of a claim begins now, or is extended (NULL: the row keeps its claimed_until)
@@ -15,6 +16,7 @@
 -- Locks: no row of claims. A session waits only for another one that inserts the same step.
 CREATE OR REPLACE FUNCTION step_partition(
     p_after bigint,
+    p_after_time timestamptz,
     p_epoch integer,
     p_step jsonb,
     p_lease_seconds integer,
@@ -31,8 +33,9 @@ VOLATILE
 SET search_path FROM CURRENT
 AS $$
 DECLARE
-    v_last claims;
-    v_new  claims := jsonb_populate_record(NULL::claims, p_step);
+    v_last     claims;
+    v_is_known boolean;
+    v_new      claims := jsonb_populate_record(NULL::claims, p_step);
 BEGIN
     -- A step that a crash loses would hand out the events of one stream to two workers.
     PERFORM set_config('synchronous_commit', 'on', true)
@@ -46,7 +49,10 @@ BEGIN
      ORDER BY c.step DESC
      LIMIT 1;
     stepped_at := clock_timestamp();
-    IF v_last.step IS DISTINCT FROM p_after OR v_last.partitions <> v_new.partitions THEN  -- marker: compare-and-set
+    v_is_known := v_last.step = p_after
+                  AND v_last.stepped_at = p_after_time
+                  AND v_last.partitions = v_new.partitions;
+    IF v_is_known IS NOT TRUE THEN  -- marker: compare-and-set
         outcome := 'conflict';
         RETURN;
     END IF;

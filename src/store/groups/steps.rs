@@ -106,7 +106,7 @@ pub struct GroupStates {
 /// A step to take.
 #[derive(Debug, Clone)]
 pub struct NewStep {
-    /// The row, whose `step` is the one after the state that was read.
+    /// The row. Its `step` is the one after the state that was read, and its `stepped_at` is still the time of that state.
     pub step: Step,
     /// The epoch that the caller takes for the current one.
     pub epoch: Epoch,
@@ -213,9 +213,11 @@ impl NewStep {
         Self { step, epoch, lease_seconds: None, rest_seconds: None, parked: Vec::new(), unparked: Vec::new() }
     }
 
+    /// Binds the parameters. Without the time of the step before it, that step is another one of the same statement.
     fn bind<'q>(
         &self,
         query: Query<'q, Postgres, PgArguments>,
+        after_time: Option<DateTime<Utc>>,
     ) -> Result<Query<'q, Postgres, PgArguments>, StoreError> {
         fn json(value: &(impl Serialize + ?Sized)) -> Result<String, StoreError> {
             serde_json::to_string(value).map_err(StoreError::unreadable)
@@ -224,6 +226,7 @@ impl NewStep {
         let unparked = if self.unparked.is_empty() { None } else { Some(json(&self.unparked)?) };
         Ok(query
             .bind(self.step.step - 1)
+            .bind(after_time)
             .bind(self.epoch)
             .bind(json(&self.step)?)
             .bind(self.lease_seconds)
@@ -267,14 +270,16 @@ impl Primary {
 
     /// Takes a step.
     pub async fn step(&self, new: &NewStep) -> Result<StepResult, StoreError> {
-        let query = new.bind(sqlx::query(STEP_PARTITION))?;
+        let query = new.bind(sqlx::query(STEP_PARTITION), Some(new.step.stepped_at))?;
         let row = query.fetch_one(&mut *self.acquire().await?).await?;
         new.result(&row, 0)
     }
 
     /// Takes two steps in one transaction, and the second one only if the first one is taken.
     pub async fn step_two(&self, first: &NewStep, second: &NewStep) -> Result<(StepResult, StepResult), StoreError> {
-        let query = second.bind(first.bind(sqlx::query(STEP_TWO_PARTITIONS))?)?;
+        let query = first.bind(sqlx::query(STEP_TWO_PARTITIONS), Some(first.step.stepped_at))?;
+        let is_other = second.step.partition != first.step.partition;
+        let query = second.bind(query, is_other.then_some(second.step.stepped_at))?;
         let row = query.fetch_one(&mut *self.acquire().await?).await?;
         Ok((first.result(&row, 0)?, second.result(&row, 4)?))
     }
