@@ -72,10 +72,10 @@ pub enum NextClaim {
 }
 
 /// An acknowledgement of an open claim.
-enum Prepared {
-    New(Box<NewStep>),
-    /// It was accepted before, and has parked this number of streams.
-    Replayed(i32),
+struct Prepared {
+    step: Box<NewStep>,
+    /// The number of streams that it has parked before; `None` if it was not accepted before.
+    parked_before: Option<i32>,
 }
 
 impl ActiveGroup {
@@ -123,22 +123,18 @@ impl ActiveGroup {
                 };
                 return Ok(done(parked_streams, true, claim));
             };
-            let new = match self.prepare(&step, claim_id, acknowledgement).await {
-                Ok(Prepared::New(new)) => new,
-                // What does not end in a step, which compares the state, is decided by the current state.
-                _ if !is_current => {
+            let Prepared { step: new, parked_before } = match self.prepare(&step, claim_id, acknowledgement).await {
+                Ok(prepared) => prepared,
+                // A refusal does not end in a step, which compares the state, so the current state decides.
+                Err(_) if !is_current => {
                     self.refresh(Duration::ZERO).await?;
                     is_current = true;
                     continue;
                 }
-                Ok(Prepared::Replayed(parked_streams)) => {
-                    let claim = self.claim_of(step).await?.map_or(NextClaim::None, NextClaim::Open);
-                    return Ok(done(parked_streams, true, claim));
-                }
                 Err(error) => return Err(error),
             };
             let is_ended = new.step.claim.number.is_none();
-            let parked_streams = new.step.newly_parked;
+            let parked_streams = parked_before.unwrap_or(new.step.newly_parked);
             let result = match next.as_ref().filter(|_| is_ended && new.parked.is_empty() && new.unparked.is_empty()) {
                 Some(options) => self.take_both(&new, options).await?,
                 None => self.take(&new).await?.map(|step| (step, None)),
@@ -151,7 +147,7 @@ impl ActiveGroup {
                 (None, Some(options)) => self.next_claim(&options, abandoned).await?,
                 (None, None) => NextClaim::None,
             };
-            return Ok(done(parked_streams, false, claim));
+            return Ok(done(parked_streams, parked_before.is_some(), claim));
         }
     }
 
@@ -165,12 +161,11 @@ impl ActiveGroup {
         let position = acknowledgement.last_processed_position;
         self.check_epoch(claim_id, position).await?;
         check_position(step, position)?;
-        if position == step.acknowledged_position()
-            && let Some(parked_streams) = self.parked_before(step, acknowledgement).await?
-        {
-            return Ok(Prepared::Replayed(parked_streams));
-        }
-        Ok(Prepared::New(Box::new(self.new_acknowledgement(step, acknowledgement).await?)))
+        let is_reached = position == step.acknowledged_position();
+        let parked_before = if is_reached { self.parked_before(step, acknowledgement).await? } else { None };
+        // What is parked already is not parked again: the step only extends the lease, or ends the claim.
+        let step = Box::new(self.new_acknowledgement(step, acknowledgement).await?);
+        Ok(Prepared { step, parked_before })
     }
 
     /// Returns the state of the claim's partition if the claim is open. Reads it again if it seems to have ended.
@@ -359,6 +354,7 @@ impl ActiveGroup {
         new: &NewStep,
         options: &ClaimOptions,
     ) -> Result<Option<(Step, Option<Box<Claim>>)>, GroupError> {
+        self.look_ahead().await?;
         let planned = self.plan_after(new, options);
         let Some((claim, events)) = planned else {
             return Ok(self.take(new).await?.map(|step| (step, None)));

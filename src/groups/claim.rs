@@ -224,6 +224,7 @@ impl ActiveGroup {
     /// Takes steps until a claim is handed out, or nothing is left to hand out.
     async fn attempt(&self, options: &ClaimOptions, key_use: i32, source: Source) -> Result<Attempt, GroupError> {
         self.refresh(STATES_AGE_MAX).await?;
+        self.look_ahead().await?;
         loop {
             let plan = {
                 let mut state = self.state();

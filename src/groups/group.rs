@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Mutex as AsyncMutex, watch};
 
 use crate::domain::claim_id::ClaimId;
-use crate::domain::cursor::Cursor;
+use crate::domain::cursor::{Cursor, Epoch};
 use crate::domain::event::{Position, StoredEvent};
 use crate::domain::filter::EventFilter;
 use crate::domain::group::GroupFilter;
@@ -27,6 +27,8 @@ use crate::subscriptions::ring::LiveEvent;
 
 /// The approximate size of the part of the log that one read adds to the window.
 pub(super) const CHUNK_BYTES: usize = 1024 * 1024;
+/// The largest distance to the end of the log at which a claim waits for the events in between.
+const LOOK_AHEAD_POSITIONS: Position = 10_000;
 
 /// A group, as a process uses it.
 pub struct ActiveGroup {
@@ -256,26 +258,16 @@ impl ActiveGroup {
     pub(super) async fn extend(&self, source: Source) -> Result<Extension, GroupError> {
         let before = self.state().window.to();
         let _extending = self.extending.lock().await;
-        let cursor = {
-            let state = self.state();
-            if state.window.to() > before {
-                // Another task has extended the window in the meantime.
-                return Ok(Extension::Moved);
-            }
-            let epoch = Some(state.window.epoch).filter(|epoch| *epoch > 0);
-            Cursor { epoch, position: state.window.to() }
-        };
-        // A part that does not fit would be removed again before it is used.
-        let chunk = CHUNK_BYTES.min(self.window_bytes_max.load(Ordering::Relaxed) / 2).max(1);
-        let found = self.feed.read_ring(cursor.position, chunk).filter(|(epoch, _, to)| {
-            let is_new = *to > cursor.position || source == Source::Ring;
-            is_new && cursor.epoch.is_none_or(|known| known == *epoch)
-        });
-        let (epoch, events, to) = match found {
-            Some((epoch, events, to)) => {
-                let matching = events.into_iter().filter(|event| self.has(event));
-                (epoch, matching.map(GroupEvent::new).collect(), to)
-            }
+        let cursor = self.state().end_of_window();
+        if cursor.position > before {
+            // Another task has extended the window in the meantime.
+            return Ok(Extension::Moved);
+        }
+        let chunk = self.chunk_bytes();
+        let found = self.read_ring(cursor, chunk);
+        let found = found.filter(|(_, _, to)| *to > cursor.position || source == Source::Ring);
+        let read = match found {
+            Some(read) => read,
             None => match self.read_table(cursor, Position::MAX, |_| true, chunk).await {
                 // The log may have lost events of the window.
                 Err(GroupError::Store(StoreError::EpochChanged { .. })) => {
@@ -288,14 +280,50 @@ impl ActiveGroup {
                 read => read?,
             },
         };
+        Ok(self.add_to_window(cursor, read))
+    }
+
+    /// Extends the window to the end of the log if that is near: a claim then has all events that are committed, and not
+    /// only the first one that a worker has waited for.
+    pub(super) async fn look_ahead(&self) -> Result<(), GroupError> {
+        let is_near = {
+            let state = self.state();
+            let free = self.window_bytes_max.load(Ordering::Relaxed).saturating_sub(state.window.bytes());
+            let ahead = *self.feed.tail().borrow() - state.window.to();
+            free >= self.chunk_bytes() && (1..=LOOK_AHEAD_POSITIONS).contains(&ahead)
+        };
+        if is_near {
+            self.extend(Source::Ring).await?;
+        }
+        Ok(())
+    }
+
+    /// Returns the approximate size of the part of the log that is added to the window: a larger one would be removed again
+    /// before it is used.
+    fn chunk_bytes(&self) -> usize {
+        CHUNK_BYTES.min(self.window_bytes_max.load(Ordering::Relaxed) / 2).max(1)
+    }
+
+    /// Reads events of the group after a cursor from the ring. Returns their epoch, the events, and the position up to which
+    /// they are all events; `None` if the ring does not have them.
+    fn read_ring(&self, cursor: Cursor, bytes: usize) -> Option<(Epoch, Vec<GroupEvent>, Position)> {
+        let (epoch, events, to) = self.feed.read_ring(cursor.position, bytes)?;
+        if cursor.epoch.is_some_and(|known| known != epoch) {
+            return None;
+        }
+        let matching = events.into_iter().filter(|event| self.has(event));
+        Some((epoch, matching.map(GroupEvent::new).collect(), to))
+    }
+
+    /// Adds what was read after a cursor to the window, unless the window was restarted in the meantime.
+    fn add_to_window(&self, cursor: Cursor, (epoch, events, to): (Epoch, Vec<GroupEvent>, Position)) -> Extension {
         let mut state = self.state();
         if state.window.to() != cursor.position {
-            // The window was restarted in the meantime.
-            return Ok(Extension::Moved);
+            return Extension::Moved;
         }
         state.window.extend(epoch, events, to);
         state.shrink_window(self.window_bytes_max.load(Ordering::Relaxed));
-        Ok(if to > cursor.position { Extension::Moved } else { Extension::AtHead })
+        if to > cursor.position { Extension::Moved } else { Extension::AtHead }
     }
 
     /// Reads events of the group after a cursor and up to a position, until the wanted ones have about `bytes_max` bytes.
@@ -306,7 +334,7 @@ impl ActiveGroup {
         to: Position,
         is_wanted: impl Fn(&GroupEvent) -> bool + Send + Sync,
         bytes_max: usize,
-    ) -> Result<(i32, Vec<GroupEvent>, Position), GroupError> {
+    ) -> Result<(Epoch, Vec<GroupEvent>, Position), GroupError> {
         let mut scan = LogScan::new(self.filter.clone(), cursor, self.feed.limits().scan);
         let (mut events, mut bytes) = (Vec::new(), 0);
         let _permit = self.feed.reader.bulk_read_permit().await;
@@ -330,7 +358,7 @@ impl ActiveGroup {
         after: Position,
         to: Position,
         bytes_max: usize,
-    ) -> Result<(i32, Vec<GroupEvent>, Position), GroupError> {
+    ) -> Result<(Epoch, Vec<GroupEvent>, Position), GroupError> {
         let partitions = self.state().group.settings.partitions;
         let is_wanted = |event: &GroupEvent| partition_of(event.bucket, partitions) == partition;
         self.read_table(Cursor { epoch: None, position: after }, to, is_wanted, bytes_max).await

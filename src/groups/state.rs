@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::domain::cursor::Epoch;
+use crate::domain::cursor::{Cursor, Epoch};
 use crate::domain::event::Position;
 use crate::domain::partition::Partition;
 use crate::groups::error::PARKED_MAX;
@@ -299,6 +299,11 @@ impl GroupState {
     /// Returns whether workers use the group in this process.
     pub(super) fn is_in_use(&self) -> bool {
         self.used_at.elapsed() < IN_USE_MAX
+    }
+
+    /// Returns the cursor after which the window continues.
+    pub(super) fn end_of_window(&self) -> Cursor {
+        Cursor { epoch: Some(self.window.epoch).filter(|epoch| *epoch > 0), position: self.window.to() }
     }
 
     /// Drops the events of the window, and what was concluded from them.

@@ -98,6 +98,11 @@ impl Window {
         self.to
     }
 
+    /// Returns the approximate memory of the events.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Returns the number of partitions.
     pub(super) fn partitions(&self) -> i16 {
         i16::try_from(self.partitions.len()).unwrap_or(i16::MAX)

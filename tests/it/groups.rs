@@ -362,6 +362,43 @@ async fn a_repeated_acknowledgement_gets_the_first_answer_in_every_process() {
 }
 
 #[tokio::test]
+async fn a_repeated_acknowledgement_of_an_open_claim_extends_the_lease_or_ends_the_claim() {
+    let app = start().await;
+    create(&app, json!({"partitions": 1})).await;
+    let first = claim(&app).await;
+    let mut body = json!({"last_processed_position": 2, "failed": [{"global_position": 1, "reason": "it failed"}]});
+    let answer = put(&app, &path(&first), &body).send().await.expect_status(200).json();
+    let again = put(&app, &path(&first), &body).send().await.expect_status(200);
+    assert_eq!(again.header("idempotent-replayed"), Some("true"));
+    assert_eq!(again.json()["acknowledged"], answer["acknowledged"]);
+    let until = |answer: &Value| answer["claim"]["claimed_until"].as_str().expect("a time").to_owned();
+    assert!(until(&again.json()) > until(&answer), "{answer}");
+    assert_eq!(parked(&app).await.len(), 1);
+    body["release"] = json!(true);
+    let released = put(&app, &path(&first), &body).send().await.expect_status(200).json();
+    assert_eq!((&released["acknowledged"], &released["claim"]), (&answer["acknowledged"], &Value::Null));
+    assert_eq!(group(&app).await["open_claims"], 0);
+}
+
+/// A failover may lose the last steps of a group and no event. Then another process takes other steps with their numbers.
+#[tokio::test]
+async fn a_step_that_a_failover_replaced_is_no_base_of_the_next_one() {
+    let app = start().await;
+    create(&app, json!({"partitions": 1})).await;
+    let first = claim(&app).await;
+    let replace = "
+        UPDATE claims
+           SET kind = 'advanced', claim_step = NULL, claimed_to = NULL, claimed_until = NULL, last_processed_position = 3,
+               stepped_at = stepped_at + interval '1 millisecond'
+         WHERE claim_step = step";
+    app.database.session().await.run(replace).await;
+    let body = json!({"last_processed_position": 1});
+    let lost = put(&app, &path(&first), &body).send().await.expect_problem(409, "claim_lost");
+    assert_eq!(lost["last_processed_position"], 3);
+    assert_eq!(positions(&claim(&app).await), [4]);
+}
+
+#[tokio::test]
 async fn an_expired_lease_still_counts_until_the_partition_is_claimed_again() {
     let app = start().await;
     create(&app, json!({"partitions": 1})).await;
@@ -655,6 +692,21 @@ async fn a_waiting_worker_gets_what_becomes_available() {
 }
 
 #[tokio::test]
+async fn a_claim_has_all_events_that_are_committed() {
+    let app = TestApp::start().await;
+    create(&app, json!({"partitions": 1})).await;
+    // The process has examined the log up to the first event, and has handed it out.
+    app.append("/streams/Order/a", &["Placed"]).await;
+    let first = app.call("POST", "/groups/g/claims?wait=60").send().await.expect_status(201).json();
+    app.append("/streams/Order/a", &["Placed"]).await;
+    app.call("DELETE", &path(&first)).send().await.expect_status(204);
+    app.append("/streams/Order/b", &["Placed", "Placed"]).await;
+    let mut tail = app.app.feed.tail();
+    within_a_minute("the tailer has the events", tail.wait_for(|tail| *tail == 4)).await.expect("a tail");
+    assert_eq!(positions(&claim(&app).await), [1, 2, 3, 4]);
+}
+
+#[tokio::test]
 async fn a_worker_that_hangs_up_leaves_no_claim() {
     let app = TestApp::start().await;
     app.append("/streams/Cart/1", &["Placed"]).await;
@@ -800,7 +852,7 @@ async fn a_partition_without_waiting_events_is_moved_by_upkeep() {
 
 #[tokio::test]
 async fn a_group_reads_behind_the_window_of_another_partition() {
-    // A worker holds a partition while the others go on, beyond the memory of the window.
+    // A worker holds the claim of one partition, while other workers process more events than the window can hold.
     let mut options = TestOptions::default();
     options.settings.feed.group_bytes = 1;
     let app = TestApp::start_with(options).await;
