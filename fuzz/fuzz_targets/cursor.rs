@@ -1,15 +1,7 @@
-//! Cursors: a text that is parsed as a cursor is within the limits, and the cursor's own text is parsed as the same
-//! cursor.
+//! See `checks/cursor.rs`.
 #![no_main]
 
-use annals::domain::cursor::Cursor;
-use annals::domain::json::EXACT_INTEGER_MAX;
-use libfuzzer_sys::fuzz_target;
+#[path = "../checks/cursor.rs"]
+mod check;
 
-fuzz_target!(|data: &[u8]| {
-    let Ok(text) = std::str::from_utf8(data) else { return };
-    let Ok(cursor) = text.parse::<Cursor>() else { return };
-    assert!((0..=EXACT_INTEGER_MAX).contains(&cursor.position));
-    assert!(cursor.epoch.is_none_or(|epoch| epoch > 0));
-    assert_eq!(cursor.to_string().parse(), Ok(cursor));
-});
+libfuzzer_sys::fuzz_target!(|data: &[u8]| check::check(data));

@@ -1,13 +1,13 @@
-//! The validator of JSON against PostgreSQL: PostgreSQL stores every document that the validator accepts, and prints it
-//! in the size that the validator has computed. It rejects every document that the validator rejects as not valid JSON.
+//! See `checks/json_in_postgres.rs`.
 #![no_main]
+
+#[path = "../checks/json_in_postgres.rs"]
+mod check;
 
 use std::sync::{LazyLock, Mutex};
 
-use annals::domain::json::{Reason, inspect};
 use annals_fuzz::RUNTIME;
 use libfuzzer_sys::fuzz_target;
-use serde_json::value::RawValue;
 use sqlx::{ConnectOptions, PgConnection};
 
 static SESSION: LazyLock<Mutex<PgConnection>> = LazyLock::new(|| {
@@ -16,21 +16,6 @@ static SESSION: LazyLock<Mutex<PgConnection>> = LazyLock::new(|| {
 });
 
 fuzz_target!(|data: &[u8]| {
-    let Ok(text) = std::str::from_utf8(data) else { return };
-    let Ok(document) = serde_json::from_str::<Box<RawValue>>(text) else { return };
-    let inspected = inspect(&document);
     let mut session = SESSION.lock().expect("the lock");
-    let printed = RUNTIME.block_on(async {
-        let read = sqlx::query_scalar::<_, String>("SELECT $1::text::jsonb::text").bind(document.get());
-        match read.fetch_one(&mut *session).await {
-            Err(error) if error.as_database_error().is_none() => panic!("the database failed: {error}"),
-            printed => printed,
-        }
-    });
-    match (inspected, printed) {
-        (Ok(inspected), Ok(printed)) => assert_eq!(inspected.printed_bytes, printed.len(), "{text}"),
-        (Ok(_), Err(error)) => panic!("{text} was accepted: {error}"),
-        (Err(fault), Ok(_)) => assert_ne!(fault.reason, Reason::Syntax, "{text} was rejected"),
-        (Err(_), Err(_)) => {}
-    }
+    RUNTIME.block_on(check::check(data, &mut session));
 });

@@ -27,6 +27,7 @@ mod epochs;
 mod examples;
 mod failover;
 mod file_limit;
+mod fuzz_checks;
 mod group_model;
 mod groups;
 mod hostile_reducers;
