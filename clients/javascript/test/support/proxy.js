@@ -66,10 +66,10 @@ async function handle(state, folder, request, response) {
     if (rule?.answer && !rule.forward) return answer(entry, response, rule.answer);
     forward(state, request, body, response, (upstream) => {
         entry.status = upstream.statusCode;
-        if (rule?.cutAnswer) return response.destroy();
-        if (rule?.answer) {
+        if (rule?.cutAnswer || rule?.answer) {
             upstream.resume();
-            return upstream.once("end", () => answer(entry, response, rule.answer));
+            const end = rule.answer ? () => answer(entry, response, rule.answer) : () => response.destroy();
+            return upstream.once("end", end);
         }
         response.writeHead(upstream.statusCode, upstream.headers);
         response.flushHeaders();
