@@ -181,7 +181,9 @@ export interface ProjectOptions extends RequestOptions {
     onReconnect?: FollowOptions["onReconnect"];
 }
 
+/** Events that the group has handed out to a worker, under a lease. */
 export interface Claim {
+    /** `epoch.partition.number`. The number only increases, so it is a fencing token for a store of your own. */
     claim_id: string;
     partition: number;
     worker: string | null;
@@ -189,6 +191,7 @@ export interface Claim {
     last_processed_position: number;
     claimed_to: number;
     claimed_until: string;
+    /** The parked stream whose events are tried again; null for new events. */
     retry: { aggregate_type: string; aggregate_id: string; attempts: number; reason: string } | null;
     events: Event[];
 }
@@ -201,8 +204,9 @@ export interface WorkOptions extends RequestOptions {
     /** The seconds for which the service holds a request for a claim. Default 20. */
     wait?: number;
     onFailed?: (event: Event, error: unknown) => void;
-    /** `ClaimLost`, or an error of the connection that lasted longer than the lease. */
-    onClaimLost?: (error: AnnalsError) => void;
+    /** Another worker may have the events of the claim. This one discards the claim, and asks for another one. */
+    onClaimLost?: (error: ClaimLost) => void;
+    /** The events after a position may be lost, and the worker has handled some of them. Without it, `work` fails. */
     onRewind?: (position: number, context: { problem: EpochChanged }) => void | Promise<void>;
 }
 
@@ -277,7 +281,10 @@ export class Annals {
         options?: ProjectOptions,
     ): Promise<void>;
 
-    /** Works for a consumer group: claims events, handles them, and acknowledges them with the next claim. */
+    /**
+     * Works for a consumer group: claims events, handles them, and acknowledges them with the next claim. The `signal`
+     * of the handler is aborted when the claim is lost.
+     */
     work(
         group: string,
         handle: (event: Event, context: { claim: Claim; signal: AbortSignal }) => unknown,
@@ -302,6 +309,8 @@ export class Annals {
             body?: unknown;
             /** Repeats the request if its outcome is unknown. Default: every method but POST. */
             repeatable?: boolean;
+            /** The seconds within which a try must be complete. */
+            timeout?: number;
         },
     ): Promise<Answer<Body>>;
 
@@ -362,9 +371,9 @@ export class PositionConflict extends Problem {
     current_position: number | null;
 }
 
-/** Another worker has the partition of the claim. */
+/** The claim has ended, and another worker may have its events. */
 export class ClaimLost extends Problem {
-    last_processed_position: number;
+    last_processed_position: number | null;
     claimed_by: string | null;
 }
 

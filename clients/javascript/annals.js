@@ -56,7 +56,7 @@ export class VersionConflict extends Problem {}
 export class EpochChanged extends Problem {}
 /** Another instance has moved the position of the projection (`position_conflict`). */
 export class PositionConflict extends Problem {}
-/** Another worker has the partition of the claim (`claim_lost`). */
+/** The claim has ended, and another worker may have its events (`claim_lost`). */
 export class ClaimLost extends Problem {}
 
 /** @type {Record<string, typeof Problem>} */
@@ -116,7 +116,7 @@ export class Annals {
         const body = options.body === undefined ? undefined : this.#json.print(options.body);
         if (body !== undefined) headers.set("Content-Type", "application/json");
         const held = Number(query?.wait ?? query?.timeout ?? 0);
-        const timeout = held + (["GET", "HEAD"].includes(method) ? READ_TIMEOUT : WRITE_TIMEOUT);
+        const { timeout = held + (["GET", "HEAD"].includes(method) ? READ_TIMEOUT : WRITE_TIMEOUT) } = options;
         return retried(patience, repeatable, signal, async (attempt) => {
             const link = new LinkedController(signal);
             try {
@@ -389,23 +389,29 @@ export class Annals {
 
     async #work(group, handle, options) {
         const { signal, onClaimLost, onRewind } = options;
-        let claim = null;
+        let lease = null;
+        let next = null;
         while (!signal?.aborted) {
             try {
-                claim ??= await this.#claim(group, options);
-                if (claim) claim = await this.#handleClaim(group, claim, handle, options);
+                // `claimed_until` is a time of the database, whose clock may differ from that of the client.
+                lease ??= (await this.request("GET", ["groups", group], this.#lasting(options))).body.lease_seconds;
+                next = next
+                    ? await this.#handleClaim(group, next, lease, handle, options)
+                    : await this.#claim(group, options);
                 // A service that does not hold the request would be asked without a pause.
-                else if (options.wait === 0) await sleep(1, signal);
+                if (!next && options.wait === 0) await sleep(1, signal);
             } catch (error) {
-                claim = null;
-                // A lease that could not be extended in time may be lost, too.
-                if (error instanceof ClaimLost || (error instanceof AnnalsError && error.retryable))
+                next = null;
+                if (error instanceof ClaimLost) {
+                    // The settings of the group may have a shorter lease since it was read.
+                    lease = null;
                     onClaimLost?.(error);
-                else if (error instanceof EpochChanged && onRewind) await onRewind(error.rewind_to, { problem: error });
-                else throw error;
+                } else if (error instanceof EpochChanged && onRewind) {
+                    await onRewind(error.rewind_to, { problem: error });
+                } else throw error;
             }
         }
-        if (claim) await this.request("DELETE", ["groups", group, "claims", claim.claim_id]);
+        if (next) await this.request("DELETE", ["groups", group, "claims", next.claim.claim_id]);
     }
 
     /** Returns for how long a request of a loop is repeated: until it is stopped. What remains then has to end. */
@@ -417,40 +423,49 @@ export class Annals {
         const { limit = 100, wait = 20, worker } = options;
         // The key makes a repeated request return the same claim.
         const headers = { "Idempotency-Key": uuidv7() };
-        const body = worker === undefined ? {} : { worker };
-        const request = { query: { limit, wait }, headers, body, repeatable: true, ...this.#lasting(options) };
-        const answer = await this.request("POST", ["groups", group, "claims"], request);
-        return answer.body && { ...answer.body, lease: leaseOf(answer.body, answer.headers) };
+        const request = { query: { limit, wait }, headers, body: { worker }, repeatable: true };
+        const answer = await this.request("POST", ["groups", group, "claims"], {
+            ...request,
+            ...this.#lasting(options),
+        });
+        return claimOf(answer.body, answer);
     }
 
     /** Handles the events of a claim, and returns the next claim, or null. */
-    async #handleClaim(group, claim, handle, options) {
+    async #handleClaim(group, { claim, isReplayed }, lease, handle, options) {
         const { signal, limit = 100, wait = 20, onFailed } = options;
+        const third = lease / 3;
         const failedStreams = new Set();
         let failed = [];
         let reached = claim.last_processed_position;
+        // An earlier request may have received this claim, so its lease may be nearly over.
+        let extendedAt = isReplayed ? -Infinity : performance.now();
         const acknowledge = async (request, members) => {
             const sent = failed;
+            const sentAt = performance.now();
             const body = { last_processed_position: reached, failed: sent, ...members };
             const answer = await this.request("PUT", ["groups", group, "claims", claim.claim_id], { ...request, body });
+            extendedAt = sentAt;
             failed = failed.slice(sent.length);
-            const next = answer.body.claim;
-            return next && { ...next, lease: leaseOf(next, answer.headers) };
+            return claimOf(answer.body.claim, answer);
         };
-        const handled = new AbortController();
         const lost = new AbortController();
-        const extend = async () => {
-            for (let { lease } = claim; ;) {
-                await sleep(lease / 3, handled.signal);
-                const extended = await acknowledge({ patience: lease / 2 });
-                lease = extended?.lease ?? lease;
-            }
+        let extending = null;
+        const extend = () => {
+            // Together, the pause and the tries are shorter than the lease.
+            extending ??= acknowledge({ patience: third, timeout: third })
+                .catch((error) => {
+                    clearInterval(timer);
+                    lost.abort(error);
+                })
+                .finally(() => (extending = null));
+            return extending;
         };
-        const extending = extend().catch((error) => {
-            if (!handled.signal.aborted) lost.abort(error);
-        });
+        const timer = setInterval(extend, third * 1000);
+        let handled = 0;
         try {
             for (const event of claim.events) {
+                if (performance.now() - extendedAt > third * 1000) await extend();
                 if (signal?.aborted || lost.signal.aborted) break;
                 const stream = `${event.aggregate_type}/${event.aggregate_id}`;
                 try {
@@ -463,20 +478,23 @@ export class Annals {
                     onFailed?.(event, error);
                 }
                 reached = event.global_position;
+                handled += 1;
             }
         } finally {
-            handled.abort();
+            clearInterval(timer);
             await extending;
         }
-        lost.signal.throwIfAborted();
-        if (!signal?.aborted) {
-            reached = claim.claimed_to;
-            const request = { query: { next: true, limit, wait }, ...this.#lasting(options) };
-            const next = await acknowledge(request).catch(unlessAborted(signal));
-            if (!signal?.aborted) return next;
-        }
-        // If the service has received this acknowledgement before, it recognises it.
-        return acknowledge({}, { release: true });
+        // Without a connection the lease may have ended. What was handled before is acknowledged.
+        if (lost.signal.aborted && !lost.signal.reason.retryable) throw lost.signal.reason;
+        const isComplete = handled === claim.events.length && !signal?.aborted;
+        if (isComplete) reached = claim.claimed_to;
+        const end = (request, wait) =>
+            isComplete
+                ? acknowledge({ ...request, query: { next: true, limit, wait } })
+                : acknowledge(request, { release: true });
+        const next = await end(this.#lasting(options), wait).catch(unlessAborted(signal));
+        // A worker that is stopped meanwhile finds the next claim by the same request, and then releases it.
+        return next === undefined ? end({}, 0) : next;
     }
 
     /** Returns the state of an aggregate from the reducer of its type: now, at a version or at a time. */
@@ -795,15 +813,16 @@ async function* gathered(lists, size) {
 /** Returns the position of a cursor, `epoch:position` or a position. */
 const positionOf = (cursor) => Number(cursor.slice(cursor.indexOf(":") + 1));
 
-/** Returns the seconds of a lease by the clock of the service, if the response has it. */
-function leaseOf(claim, headers) {
-    const now = headers.has("Date") ? Date.parse(headers.get("Date")) : Date.now();
-    return Math.max(0.3, (Date.parse(claim.claimed_until) - now) / 1000);
-}
+/** Returns the claim of a response, or null, and whether an earlier request may have received it. */
+const claimOf = (claim, { headers }) => claim && { claim, isReplayed: headers.has("Idempotent-Replayed") };
 
 /** Returns the entry of a failed event. `retryAfter` of the error overrides the pauses of the group; null parks. */
 function failureOfEvent(event, error) {
-    const reason = String(error?.message ?? error).slice(0, 1000) || "the handler failed";
+    const text = String(error?.message ?? error).slice(0, 1000);
+    // The service refuses a reason with NUL or with a half of a surrogate pair.
+    const reason = text.replace(/[\0\p{Surrogate}]/gu, "\ufffd").trim() || "the handler failed";
     const entry = { global_position: event.global_position, reason };
-    return error?.retryAfter === undefined ? entry : { ...entry, retry_after: error.retryAfter };
+    // An error of this client has the `Retry-After` of a response, or null if it had none.
+    const retryAfter = error instanceof AnnalsError ? undefined : error?.retryAfter;
+    return retryAfter === undefined ? entry : { ...entry, retry_after: retryAfter && Math.ceil(retryAfter) };
 }

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
+import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 import { after, before, test } from "node:test";
 import { promisify } from "node:util";
@@ -157,36 +158,40 @@ test("loops end when they are stopped, also if the service cannot be reached", a
     }
 });
 
-test("a failed event is not forgotten if the extension of the lease fails", async () => {
+test("a failed event is not forgotten if the lease cannot be extended", async () => {
     proxy.clear();
-    const event = (aggregate_id, global_position) => ({ aggregate_type: "Mail", aggregate_id, global_position });
-    const claim = {
-        claim_id: "1.7.1",
-        events: [event("m-1", 1), event("m-2", 2)],
-        last_processed_position: 0,
-        claimed_to: 2,
-        // The shortest lease that the client assumes: it extends it after 0.1 s, and tries that for 0.15 s.
-        claimed_until: new Date(0).toISOString(),
-    };
-    const path = "^/groups/forgetful/claims";
-    proxy.rule({ method: "POST", path, answer: { status: 201, body: claim } });
-    // The connection of the extension is closed after the handler has ended.
-    proxy.rule({ method: "PUT", path, hold: true });
-    proxy.rule({ method: "PUT", path, answer: { body: { claim: null } } });
-    proxy.rule({ method: "POST", path, hold: true });
+    const annals = new Annals(proxy.url);
+    for (const id of ["m-1", "m-2"]) await annals.append("Mail", id, [placed]);
+    const body = { filter: { aggregate_type: ["Mail"] }, partitions: 1, lease_seconds: 1 };
+    await annals.request("PUT", ["groups", "forgetful"], { body });
+    proxy.rule({ method: "PUT", path: "forgetful/claims", hold: true });
     const stop = new AbortController();
-    const handle = async ({ aggregate_id }) => {
-        if (aggregate_id === "m-1") throw new Error("no such address");
-        while (proxy.log("forgetful/claims/1.7.1").length === 0)
-            await new Promise((resolve) => setTimeout(resolve, 10));
-        setTimeout(() => proxy.cut("forgetful/claims/1.7.1"), 400);
+    const handle = async ({ aggregate_id }, { signal }) => {
+        if (aggregate_id === "m-1") throw new Error(" no such address\ud83d");
+        await once(signal, "abort");
+        stop.abort();
     };
-    const working = new Annals(proxy.url).work("forgetful", handle, { signal: stop.signal });
-    while (proxy.log("forgetful").length < 4) await new Promise((resolve) => setTimeout(resolve, 10));
-    stop.abort();
-    await working;
-    const [, repeated] = proxy.log("forgetful/claims/1.7.1").map(({ body }) => JSON.parse(body));
-    assert.deepEqual(repeated.failed, [{ global_position: 1, reason: "no such address" }]);
+    await annals.work("forgetful", handle, { signal: stop.signal });
+    const parked = await annals.request("GET", ["groups", "forgetful", "parked"]);
+    assert.deepEqual(
+        parked.body.parked_streams.map(({ aggregate_id, reason }) => [aggregate_id, reason]),
+        [["m-1", "no such address\ufffd"]],
+    );
+    const group = await annals.request("GET", ["groups", "forgetful"]);
+    assert.equal(group.body.open_claims, 0);
+});
+
+test("an error of this client in a handler does not park its stream for good", async () => {
+    const annals = new Annals(service.url);
+    await annals.append("Letter", "l-1", [placed]);
+    const body = { filter: { aggregate_type: ["Letter"] } };
+    await annals.request("PUT", ["groups", "letters"], { body });
+    const stop = new AbortController();
+    const handle = () => annals.append("Letter", "l-1", [placed], "none");
+    await annals.work("letters", handle, { onFailed: () => stop.abort(), signal: stop.signal });
+    const { body: parked } = await annals.request("GET", ["groups", "letters", "parked", "Letter", "l-1"]);
+    assert.notEqual(parked.retry_at, null);
+    assert.match(parked.reason, /^version_conflict: /);
 });
 
 test("headers give the ids of correlation and causation to events that have none", async () => {

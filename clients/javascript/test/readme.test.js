@@ -10,7 +10,6 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 
 import { startAnnals } from "../start-annals.js";
-import { startProxy } from "./support/proxy.js";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const readme = await readFile(join(root, "README.md"), "utf8");
@@ -20,40 +19,17 @@ const examples = [...readme.matchAll(/```js\n([^]*?)```/g)].map((match) => ({
 }));
 const run = promisify(execFile);
 let service;
-let proxy;
 let folder;
 
 before(async () => {
     service = await startAnnals();
-    proxy = await startProxy(root);
-    proxy.setTarget(service.url);
-    serveGroup();
     folder = await mkdtemp(join(tmpdir(), "annals-readme-"));
     await writeFile(join(folder, "package.json"), JSON.stringify({ type: "module" }));
 });
 after(async () => {
-    await proxy?.stop();
     await service?.stop();
     if (folder) await rm(folder, { recursive: true });
 });
-
-/** Answers for a consumer group, which the service does not have yet. */
-function serveGroup() {
-    const event = (aggregate_id, global_position, to) => ({
-        ...{ event_id: aggregate_id, aggregate_type: "Mail", aggregate_id, version: 1, global_position },
-        ...{ event_type: "MailWritten", event_data: { to } },
-    });
-    const events = [event("m-1", 1, "ann@example.com"), event("m-2", 2, "nobody")];
-    const claimed_until = new Date(Date.now() + 60_000).toISOString();
-    const claim = { claim_id: "1.7.1", last_processed_position: 0, claimed_to: 2, claimed_until, retry: null, events };
-    proxy.rule({ method: "POST", path: "^/groups/mailer/claims", answer: { status: 201, body: claim } });
-    const acknowledged = { claim_id: "1.7.1", last_processed_position: 2, parked_streams: 1 };
-    proxy.rule({
-        method: "PUT",
-        path: "^/groups/mailer/claims/1.7.1",
-        answer: { body: { acknowledged, claim: null } },
-    });
-}
 
 test("the README has an example for every verb", () => {
     const code = examples.map(({ code }) => code).join();
@@ -78,7 +54,7 @@ for (const { heading, code } of examples) {
         const file = join(folder, `${heading.replace(/\W+/g, "-")}-${code.length}.js`);
         const local = (name) => JSON.stringify(new URL(`../${name}`, import.meta.url).href);
         const source = code
-            .replaceAll('"http://127.0.0.1:8080"', JSON.stringify(proxy.url))
+            .replaceAll('"http://127.0.0.1:8080"', JSON.stringify(service.url))
             .replaceAll('"annals"', local("annals.js"))
             .replaceAll('"annals/testing"', local("start-annals.js"));
         await writeFile(file, source);

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from documents import REPOSITORY, run_blocks
-from proxy import Proxy
 
 URL = "http://127.0.0.1:8080"
 
@@ -19,18 +18,10 @@ def in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_examples_of_the_readme_run(own_service: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    groups = Proxy(answer_all=lambda exchange: exchange.answer(200, {"lease_seconds": 30}))
-
-    def change(block: str) -> str:
-        block = block.replace("client.work(", f'Annals("{groups.url}").work(')
-        return block.replace(URL, own_service.url)
-
-    names = run_blocks(REPOSITORY / "clients/python/README.md", change)
+    names = run_blocks(REPOSITORY / "clients/python/README.md", lambda block: block.replace(URL, own_service.url))
     assert names["decided"].version == 2
     assert names["database"].execute("SELECT * FROM paid").fetchall() == [("ord-1", 42)]
     assert f"GET {own_service.url}/aggregates/Order/ord-1?snapshot=ignore 1 200 None" in capsys.readouterr().out
-    assert [sent.route for sent in groups.requests] == ["/groups/mailer"]
-    groups.close()
 
 
 def test_the_examples_of_the_lesson_run(own_service: Any) -> None:

@@ -1,19 +1,20 @@
-"""Rows C25 to C33 of the conformance list."""
+"""Rows C25 to C37 of the conformance list."""
 
 from __future__ import annotations
 
+import asyncio
 import re
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import begin_epoch, numbers
-from proxy import Proxy, cut, status
+from proxy import Exchange, Proxy, cut, status
 
 from annals_client import (
     Annals,
+    ClaimLost,
     EpochChanged,
     EventFailed,
     EventNotFound,
@@ -161,169 +162,279 @@ def test_a_client_waits_for_a_projection(client: Any, kind: str) -> None:
     assert problem.value.document["lag"] >= 1
 
 
-# --- Work: a server of the test hands out claims ---
+# --- Work ---
 
 
-class Group:
-    """A server with one group, which hands out each of its claims once."""
-
-    def __init__(self, claims: list[list[tuple[str, int]]], lease: float = 30) -> None:
-        self.claims = [self.claim(number, events) for number, events in enumerate(claims, 1)]
-        self.lease = lease
-        self.acknowledged: list[dict[str, Any]] = []
-        self.answers: list[Any] = []
-        self.changed = threading.Condition()
-
-    def claim(self, number: int, events: list[tuple[str, int]]) -> dict[str, Any]:
-        return {
-            "claim_id": f"1.0.{number}",
-            "last_processed_position": events[0][1] - 1,
-            "claimed_to": events[-1][1],
-            "events": [
-                {"aggregate_type": "Order", "aggregate_id": stream, "global_position": position, "event_data": position}
-                for stream, position in events
-            ],
-        }
-
-    def __call__(self, exchange: Any) -> None:
-        if exchange.command == "GET":
-            assert exchange.route == "/groups/mailer"
-            return exchange.answer(200, {"group_name": "mailer", "lease_seconds": self.lease})
-        if exchange.command == "POST":
-            assert exchange.route == "/groups/mailer/claims" and exchange.headers["Idempotency-Key"]
-            following = self.claims.pop(0) if self.claims else None
-            return exchange.answer(201, following) if following else exchange.answer(204)
-        with self.changed:
-            self.acknowledged.append(
-                {**exchange.json, "claim": exchange.route.rsplit("/")[-1], "query": exchange.query}
-            )
-            self.changed.notify_all()
-        if self.answers:
-            return self.answers.pop(0)(exchange)
-        is_next = exchange.query.get("next") == ["true"]
-        claim = self.claims.pop(0) if is_next and self.claims else None
-        done = {"claim_id": "1.0.1", "last_processed_position": exchange.json["last_processed_position"]}
-        return exchange.answer(200, {"acknowledged": {**done, "parked_streams": 0}, "claim": claim})
+def start_group(client: Any, kind: str, ids: str, **settings: Any) -> list[int]:
+    """Appends an event to each of these streams, and creates a group with one partition for them."""
+    positions = [client.append(kind, stream, numbers(1))["global_position"] for stream in ids]
+    client.request("PUT", f"/groups/{kind}", {"filter": {"aggregate_type": [kind]}, "partitions": 1, **settings})
+    return positions
 
 
 def run_until(handled: list[Any], count: int) -> Any:
     return lambda: len(handled) >= count
 
 
-def test_c28_a_failed_event_sets_its_stream_aside(connect: Any, fake: Any) -> None:
-    group = Group([[("a", 1), ("b", 2), ("a", 3), ("c", 4), ("b", 5)], [("a", 6)]])
-    server = fake(group)
-    handled: list[int] = []
+def in_handler(client: Any, wait: Any) -> Any:
+    """Waits in a handler. One that is asynchronous does not block the event loop."""
+    return wait() if type(client) is Annals else asyncio.to_thread(wait)
 
-    def handle(event: Any) -> None:
-        if event["global_position"] in (1, 4):
-            raise EventFailed("card declined", park=True) if event["global_position"] == 1 else ValueError("no address")
-        handled.append(event["global_position"])
 
-    connect(server.url).work("mailer", handle, worker="m-1", limit=50, wait=1, stop=run_until(handled, 3))
-    assert handled == [2, 5, 6]
-    first, second = group.acknowledged
-    assert first["last_processed_position"] == 5
-    assert first["failed"] == [
-        {"global_position": 1, "reason": "card declined", "retry_after": None},
-        {"global_position": 4, "reason": "ValueError: no address"},
+def test_c28_a_failed_event_parks_its_stream(connect: Any, proxy: Any, other: Annals, kind: str) -> None:
+    positions = start_group(other, kind, "abacbad", retry_after=[3600])
+    handled: list[Any] = []
+
+    def handle(event: Any, claim: Any) -> None:
+        if event["aggregate_id"] == "a":
+            raise EventFailed("card declined", park=True)
+        if event["aggregate_id"] == "c":
+            raise ValueError("no address")
+        handled.append((event["aggregate_id"], event["version"]))
+
+    connect(proxy.url).work(kind, handle, worker="m-1", limit=6, wait=1, stop=run_until(handled, 3))
+    assert handled == [("b", 1), ("b", 2), ("d", 1)]
+    first, second = proxy.sent("PUT")
+    failed = [
+        {"global_position": positions[0], "reason": "card declined", "retry_after": None},
+        {"global_position": positions[3], "reason": "ValueError: no address"},
     ]
-    assert first["query"] == {"next": ["true"], "limit": ["50"], "wait": ["1"]}
+    assert first.json == {"last_processed_position": positions[5], "failed": failed}
+    assert first.query == {"next": ["true"], "limit": ["6"], "wait": ["1"]}
     # The second claim came with the acknowledgement, and is released because the worker stops.
-    assert (second["claim"], second["last_processed_position"], second["release"]) == ("1.0.2", 6, True)
-    [claimed] = server.sent("POST")
-    assert claimed.json == {"worker": "m-1"}
+    assert second.json == {"last_processed_position": positions[6], "failed": [], "release": True}
+    [claimed] = proxy.sent("POST")
+    assert claimed.json == {"worker": "m-1"} and claimed.headers["Idempotency-Key"]
+    parked = other.request("GET", f"/groups/{kind}/parked/{kind}/a")
+    assert (parked["reason"], parked["waiting"], parked["retry_at"]) == ("card declined", 2, None)
 
 
-def test_c29_the_lease_is_extended_while_the_handler_runs(connect: Any, fake: Any) -> None:
-    group = Group([[("a", 1), ("b", 2), ("c", 3)]], lease=0.6)
-    handled: list[int] = []
+def test_c29_the_lease_is_extended_while_the_handler_runs(connect: Any, proxy: Any, other: Annals, kind: str) -> None:
+    positions = start_group(other, kind, "abc", lease_seconds=6)
+    handled: list[str] = []
+    ended = threading.Event()
 
-    def handle(event: Any) -> Any:
-        if event["global_position"] == 1:
+    def compete() -> None:
+        other.work(kind, lambda event, claim: handled.append("the rival"), wait=1, stop=ended.is_set)
+
+    rival = threading.Thread(target=compete, daemon=True)
+
+    def extensions() -> list[Any]:
+        return [sent for sent in proxy.sent("PUT") if not sent.query and "release" not in sent.json]
+
+    def handle(event: Any, claim: Any) -> Any:
+        if event["aggregate_id"] == "a":
             raise EventFailed("later", retry_after=60)
-        if event["global_position"] == 2:
-            return wait_for_extensions()
-        handled.append(event["global_position"])
+        handled.append(event["aggregate_id"])
+        if event["aggregate_id"] == "b":
+            rival.start()
+            return in_handler(client, lambda: proxy.wait_until(lambda: len(extensions()) >= 3))
 
-    def wait_for_extensions() -> Any:
-        def wait() -> None:
-            with group.changed:
-                assert group.changed.wait_for(lambda: len(group.acknowledged) >= 2, timeout=60)
-
-        if type(client) is Annals:
-            return wait()
-        import asyncio
-
-        return asyncio.to_thread(wait)
-
-    client = connect(fake(group).url)
-    start = time.monotonic()
-    client.work("mailer", handle, wait=1, stop=run_until(handled, 1))
-    assert time.monotonic() - start >= 0.4
-    first, second, last = group.acknowledged[0], group.acknowledged[1], group.acknowledged[-1]
-    assert first["last_processed_position"] == 1 and "next" not in first["query"]
-    assert first["failed"] == [{"global_position": 1, "reason": "later", "retry_after": 60}]
-    assert (second["last_processed_position"], second["failed"]) == (1, [])
-    assert (last["last_processed_position"], last["failed"], last["release"]) == (3, [], True)
+    client = connect(proxy.url)
+    client.work(kind, handle, wait=1, stop=lambda: not {"c", "the rival"}.isdisjoint(handled))
+    ended.set()
+    rival.join()
+    assert handled == ["b", "c"]
+    failed = {"global_position": positions[0], "reason": "later", "retry_after": 60}
+    assert [sent.json for sent in extensions()[:3]] == [
+        {"last_processed_position": positions[0], "failed": [failed]},
+        {"last_processed_position": positions[0], "failed": []},
+        {"last_processed_position": positions[0], "failed": []},
+    ]
 
 
-def test_c30_a_lost_claim_is_left_and_the_worker_claims_again(connect: Any, fake: Any) -> None:
-    lost = status(409, "claim_lost")
-    group = Group([[("a", 1)], [("b", 2), ("b", 3)], [("c", 4)]], lease=0.6)
-    group.answers = [lost, lost]
-    handled: list[int] = []
+def test_c30_a_lost_claim_is_discarded_and_the_worker_claims_again(
+    connect: Any, proxy: Any, other: Annals, kind: str
+) -> None:
+    start_group(other, kind, "ab", lease_seconds=1)
+    claims = f"/groups/{kind}/claims"
+    handled: list[tuple[str, str]] = []
+    taken: list[str] = []
+    lost: list[str | None] = []
 
-    def handle(event: Any) -> Any:
-        handled.append(event["global_position"])
-        if event["global_position"] == 2:
+    def handle(event: Any, claim: Any) -> Any:
+        handled.append((event["aggregate_id"], claim["claim_id"]))
+        if len(handled) == 1:
+            other.request("DELETE", f"{claims}/{claim['claim_id']}")
+            taken.append(other.request("POST", claims, {"worker": "m-2"})["claim_id"])
+            return in_handler(client, lambda: proxy.wait_until(lambda: proxy.sent("PUT") != []))
 
-            def wait() -> None:
-                with group.changed:
-                    assert group.changed.wait_for(lambda: len(group.acknowledged) >= 2, timeout=60)
-                time.sleep(0.05)  # The answer to the extension has to arrive.
+    def on_claim_lost(error: ClaimLost) -> None:
+        lost.append(error.claimed_by)
+        other.request("DELETE", f"{claims}/{taken[0]}")
 
-            if type(client) is Annals:
-                return wait()
-            import asyncio
-
-            return asyncio.to_thread(wait)
-
-    client = connect(fake(group).url)
-    client.work("mailer", handle, wait=1, stop=lambda: 4 in handled)
-    assert handled == [1, 2, 4]
+    client = connect(proxy.url)
+    client.work(kind, handle, wait=1, on_claim_lost=on_claim_lost, stop=run_until(handled, 3))
+    assert lost == ["m-2"]
+    assert [stream for stream, _ in handled] == ["a", "a", "b"]
+    assert handled[0][1] != handled[1][1] == handled[2][1]
+    assert len({sent.headers["Idempotency-Key"] for sent in proxy.sent("POST")}) == 2
 
 
-def test_work_repeats_a_claim_with_the_same_key(connect: Any, fake: Any) -> None:
-    group = Group([[("a", 1)]])
-    server = fake(group)
-    server.next("POST", "/groups", status(503, "overloaded", Retry_After="0"))
-    handled: list[int] = []
-    connect(server.url).work("mailer", lambda event: handled.append(1), wait=1, stop=run_until(handled, 1))
-    first, second = server.sent("POST")
+class Killed(BaseException):
+    """Ends a worker in its handler, without any further request."""
+
+
+def test_c34_another_worker_gets_the_events_of_a_killed_one(connect: Any, service: Any, kind: str) -> None:
+    client = connect(service.url)
+    start_group(client, kind, "ababa", lease_seconds=1)
+    first: list[tuple[str, int]] = []
+    second: list[tuple[str, int]] = []
+
+    def handle(event: Any, claim: Any) -> None:
+        first.append((event["aggregate_id"], event["version"]))
+        if len(first) == 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        client.work(kind, handle)
+    client.work(
+        kind,
+        lambda event, claim: second.append((event["aggregate_id"], event["version"])),
+        stop=run_until(second, 5),
+    )
+    assert second == [("a", 1), ("b", 1), ("a", 2), ("b", 2), ("a", 3)]
+    assert first == second[:3]
+
+
+def test_c35_a_parked_stream_is_tried_again(client: Any, kind: str) -> None:
+    start_group(client, kind, "aba", retry_after=[0])
+    handled: list[Any] = []
+
+    def handle(event: Any, claim: Any) -> None:
+        handled.append((event["aggregate_id"], event["version"], claim["retry"]))
+        if len(handled) == 1:
+            raise EventFailed("mailbox full")
+
+    client.work(kind, handle, stop=run_until(handled, 4))
+    retry = {"aggregate_type": kind, "aggregate_id": "a", "attempts": 1, "reason": "mailbox full"}
+    assert handled == [("a", 1, None), ("b", 1, None), ("a", 1, retry), ("a", 2, retry)]
+    assert client.request("GET", f"/groups/{kind}")["parked_streams"] == 0
+
+
+def test_c36_lost_answers_lose_no_claim(connect: Any, proxy: Any, other: Annals, kind: str) -> None:
+    start_group(other, kind, "abc", lease_seconds=3600)
+    claims = f"/groups/{kind}/claims"
+    proxy.next("POST", claims, cut)
+    # The first PUT extends the lease of the first claim.
+    proxy.next("PUT", claims, Exchange.forward, cut)
+    handled: list[Any] = []
+
+    def handle(event: Any, claim: Any) -> None:
+        extensions = [sent.json for sent in proxy.sent("PUT") if sent.route == f"{claims}/{claim['claim_id']}"]
+        assert all(
+            sent == {"last_processed_position": claim["last_processed_position"], "failed": []} for sent in extensions
+        )
+        handled.append((event["aggregate_id"], len(extensions)))
+
+    connect(proxy.url).work(kind, handle, limit=1, stop=run_until(handled, 3))
+    assert handled == [("a", 1), ("b", 1), ("c", 0)]
+    first, second = proxy.sent("POST")
     assert first.headers["Idempotency-Key"] == second.headers["Idempotency-Key"]
+    lost, repeated, _ = [sent for sent in proxy.sent("PUT") if sent.query]
+    assert (lost.path, lost.body) == (repeated.path, repeated.body)
 
 
-def test_work_calls_on_rewind_if_the_epoch_has_changed(connect: Any, fake: Any) -> None:
+def test_c37_a_worker_that_stops_releases_its_claim(connect: Any, proxy: Any, other: Annals, kind: str) -> None:
+    positions = start_group(other, kind, "abc", lease_seconds=3600)
+    handled: list[str] = []
+
+    def handle(event: Any, claim: Any) -> None:
+        handled.append(event["aggregate_id"])
+
+    client = connect(proxy.url)
+    client.work(kind, handle, stop=run_until(handled, 1))
+    [released] = proxy.sent("PUT")
+    assert released.json == {"last_processed_position": positions[0], "failed": [], "release": True}
+    client.work(kind, handle, stop=run_until(handled, 3))
+    assert handled == ["a", "b", "c"]
+    assert other.request("GET", f"/groups/{kind}")["open_claims"] == 0
+
+
+def test_a_claim_that_arrives_after_the_stop_is_released(connect: Any, proxy: Any, other: Annals, kind: str) -> None:
+    start_group(other, kind, "ab", lease_seconds=3600)
+    handled: list[str] = []
+    connect(proxy.url).work(
+        kind,
+        lambda event, claim: handled.append(event["aggregate_id"]),
+        limit=1,
+        stop=lambda: proxy.sent("PUT") != [],
+    )
+    assert handled == ["a"]
+    assert len(proxy.sent("DELETE")) == 1
+    assert other.request("GET", f"/groups/{kind}")["open_claims"] == 0
+
+
+def test_a_worker_continues_after_an_outage(connect: Any, proxy: Any, other: Annals, kind: str) -> None:
+    start_group(other, kind, "ab", lease_seconds=3600)
+    down = status(503, "database_unavailable", Retry_After="0")
+    proxy.next("POST", "/groups", down, down)
+    proxy.next("PUT", "/groups", down, down)
+    handled: list[str] = []
+    client = connect(proxy.url, patience=0.0)
+    client.work(kind, lambda event, claim: handled.append(event["aggregate_id"]), limit=1, stop=run_until(handled, 2))
+    assert handled == ["a", "b"]
+
+
+def test_a_claim_whose_lease_cannot_be_extended_is_released(connect: Any, proxy: Any, other: Annals, kind: str) -> None:
+    positions = start_group(other, kind, "ab", lease_seconds=1)
+    handled: list[tuple[str, str]] = []
+
+    def drop_extensions(exchange: Exchange) -> None:
+        if exchange.query or "release" in exchange.json:
+            exchange.forward()
+
+    def handle(event: Any, claim: Any) -> Any:
+        handled.append((event["aggregate_id"], claim["claim_id"]))
+        if len(handled) == 1:
+            # The first try comes after a third of the lease, the others after a sixth each.
+            return in_handler(client, lambda: proxy.wait_until(lambda: len(proxy.sent("PUT")) >= 5))
+
+    proxy.next("PUT", "/groups", *[drop_extensions] * 100)
+    client = connect(proxy.url)
+    client.work(kind, handle, stop=run_until(handled, 2))
+    assert [stream for stream, _ in handled] == ["a", "b"]
+    assert handled[0][1] != handled[1][1]
+    released = next(sent.json for sent in proxy.sent("PUT") if "release" in sent.json)
+    assert released == {"last_processed_position": positions[0], "failed": [], "release": True}
+
+
+@pytest.mark.parametrize("reason", ["", " ", "no\0 address", "half \ud83d", "long" * 300])
+def test_the_reason_of_a_failure_may_be_any_text(client: Any, kind: str, reason: str) -> None:
+    start_group(client, kind, "ab")
+    handled: list[str] = []
+
+    def handle(event: Any, claim: Any) -> None:
+        handled.append(event["aggregate_id"])
+        if event["aggregate_id"] == "a":
+            raise EventFailed(reason, retry_after=3599.5)
+
+    client.work(kind, handle, stop=run_until(handled, 2))
+    [parked] = client.request("GET", f"/groups/{kind}/parked")["parked_streams"]
+    assert parked["aggregate_id"] == "a" and parked["reason"]
+
+
+def test_work_calls_on_rewind_if_the_epoch_has_changed(connect: Any, proxy: Any, other: Annals, kind: str) -> None:
     def changed(exchange: Any) -> None:
         exchange.problem(409, "epoch_changed", rewind_to=3, epoch=2)
 
-    group = Group([[("a", 5)], [("a", 4)], [("a", 6)]])
-    group.answers = [changed]
-    handled: list[int] = []
+    # The worker gets the events again when the lease of the refused claim has ended.
+    start_group(other, kind, "a", lease_seconds=1)
+    proxy.next("PUT", "/groups", changed)
+    handled: list[str] = []
     rewound: list[int] = []
-    client = connect(fake(group).url)
+    client = connect(proxy.url)
     client.work(
-        "mailer",
-        lambda event: handled.append(event["global_position"]),
-        wait=1,
+        kind,
+        lambda event, claim: handled.append(event["aggregate_id"]),
         on_rewind=lambda change: rewound.append(change.rewind_to),
-        stop=lambda: 4 in handled,
+        stop=lambda: len(handled) == 2,
     )
-    assert (rewound, handled) == ([3], [5, 4])
-    group.answers = [changed]
+    assert (rewound, handled) == ([3], ["a", "a"])
+    other.append(kind, "a", numbers(1))
+    proxy.next("PUT", "/groups", changed)
     with pytest.raises(EpochChanged):
-        client.work("mailer", lambda event: None, wait=1)
+        client.work(kind, lambda event, claim: None, wait=1)
 
 
 # --- State, errors, hooks ---

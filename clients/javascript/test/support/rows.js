@@ -585,110 +585,90 @@ export const rows = {
         ]);
     },
 
-    async C28({ url, rule, log, stop }) {
-        const group = unique("mailer");
-        const list = claimed(["a", "b", "a", "c", "b", "a"]);
-        await rule({ method: "POST", path: group, answer: { status: 201, body: claim("1.7.1", list) } });
-        const next = claim("1.7.2", claimed(["d"], 7));
-        const answer = { body: { acknowledged: { claim_id: "1.7.1", last_processed_position: 6 }, claim: next } };
-        await rule({ method: "PUT", path: "1.7.1", answer });
-        await rule({ method: "PUT", path: "1.7.2", hold: true });
-        await rule({ method: "PUT", path: "1.7.2", answer: { body: { acknowledged: {}, claim: null } } });
+    async C28({ url, log, stop }) {
+        const { annals, group, positions } = await startGroup(url, ["a", "b", "a", "c", "b", "a", "d"]);
         const seen = [];
         const parked = [];
-        const handle = ({ aggregate_id, global_position }) => {
-            seen.push([aggregate_id, global_position]);
+        const handle = ({ aggregate_id, version }) => {
+            seen.push([aggregate_id, version]);
             if (aggregate_id === "a") throw Object.assign(new Error("card declined"), { retryAfter: null });
+            if (aggregate_id === "d") stop.abort();
         };
-        const onFailed = ({ global_position }, error) => parked.push([global_position, error.message]);
+        const onFailed = ({ version }, error) => parked.push([version, error.message]);
         const options = { worker: "mailer-3", limit: 6, wait: 5, signal: stop.signal, onFailed };
-        const working = new Annals(url).work(group, handle, options);
-        await until(async () => (await log("1.7.2")).length === 1, "the second acknowledgement");
-        stop.abort();
-        await working;
+        await annals.work(group, handle, options);
         equal(seen, [
             ["a", 1],
+            ["b", 1],
+            ["c", 1],
             ["b", 2],
-            ["c", 4],
-            ["b", 5],
-            ["d", 7],
+            ["d", 1],
         ]);
         equal(parked, [[1, "card declined"]]);
-        const [post, first, second, released] = await log(group);
+        const [post, first, second, ...others] = await log(`${group}/claims`);
         equal([post.path, JSON.parse(post.body)], [`/groups/${group}/claims?limit=6&wait=5`, { worker: "mailer-3" }]);
         check(post.headers["idempotency-key"], "the request for a claim has no Idempotency-Key");
-        equal(first.path, `/groups/${group}/claims/1.7.1?next=true&limit=6&wait=5`);
-        const failed = [{ global_position: 1, reason: "card declined", retry_after: null }];
-        equal(JSON.parse(first.body), { last_processed_position: 6, failed });
-        equal(JSON.parse(second.body), { last_processed_position: 7, failed: [] });
-        // The signal came while the service held the request: the worker repeats it, and takes no further claim.
-        equal(released.path, `/groups/${group}/claims/1.7.2`);
-        equal(JSON.parse(released.body), { last_processed_position: 7, failed: [], release: true });
+        equal(first.path.split("?")[1], "next=true&limit=6&wait=5");
+        const failed = [{ global_position: positions[0], reason: "card declined", retry_after: null }];
+        equal(JSON.parse(first.body), { last_processed_position: positions[5], failed });
+        equal(JSON.parse(second.body), { last_processed_position: positions[6], failed: [], release: true });
+        equal(others, []);
+        const { body } = await annals.request("GET", ["groups", group, "parked", group, "a"]);
+        equal([body.reason, body.attempts, body.waiting, body.retry_at], ["card declined", 1, 2, null]);
     },
 
-    async C29({ url, rule, log, stop }) {
-        const group = unique("mailer");
-        const list = claimed(["a", "b"]);
-        await rule({ method: "POST", path: group, answer: { status: 201, body: claim("1.7.1", list, 3) } });
-        const extended = { acknowledged: {}, claim: claim("1.7.1", list.slice(1), 3) };
-        await rule({ method: "PUT", path: "1.7.1", times: 2, answer: { body: extended } });
-        await rule({ method: "PUT", path: "1.7.1", answer: { body: { acknowledged: {}, claim: null } } });
-        await rule({ method: "POST", path: group, hold: true });
+    async C29({ url, log, stop }) {
+        const { annals, group, positions } = await startGroup(url, ["a", "b"], { lease_seconds: 6 });
+        const seen = [];
+        const extensions = async () => (await log(`${group}/claims/`)).filter(({ path }) => !path.includes("?"));
+        const rival = () => annals.work(group, () => seen.push("the rival"), { signal: stop.signal });
+        let rivalling;
         const handle = async ({ aggregate_id }) => {
-            if (aggregate_id === "b")
-                await until(async () => (await log("1.7.1")).length === 2, "the lease is extended twice");
+            if (aggregate_id === "b") {
+                rivalling = rival();
+                await until(async () => (await extensions()).length === 3, "the lease is extended three times");
+            }
+            seen.push(aggregate_id);
         };
-        const working = new Annals(url).work(group, handle, { signal: stop.signal });
-        await until(async () => (await log(group)).length === 5, "the next claim");
+        const working = annals.work(group, handle, { signal: stop.signal });
+        await until(async () => (await processed(annals, group)) >= positions[1], "the claim is acknowledged");
         stop.abort();
-        await working;
-        const puts = await log("1.7.1");
+        await Promise.all([working, rivalling]);
+        equal(seen, ["a", "b"]);
         equal(
-            puts.map(({ path }) => path.includes("next=true")),
-            [false, false, true],
+            (await extensions()).slice(0, 3).map(({ body }) => JSON.parse(body)),
+            Array(3).fill({ last_processed_position: positions[0], failed: [] }),
         );
-        equal(
-            puts.map(({ body }) => JSON.parse(body).last_processed_position),
-            [1, 1, 2],
-        );
-        const [post] = await log(group);
-        const times = [post, ...puts].map(({ at }) => at);
-        for (const n of [1, 2]) check(times[n] - times[n - 1] < 3000, "the lease had ended");
     },
 
-    async C30({ url, rule, log, stop }) {
-        const group = unique("mailer");
-        const lost = problem(409, "claim_lost", { last_processed_position: 0, claimed_by: "mailer-4" });
-        await rule({
-            method: "POST",
-            path: group,
-            answer: { status: 201, body: claim("1.7.1", claimed(["a", "b"]), 1.5) },
-        });
-        await rule({ method: "PUT", path: "1.7.1", answer: { status: 409, headers: problemHeaders(), body: lost } });
-        await rule({ method: "POST", path: group, answer: { status: 201, body: claim("1.3.2", claimed(["c"], 9)) } });
-        await rule({ method: "PUT", path: "1.3.2", answer: { body: { acknowledged: {}, claim: null } } });
-        await rule({ method: "POST", path: group, hold: true });
+    async C30({ url, log, stop }) {
+        const { annals, group } = await startGroup(url, ["a", "b"], { lease_seconds: 1 });
+        const claims = ["groups", group, "claims"];
         const seen = [];
         const losses = [];
-        const handle = async ({ aggregate_id }, { signal }) => {
-            seen.push(aggregate_id);
-            if (aggregate_id === "a") await until(() => signal.aborted, "the handler learns that the claim is lost");
+        let other;
+        const handle = async ({ aggregate_id }, { claim, signal }) => {
+            seen.push([aggregate_id, claim.claim_id]);
+            if (aggregate_id === "b") stop.abort();
+            if (seen.length > 1) return;
+            await annals.request("DELETE", [...claims, claim.claim_id]);
+            other = (await annals.request("POST", claims, { body: { worker: "mailer-4" } })).body;
+            await until(() => signal.aborted, "the handler learns that the claim is lost");
         };
-        const options = { signal: stop.signal, onClaimLost: (error) => losses.push(error) };
-        const working = new Annals(url).work(group, handle, options);
-        await until(async () => (await log(group)).length === 5, "the third claim is asked for");
-        stop.abort();
-        await working;
-        equal(seen, ["a", "c"]);
-        check(losses[0] instanceof ClaimLost, "the class of the error");
+        const onClaimLost = (error) => {
+            losses.push([error instanceof ClaimLost, error.claimed_by]);
+            void annals.request("DELETE", [...claims, other.claim_id]);
+        };
+        const onFailed = (_, error) => stop.abort(error);
+        await annals.work(group, handle, { signal: stop.signal, onClaimLost, onFailed });
+        equal(losses, [[true, "mailer-4"]]);
         equal(
-            losses.map(({ claimed_by }) => claimed_by),
-            ["mailer-4"],
+            seen.map(([id]) => id),
+            ["a", "a", "b"],
         );
-        const keys = (await log(group))
-            .filter(({ method }) => method === "POST")
-            .map(({ headers }) => headers["idempotency-key"]);
-        equal(new Set(keys).size, 3, "the number of keys");
+        check(seen[0][1] !== seen[1][1] && seen[1][1] === seen[2][1], "the claims of the events");
+        const posts = (await log(`${group}/claims\\?`)).map(({ headers }) => headers["idempotency-key"]);
+        equal([posts.length, new Set(posts).size], [2, 2], "the requests for claims, and their keys");
     },
 
     async C31({ url }) {
@@ -757,6 +737,113 @@ export const rows = {
             ["hook-1", "hook-1", "hook-1"],
         );
     },
+    async C34({ url, stop }) {
+        const ids = ["a", "b", "a", "b", "a"];
+        const { annals, group } = await startGroup(url, ids, { lease_seconds: 1 });
+        let isKilled = false;
+        const fetch = async (request) => {
+            if (isKilled) throw new TypeError("the worker is killed");
+            return globalThis.fetch(request);
+        };
+        const lost = [];
+        const killed = new Annals(url, { fetch }).work(
+            group,
+            async ({ aggregate_id, version }, { signal }) => {
+                lost.push([aggregate_id, version]);
+                if (lost.length < 3) return;
+                isKilled = true;
+                await until(() => signal.aborted, "the handler learns that the lease cannot be extended");
+            },
+            { patience: 0 },
+        );
+        await fails(killed, "connection_lost");
+        const seen = [];
+        const handle = ({ aggregate_id, version }) => {
+            if (seen.push([aggregate_id, version]) === ids.length) stop.abort();
+        };
+        await annals.work(group, handle, { signal: stop.signal });
+        const all = [
+            ["a", 1],
+            ["b", 1],
+            ["a", 2],
+            ["b", 2],
+            ["a", 3],
+        ];
+        equal([lost, seen], [all.slice(0, 3), all]);
+    },
+
+    async C35({ url, stop }) {
+        const { annals, group } = await startGroup(url, ["a", "b", "a"], { retry_after: [0] });
+        const seen = [];
+        const handle = ({ aggregate_id, version }, { claim }) => {
+            seen.push([aggregate_id, version, claim.retry]);
+            if (seen.length === 1) throw new Error("mailbox full");
+            if (version === 2) stop.abort();
+        };
+        await annals.work(group, handle, { signal: stop.signal });
+        const retry = { aggregate_type: group, aggregate_id: "a", attempts: 1, reason: "mailbox full" };
+        equal(seen, [
+            ["a", 1, null],
+            ["b", 1, null],
+            ["a", 1, retry],
+            ["a", 2, retry],
+        ]);
+        equal((await annals.request("GET", ["groups", group])).body.parked_streams, 0, "the parked streams");
+    },
+
+    async C36({ url, rule, log, stop }) {
+        const { annals, group } = await startGroup(url, ["a", "b", "c"], { lease_seconds: 3600 });
+        const claims = [];
+        await rule({ method: "POST", path: `${group}/claims`, cutAnswer: true });
+        await rule({ method: "PUT", path: `${group}/claims/.*next=true`, cutAnswer: true });
+        const seen = [];
+        const handle = async ({ aggregate_id }, { claim }) => {
+            const extensions = (await log(claim.claim_id)).map(({ path, body }) => {
+                equal(JSON.parse(body), { last_processed_position: claim.last_processed_position, failed: [] });
+                return path;
+            });
+            seen.push([aggregate_id, extensions]);
+            if (aggregate_id === "c") stop.abort();
+            if (aggregate_id !== "c") claims.push(`/groups/${group}/claims/${claim.claim_id}`);
+        };
+        await annals.work(group, handle, { limit: 1, signal: stop.signal });
+        equal(seen, [
+            ["a", [claims[0]]],
+            ["b", [claims[1]]],
+            ["c", []],
+        ]);
+        const posts = await log(`${group}/claims\\?`);
+        equal([posts.length, new Set(posts.map(({ headers }) => headers["idempotency-key"])).size], [2, 1]);
+        const [first, second] = await log(`${group}/claims/.*next=true`);
+        equal([second.path, second.body], [first.path, first.body], "the repeated acknowledgement");
+    },
+
+    async C37({ url, rule, log, stop }) {
+        const { annals, group, positions } = await startGroup(url, ["a", "b", "c"], { lease_seconds: 3600 });
+        const seen = [];
+        const first = new AbortController();
+        const handle = ({ aggregate_id }) => {
+            seen.push(aggregate_id);
+            first.abort();
+        };
+        await annals.work(group, handle, { signal: first.signal });
+        const [released] = await log(`${group}/claims/`);
+        equal(JSON.parse(released.body), { last_processed_position: positions[0], failed: [], release: true });
+        // The second worker is stopped while the service has not answered its acknowledgement.
+        await rule({ method: "PUT", path: `${group}/claims/.*next=true`, hold: true });
+        const second = { limit: 1, signal: stop.signal };
+        const working = annals.work(group, ({ aggregate_id }) => void seen.push(aggregate_id), second);
+        await until(async () => (await log(`${group}/claims/.*next=true`)).length === 1, "the acknowledgement");
+        stop.abort();
+        await working;
+        equal(seen, ["a", "b"]);
+        equal((await annals.request("GET", ["groups", group])).body.open_claims, 0, "the open claims");
+        const { body } = await annals.request("POST", ["groups", group, "claims"]);
+        equal(
+            body.events.map(({ aggregate_id }) => aggregate_id),
+            ["c"],
+        );
+    },
 };
 
 const problemHeaders = (headers = {}) => ({ "content-type": "application/problem+json", ...headers });
@@ -785,24 +872,20 @@ async function changeEpoch(annals, beginEpoch) {
     return { type, cursor: `${epoch}:${global_position + 1}`, rewindTo: global_position };
 }
 
-/** Returns events of streams with these ids, one after the other in the log. */
-function claimed(ids, first = 1) {
-    return ids.map((aggregate_id, index) => {
-        return {
-            ...event(),
-            aggregate_type: "Order",
-            aggregate_id,
-            global_position: first + index,
-            event_id: uuidv7(),
-        };
-    });
+/** Appends an event to each of these streams, one after the other, and creates a group with one partition for them. */
+async function startGroup(url, ids, settings = {}) {
+    const annals = new Annals(url);
+    const group = unique("Mail");
+    const positions = [];
+    for (const id of ids) positions.push((await annals.append(group, id, [event()])).global_position);
+    const body = { filter: { aggregate_type: [group] }, partitions: 1, ...settings };
+    await annals.request("PUT", ["groups", group], { body });
+    return { annals, group, positions };
 }
 
-function claim(claim_id, list, seconds = 30) {
-    const claimed_until = new Date(Date.now() + seconds * 1000).toISOString();
-    const [first, last] = [list[0].global_position - 1, list.at(-1).global_position];
-    const members = { claim_id, partition: 7, worker: null, epoch: 1, retry: null, events: list };
-    return { ...members, last_processed_position: first, claimed_to: last, claimed_until };
+/** Returns the position up to which a group has processed the log. */
+async function processed(annals, group) {
+    return (await annals.request("GET", ["groups", group])).body.last_processed_position;
 }
 
 /** Runs a row. */

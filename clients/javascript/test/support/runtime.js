@@ -21,6 +21,9 @@ for await (const { version } of annals.follow({ aggregate_type: type })) if (fol
 equal(followed, [1, 2]);
 const stop = new AbortController();
 await annals.project(type, { aggregate_type: type }, () => stop.abort(), { signal: stop.signal });
+await annals.request("PUT", ["groups", `${type}-group`], { body: { filter: { aggregate_type: [type] } } });
+const worker = new AbortController();
+await annals.work(`${type}-group`, ({ version }) => version === 2 && worker.abort(), { signal: worker.signal });
 await annals.request("PUT", ["reducers", type], { body: { language: "merge-patch" } });
 equal((await annals.state(type, "a", { version: 2 })).state, 1);
 console.log("every verb works");

@@ -27,6 +27,7 @@ const agrees = <_ extends true>() => agreed.push(true);
 agrees<Same<client.Event<unknown>, Answered<Schemas["Event"]>>>();
 agrees<Same<client.RecordedEvent, Answered<Schemas["RecordedEvent"]>>>();
 agrees<Same<client.AppendResult, Answered<Schemas["AppendResult"]>>>();
+agrees<Same<client.Claim, Answered<Schemas["Claim"]>>>();
 agrees<Same<client.AggregateState<unknown>, Answered<Schemas["AggregateState"]>>>();
 agrees<Same<keyof client.NewEvent, keyof Schemas["NewEvent"]>>();
 agrees<Same<keyof client.StreamAppend, keyof Schemas["MultiAppendItem"]>>();
@@ -43,6 +44,8 @@ type Rewind = "rewind_to" | "epoch";
 agrees<Same<Members<client.EpochChanged, Rewind>, Members<Schemas["EpochChanged"], Rewind>>>();
 type Position = "current_position";
 agrees<Same<Members<client.PositionConflict, Position>, Members<Schemas["PositionConflict"], Position>>>();
+type Lost = "claimed_by" | "last_processed_position";
+agrees<Same<Members<client.ClaimLost, Lost>, Members<Schemas["ClaimLost"], Lost>>>();
 agrees<Within<keyof Schemas["Problem"], keyof client.Problem>>();
 
 // The comparison can fail.

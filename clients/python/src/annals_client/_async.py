@@ -25,10 +25,12 @@ from ._effects import (
     timeouts,
 )
 from ._verbs import Verbs
-from .errors import EpochChanged
+from ._work import Worker
+from .errors import ClaimLost, EpochChanged
 from .types import (
     AggregateState,
     Appended,
+    Claim,
     Decided,
     Event,
     Expected,
@@ -135,15 +137,17 @@ class AsyncAnnals:
     async def work(
         self,
         group: str,
-        handle: Callable[[Event], Awaitable[object] | object],
+        handle: Callable[[Event, Claim], Awaitable[object] | object],
         *,
         worker: str | None = None,
         limit: int = 100,
         wait: int = 20,
+        on_claim_lost: Callable[[ClaimLost], Awaitable[object] | object] | None = None,
         on_rewind: Callable[[EpochChanged], Awaitable[object] | object] | None = None,
         stop: Callable[[], bool] | None = None,
     ) -> None:
-        await self._run(self._verbs.work(group, handle, worker, limit, wait, on_rewind, stop))
+        callbacks = on_claim_lost, on_rewind, stop
+        await self._run(Worker(self._verbs, group, handle, worker, limit, wait, *callbacks).run())
 
     async def state(
         self, aggregate_type: str, aggregate_id: str, *, version: int | None = None, at: str | None = None

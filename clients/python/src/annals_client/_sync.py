@@ -25,10 +25,12 @@ from ._effects import (
     timeouts,
 )
 from ._verbs import Verbs
-from .errors import EpochChanged
+from ._work import Worker
+from .errors import ClaimLost, EpochChanged
 from .types import (
     AggregateState,
     Appended,
+    Claim,
     Decided,
     Event,
     Expected,
@@ -174,21 +176,27 @@ class Annals:
     def work(
         self,
         group: str,
-        handle: Callable[[Event], object],
+        handle: Callable[[Event, Claim], object],
         *,
         worker: str | None = None,
         limit: int = 100,
         wait: int = 20,
+        on_claim_lost: Callable[[ClaimLost], object] | None = None,
         on_rewind: Callable[[EpochChanged], object] | None = None,
         stop: Callable[[], bool] | None = None,
     ) -> None:
-        """Runs a worker of a consumer group: calls `handle(event)` for the events that the group hands out.
+        """Runs a worker of a consumer group: calls `handle(event, claim)` for the events that the group hands out.
 
-        If `handle` raises an error, the stream of the event is set aside, and the others continue. `EventFailed` says
-        when the event is tried again. The lease is extended while `handle` runs, by a second thread. `stop` is asked
-        after each event, and at least every `wait` seconds.
+        If `handle` raises an error, the group parks the stream of the event, and the others continue. `EventFailed`
+        says when the event is tried again. The lease is extended while `handle` runs, by a second thread.
+
+        - `on_claim_lost`: is called if another worker may have the events of the claim. The rest is not handled.
+        - `on_rewind`: is called if the events after `rewind_to` may be lost. Without it, `EpochChanged` is raised.
+        - `stop`: is asked before and after each event, and at least every `wait` seconds. If it returns true, what is
+          handled is acknowledged, and the claim is released.
         """
-        self._run(self._verbs.work(group, handle, worker, limit, wait, on_rewind, stop))
+        callbacks = on_claim_lost, on_rewind, stop
+        self._run(Worker(self._verbs, group, handle, worker, limit, wait, *callbacks).run())
 
     def state(
         self, aggregate_type: str, aggregate_id: str, *, version: int | None = None, at: str | None = None

@@ -19,7 +19,6 @@ from ._effects import (
     Close,
     Emit,
     Frame,
-    Keeper,
     OnRequest,
     Progress,
     Read,
@@ -32,10 +31,8 @@ from ._effects import (
 )
 from .errors import (
     AnnalsError,
-    ClaimLost,
     ConnectionLost,
     EpochChanged,
-    EventFailed,
     IncompleteResponse,
     PositionConflict,
     Problem,
@@ -101,17 +98,6 @@ class Checkpoint:
     sent: set[int] = field(default_factory=set)
     #: The next position may be before the current one.
     is_rewound: bool = False
-
-
-@dataclass
-class Claim:
-    """A claim that is being processed."""
-
-    document: dict[str, Any]
-    done: int
-    renew_at: float
-    failed: list[dict[str, Any]] = field(default_factory=list)
-    is_lost: bool = False
 
 
 @dataclass
@@ -506,96 +492,6 @@ class Verbs:
             checkpoint.sent.clear()
             checkpoint.is_rewound = False
 
-    # --- Work ---
-
-    def work(
-        self,
-        group: str,
-        handle: Callable[[Event], Any],
-        worker: str | None,
-        limit: int,
-        wait: int,
-        on_rewind: Callable[[EpochChanged], Any] | None,
-        stop: Callable[[], bool] | None,
-    ) -> Steps[None]:
-        path = "/groups" + path_of(group)
-        lease: float = (yield from self.request("GET", path))["lease_seconds"]
-        parameters = {"limit": limit, "wait": wait}
-        body = {} if worker is None else {"worker": worker}
-        document: dict[str, Any] | None = None
-        while stop is None or not stop():
-            start = time.monotonic()
-            if document is None:
-                headers = {"Idempotency-Key": uuid7()}
-                document = yield from self.request(
-                    "POST", path + "/claims" + query(parameters), body, headers, ANSWER + wait
-                )
-            if document is None:
-                if time.monotonic() - start < 1.0:  # A group that is paused answers at once.
-                    yield Sleep(random.uniform(0.5, 1.0))
-                continue
-            claim = Claim(document, document["last_processed_position"], start + lease / 3)
-            target = f"{path}/claims" + path_of(document["claim_id"])
-            try:
-                document = yield from self.process(target, claim, handle, lease, parameters, stop)
-            except ClaimLost:
-                document = None
-            except EpochChanged as change:
-                if on_rewind is None:
-                    raise
-                yield Call(on_rewind, (change,))
-                document = None
-
-    def process(
-        self,
-        target: str,
-        claim: Claim,
-        handle: Callable[[Event], Any],
-        lease: float,
-        parameters: Mapping[str, Any],
-        stop: Callable[[], bool] | None,
-    ) -> Steps[dict[str, Any] | None]:
-        """Handles the events of a claim, and acknowledges them. Returns the next claim."""
-        failed_streams: set[tuple[str, str]] = set()
-
-        def acknowledge(
-            position: int, parameters: str = "", patience: float | None = None, **members: Any
-        ) -> Steps[dict[str, Any] | None]:
-            failed, claim.failed = claim.failed, []
-            body = {"last_processed_position": position, "failed": failed, **members}
-            response = yield from self.request("PUT", target + parameters, body, patience=patience)
-            claim.renew_at = time.monotonic() + lease / 3
-            following: dict[str, Any] | None = response["claim"]
-            return following
-
-        def renew() -> Steps[None]:
-            claim.renew_at = time.monotonic() + lease / 3
-            failed = claim.failed
-            try:
-                yield from acknowledge(claim.done, patience=0.0)
-            except ClaimLost:
-                claim.is_lost = True
-            except AnnalsError:
-                claim.failed = failed  # The next acknowledgement has them again.
-
-        keeper = Keeper(lambda: max(0.0, claim.renew_at - time.monotonic()), renew)
-        for event in cast("list[Event]", claim.document["events"]):
-            stream = (event["aggregate_type"], event["aggregate_id"])
-            # The later events of a stream that failed wait behind the failed one, and are handed out again.
-            if stream not in failed_streams:
-                try:
-                    yield Call(handle, (event,), keeper)
-                except Exception as error:
-                    claim.failed.append(failure(event, error))
-                    failed_streams.add(stream)
-            if claim.is_lost:
-                return None
-            claim.done = event["global_position"]
-            if stop is not None and stop():
-                yield from acknowledge(claim.done, release=True)
-                return None
-        return (yield from acknowledge(claim.document["claimed_to"], query({"next": "true", **parameters})))
-
 
 def with_ids(events: Iterable[NewEvent]) -> list[NewEvent]:
     """Gives an id to each event that has none. It is made before the first try, so that every retry is safe."""
@@ -612,17 +508,6 @@ def fold(evolve: Callable[[S, Event], S], state: S, version: int, events: Iterab
 
 def position_of(cursor: str) -> int:
     return int(cursor.rpartition(":")[2])
-
-
-def failure(event: Event, error: Exception) -> dict[str, Any]:
-    """Returns what the acknowledgement says about an event that failed."""
-    member: dict[str, Any] = {"global_position": event["global_position"]}
-    if not isinstance(error, EventFailed):
-        return {**member, "reason": f"{type(error).__name__}: {error}"[:1000]}
-    member["reason"] = str(error)[:1000]
-    if error.park or error.retry_after is not None:
-        member["retry_after"] = None if error.park else error.retry_after
-    return member
 
 
 def query(parameters: Mapping[str, Any]) -> str:

@@ -191,7 +191,19 @@ class NoReducer(Problem, code="no_reducer"):
 
 
 class ClaimLost(Problem, code="claim_lost"):
-    """409: another worker has the partition."""
+    """409: the claim has ended, and another worker may have its events."""
+
+    @property
+    def claimed_by(self) -> str | None:
+        """The worker that has the partition now."""
+        worker: str | None = self.document.get("claimed_by")
+        return worker
+
+    @property
+    def last_processed_position(self) -> int | None:
+        """The position of the partition."""
+        position: int | None = self.document.get("last_processed_position")
+        return position
 
 
 class QuotaExceeded(Problem, code="quota_exceeded"):

@@ -106,6 +106,32 @@ class Projection(TypedDict):
     lag_seconds: float
 
 
+class ClaimRetry(TypedDict):
+    """A parked stream that a claim tries again, the number of times that its event has failed, and the last reason."""
+
+    aggregate_type: str
+    aggregate_id: str
+    attempts: int
+    reason: str
+
+
+class Claim(TypedDict):
+    """Events that a consumer group has handed out to a worker, under a lease.
+
+    `claim_id` is a fencing token. `retry` is None for new events.
+    """
+
+    claim_id: str
+    partition: int
+    worker: str | None
+    epoch: int
+    last_processed_position: int
+    claimed_to: int
+    claimed_until: str
+    retry: ClaimRetry | None
+    events: list[Event]
+
+
 class Filter(TypedDict, total=False):
     """Selects events of the log. Several values of one member are alternatives; different members are combined."""
 
