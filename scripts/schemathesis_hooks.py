@@ -31,17 +31,11 @@ SPANNING = [
     ("POST /appends", "/event_data: is required: any JSON value but null"),
     ("POST /reducers/{aggregate_type}/test", "/event_data: is required: any JSON value but null"),
     ("PUT /projections/{projection_name}", "If-None-Match: must not be sent together with If-Match"),
-    # The document has null for a body and for members that may be absent.
-    ("POST /groups/{group_name}/claims", "the body must be an object, and is null"),
-    ("POST /groups/{group_name}/retries", "the body must be an object, and is null"),
-    # The document does not have the characters of these members.
-    ("POST /groups/{group_name}/claims", "/worker: must "),
-    ("POST /groups/{group_name}/retries", "/(reason|event_type|aggregate_type): must "),
-    ("PUT /groups/{group_name}/claims/{claim_id}", "/failed/[0-9]+/reason: must "),
-    ("PUT /groups/{group_name}/claims/{claim_id}", "/(release|failed|rest_seconds): must be .*, and is null"),
+    ("PUT /groups/{group_name}/claims/{claim_id}", "/global_position: must be at most last_processed_position"),
     # The length of each of the two names.
     ("GET /groups/{group_name}/parked", "after: must be an aggregate type and an aggregate id"),
     ("PUT /groups/{group_name}/parked/{aggregate_type}/{aggregate_id}", "If-None-Match: must not be sent together with"),
+    ("PUT /groups/{group_name}", "/filter/aggregate_id: requires exactly one aggregate_type"),
     ("PUT /groups/{group_name}", "/last_processed_position: is required with reset=true"),
     ("PUT /groups/{group_name}", "If-None-Match: must not be sent together with If-Match"),
     ("PUT /reducers/{aggregate_type}", "/source: is required"),

@@ -141,6 +141,7 @@ async fn bad_settings_are_refused_with_their_place() {
         (json!({"paused": "yes"}), "/paused"),
         (json!({"last_processed_position": "end"}), "/last_processed_position"),
         (json!({"last_processed_position": -1}), "/last_processed_position"),
+        (json!({"last_processed_position": 1.0}), "/last_processed_position"),
         (json!({"filter": {"aggregate_id": ["a"]}}), "/filter/aggregate_id"),
         (json!({"filter": {"aggregate_type": ["a/b"]}}), "/filter/aggregate_type/0"),
         (json!({"filter": {"event_type": [""]}}), "/filter/event_type/0"),

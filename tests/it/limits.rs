@@ -95,7 +95,7 @@ const LIMITS: &[(&str, &str, &str, &str)] = &[
         "1,000",
     ),
     ("src/config/serve.rs", "whole_number(1..=100_000_u32)", "event streams, long polls", "at most 100,000"),
-    ("src/http/routes/events/read_request.rs", "WAIT_SECONDS_MAX: u64 = 60;", "`wait` of a long poll", "60 s"),
+    ("src/http/representation/format.rs", "WAIT_SECONDS_MAX: u64 = 60;", "`wait` of a long poll", "60 s"),
     ("src/http/routes/projections.rs", "TIMEOUT_SECONDS_MAX: u64 = 60;", "`timeout` of a wait", "60 s"),
     ("src/http/routes/projections.rs", "TIMEOUT_SECONDS_DEFAULT: u64 = 5;", "`timeout` of a wait", "default 5 s"),
     ("src/subscriptions/feed.rs", "heartbeat: Duration::from_secs(1)", "heartbeat of a filter", "1 s"),

@@ -3,11 +3,13 @@
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{
-    ComponentsBuilder, ContactBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, RefOr, ServerBuilder,
+    ComponentsBuilder, ContactBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, RefOr, Schema,
+    ServerBuilder,
 };
 
 use crate::http::openapi::examples::add_examples;
 use crate::http::openapi::integers::inline_integers;
+use crate::http::openapi::operations::operations;
 use crate::http::openapi::parameter_schemas::add_parameter_schemas;
 use crate::http::openapi::problem_schemas::add_problem_schemas;
 use crate::http::openapi::response_headers::add_response_headers;
@@ -18,6 +20,7 @@ const KEY: &str = "key";
 /// Completes a document with the routes: what utoipa cannot derive from the handlers.
 pub fn complete(document: &mut OpenApi) {
     add_head(document);
+    refuse_null_bodies(document);
     add_parameter_schemas(document);
     inline_integers(document);
     add_problem_schemas(document);
@@ -39,6 +42,21 @@ fn add_head(document: &mut OpenApi) {
         }
     });
     stream.head = Some(head);
+}
+
+/// Replaces the body "an object or null" of a request whose body may be absent: a body that is present is an object.
+fn refuse_null_bodies(document: &mut OpenApi) {
+    let operations = document.paths.paths.values_mut().flat_map(operations);
+    let bodies = operations.filter_map(|operation| match &mut operation.request_body {
+        Some(RefOr::T(body)) => Some(body),
+        _ => None,
+    });
+    for content in bodies.flat_map(|body| body.content.values_mut()) {
+        let RefOr::T(content) = content else { continue };
+        if let Some(RefOr::T(Schema::OneOf(of))) = &content.schema {
+            content.schema = of.items.first().cloned();
+        }
+    }
 }
 
 /// Returns the document without routes.

@@ -11,6 +11,8 @@ use crate::http::openapi::responses::{FORBIDDEN, QUOTA_EXCEEDED, UNAUTHENTICATED
 /// A name: 1 to 255 characters, no control characters, no white space at its ends. Like all patterns here, it has no
 /// look-ahead: RE2 and Rust cannot compile one.
 const NAME: &str = r"^[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f])?$";
+/// The name of an event type: a name that does not begin with `$`, which is reserved for types of Annals itself.
+const EVENT_TYPE: &str = r"^[^$\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f])?$";
 /// A name as a segment of a path: without `/`, and neither `.` nor `..`. It begins with another character than `.`; or
 /// with one `.` and another character; or with two and at least one more character.
 const SEGMENT: &str = concat!(
@@ -27,6 +29,13 @@ const TAGS: &str = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)?$"#;
 const KEY: &str = r#"^("([ !#-\[\]-~]|\\["\\]){1,255}"|[!#-~]([ !#-~]{0,253}[!#-~])?)$"#;
 /// `epoch.partition.number`
 const CLAIM_ID: &str = r"^[1-9][0-9]{0,8}\.(0|[1-9][0-9]?|1[0-9][0-9]|2[0-4][0-9]|25[0-5])\.[1-9][0-9]{0,14}$";
+/// `i/n`: a partition and the number of partitions, a power of two.
+const PARTITION: &str = concat!(
+    r"^(0/1|[01]/2|[0-3]/4|[0-7]/8|([0-9]|1[0-5])/16|([0-9]|[12][0-9]|3[01])/32|([0-9]|[1-5][0-9]|6[0-3])/64",
+    r"|([0-9]|[1-9][0-9]|1[01][0-9]|12[0-7])/128|([0-9]|[1-9][0-9]|1[0-9][0-9]|2[0-4][0-9]|25[0-5])/256)$"
+);
+/// Why an event has failed: not only white space, no NUL.
+const REASON: &str = r"^[^\x00]*[^\s\x00][^\x00]*$";
 /// The largest number of values of one filter.
 const VALUES_MAX: usize = 100;
 
@@ -64,12 +73,12 @@ pub fn add_parameter_schemas(document: &mut OpenApi) {
 }
 
 /// Returns the schemas of members of request bodies: the object, the member, and what its value may be.
-fn member_schemas() -> [(&'static str, &'static str, Value); 9] {
+fn member_schemas() -> [(&'static str, &'static str, Value); 20] {
     [
         (
             "NewEvent",
             "event_type",
-            json!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": NAME, "example": "OrderPlaced"}),
+            json!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": EVENT_TYPE, "example": "OrderPlaced"}),
         ),
         ("MultiAppendItem", "aggregate_type", name(SEGMENT)),
         ("MultiAppendItem", "aggregate_id", name(SEGMENT)),
@@ -92,6 +101,47 @@ fn member_schemas() -> [(&'static str, &'static str, Value); 9] {
             nullable_name(NAME, "The client's name for the code that made the state. Loads can request it."),
         ),
         ("NewReducer", "language", language()),
+        ("GroupFilter", "aggregate_type", names(name(SEGMENT))),
+        (
+            "GroupFilter",
+            "aggregate_id",
+            json!({"type": "array", "maxItems": VALUES_MAX, "items": name(SEGMENT),
+            "description": "Requires exactly one `aggregate_type`."}),
+        ),
+        ("GroupFilter", "event_type", names(name(NAME))),
+        (
+            "GroupFilter",
+            "correlation_id",
+            json!({"type": "array", "maxItems": VALUES_MAX, "items": {"type": "string", "minLength": 1},
+            "description": "UUIDs, or the texts that were sent in `X-Correlation-Id`."}),
+        ),
+        (
+            "NewGroup",
+            "last_processed_position",
+            json!({"description": "The position after which the group begins. Default 0. Only for a new group, or with `reset`.",
+            "oneOf": [{"type": "integer", "format": "int64", "minimum": 0, "maximum": EXACT_INTEGER_MAX},
+                {"type": "string", "enum": ["head"]}, {"type": "null"}]}),
+        ),
+        (
+            "NewGroup",
+            "partitions",
+            json!({"type": ["integer", "null"], "format": "int64", "enum": [null, 1, 2, 4, 8, 16, 32, 64, 128, 256],
+            "description": "Default 16. The number can be doubled, and never decreases."}),
+        ),
+        ("NewClaim", "worker", nullable_name(NAME, "The name of the worker, which the group shows beside the claim.")),
+        (
+            "Failure",
+            "reason",
+            json!({"type": "string", "minLength": 1, "maxLength": 1000, "pattern": REASON,
+            "description": "1 to 1000 characters, not only white space."}),
+        ),
+        ("NewRetry", "aggregate_type", nullable_name(SEGMENT, "Only streams of this type.")),
+        ("NewRetry", "event_type", nullable_name(NAME, "The type of the event that failed.")),
+        (
+            "NewRetry",
+            "reason",
+            json!({"type": ["string", "null"], "minLength": 1, "pattern": r"^[^\x00]*$", "description": "The exact reason."}),
+        ),
         (
             "ReducerTest",
             "aggregate_id",
@@ -127,7 +177,7 @@ fn schema_of(parameter: &str, parameter_in: &ParameterIn, place: &Place<'_>) -> 
         ("after", _) if place.path == "/streams" => json!({"type": "string", "maxLength": 511, "pattern": stream()}),
         ("after", _) => name(SEGMENT),
         ("prefix", _) => name(r"^[^\x00-\x1f\x7f-\x9f/]+$"),
-        ("partition", _) => text(r"^(0|[1-9][0-9]{0,2})/(1|2|4|8|16|32|64|128|256)$"),
+        ("partition", _) => text(PARTITION),
         ("before", _) => text(POSITION_CURSOR),
         ("occurred_from" | "occurred_to" | "at" | "from" | "to", _) => time(),
         ("direction", _) => json!({"type": "string", "enum": ["forward", "backward"]}),
@@ -154,6 +204,10 @@ fn stream() -> String {
 
 fn name(pattern: &str) -> Value {
     json!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": pattern})
+}
+
+fn names(name: Value) -> Value {
+    json!({"type": "array", "maxItems": VALUES_MAX, "items": name})
 }
 
 fn nullable_name(pattern: &str, description: &str) -> Value {

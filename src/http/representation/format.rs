@@ -12,6 +12,8 @@ use crate::http::problem::error::ApiResult;
 pub const LIMIT_DEFAULT: usize = 100;
 /// The largest number of events in a page, or of streams in a list.
 pub const LIMIT_MAX: usize = 1_000;
+/// The longest wait for events, in seconds.
+pub const WAIT_SECONDS_MAX: u64 = 60;
 
 /// The representation of a list of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -15,12 +15,11 @@ use crate::http::extract::min_position::take_min_position;
 use crate::http::extract::query::{Query, round_up_to_micros};
 use crate::http::problem::error::{ApiError, ApiResult};
 use crate::http::problem::field_error::FieldError;
-use crate::http::representation::format::Representation;
+use crate::http::representation::format::{Representation, WAIT_SECONDS_MAX};
 use crate::wire::correlation::id_from_text;
 use crate::wire::path::link;
 use crate::wire::time::format_time;
 
-const WAIT_SECONDS_MAX: u64 = 60;
 /// The largest number of values of one filter.
 const VALUES_MAX: usize = 100;
 

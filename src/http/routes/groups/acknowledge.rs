@@ -47,15 +47,14 @@ pub struct AcknowledgementIn {
     last_processed_position: i64,
     /// Events that could not be processed. Their streams are parked.
     #[serde(default)]
-    #[schema(value_type = Option<Vec<FailureIn>>, max_items = 1000)]
+    #[schema(max_items = 1000)]
     failed: Vec<FailureIn>,
     /// Ends the claim, even if events are left.
     #[serde(default)]
-    #[schema(value_type = Option<bool>)]
     release: bool,
     /// The seconds for which the partition rests after the claim, 0 to 86400.
     #[serde(default)]
-    #[schema(value_type = Option<i64>)]
+    #[schema(minimum = 0, maximum = 86400)]
     retry_after: i64,
 }
 
@@ -70,7 +69,7 @@ pub struct FailureIn {
     reason: String,
     /// The seconds until it is tried again, 0 to 2592000; null: an operator decides. Default: `retry_after` of the group.
     #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<i64>)]
+    #[schema(value_type = Option<i64>, minimum = 0, maximum = 2592000)]
     retry_after: Option<Option<i64>>,
 }
 

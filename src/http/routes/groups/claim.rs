@@ -24,15 +24,13 @@ use crate::http::openapi::parameters::GroupParams;
 use crate::http::openapi::responses::{GroupNotFound, WriteProblems};
 use crate::http::problem::error::{ApiError, ApiResult};
 use crate::http::problem::field_error::FieldError;
+use crate::http::representation::format::{LIMIT_DEFAULT, LIMIT_MAX, WAIT_SECONDS_MAX};
 use crate::http::routes::groups::shared::{ClaimSchema, delivered_body, of_group, open_readable, write_claim};
 use crate::wire::path::segment;
 
 const EXAMPLE: &str = r#"{"worker": "mailer-3"}"#;
-const LIMIT_DEFAULT: usize = 100;
-const LIMIT_MAX: usize = 1_000;
-const WAIT_SECONDS_MAX: u64 = 60;
 
-/// Who asks for a claim.
+/// The worker that claims events.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = NewClaim)]

@@ -54,8 +54,10 @@ pub struct GroupIn {
     /// A power of two, 1 to 256. Default 16. It can be doubled, and never decreases.
     partitions: Option<i64>,
     /// 1 to 3600, default 30.
+    #[schema(minimum = 1, maximum = 3600)]
     lease_seconds: Option<i64>,
     /// The seconds before each further try of a failed event, default `[1, 5, 30, 120, 600]`.
+    #[schema(max_items = 100)]
     retry_after: Option<Vec<i64>>,
     /// Whether the group hands out nothing.
     paused: Option<bool>,
@@ -148,7 +150,11 @@ impl GroupIn {
             Some(value) => {
                 let position = value.as_i64().filter(|position| (0..=EXACT_INTEGER_MAX).contains(position));
                 let fault = || {
-                    let detail = format!("must be a position from 0 to {EXACT_INTEGER_MAX}, or \"head\"");
+                    let detail = if value.is_f64() {
+                        format!("must be a whole number, and is {value}")
+                    } else {
+                        format!("must be a position from 0 to {EXACT_INTEGER_MAX}, or \"head\"")
+                    };
                     ApiError::invalid_member("/last_processed_position", detail)
                 };
                 Some(Start::At(position.ok_or_else(fault)?))

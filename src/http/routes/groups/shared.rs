@@ -61,14 +61,17 @@ pub struct GroupOut {
 
 /// The filter of a group: the parameters of `GET /events`, without times.
 #[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(as = GroupFilter)]
 pub struct GroupFilterSchema {
-    aggregate_type: Option<Vec<String>>,
-    /// Requires exactly one `aggregate_type`.
-    aggregate_id: Option<Vec<String>>,
-    event_type: Option<Vec<String>>,
-    /// UUIDs, or the texts that were sent in `X-Correlation-Id`.
-    correlation_id: Option<Vec<String>>,
+    #[schema(required = false)]
+    aggregate_type: Vec<String>,
+    #[schema(required = false)]
+    aggregate_id: Vec<String>,
+    #[schema(required = false)]
+    event_type: Vec<String>,
+    #[schema(required = false)]
+    correlation_id: Vec<String>,
 }
 
 /// A partition of a group.
