@@ -43,6 +43,10 @@ pub struct BenchArgs {
     #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1_000..))]
     pub events: u64,
 
+    /// Folder of scripts/get-rivals: the part groups also measures NATS JetStream, pgmq and message-db
+    #[arg(long)]
+    pub rivals: Option<PathBuf>,
+
     /// Attacks in the part fairness [default: all]
     #[arg(long, value_enum, value_delimiter = ',')]
     attacks: Vec<Attack>,

@@ -16,6 +16,7 @@ use crate::direct_sql::{DirectSql, Script};
 use crate::instance::BenchInstance;
 use crate::load::{self, Client, EVENT_DATA, Measurement, RequestCounter, json_body};
 use crate::report::{Delivery, Report, Row};
+use crate::rivals::{Rates, Rivals};
 use crate::scratch::Scratch;
 
 /// The number of workers that catch up, and that wait.
@@ -38,6 +39,11 @@ pub async fn measure(
     let (mut claims, mut pages) = (Vec::new(), Vec::new());
     let (mut beside_snapshot, mut without_snapshot) = (Vec::new(), Vec::new());
     let (mut beside_poison, mut without_poison) = (Vec::new(), Vec::new());
+    let mut rivals = match &args.rivals {
+        Some(folder) => Some(Rivals::start(args, folder, &direct.options()).await?),
+        None => None,
+    };
+    let mut rates = Rates::default();
     for _ in 0..args.rounds {
         pages.push(read_pages(address).await?);
         let plain = groups.catch_up(100, WORKERS, None, false).await?;
@@ -49,6 +55,9 @@ pub async fn measure(
         beside_snapshot.push(groups.catch_up(100, WORKERS, None, false).await?);
         drop(session);
         beside_poison.push(groups.catch_up(100, WORKERS, None, true).await?);
+        if let Some(rivals) = &mut rivals {
+            rivals.measure(WORKERS, &mut rates).await?;
+        }
     }
     let name = |what: &str| format!("events of a consumer group, claims of 100{what}");
     report.rows.push(Row::new(name(""), WORKERS, &claims, "one reader with pages of 100", &pages));
@@ -57,6 +66,17 @@ pub async fn measure(
     report.rows.push(row);
     let row = Row::new(name(", beside a stream that fails"), WORKERS, &beside_poison, "without", &without_poison);
     report.rows.push(row);
+
+    if let Some(rivals) = rivals {
+        for (rival, rates) in [
+            ("NATS JetStream, 16 consumers", &rates.nats),
+            ("pgmq, read_grouped_head", &rates.pgmq),
+            ("message-db, 16 members", &rates.message_db),
+        ] {
+            report.rows.push(Row::new(name(""), WORKERS, &claims, rival, rates));
+        }
+        rivals.remove().await?;
+    }
 
     let sql = DirectSql::find(args, direct);
     let (mut single, mut inserts) = (Vec::new(), Vec::new());

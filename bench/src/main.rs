@@ -17,6 +17,7 @@ mod import;
 mod instance;
 mod load;
 mod report;
+mod rivals;
 mod scratch;
 mod subscribers;
 
