@@ -71,6 +71,7 @@ impl Postgres {
             signal(child, Signal::SIGKILL)?;
         }
         kill(postmaster, Signal::SIGKILL)?;
+        wait_for_death(postmaster).await?;
         tokio::time::sleep(pause).await;
         *self = Self::start(self.folder.clone()).await?;
         Ok(())
@@ -126,6 +127,19 @@ pub fn signal(pid: Pid, signal: Signal) -> anyhow::Result<()> {
         Ok(()) | Err(Errno::ESRCH) => Ok(()),
         Err(errno) => bail!("{signal} to {pid}: {errno}"),
     }
+}
+
+/// Waits until a killed process has ended. Until then, the next start would take it for a server that runs.
+async fn wait_for_death(pid: Pid) -> anyhow::Result<()> {
+    let died = async {
+        // proc(5): the state is the first field behind the name, which is in parentheses. Z: only its parent knows it.
+        while let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat"))
+            && !stat.rsplit(')').next().is_some_and(|fields| fields.trim_start().starts_with('Z'))
+        {
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    tokio::time::timeout(RECOVERY_MAX, died).await.context("a killed process has not ended after a minute")
 }
 
 fn children(parent: Pid) -> anyhow::Result<Vec<Pid>> {
