@@ -311,7 +311,8 @@ impl Primary {
         Ok(parked)
     }
 
-    /// Returns the last position that is the same in an epoch and in all later ones; `None` if no later one exists.
+    /// Returns the last position that is the same in an epoch and in all later ones: `None` if no later one exists, and 0 if
+    /// the log never had the epoch.
     pub async fn last_common_position(&self, epoch: Epoch) -> Result<Option<Position>, StoreError> {
         Ok(last_common_position(&mut *self.acquire().await?, epoch).await?)
     }

@@ -7,7 +7,8 @@ use crate::domain::event::Position;
 
 const LAST_COMMON_POSITION: &str = include_str!("../sql/last_common_position.sql");
 
-/// Returns the last position that is the same in `epoch` and in all later epochs; `None` if no later one exists.
+/// Returns the last position that is the same in `epoch` and in all later epochs: `None` if no later one exists, and 0 if
+/// the log never had the epoch.
 pub(in crate::store) async fn last_common_position(
     connection: &mut PgConnection,
     epoch: Epoch,
