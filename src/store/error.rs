@@ -67,6 +67,9 @@ pub enum StoreError {
     /// The read replica that was read does not have the reader's position or epoch yet. Its head is the field.
     #[error("the read replica is at position {0} only")]
     Behind(Position),
+    /// No database that was read has the required position. The highest position of the last one is `head`.
+    #[error("the database is at position {head}, and not yet at {requested}")]
+    NotReached { head: Position, requested: Position },
     /// An event that must exist was not found, so the log is damaged.
     #[error("an event is missing: {0}")]
     EventMissing(MissingEvent),

@@ -2,7 +2,7 @@
 //!
 //! | what | where |
 //! |---|---|
-//! | the two databases: reads of either, writes of the primary | [`reader`], [`primary`] |
+//! | the two databases: reads of either, writes of the primary | [`reader`], [`required_position`], [`primary`] |
 //! | settings and kinds of connections, the pool for reads | [`connection`] |
 //! | append: the queue, the writer, one call a batch; import | [`append`] |
 //! | streams: heads, events, loads and snapshots | [`streams`] |
@@ -24,5 +24,6 @@ pub mod log;
 pub mod partitions;
 pub mod primary;
 pub mod reader;
+pub mod required_position;
 mod row;
 pub mod streams;

@@ -14,6 +14,7 @@ use crate::archive::error::ArchiveError;
 use crate::archive::partition::ArchivedPartition;
 use crate::archive::place::Archive;
 use crate::clock::Clock;
+use crate::domain::cursor::Cursor;
 use crate::domain::event::Position;
 use crate::metrics::Metrics;
 use crate::shares::client::ClientId;
@@ -22,8 +23,10 @@ use crate::store::connection::config::DatabaseConfig;
 use crate::store::connection::connector::{Connector, bulk_read_connections};
 use crate::store::connection::read_pool::{AcquireError, ReadConnection, ReadPool, shared_permits};
 use crate::store::error::StoreError;
+use crate::store::log::epochs::last_common_position;
 use crate::store::log::head::{LogHead, read_log_head};
 use crate::store::partitions::catalogue::Catalogue;
+use crate::store::required_position::RequiredPosition;
 
 /// A failure after a shorter wait is not an outage: the server refused the connection.
 const OUTAGE_MIN: Duration = Duration::from_secs(1);
@@ -134,8 +137,27 @@ impl Reader {
         self.pool.connections()
     }
 
-    /// Acquires a pooled connection for one short statement.
+    /// Acquires a pooled connection for one short statement, to a database that has the required position.
     pub(super) async fn acquire(&self) -> Result<ReadConnection<'_>, StoreError> {
+        let Some(required) = RequiredPosition::current() else { return self.acquire_any().await };
+        loop {
+            let mut connection = self.acquire_any().await?;
+            let head = read_log_head(&mut connection, self.open_from()).await?;
+            match self.check_cursor(&mut connection, required.cursor, &head).await {
+                Ok(()) => return Ok(connection),
+                Err(StoreError::Behind(_) | StoreError::BeyondHead(_)) => {}
+                Err(error) => return Err(error),
+            }
+            drop(connection);
+            if required.pause().await {
+                let requested = required.cursor.position;
+                return Err(StoreError::NotReached { head: head.global_position, requested });
+            }
+        }
+    }
+
+    /// Acquires a pooled connection for one short statement.
+    async fn acquire_any(&self) -> Result<ReadConnection<'_>, StoreError> {
         if self.outage_until().is_some_and(|until| Instant::now() < until) {
             return Err(StoreError::timed_out("connecting to PostgreSQL"));
         }
@@ -242,6 +264,43 @@ impl Reader {
         }
         self.raise_high_water_mark(head.global_position);
         Ok((catalogue, head))
+    }
+
+    /// Returns an error if the log does not contain the cursor: events that the cursor has passed were lost, or the
+    /// cursor is beyond the head.
+    pub(super) async fn check_cursor(
+        &self,
+        connection: &mut PgConnection,
+        cursor: Cursor,
+        head: &LogHead,
+    ) -> Result<(), StoreError> {
+        let last_common = match cursor.epoch {
+            Some(epoch) if epoch > head.epoch => match self.server_kind {
+                // The epoch has not reached the replica yet.
+                ServerKind::Replica => return Err(StoreError::Behind(head.global_position)),
+                // An epoch of which the primary has no record belongs to another history, with no common position.
+                ServerKind::Primary => 0,
+            },
+            Some(epoch) if epoch < head.epoch => {
+                last_common_position(connection, epoch).await?.unwrap_or(Position::MAX)
+            }
+            _ => Position::MAX,
+        };
+        if cursor.position > last_common {
+            let last_common_position = last_common.min(head.global_position);
+            return Err(StoreError::EpochChanged { epoch: head.epoch, last_common_position });
+        }
+        if cursor.position <= head.global_position {
+            return Ok(());
+        }
+        Err(match (self.server_kind, cursor.epoch) {
+            (ServerKind::Replica, _) => StoreError::Behind(head.global_position),
+            // The log had this position: its end was lost, and no epoch began.
+            (ServerKind::Primary, Some(_)) => {
+                StoreError::EpochChanged { epoch: head.epoch, last_common_position: head.global_position }
+            }
+            (ServerKind::Primary, None) => StoreError::BeyondHead(head.global_position),
+        })
     }
 
     /// Returns the highest position that this process has served.

@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use crate::support::{ReplicationPair, Session, TestApp, TestOptions, events, within_a_minute};
+use crate::support::{Proxy, ReplicationPair, Session, TestApp, TestOptions, events, within_a_minute};
 
 async fn start(pair: &ReplicationPair) -> TestApp {
     let options = TestOptions { replica: Some(pair.standby().config()), ..TestOptions::default() };
@@ -100,6 +100,64 @@ async fn a_replica_without_the_current_epoch_is_behind_and_reports_no_other_hist
     })
     .await;
     assert_eq!((&page["epoch"], &page["events"]), (&json!(epoch), &json!([])));
+}
+
+/// Several replicas may be behind one address, and one of them may lag.
+#[tokio::test]
+async fn min_position_holds_on_each_connection() {
+    let pair = ReplicationPair::start().await;
+    // The primary stands for a replica that does not lag.
+    let proxy = Proxy::start(&pair.standby()).await;
+    proxy.balance(&pair.primary());
+    let options = TestOptions { replica: Some(proxy.config(&pair.standby())), ..TestOptions::default() };
+    let app = TestApp::start_on(pair.primary(), options).await;
+    app.call("PUT", "/reducers/Order").json(&json!({"language": "merge-patch"})).send().await.expect_status(201);
+    app.append("/streams/Order/1", &["A"]).await;
+    for _ in 0..20 {
+        app.get("/events?min_position=1").send().await.expect_status(200);
+    }
+    let mut standby = pair.standby().session().await;
+    pause_replay(&mut standby).await;
+    app.append("/streams/Order/1", &["B"]).await;
+
+    let mut served = 0;
+    for path in [
+        "/events",
+        "/events?direction=backward",
+        "/aggregates/Order/1",
+        "/aggregates/Order/1/state",
+        "/aggregates/Order/1/states",
+    ] {
+        let separator = if path.contains('?') { '&' } else { '?' };
+        for accept in ["application/json", "application/x-ndjson"] {
+            if accept != "application/json" && path != "/events" {
+                continue;
+            }
+            // Requests at the same time use several connections.
+            let path = format!("{path}{separator}min_position=1:2");
+            let reads = (0..24).map(|_| app.get(&path).header("accept", accept).send());
+            for reply in futures_util::future::join_all(reads).await {
+                if reply.status == 503 {
+                    reply.expect_problem(503, "replica_behind");
+                    continue;
+                }
+                let text = reply.expect_status(200).text();
+                assert!(text.contains("\"version\":2"), "{path}: {text}");
+                served += 1;
+            }
+        }
+    }
+    assert!(served > 0, "no replica has served a request");
+    // The position of another history.
+    app.get("/streams/Order/1?min_position=1:2").send().await.expect_status(200);
+    for position in ["1:3", "7:1"] {
+        let other = app.get(&format!("/streams/Order/1?min_position={position}")).send().await;
+        other.expect_problem(409, "epoch_changed");
+    }
+    for position in ["x", "1:", "-1", "9007199254740992"] {
+        let path = format!("/events?min_position={position}");
+        app.get(&path).send().await.expect_invalid("parameter", "min_position");
+    }
 }
 
 #[tokio::test]

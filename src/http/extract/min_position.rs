@@ -1,43 +1,26 @@
-//! A read waits until the database that serves it has a position: `min_position`, so that a client reads its own
-//! writes, or that of its cursor.
+//! The position that the database of a read must have: `min_position`, or that of a cursor.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::app::App;
-use crate::domain::cursor::Cursor;
-use crate::domain::event::Position;
-use crate::domain::json::EXACT_INTEGER_MAX;
+use crate::domain::cursor::{Cursor, ParseCursorError};
 use crate::http::backoff::Backoff;
 use crate::http::extract::query::Query;
 use crate::http::problem::error::{ApiError, ApiResult};
+use crate::http::problem::field_error::FieldError;
 use crate::store::error::StoreError;
 use crate::store::log::head::LogHead;
-use crate::store::reader::Reader;
 
 /// The longest time that a request waits.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// Takes `min_position` from the query.
-pub fn take_min_position(query: &mut Query) -> ApiResult<Option<Position>> {
-    query.take_number("min_position", 0, EXACT_INTEGER_MAX)
-}
-
-/// Waits until the database that `reader` reads has a position, if the request has one.
-pub async fn wait_for_position(app: &App, reader: &Reader, position: Option<Position>) -> ApiResult<()> {
-    let Some(position) = position else { return Ok(()) };
-    let mut backoff = Backoff::new(WAIT_MAX, Instant::now() + WAIT_MAX, app.shutdown.soft());
-    loop {
-        let head = reader.log_head().await?.global_position;
-        if head >= position {
-            return Ok(());
-        }
-        if backoff.is_over() {
-            return Err(ApiError::position_not_reached(head, position));
-        }
-        backoff.pause().await?;
-    }
+/// Takes `min_position` from the query: a position, or an epoch and a position.
+pub fn take_min_position(query: &mut Query) -> ApiResult<Option<Cursor>> {
+    let Some(position) = query.take("min_position")? else { return Ok(None) };
+    let invalid = |fault: ParseCursorError| FieldError::parameter("min_position", fault.to_string());
+    position.parse().map(Some).map_err(|fault| ApiError::invalid(invalid(fault)))
 }
 
 /// What to do if the read replica is behind a cursor that the primary has.

@@ -171,6 +171,7 @@ fn schema_of(parameter: &str, parameter_in: &ParameterIn, place: &Place<'_>) -> 
         ("X-Correlation-Id" | "X-Causation-Id", _) => json!({"type": "string"}),
         ("version", ParameterIn::Path) => json!({"type": "integer", "minimum": 1, "maximum": EXACT_INTEGER_MAX}),
         ("after", _) if place.path == "/events" => text(CURSOR),
+        ("min_position", _) => text(POSITION_CURSOR),
         ("after", _) if place.path == "/groups/{group_name}/parked" => {
             json!({"type": "string", "maxLength": 511, "pattern": stream().replace("?$", "$")})
         }

@@ -69,8 +69,8 @@ pub struct ParkedStreamParams {
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "for the OpenAPI document")]
 pub struct MinPositionParams {
-    /// Waits up to one second until the database that serves the request has this position
-    min_position: Option<u64>,
+    /// Reads only from a database that has this position, as `position` or `epoch:position`. Waits for it up to one second
+    min_position: Option<String>,
 }
 
 /// `lastEventId` of an event stream

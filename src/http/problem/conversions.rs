@@ -23,6 +23,7 @@ impl From<StoreError> for ApiError {
             }
             StoreError::BeyondHead(head) => Self::position_beyond_head(*head),
             StoreError::Behind(head) => Self::replica_behind(*head),
+            StoreError::NotReached { head, requested } => Self::position_not_reached(*head, *requested),
             StoreError::ShuttingDown => Self::shutting_down().with_cause(error),
             StoreError::Unavailable(_) => Self::new(Code::DatabaseUnavailable, DATABASE_UNAVAILABLE).with_cause(error),
             StoreError::ArchiveUnavailable(_) => {

@@ -26,12 +26,11 @@ use crate::archive::partition::ArchivedPartition;
 use crate::domain::cursor::Cursor;
 use crate::domain::event::{Position, StoredEvent};
 use crate::store::error::{MissingEvent, StoreError};
-use crate::store::log::epochs::last_common_position;
 use crate::store::log::head::LogHead;
 use crate::store::log::readable::WantedTypes;
 use crate::store::log::scan::{LogScan, LogSegment, PageBudget, Scan};
 use crate::store::log::segment::{Delivery, SegmentScan, scan_segment};
-use crate::store::reader::{CatalogueCheck, Reader, ServerKind};
+use crate::store::reader::{CatalogueCheck, Reader};
 use crate::store::row::Deliver;
 
 /// The progress of a page in the database.
@@ -156,42 +155,5 @@ impl Reader {
         let (_, head) = self.catalogue_and_head(connection).await?;
         self.check_cursor(connection, scan.cursor(), &head).await?;
         Ok(StoreError::EventMissing(MissingEvent::AfterPosition(scan.after())))
-    }
-
-    /// Returns an error if the log does not contain the cursor: events that the cursor has passed were lost, or the
-    /// cursor is beyond the head.
-    pub(super) async fn check_cursor(
-        &self,
-        connection: &mut PgConnection,
-        cursor: Cursor,
-        head: &LogHead,
-    ) -> Result<(), StoreError> {
-        let last_common = match cursor.epoch {
-            Some(epoch) if epoch > head.epoch => match self.server_kind {
-                // The epoch has not reached the replica yet.
-                ServerKind::Replica => return Err(StoreError::Behind(head.global_position)),
-                // An epoch of which the primary has no record belongs to another history, with no common position.
-                ServerKind::Primary => 0,
-            },
-            Some(epoch) if epoch < head.epoch => {
-                last_common_position(connection, epoch).await?.unwrap_or(Position::MAX)
-            }
-            _ => Position::MAX,
-        };
-        if cursor.position > last_common {
-            let last_common_position = last_common.min(head.global_position);
-            return Err(StoreError::EpochChanged { epoch: head.epoch, last_common_position });
-        }
-        if cursor.position <= head.global_position {
-            return Ok(());
-        }
-        Err(match (self.server_kind, cursor.epoch) {
-            (ServerKind::Replica, _) => StoreError::Behind(head.global_position),
-            // The log had this position: its end was lost, and no epoch began.
-            (ServerKind::Primary, Some(_)) => {
-                StoreError::EpochChanged { epoch: head.epoch, last_common_position: head.global_position }
-            }
-            (ServerKind::Primary, None) => StoreError::BeyondHead(head.global_position),
-        })
     }
 }

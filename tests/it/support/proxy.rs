@@ -1,5 +1,6 @@
 //! No promise: a TCP proxy in front of PostgreSQL that breaks connections at chosen moments.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -27,8 +28,8 @@ struct Faults {
 pub struct Proxy {
     address: SocketAddr,
     faults: Arc<Faults>,
-    /// The socket for new connections.
-    target: Arc<Mutex<PathBuf>>,
+    /// The sockets for new connections, in turn.
+    targets: Arc<Mutex<VecDeque<PathBuf>>>,
 }
 
 impl Proxy {
@@ -37,14 +38,19 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let faults = Arc::new(Faults::default());
-        let target = Arc::new(Mutex::new(database.socket()));
-        tokio::spawn(accept(listener, target.clone(), faults.clone()));
-        Self { address, faults, target }
+        let targets = Arc::new(Mutex::new(VecDeque::from([database.socket()])));
+        tokio::spawn(accept(listener, targets.clone(), faults.clone()));
+        Self { address, faults, targets }
     }
 
     /// Redirects new connections to another server, as after a failover.
     pub fn retarget(&self, database: &TestDatabase) {
-        *self.target.lock().expect("the lock") = database.socket();
+        *self.targets.lock().expect("the lock") = VecDeque::from([database.socket()]);
+    }
+
+    /// Distributes new connections among the former servers and another one, in turn.
+    pub fn balance(&self, database: &TestDatabase) {
+        self.targets.lock().expect("the lock").push_back(database.socket());
     }
 
     /// Returns a configuration that connects to the database through the proxy.
@@ -83,10 +89,14 @@ impl Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, target: Arc<Mutex<PathBuf>>, faults: Arc<Faults>) {
+async fn accept(listener: TcpListener, targets: Arc<Mutex<VecDeque<PathBuf>>>, faults: Arc<Faults>) {
     while let Ok((client, _)) = listener.accept().await {
         if !faults.down.load(Ordering::SeqCst) {
-            let socket = target.lock().expect("the lock").clone();
+            let socket = {
+                let mut targets = targets.lock().expect("the lock");
+                targets.rotate_left(1);
+                targets[0].clone()
+            };
             tokio::spawn(forward(client, socket, faults.clone()));
         }
     }

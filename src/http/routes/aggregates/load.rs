@@ -10,13 +10,13 @@ use axum::response::{IntoResponse, Response};
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::event::Position;
+use crate::domain::cursor::Cursor;
 use crate::domain::name::{StreamId, check_name};
 use crate::domain::version::Version;
 use crate::http::cache::etag;
 use crate::http::extract::accepts::AcceptsJson;
 use crate::http::extract::conditional::IfNoneMatch;
-use crate::http::extract::min_position::{take_min_position, wait_for_position};
+use crate::http::extract::min_position::take_min_position;
 use crate::http::extract::path::StreamPath;
 use crate::http::extract::query::{FromQuery, Parameters, Query};
 use crate::http::openapi::parameters::{IfNoneMatchParams, MinPositionParams, StreamParams};
@@ -27,6 +27,7 @@ use crate::http::representation::format::{LIMIT_MAX, Representation};
 use crate::http::representation::page::{PageEvents, link_to_next, next_member};
 use crate::http::representation::response::without_body;
 use crate::store::fetch_size::FetchSize;
+use crate::store::required_position::RequiredPosition;
 use crate::store::streams::events::StreamRead;
 use crate::store::streams::load::{LoadHead, LoadRow, SnapshotUse};
 use crate::wire::event::{EventSchema, write_stream_head};
@@ -66,7 +67,7 @@ pub struct LoadedSnapshot {
 pub struct LoadParameters {
     ignores_snapshot: bool,
     revision: Option<String>,
-    min_position: Option<Position>,
+    min_position: Option<Cursor>,
 }
 
 impl FromQuery for LoadParameters {
@@ -128,26 +129,36 @@ pub async fn load_aggregate(
     Parameters(parameters): Parameters<LoadParameters>,
     if_none_match: IfNoneMatch,
 ) -> ApiResult<Response> {
-    wait_for_position(&app, &app.reader, parameters.min_position).await?;
-    let not_found = || ApiError::stream_not_found(&stream);
+    let load = respond(&app, &method, &stream, &parameters, &if_none_match);
+    RequiredPosition::scope(parameters.min_position, load).await
+}
+
+async fn respond(
+    app: &Arc<App>,
+    method: &Method,
+    stream: &StreamId,
+    parameters: &LoadParameters,
+    if_none_match: &IfNoneMatch,
+) -> ApiResult<Response> {
+    let not_found = || ApiError::stream_not_found(stream);
     let mut headers = Representation::Page.headers();
     headers.remove(header::VARY);
-    if method == Method::HEAD || if_none_match.is_present() {
-        let head = app.reader.stream_head(&stream).await?.ok_or_else(not_found)?;
+    if *method == Method::HEAD || if_none_match.is_present() {
+        let head = app.reader.stream_head(stream).await?.ok_or_else(not_found)?;
         headers.insert(header::ETAG, etag(head.version));
-        if let Some(response) = without_body(&method, if_none_match.matches(head.version)?, &headers) {
+        if let Some(response) = without_body(method, if_none_match.matches(head.version)?, &headers) {
             return Ok(response);
         }
     }
 
     let started = Instant::now();
     let LoadedPage { page, head, next } =
-        write_load(&app, &stream, parameters.snapshot_use()).await?.ok_or_else(not_found)?;
+        write_load(app, stream, parameters.snapshot_use()).await?.ok_or_else(not_found)?;
     app.metrics.count_load(head.snapshot.is_some(), head.unusable_snapshot, started.elapsed());
     let snapshot_version = head.snapshot.as_ref().map_or(0, |snapshot| snapshot.version);
     let events = usize::try_from(head.stream.version - snapshot_version).unwrap_or(0);
     if !parameters.ignores_snapshot {
-        app.snapshotter.on_load(&stream, events, head.unusable_snapshot);
+        app.snapshotter.on_load(stream, events, head.unusable_snapshot);
     }
     headers.insert(header::ETAG, etag(head.stream.version));
     if let Some(next) = next {

@@ -11,11 +11,12 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::event::Position;
+use crate::domain::cursor::Cursor;
 use crate::domain::json::EXACT_INTEGER_MAX;
+use crate::domain::name::StreamId;
 use crate::domain::version::Version;
 use crate::http::extract::accepts::AcceptsJson;
-use crate::http::extract::min_position::{take_min_position, wait_for_position};
+use crate::http::extract::min_position::take_min_position;
 use crate::http::extract::path::StreamPath;
 use crate::http::extract::query::{FromQuery, Parameters, Query};
 use crate::http::openapi::parameters::{MinPositionParams, StreamParams};
@@ -27,6 +28,7 @@ use crate::http::representation::response::{json, stored_json};
 use crate::http::routes::aggregates::reducer::reducer_of;
 use crate::reducers::error::FoldError;
 use crate::reducers::fold::{AsOf, fold};
+use crate::store::required_position::RequiredPosition;
 use crate::wire::time::format_time;
 
 /// The state of an aggregate, and how it was computed.
@@ -49,7 +51,7 @@ pub struct StateOut {
 /// The query parameters.
 pub struct StateParameters {
     as_of: AsOf,
-    min_position: Option<Position>,
+    min_position: Option<Cursor>,
 }
 
 impl FromQuery for StateParameters {
@@ -98,17 +100,20 @@ pub async fn read_state(
     StreamPath(stream): StreamPath,
     Parameters(StateParameters { as_of, min_position }): Parameters<StateParameters>,
 ) -> ApiResult<Response> {
-    wait_for_position(&app, &app.reader, min_position).await?;
-    let reducer = reducer_of(&app, &stream).await?;
+    RequiredPosition::scope(min_position, respond(&app, &stream, as_of)).await
+}
+
+async fn respond(app: &App, stream: &StreamId, as_of: AsOf) -> ApiResult<Response> {
+    let reducer = reducer_of(app, stream).await?;
 
     let started = Instant::now();
-    let folded = fold(&app.reader, &app.workers, &reducer, &stream, as_of).await.inspect_err(|error| {
+    let folded = fold(&app.reader, &app.workers, &reducer, stream, as_of).await.inspect_err(|error| {
         if matches!(error, FoldError::Failed(_)) {
             app.metrics.reducer_failures.inc();
         }
     })?;
     app.metrics.count_load(folded.snapshot_version.is_some(), folded.unusable_snapshot, started.elapsed());
-    app.snapshotter.on_load(&stream, folded.events, folded.unusable_snapshot);
+    app.snapshotter.on_load(stream, folded.events, folded.unusable_snapshot);
     Ok(json(StateOut {
         aggregate_type: stream.aggregate_type().to_owned(),
         aggregate_id: stream.aggregate_id().to_owned(),

@@ -9,11 +9,11 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::event::Position;
+use crate::domain::cursor::Cursor;
 use crate::domain::name::StreamId;
 use crate::domain::version::{VERSION_MAX, Version};
 use crate::http::extract::accepts::AcceptsJson;
-use crate::http::extract::min_position::{take_min_position, wait_for_position};
+use crate::http::extract::min_position::take_min_position;
 use crate::http::extract::path::StreamPath;
 use crate::http::extract::query::{FromQuery, Parameters, Query};
 use crate::http::openapi::parameters::{MinPositionParams, StreamParams};
@@ -25,6 +25,7 @@ use crate::http::representation::response::{json, stored_json};
 use crate::http::routes::aggregates::reducer::reducer_of;
 use crate::reducers::error::FoldError;
 use crate::reducers::states::{StateAfter, fold_states};
+use crate::store::required_position::RequiredPosition;
 use crate::wire::path::{link, segment};
 use crate::wire::time::format_time;
 
@@ -69,7 +70,7 @@ impl StateAfterEventOut {
 pub struct StatesParameters {
     from_version: Option<u64>,
     to_version: Option<u64>,
-    min_position: Option<Position>,
+    min_position: Option<Cursor>,
 }
 
 impl FromQuery for StatesParameters {
@@ -126,12 +127,15 @@ pub async fn read_states(
     StreamPath(stream): StreamPath,
     Parameters(parameters): Parameters<StatesParameters>,
 ) -> ApiResult<Response> {
-    wait_for_position(&app, &app.reader, parameters.min_position).await?;
-    let reducer = reducer_of(&app, &stream).await?;
+    RequiredPosition::scope(parameters.min_position, respond(&app, &stream, &parameters)).await
+}
+
+async fn respond(app: &App, stream: &StreamId, parameters: &StatesParameters) -> ApiResult<Response> {
+    let reducer = reducer_of(app, stream).await?;
     let version = |version: u64| Version::try_from(version).unwrap_or(Version::MAX);
     let from = parameters.from_version.map_or(1, version);
     let to = parameters.to_version.map_or(Version::MAX, version);
-    let folded = fold_states(&app.reader, &app.workers, &reducer, &stream, from, to).await.inspect_err(|error| {
+    let folded = fold_states(&app.reader, &app.workers, &reducer, stream, from, to).await.inspect_err(|error| {
         if matches!(error, FoldError::Failed(_)) {
             app.metrics.reducer_failures.inc();
         }
@@ -140,6 +144,6 @@ pub async fn read_states(
         aggregate_type: stream.aggregate_type().to_owned(),
         aggregate_id: stream.aggregate_id().to_owned(),
         states: folded.states.into_iter().map(StateAfterEventOut::new).collect::<ApiResult<_>>()?,
-        next: folded.next.map(|next| parameters.link_to(&stream, next)),
+        next: folded.next.map(|next| parameters.link_to(stream, next)),
     }))
 }

@@ -18,7 +18,7 @@ use crate::domain::event::Position;
 use crate::domain::filter::EventFilter;
 use crate::http::caller::Caller;
 use crate::http::event_stream::{EventIdFormat, event_stream};
-use crate::http::extract::min_position::{IfBehind, head_for_cursor, wait_for_position};
+use crate::http::extract::min_position::{IfBehind, head_for_cursor};
 use crate::http::openapi::parameters::{LastEventIdParams, MinPositionParams};
 use crate::http::openapi::responses::ReadProblems;
 use crate::http::problem::error::ApiResult;
@@ -33,6 +33,7 @@ use crate::http::routes::events::read_request::{After, LogReadRequest, Start};
 use crate::store::error::StoreError;
 use crate::store::log::head::LogHead;
 use crate::store::log::scan::LogScan;
+use crate::store::required_position::RequiredPosition;
 use crate::subscriptions::long_poll::LongPoll;
 use crate::subscriptions::subscription::{StartFrom, Subscription};
 use crate::wire::event::{CloudEventSchema, EventSchema};
@@ -122,34 +123,42 @@ pub async fn read_log(
     mut request: LogReadRequest,
 ) -> ApiResult<Response> {
     request.filter.readable = readable(&caller, &request.filter)?;
-    wait_for_position(&app, &app.reader, request.min_position).await?;
+    RequiredPosition::scope(request.min_position, respond(&app, &method, request_id, request)).await
+}
+
+async fn respond(
+    app: &Arc<App>,
+    method: &Method,
+    request_id: RequestId,
+    request: LogReadRequest,
+) -> ApiResult<Response> {
     let after = match request.start {
         Start::Forward(after) => after,
-        Start::Backward(before) => return read_backward(&app, &method, &request, before).await,
+        Start::Backward(before) => return read_backward(app, method, &request, before).await,
     };
     let representation = request.representation;
-    let (head, after) = resolve(&app, after, representation).await?;
+    let (head, after) = resolve(app, after, representation).await?;
 
     let cursor = Cursor { epoch: Some(head.epoch), position: after };
     let mut headers = representation.headers();
-    if let Some(response) = without_body(&method, false, &headers) {
+    if let Some(response) = without_body(method, false, &headers) {
         return Ok(response);
     }
     match representation {
         Representation::EventStream => {
             let start_from = StartFrom::Log { filter: request.filter, after };
             let subscription = Subscription::start(&app.feed, start_from, &head)?;
-            let body = event_stream(&app, subscription, EventIdFormat::Position, after, &head);
+            let body = event_stream(app, subscription, EventIdFormat::Position, after, &head);
             Ok((headers, body).into_response())
         }
         Representation::Lines => {
             let scan = LogScan::new(request.filter, cursor, app.feed.limits().scan);
             let source = LogLines { app: app.clone(), scan, to: head.global_position };
-            let body = lines(&app, source, request.limit.unwrap_or(usize::MAX), request_id);
+            let body = lines(app, source, request.limit.unwrap_or(usize::MAX), request_id);
             Ok((headers, body).into_response())
         }
         Representation::Page | Representation::CloudEvents => {
-            let (page, next) = write_page(&app, &request, cursor).await?;
+            let (page, next) = write_page(app, &request, cursor).await?;
             // A batch of CloudEvents has its only cursor in this header. A page has the link in its body, so the header
             // is omitted if it could exceed the limits of clients and proxies.
             if next.len() <= LOG_LINK_BYTES_MAX || representation == Representation::CloudEvents {
@@ -235,10 +244,10 @@ impl LineSource for LogLines {
     async fn read(&mut self, lines: &mut LineBuffer) -> Result<Option<String>, StoreError> {
         let Self { app, scan, to } = self;
         let _permit = app.reader.bulk_read_permit().await;
-        let head = app.reader.read_log(scan, *to, lines.left(), |event| lines.push(event)).await?;
-        if head.global_position < *to {
-            return Err(StoreError::Behind(head.global_position));
-        }
+        // Another replica may serve this part than the one before.
+        let required = Cursor { epoch: scan.cursor().epoch, position: *to };
+        let read = app.reader.read_log(scan, *to, lines.left(), |event| lines.push(event));
+        RequiredPosition::scope(Some(required), read).await?;
         let is_complete = scan.after() >= *to || lines.left() == 0;
         Ok(is_complete.then(|| format!("\"next_after\":{}", scan.after())))
     }

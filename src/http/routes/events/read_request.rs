@@ -6,7 +6,6 @@ use axum::http::request::Parts;
 use chrono::{DateTime, Utc};
 
 use crate::domain::cursor::{Cursor, ParseCursorError};
-use crate::domain::event::Position;
 use crate::domain::filter::EventFilter;
 use crate::domain::name::{NameFault, check_name, check_path_name};
 use crate::domain::partition::{ParsePartitionError, PartitionOf};
@@ -31,7 +30,7 @@ pub struct LogReadRequest {
     /// The seconds for which an empty page is held.
     pub wait: Option<u64>,
     pub filter: EventFilter,
-    pub min_position: Option<Position>,
+    pub min_position: Option<Cursor>,
 }
 
 /// The direction of a read, and where it begins.

@@ -14,7 +14,6 @@ use crate::domain::name::StreamId;
 use crate::domain::version::Version;
 use crate::http::cache::etag;
 use crate::http::event_stream::{EventIdFormat, event_stream};
-use crate::http::extract::min_position::wait_for_position;
 use crate::http::openapi::parameters::{IfNoneMatchParams, LastEventIdParams, MinPositionParams, StreamParams};
 use crate::http::openapi::responses::{ReadProblems, StreamNotFound};
 use crate::http::problem::error::{ApiError, ApiResult};
@@ -27,6 +26,7 @@ use crate::http::request_id::RequestId;
 use crate::http::routes::streams::read_request::StreamReadRequest;
 use crate::store::error::StoreError;
 use crate::store::fetch_size::FetchSize;
+use crate::store::required_position::RequiredPosition;
 use crate::store::streams::events::StreamRead;
 use crate::store::streams::head::StreamHead;
 use crate::store::streams::range::VersionRange;
@@ -85,9 +85,17 @@ pub async fn read_stream(
     Extension(request_id): Extension<RequestId>,
     request: StreamReadRequest,
 ) -> ApiResult<Response> {
+    RequiredPosition::scope(request.min_position, respond(&app, &method, request_id, &request)).await
+}
+
+async fn respond(
+    app: &Arc<App>,
+    method: &Method,
+    request_id: RequestId,
+    request: &StreamReadRequest,
+) -> ApiResult<Response> {
     let (representation, stream) = (request.representation, &request.stream);
     let is_event_stream = representation == Representation::EventStream;
-    wait_for_position(&app, &app.primary, request.min_position).await?;
     // The head of the log is read before that of the stream: a subscriber has caught up when it has the events up to
     // it.
     let log_head = if is_event_stream { Some(app.primary.log_head().await?) } else { None };
@@ -99,7 +107,7 @@ pub async fn read_stream(
     let mut headers = representation.headers();
     headers.insert(header::ETAG, etag(head.version));
     let is_unchanged = !is_event_stream && request.if_none_match.matches(head.version)?;
-    if let Some(response) = without_body(&method, is_unchanged, &headers) {
+    if let Some(response) = without_body(method, is_unchanged, &headers) {
         return Ok(response);
     }
     if let Some(log_head) = log_head {
@@ -110,16 +118,16 @@ pub async fn read_stream(
         let subscription = Subscription::start(&app.feed, start_from, &log_head)?;
         // An id beyond the head would be refused when the client resumes with it.
         let last_version = (from - 1).min(head.version);
-        let body = event_stream(&app, subscription, EventIdFormat::Version(last_version), 0, &log_head);
+        let body = event_stream(app, subscription, EventIdFormat::Version(last_version), 0, &log_head);
         return Ok((headers, body).into_response());
     }
     if representation == Representation::Lines {
         let (stream, left) = (stream.clone(), request.range());
         let source = StreamLines { app: app.clone(), stream, head, left, fetch_size: FetchSize::default() };
-        let body = lines(&app, source, request.limit.unwrap_or(usize::MAX), request_id);
+        let body = lines(app, source, request.limit.unwrap_or(usize::MAX), request_id);
         return Ok((headers, body).into_response());
     }
-    let (page, next) = write_page(&app, &request, &head).await?;
+    let (page, next) = write_page(app, request, &head).await?;
     if let Some(next) = next {
         headers.insert(header::LINK, link_to_next(&next));
     }

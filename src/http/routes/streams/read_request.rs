@@ -4,7 +4,7 @@ use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
 
-use crate::domain::event::Position;
+use crate::domain::cursor::Cursor;
 use crate::domain::name::StreamId;
 use crate::domain::version::{VERSION_MAX, Version};
 use crate::http::extract::conditional::IfNoneMatch;
@@ -23,7 +23,7 @@ pub struct StreamReadRequest {
     pub representation: Representation,
     pub stream: StreamId,
     pub limit: Option<usize>,
-    pub min_position: Option<Position>,
+    pub min_position: Option<Cursor>,
     /// The last version that an event stream has sent to the client.
     pub last_version: Option<u64>,
     pub if_none_match: IfNoneMatch,
