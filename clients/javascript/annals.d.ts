@@ -39,6 +39,7 @@ export interface AppendResult {
     version: number;
     first_version: number;
     global_position: number;
+    epoch: number;
     snapshot_due: boolean;
     events: RecordedEvent[];
 }

@@ -25,13 +25,14 @@ CREATE OR REPLACE PROCEDURE append_event(
     OUT log_position bigint,
     OUT log_time timestamptz,
     OUT open_from timestamptz,
+    OUT epoch integer,
     OUT version integer
 )
 LANGUAGE plpgsql
 AS $$
 BEGIN
     SELECT d.*
-      INTO stream_no, generation, log_position, log_time, open_from, version
+      INTO stream_no, generation, log_position, log_time, open_from, epoch, version
       FROM append_event_locked(
                p_aggregate_type => p_aggregate_type,
                p_aggregate_id => p_aggregate_id,

@@ -18,7 +18,7 @@
 --
 -- The result:
 --   stream_no                   the number of the stream; NULL if it is new and was not written
---   generation .. open_from     as in append_events_locked
+--   generation .. epoch         as in append_events_locked
 --   version                     the version of the event, whose position is log_position and whose time is log_time;
 --                               NULL: nothing was written
 -- Raises AN002 and AN003, as append_events_locked does.
@@ -50,6 +50,7 @@ CREATE OR REPLACE FUNCTION append_event_locked(
     OUT log_position bigint,
     OUT log_time timestamptz,
     OUT open_from timestamptz,
+    OUT epoch integer,
     OUT version integer
 )
 LANGUAGE plpgsql
@@ -92,6 +93,7 @@ BEGIN
         SELECT l.log_position, l.log_time, l.open_from
           INTO log_position, log_time, open_from
           FROM end_of_log() AS l;  -- marker: cache-miss
+        epoch := (SELECT max(o.epoch) FROM epochs o);
     END IF;
 
     -- Read the stream and its head, and whether the event id is known.

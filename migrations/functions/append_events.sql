@@ -36,6 +36,7 @@ CREATE OR REPLACE PROCEDURE append_events(
     OUT log_position bigint,
     OUT log_time timestamptz,
     OUT open_from timestamptz,
+    OUT epoch integer,
     OUT request_outcomes integer[],
     OUT append_first_versions integer[],
     OUT append_first_positions bigint[],
@@ -47,9 +48,12 @@ CREATE OR REPLACE PROCEDURE append_events(
 )
 LANGUAGE plpgsql
 AS $$
+DECLARE
+    written  CONSTANT integer := 0;
+    replayed CONSTANT integer := 1;
 BEGIN
     SELECT d.*
-      INTO stream_nos, generation, log_position, log_time, open_from,
+      INTO stream_nos, generation, log_position, log_time, open_from, epoch,
            request_outcomes, append_first_versions, append_first_positions, append_current_versions,
            event_versions, event_positions, event_times, written_at
       FROM append_events_locked(
@@ -80,6 +84,11 @@ BEGIN
                p_log_position => p_log_position,
                p_log_time => p_log_time,
                p_open_from => p_open_from) AS d;
+    -- The transaction that has written a replayed event may have ended without waiting for a synchronous standby, for
+    -- example because an operator has terminated it. A commit waits only if its transaction has written something.
+    IF replayed = ANY (request_outcomes) AND NOT written = ANY (request_outcomes) THEN
+        PERFORM pg_logical_emit_message(true, 'annals', 'replay');
+    END IF;
     COMMIT;  -- marker: commit
 END
 $$;

@@ -32,6 +32,7 @@
 --   generation                      the generation of this append
 --   log_position, log_time          the end of the log now
 --   open_from                       the start of the oldest partition that is not sealed; an older one is harmless
+--   epoch                           the epoch of the log; NULL: that of the cached append
 --   request_outcomes                0 written, 1 replayed, 2 version conflict, 3 event id reused, 4 partly known
 --   append_first_versions           the version of the first event written, else 0
 --   append_first_positions          its position, else 0
@@ -81,6 +82,7 @@ CREATE OR REPLACE FUNCTION append_events_locked(
     OUT log_position bigint,
     OUT log_time timestamptz,
     OUT open_from timestamptz,
+    OUT epoch integer,
     OUT request_outcomes integer[],
     OUT append_first_versions integer[],
     OUT append_first_positions bigint[],
@@ -159,6 +161,7 @@ BEGIN
         SELECT l.log_position, l.log_time, l.open_from
           INTO log_position, log_time, open_from
           FROM end_of_log() AS l;  -- marker: cache-miss
+        epoch := (SELECT max(o.epoch) FROM epochs o);
     END IF;
     IF (p_position_floor > log_position + 1000000 OR p_now > clock_timestamp() + interval '1 day')
        AND NOT pg_has_role(session_user, current_user, 'MEMBER') THEN
@@ -172,7 +175,7 @@ BEGIN
     IF p_position_floor > log_position THEN
         -- The caller has served positions that were lost since. Only the start of an epoch may have a gap.
         IF log_position >= (SELECT o.first_position FROM epochs o ORDER BY o.epoch DESC LIMIT 1) THEN
-            PERFORM begin_epoch(format(
+            epoch := begin_epoch(format(
                 'the log ends at %s, and a client has seen position %s', log_position, p_position_floor));
         END IF;
         log_position := p_position_floor;

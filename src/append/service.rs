@@ -37,8 +37,8 @@ impl AppendParts<'_> {
         self.metrics.appends.with_label_values(&[result_label(&result)]).inc();
 
         let outcome = result?;
-        if let Outcome::Written(recorded) = &outcome {
-            for (append, recorded) in request.appends.iter().zip(recorded) {
+        if let Outcome::Written(places) = &outcome {
+            for (append, recorded) in request.appends.iter().zip(&places.appends) {
                 self.metrics.count_inserted(append.stream.aggregate_type(), append.events.len() as u64);
                 if let Some((first, last)) = first_and_last(recorded) {
                     self.snapshotter.on_append(&append.stream, first.version - 1, last.version);
@@ -46,10 +46,10 @@ impl AppendParts<'_> {
             }
         }
         let snapshot_due = match &outcome {
-            Outcome::Written(recorded) | Outcome::Replayed(recorded) => request
+            Outcome::Written(places) | Outcome::Replayed(places) => request
                 .appends
                 .iter()
-                .zip(recorded)
+                .zip(&places.appends)
                 .map(|(append, recorded)| self.is_snapshot_due(append.stream.aggregate_type(), recorded))
                 .collect(),
             Outcome::VersionConflict(_) | Outcome::EventIdReused(_) | Outcome::EventPartlyKnown(_) => Vec::new(),

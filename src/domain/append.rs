@@ -2,6 +2,7 @@
 
 use uuid::Uuid;
 
+use crate::domain::cursor::Epoch;
 use crate::domain::event::{NewEvent, Recorded};
 use crate::domain::name::StreamId;
 use crate::domain::version::{ExpectedVersion, Version};
@@ -47,14 +48,22 @@ impl AppendRequest {
     }
 }
 
-/// The outcome of a request. The lists of `Written`, `Replayed` and `VersionConflict` have one element for each append,
-/// in the order of the request.
+/// The places of the events of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Places {
+    /// The epoch of the log when the request was decided.
+    pub epoch: Epoch,
+    /// The events of each append, in the order of the request.
+    pub appends: Vec<Vec<Recorded>>,
+}
+
+/// The outcome of a request. The list of `VersionConflict` has one element for each append, in the order of the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// The events are committed and durable.
-    Written(Vec<Vec<Recorded>>),
+    Written(Places),
     /// An earlier request wrote all events, with the same ids and equal content.
-    Replayed(Vec<Vec<Recorded>>),
+    Replayed(Places),
     /// An expected version does not match. The versions are those of the streams when the request was checked.
     VersionConflict(Vec<Version>),
     /// The log contains these event ids with different content, or in another stream.

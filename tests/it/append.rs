@@ -18,7 +18,7 @@ async fn a_first_event_begins_a_stream() {
     assert_eq!(body["aggregate_id"], "ord-1");
     assert_eq!((&body["version"], &body["first_version"]), (&json!(2), &json!(1)));
     assert_eq!(body["global_position"], 2);
-    assert_eq!(body["snapshot_due"], false);
+    assert_eq!((&body["snapshot_due"], &body["epoch"]), (&json!(false), &json!(1)));
     assert_eq!(events.len(), 2);
     for (n, event) in events.iter().enumerate() {
         assert_eq!(event["version"], n + 1);

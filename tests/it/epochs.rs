@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{TestApp, TestOptions, at, within_a_minute};
+use crate::support::{Session, TestApp, TestOptions, at, events, within_a_minute};
 
 async fn with_events(count: usize) -> TestApp {
     let app = TestApp::start().await;
@@ -20,8 +20,24 @@ async fn begin(app: &TestApp) -> i32 {
 /// begins after that position.
 pub async fn lose_events_after(app: &TestApp, last: i64) -> i64 {
     let mut session = app.database.session().await;
-    let partitions = session.texts("SELECT name FROM partitions ORDER BY starts_at").await;
     session.run("BEGIN").await;
+    delete_events_after(&mut session, last).await;
+    let epoch = session.number("SELECT begin_epoch('the end was lost')::bigint").await;
+    session.run("COMMIT").await;
+    epoch
+}
+
+/// Deletes the events after a position. No epoch begins, but the caches of writers become invalid.
+async fn lose_events_without_an_epoch(app: &TestApp, last: i64) {
+    let mut session = app.database.session().await;
+    session.run("BEGIN").await;
+    delete_events_after(&mut session, last).await;
+    session.run("SELECT nextval('append_generation')").await;
+    session.run("COMMIT").await;
+}
+
+async fn delete_events_after(session: &mut Session, last: i64) {
+    let partitions = session.texts("SELECT name FROM partitions ORDER BY starts_at").await;
     for table in partitions.iter().map(String::as_str).chain(["event_ids"]) {
         session.run(&format!("ALTER TABLE {table} DISABLE TRIGGER USER")).await;
         session.run(&format!("DELETE FROM {table} WHERE global_position > {last}")).await;
@@ -31,9 +47,6 @@ pub async fn lose_events_after(app: &TestApp, last: i64) -> i64 {
         .run(&format!("UPDATE partitions SET sealed_at = NULL, last_position = NULL WHERE last_position >= {last}"))
         .await;
     session.run("UPDATE streams SET version = 0, last_occurred_at = NULL").await;
-    let epoch = session.number("SELECT begin_epoch('the end was lost')::bigint").await;
-    session.run("COMMIT").await;
-    epoch
 }
 
 #[tokio::test]
@@ -54,14 +67,42 @@ async fn a_cursor_of_an_older_epoch_is_valid_up_to_the_start_of_the_next_one() {
     }
     // A position without an epoch is not checked. A cursor of an unknown epoch belongs to another history.
     app.get("/events?after=11").send().await.expect_status(200);
-    let unknown = app.get("/events?after=2000000000:5").send().await.expect_problem(409, "epoch_changed");
-    assert_eq!(unknown["rewind_to"], 0);
+    for cursor in ["2000000000:5", "100:5"] {
+        let unknown = app.get(&format!("/events?after={cursor}")).send().await.expect_problem(409, "epoch_changed");
+        assert_eq!((&unknown["rewind_to"], &unknown["epoch"]), (&json!(0), &json!(second)), "{cursor}");
+    }
     // A cursor is valid up to the earliest epoch that began after its own.
     let third = begin(&app).await;
     assert!(third > second);
     app.get("/events?after=1:11").send().await.expect_problem(409, "epoch_changed");
     app.get(&format!("/events?after={second}:11")).send().await.expect_status(200);
     app.get(&format!("/events?after={second}:12")).send().await.expect_problem(409, "epoch_changed");
+}
+
+#[tokio::test]
+async fn an_append_names_the_epoch_of_its_position() {
+    let app = with_events(1).await;
+    let append = async || {
+        let reply = app.post("/streams/Order/1", &events(&["E", "E"])).send().await.expect_status(201);
+        reply.json()["epoch"].as_i64().expect("an epoch")
+    };
+    assert_eq!(append().await, 1);
+    let second = i64::from(begin(&app).await);
+    for _ in 0..2 {
+        assert_eq!(append().await, second);
+        let single = app.post("/streams/Order/2", &events(&["E"])).send().await.expect_status(201).json();
+        assert_eq!(single["epoch"], second);
+    }
+    let body =
+        json!({"appends": [{"aggregate_type": "Order", "aggregate_id": "3", "events": events(&["E"])["events"]}]});
+    let several = app.post("/appends", &body).send().await.expect_status(201).json();
+    assert_eq!(several["appends"][0]["epoch"], second);
+    // The writer has served a position that the log has lost: an epoch begins with the next append.
+    let last = app.get("/events?after=head").send().await.json()["head"].as_i64().expect("a position");
+    lose_events_without_an_epoch(&app, last - 1).await;
+    let third = append().await;
+    assert!(third > second);
+    assert_eq!(app.get("/events?after=head").send().await.json()["epoch"], third);
 }
 
 #[tokio::test]

@@ -13,7 +13,8 @@ use annals::store::reader::Reader;
 use serde_json::json;
 
 use crate::support::{
-    Call, Proxy, ReplicationPair, Reply, TestApp, TestDatabase, TestOptions, events, within_a_minute,
+    Call, Proxy, ReplicationPair, Reply, Session, TestApp, TestDatabase, TestOptions, event_with_id, events,
+    within_a_minute,
 };
 
 /// Waits until the standby has replayed this number of events.
@@ -46,6 +47,21 @@ async fn fail_over(pair: &ReplicationPair, proxy: &Proxy) {
     pair.fail_over().await;
     proxy.retarget(&pair.standby());
     proxy.up();
+}
+
+/// Waits until a backend of an append, other than the given one, waits for a synchronous standby. Returns its process id.
+async fn append_that_waits_for_a_standby(session: &mut Session, other_than: i64) -> i64 {
+    let waiting = format!(
+        "SELECT coalesce(max(pid), 0)::bigint FROM pg_stat_activity
+          WHERE wait_event = 'SyncRep' AND query LIKE '%append_event%' AND pid <> {other_than}"
+    );
+    loop {
+        let pid = session.number(&waiting).await;
+        if pid > 0 {
+            return pid;
+        }
+        tokio::task::yield_now().await;
+    }
 }
 
 /// Repeats a request until its response is not 503. The service discards connections to the old primary one by one.
@@ -217,4 +233,37 @@ async fn a_worker_learns_that_the_events_of_its_claim_were_lost() {
     let positions: Vec<_> =
         claim["events"].as_array().expect("events").iter().map(|event| event["global_position"].clone()).collect();
     assert_eq!(positions, [1, 2, 3, 4, 7]);
+}
+
+#[tokio::test]
+async fn a_replayed_append_waits_for_the_synchronous_standby() {
+    let pair = ReplicationPair::start().await;
+    let app = TestApp::start_on(pair.primary(), TestOptions::default()).await;
+    let mut session = pair.primary().session().await;
+    session.run("ALTER SYSTEM SET synchronous_standby_names = 'away'").await;
+    session.run("SELECT pg_reload_conf()").await;
+    within_a_minute("the setting applies", async {
+        while session.texts("SHOW synchronous_standby_names").await != ["away"] {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+
+    let event = event_with_id("01980000-0000-7000-8000-000000000001");
+    let mut append = Box::pin(retried(|| app.post("/streams/Order/1", &event)));
+    let replay = async {
+        let first = append_that_waits_for_a_standby(&mut session, 0).await;
+        // PostgreSQL commits the transaction of a backend that is terminated while it waits.
+        session.run(&format!("SELECT pg_terminate_backend({first})")).await;
+        append_that_waits_for_a_standby(&mut session, first).await;
+        session
+    };
+    let mut session = tokio::select! {
+        reply = &mut append => panic!("no standby has the event, and the append is acknowledged: {reply:?}"),
+        session = within_a_minute("the repeated append waits, too", replay) => session,
+    };
+    session.run("ALTER SYSTEM RESET synchronous_standby_names").await;
+    session.run("SELECT pg_reload_conf()").await;
+    let reply = append.await;
+    assert_eq!((reply.status, reply.header("idempotent-replayed")), (200, Some("true")), "{reply:?}");
 }

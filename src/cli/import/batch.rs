@@ -77,9 +77,10 @@ impl Batch {
             match outcome {
                 Outcome::Written(_) => imported.written += 1,
                 // An id that is derived from the stream and the ordinal may be that of an event from another file.
-                Outcome::Replayed(recorded)
-                    if (self.times.get(index))
-                        .is_some_and(|time| recorded.iter().flatten().any(|event| event.occurred_at != *time)) =>
+                Outcome::Replayed(places)
+                    if (self.times.get(index)).is_some_and(|time| {
+                        places.appends.iter().flatten().any(|event| event.occurred_at != *time)
+                    }) =>
                 {
                     bail!("line {number}: {}", another_event())
                 }

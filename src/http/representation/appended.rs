@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use utoipa::ToSchema;
 
 use crate::domain::append::Append;
+use crate::domain::cursor::Epoch;
 use crate::domain::event::Recorded;
 use crate::domain::version::Version;
 use crate::http::media_type::JSON;
@@ -26,6 +27,8 @@ pub struct Appended {
     first_version: Version,
     /// Position of the last event of this append.
     global_position: i64,
+    /// The epoch of the log, in which the position identifies the event.
+    epoch: Epoch,
     /// This append crossed a multiple of the snapshot interval, and only the client can make the snapshot.
     snapshot_due: bool,
     events: Vec<RecordedOut>,
@@ -53,12 +56,12 @@ pub enum Written {
 }
 
 /// Writes the result of one append.
-pub fn write_appended(out: &mut Vec<u8>, append: &Append, recorded: &[Recorded], snapshot_due: bool) {
+pub fn write_appended(out: &mut Vec<u8>, append: &Append, epoch: Epoch, recorded: &[Recorded], snapshot_due: bool) {
     let (Some(first), Some(last)) = (recorded.first(), recorded.last()) else { return };
     write_stream_head(out, &append.stream, last.version);
     write!(
         out,
-        ",\"first_version\":{},\"global_position\":{},\"snapshot_due\":{snapshot_due},\"events\":[",
+        ",\"first_version\":{},\"global_position\":{},\"epoch\":{epoch},\"snapshot_due\":{snapshot_due},\"events\":[",
         first.version, last.global_position
     )
     .expect("writing to memory does not fail");

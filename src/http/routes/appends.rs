@@ -121,9 +121,9 @@ pub async fn append_to_streams(
     caller.count_events(request.event_count())?;
 
     let Submitted { outcome, snapshot_due } = app.append().submit(&request).await?;
-    let (written, recorded) = match outcome {
-        Outcome::Written(recorded) => (Written::Now, recorded),
-        Outcome::Replayed(recorded) => (Written::Before, recorded),
+    let (written, places) = match outcome {
+        Outcome::Written(places) => (Written::Now, places),
+        Outcome::Replayed(places) => (Written::Before, places),
         Outcome::VersionConflict(current) => return Err(ApiError::version_conflicts(&request, &current)),
         Outcome::EventIdReused(known) => {
             let known = caller.may_read_all().then_some(known.as_slice());
@@ -135,11 +135,11 @@ pub async fn append_to_streams(
         }
     };
     let mut body = Vec::from(b"{\"appends\":[");
-    for (n, (append, recorded)) in request.appends.iter().zip(&recorded).enumerate() {
+    for (n, (append, recorded)) in request.appends.iter().zip(&places.appends).enumerate() {
         if n > 0 {
             body.push(b',');
         }
-        write_appended(&mut body, append, recorded, snapshot_due.get(n).copied().unwrap_or(false));
+        write_appended(&mut body, append, places.epoch, recorded, snapshot_due.get(n).copied().unwrap_or(false));
     }
     body.extend_from_slice(b"]}");
     Ok(append_response(written, body))

@@ -10,7 +10,8 @@ use sqlx::Row;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
-use crate::domain::append::{AppendRequest, Outcome};
+use crate::domain::append::{AppendRequest, Outcome, Places};
+use crate::domain::cursor::Epoch;
 use crate::domain::event::{Position, Recorded};
 use crate::domain::name::StreamId;
 use crate::domain::version::{ExpectedVersion, Version};
@@ -94,7 +95,7 @@ impl Batch {
                 session.cache_stream(stream, cached);
             }
         }
-        result.outcomes(&layout)
+        result.outcomes(&layout, session.epoch()?)
     }
 }
 
@@ -244,7 +245,7 @@ impl ProcedureResult {
         streams
     }
 
-    fn outcomes(&self, layout: &Layout) -> Result<BatchResult, DatabaseError> {
+    fn outcomes(&self, layout: &Layout, epoch: Epoch) -> Result<BatchResult, DatabaseError> {
         let mut outcomes = Vec::with_capacity(layout.request_appends.len());
         let mut last_position = None;
         let mut append = 0;
@@ -252,19 +253,23 @@ impl ProcedureResult {
             let appends = append..append + appends as usize;
             let events: Vec<_> = appends.clone().map(|append| layout.events_of(append)).collect();
             let outcome = match self.request_outcomes[request] {
-                0 => Outcome::Written(
-                    appends.clone().zip(&events).map(|(a, events)| self.written(layout, a, events.clone())).collect(),
-                ),
-                1 => Outcome::Replayed(
-                    events.iter().map(|events| self.replayed(layout, events.clone())).collect::<Result<_, _>>()?,
-                ),
+                0 => {
+                    let written = appends.clone().zip(&events);
+                    let appends = written.map(|(append, events)| self.written(layout, append, events.clone()));
+                    Outcome::Written(Places { epoch, appends: appends.collect() })
+                }
+                1 => {
+                    let appends = events.iter().map(|events| self.replayed(layout, events.clone()));
+                    Outcome::Replayed(Places { epoch, appends: appends.collect::<Result<_, _>>()? })
+                }
                 2 => Outcome::VersionConflict(self.append_current_versions[appends.clone()].to_vec()),
                 3 => Outcome::EventIdReused(self.known(layout, &events)),
                 4 => Outcome::EventPartlyKnown(self.known(layout, &events)),
                 other => return Err(unexpected(format!("append_events returned the outcome {other}"))),
             };
-            if let Outcome::Written(appended) | Outcome::Replayed(appended) = &outcome {
-                last_position = last_position.max(appended.iter().flatten().map(|event| event.global_position).max());
+            if let Outcome::Written(places) | Outcome::Replayed(places) = &outcome {
+                let events = places.appends.iter();
+                last_position = last_position.max(events.flatten().map(|event| event.global_position).max());
             }
             outcomes.push(outcome);
             append = appends.end;

@@ -13,6 +13,7 @@ use sqlx::postgres::{PgArguments, PgConnection, PgRow, Postgres};
 use sqlx::query::Query;
 use sqlx::{Connection, Executor, Row};
 
+use crate::domain::cursor::Epoch;
 use crate::domain::event::Position;
 use crate::domain::name::StreamId;
 use crate::domain::version::Version;
@@ -47,6 +48,7 @@ struct LogEnd {
     time: Option<DateTime<Utc>>,
     /// The start of the oldest partition that is not sealed.
     open_from: Option<DateTime<Utc>>,
+    epoch: Option<Epoch>,
 }
 
 /// A stream that exists.
@@ -102,10 +104,11 @@ impl AppendSession {
     /// During the call the cache is empty. It stays empty after an error, and if the call is cancelled.
     async fn run(&mut self, call: Call) -> Result<PgRow, sqlx::Error> {
         let mut cache = std::mem::take(&mut self.cache);
-        let LogEnd { generation, position, time, open_from } = cache.end;
+        let LogEnd { generation, position, time, open_from, epoch } = cache.end;
         let call = call.bind(generation).bind(position).bind(time).bind(open_from);
         let row = call.fetch_one(&mut self.connection).await?;
-        let end = LogEnd::from_row(&row)?;
+        let mut end = LogEnd::from_row(&row)?;
+        end.epoch = end.epoch.or(epoch);
         let is_next = end.generation.is_some() && end.generation == generation.map(|generation| generation + 1);
         if !is_next {
             cache.streams.clear();
@@ -113,6 +116,12 @@ impl AppendSession {
         cache.end = end;
         self.cache = cache;
         Ok(row)
+    }
+
+    /// Returns the epoch of the log at the last append.
+    pub(super) fn epoch(&self) -> Result<Epoch, DatabaseError> {
+        let missing = || DatabaseError::UnexpectedResult("the first append of a session returned no epoch".to_owned());
+        self.cache.end.epoch.ok_or_else(missing)
     }
 
     /// Caches the head of a stream after the last append.
@@ -137,6 +146,7 @@ impl LogEnd {
             position: row.try_get("log_position")?,
             time: row.try_get("log_time")?,
             open_from: row.try_get("open_from")?,
+            epoch: row.try_get("epoch")?,
         })
     }
 }

@@ -6,7 +6,7 @@
 use chrono::{DateTime, Utc};
 use sqlx::Row;
 
-use crate::domain::append::{AppendRequest, Outcome};
+use crate::domain::append::{AppendRequest, Outcome, Places};
 use crate::domain::event::{NewEvent, Position, Recorded};
 use crate::domain::name::StreamId;
 use crate::domain::version::{ExpectedVersion, Version};
@@ -59,7 +59,7 @@ impl<'r> SingleEventAppend<'r> {
         let occurred_at: DateTime<Utc> = row.try_get("log_time")?;
         let recorded = Recorded { event_id: event.event_id.uuid(), version, global_position, occurred_at };
         Ok(Some(BatchResult {
-            outcomes: vec![Outcome::Written(vec![vec![recorded]])],
+            outcomes: vec![Outcome::Written(Places { epoch: session.epoch()?, appends: vec![vec![recorded]] })],
             last_position: Some(global_position),
         }))
     }

@@ -25,4 +25,5 @@ CALL append_event(
     log_position => NULL,
     log_time => NULL,
     open_from => NULL,
+    epoch => NULL,
     version => NULL)

@@ -33,6 +33,7 @@ CALL append_events(
     log_position => NULL,
     log_time => NULL,
     open_from => NULL,
+    epoch => NULL,
     request_outcomes => NULL,
     append_first_versions => NULL,
     append_first_positions => NULL,

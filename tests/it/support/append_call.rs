@@ -137,13 +137,15 @@ impl AppendCall {
 
     /// Returns a call of the procedure, which commits. The writer sends the same call.
     pub fn to_procedure(&self) -> String {
-        const SINGLE: [&str; 6] = ["stream_no", "generation", "log_position", "log_time", "open_from", "version"];
-        const BATCH: [&str; 13] = [
+        const SINGLE: [&str; 7] =
+            ["stream_no", "generation", "log_position", "log_time", "open_from", "epoch", "version"];
+        const BATCH: [&str; 14] = [
             "stream_nos",
             "generation",
             "log_position",
             "log_time",
             "open_from",
+            "epoch",
             "request_outcomes",
             "append_first_versions",
             "append_first_positions",

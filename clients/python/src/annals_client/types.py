@@ -74,6 +74,7 @@ class AppendResult(TypedDict):
     version: int
     first_version: int
     global_position: int
+    epoch: int
     snapshot_due: bool
     events: list[RecordedEvent]
 

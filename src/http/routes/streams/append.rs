@@ -97,9 +97,9 @@ pub async fn append_to_stream(
 
     let Submitted { outcome, snapshot_due } = app.append().submit(&request).await?;
     let append = request.appends.first().ok_or_else(incomplete_result)?;
-    let (written, recorded) = match outcome {
-        Outcome::Written(recorded) => (Written::Now, recorded),
-        Outcome::Replayed(recorded) => (Written::Before, recorded),
+    let (written, places) = match outcome {
+        Outcome::Written(places) => (Written::Now, places),
+        Outcome::Replayed(places) => (Written::Before, places),
         Outcome::VersionConflict(current) => {
             let current = current.first().copied().ok_or_else(incomplete_result)?;
             let conflict = ApiError::version_conflict(append, current);
@@ -120,10 +120,10 @@ pub async fn append_to_stream(
         }
     };
 
-    let recorded = recorded.first().ok_or_else(incomplete_result)?;
+    let recorded = places.appends.first().ok_or_else(incomplete_result)?;
     let (first, last) = recorded.first().zip(recorded.last()).ok_or_else(incomplete_result)?;
     let mut body = Vec::with_capacity(512);
-    write_appended(&mut body, append, recorded, snapshot_due.first().copied().unwrap_or(false));
+    write_appended(&mut body, append, places.epoch, recorded, snapshot_due.first().copied().unwrap_or(false));
     let mut response = append_response(written, body);
     let stream = stream_path(append.stream.aggregate_type(), append.stream.aggregate_id());
     let location = HeaderValue::try_from(format!("{stream}/{}", first.version)).map_err(ApiError::internal)?;
