@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use annals::domain::partition::bucket;
 use anyhow::{Context, ensure};
 use serde_json::Value;
 use tokio::task::JoinSet;
@@ -23,6 +24,8 @@ use crate::scratch::Scratch;
 const WORKERS: usize = 8;
 /// The number of workers that take one event at a time.
 const SINGLE_WORKERS: usize = 16;
+/// The number of partitions of each group.
+const PARTITIONS: u16 = 16;
 /// The stream whose events fail in one of the rows.
 const POISON_STREAM: &str = "ord-0";
 
@@ -151,7 +154,7 @@ impl Groups {
         let name = format!("g{}", self.number);
         let retries = vec!["1"; 50].join(",");
         let body = format!(
-            r#"{{"filter":{{"aggregate_type":["{aggregate_type}"]}},"partitions":16,"last_processed_position":{begins_at},"retry_after":[{retries}]}}"#
+            r#"{{"filter":{{"aggregate_type":["{aggregate_type}"]}},"partitions":{PARTITIONS},"last_processed_position":{begins_at},"retry_after":[{retries}]}}"#
         );
         let request = format!("PUT /groups/{name} HTTP/1.1\r\nHost: localhost\r\n{}", json_body(&body));
         Client::connect(&self.address).await?.expect(&request, 201).await?;
@@ -332,9 +335,13 @@ impl Worker {
         // The claim in the response to an acknowledgement is the last one with an id.
         let Some(claimed_to) = member(response, b"\"claimed_to\":") else { return Ok(None) };
         let at = rfind(response, b"\"claim_id\":\"").context("a claim has an id")? + 12;
-        let id = response[at..].iter().take_while(|byte| **byte != b'"').map(|byte| char::from(*byte)).collect();
+        let id: String =
+            response[at..].iter().take_while(|byte| **byte != b'"').map(|byte| char::from(*byte)).collect();
         let events = count(response, b"{\"event_id\":");
-        let failed = if self.fails && find(response, POISON_STREAM.as_bytes()).is_some() {
+        // Only the claims of its partition are searched, because the search takes time from the service.
+        let partition = u16::from(bucket("Bench", POISON_STREAM)) % PARTITIONS;
+        let is_of_partition = id.split('.').nth(1) == Some(&partition.to_string());
+        let failed = if self.fails && is_of_partition && find(response, POISON_STREAM.as_bytes()).is_some() {
             first_of_poison_stream(response)?
         } else {
             None
