@@ -237,11 +237,11 @@ type Decision = NewEvent | NewEvent[] | undefined | void;
 export class Annals {
     constructor(url: string | URL, options?: AnnalsOptions);
 
-    /** Appends events to a stream. Every retry is safe, because each event has an id before the first try. */
+    /** Appends an event or a list to a stream. Every retry is safe, because each event has an id before the first try. */
     append(
         aggregateType: string,
         aggregateId: string,
-        events: NewEvent[],
+        events: NewEvent | NewEvent[],
         expected?: ExpectedVersion,
         options?: AppendOptions,
     ): Promise<AppendResult & { replayed: boolean }>;

@@ -245,7 +245,7 @@ export class Annals {
         }
     }
 
-    /** Appends events to a stream. Every retry is safe, because each event has an id before the first try. */
+    /** Appends an event or a list to a stream. Every retry is safe, because each event has an id before the first try. */
     async append(aggregateType, aggregateId, events, expected, options = {}) {
         const headers = { ...precondition(expected), Prefer: "return=representation" };
         return this.#post(["streams", aggregateType, aggregateId], headers, { events: withIds(events) }, options);
@@ -557,7 +557,7 @@ class Aggregate {
         let pauses = 0;
         for (let attempt = 1; ; attempt++) {
             const decided = await decide(current.state, current.version);
-            const events = withIds([decided ?? []].flat());
+            const events = withIds(decided ?? []);
             if (events.length === 0) return { ...current, events: [] };
             try {
                 const answer = await this.#client.append(this.#type, id, events, current.version, request);
@@ -658,9 +658,10 @@ export function uuidv7(time = Date.now(), sequence = Math.floor(Math.random() * 
     return hex.replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
 }
 
-/** Returns the events with an id each, so that the append can be repeated. */
-function withIds(events) {
-    if (!Array.isArray(events)) throw new TypeError("events must be a list");
+/** Returns a list of the events with an id each, so that the append can be repeated. */
+function withIds(oneOrMore) {
+    const events = [oneOrMore].flat();
+    if (!events.every((event) => Object(event) === event)) throw new TypeError("events must be an event or a list");
     const time = Date.now();
     const first = Math.floor(Math.random() * 3072);
     return events.map((event, index) => ({ ...event, event_id: event.event_id ?? uuidv7(time, first + index) }));

@@ -207,6 +207,16 @@ test("headers give the ids of correlation and causation to events that have none
     );
 });
 
+test("a single event needs no list, and a value that is no event is refused", async () => {
+    const annals = new Annals(service.url);
+    assert.equal((await annals.append("Order", "single", placed, "none")).version, 1);
+    for (const wrong of [undefined, null, "Placed", [placed, null]])
+        await assert.rejects(annals.append("Order", "single", wrong), {
+            name: "TypeError",
+            message: /^events must be/,
+        });
+});
+
 test("an evolve function that returns nothing is an error", async () => {
     const annals = new Annals(service.url);
     await annals.append("Order", "evolved", [placed]);

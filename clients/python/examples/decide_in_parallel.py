@@ -29,8 +29,8 @@ def main(threads: int = 8, decisions: int = 50) -> None:
         counters = client.aggregate("Counter", int, evolve)
 
         def run(thread: int) -> None:
-            def decide(state: int) -> list[NewEvent]:
-                return [new_event("Counted", {"state": state, "thread": thread})]
+            def decide(state: int) -> NewEvent:
+                return new_event("Counted", {"state": state, "thread": thread})
 
             for _ in range(decisions):
                 start = time.monotonic()

@@ -94,8 +94,9 @@ def test_c14_deciders_in_parallel_lose_nothing(connect: Any, service: Any, other
 def test_c15_nothing_is_appended_without_a_decision(client: Any, other: Annals, kind: str) -> None:
     client.append(kind, "a", numbers(3))
     counter = client.aggregate(kind, int, evolve)
-    decided = counter.decide("a", lambda state: [])
-    assert (decided.state, decided.version, decided.appended) == (3, 3, None)
+    for nothing in [[], None]:
+        decided = counter.decide("a", lambda state, nothing=nothing: nothing)
+        assert (decided.state, decided.version, decided.appended) == (3, 3, None)
 
     def refuse(state: int) -> list[NewEvent]:
         raise KeyError("refused")
@@ -103,6 +104,13 @@ def test_c15_nothing_is_appended_without_a_decision(client: Any, other: Annals, 
     with pytest.raises(KeyError, match="refused"):
         counter.decide("a", refuse)
     assert len(list(other.read_stream(kind, "a"))) == 3
+
+
+def test_a_single_event_needs_no_list(client: Any, kind: str) -> None:
+    assert client.append(kind, "a", new_event("Counted", 1), "none")["version"] == 1
+    assert client.append(kind, "a", new_event("Counted", 2), idempotency_key="two")["version"] == 2
+    decided = client.aggregate(kind, int, evolve).decide("a", lambda state: new_event("Decided", state))
+    assert (decided.state, decided.version) == (3, 3)
 
 
 def test_a_load_folds_more_events_than_one_response_has(client: Any, kind: str) -> None:

@@ -20,12 +20,7 @@ const orders = annals.aggregate<Order>(
 );
 
 export async function application(signal: AbortSignal) {
-    const answer = await annals.append(
-        "Order",
-        "a",
-        [{ event_type: "OrderPlaced", event_data: { total: 1n } }],
-        "none",
-    );
+    const answer = await annals.append("Order", "a", { event_type: "OrderPlaced", event_data: { total: 1n } }, "none");
     const positions: number[] = answer.events.map((event) => event.global_position);
     const { state, events } = await orders.decide("a", ({ isPaid }) =>
         isPaid ? [] : { event_type: "OrderPaid", event_data: 1 },

@@ -36,7 +36,7 @@ from .types import (
     Expected,
     Filter,
     Loaded,
-    NewEvent,
+    NewEvents,
     Projection,
     StreamAppend,
 )
@@ -75,7 +75,7 @@ class AsyncAnnals:
         self,
         aggregate_type: str,
         aggregate_id: str,
-        events: Iterable[NewEvent],
+        events: NewEvents,
         expected: Expected = None,
         *,
         idempotency_key: str | None = None,
@@ -306,6 +306,6 @@ class AsyncAggregate(Generic[S]):
         return await self._client._run(self._client._verbs.load(self._type, aggregate_id, *self._fold))
 
     async def decide(
-        self, aggregate_id: str, decision: Callable[[S], Awaitable[Iterable[NewEvent]] | Iterable[NewEvent]]
+        self, aggregate_id: str, decision: Callable[[S], Awaitable[NewEvents | None] | NewEvents | None]
     ) -> Decided[S]:
         return await self._client._run(self._client._verbs.decide(self._type, aggregate_id, *self._fold, decision))

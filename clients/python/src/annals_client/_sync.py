@@ -36,7 +36,7 @@ from .types import (
     Expected,
     Filter,
     Loaded,
-    NewEvent,
+    NewEvents,
     Projection,
     StreamAppend,
 )
@@ -84,14 +84,16 @@ class Annals:
         self,
         aggregate_type: str,
         aggregate_id: str,
-        events: Iterable[NewEvent],
+        events: NewEvents,
         expected: Expected = None,
         *,
         idempotency_key: str | None = None,
         correlation_id: str | None = None,
         causation_id: str | None = None,
     ) -> Appended:
-        """Appends events to a stream, all or none. Raises `VersionConflict` if it is not at the expected version.
+        """Appends an event or several to a stream, all or none.
+
+        Raises `VersionConflict` if the stream is not at the expected version.
 
         Events without an id get one, so that a retry does not write them again. With `idempotency_key` the service
         derives the ids from the key: then a repeated call does not write them again either. `correlation_id` and
@@ -350,8 +352,8 @@ class Aggregate(Generic[S]):
         """Returns the state and the version of an aggregate."""
         return self._client._run(self._client._verbs.load(self._type, aggregate_id, *self._fold))
 
-    def decide(self, aggregate_id: str, decision: Callable[[S], Iterable[NewEvent]]) -> Decided[S]:
-        """Loads an aggregate, and appends the events that `decision` returns for its state.
+    def decide(self, aggregate_id: str, decision: Callable[[S], NewEvents | None]) -> Decided[S]:
+        """Loads an aggregate, and appends what `decision` returns for its state: an event, several, or None.
 
         After a conflict, `decision` is called again with the new state. Raises `VersionConflict` if the conflicts do
         not end within `patience`. `decision` must not change the state, and must have no effect of its own.

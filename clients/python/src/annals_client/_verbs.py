@@ -49,6 +49,7 @@ from .types import (
     Filter,
     Loaded,
     NewEvent,
+    NewEvents,
     Projection,
     StreamAppend,
     uuid7,
@@ -207,7 +208,7 @@ class Verbs:
         self,
         aggregate_type: str,
         aggregate_id: str,
-        events: Iterable[NewEvent],
+        events: NewEvents,
         expected: Expected = None,
         idempotency_key: str | None = None,
         correlation_id: str | None = None,
@@ -227,7 +228,7 @@ class Verbs:
         headers |= {name: value for name, value in defaults.items() if value is not None}
         if idempotency_key is not None:
             headers["Idempotency-Key"] = idempotency_key
-        sent = with_ids(events) if idempotency_key is None else list(events)
+        sent = with_ids(events) if idempotency_key is None else listed(events)
         response = yield from self.exchange(
             "POST",
             "/streams" + path_of(aggregate_type, aggregate_id),
@@ -270,7 +271,7 @@ class Verbs:
             loaded = yield from self.load(aggregate_type, aggregate_id, initial, evolve)
             state, version = loaded.state, loaded.version
             for tries in range(1 + AT_ONCE):
-                events: list[NewEvent] = list((yield Call(decision, (state,))))
+                events = listed((yield Call(decision, (state,))))
                 if not events:
                     return Decided(state, version, None)
                 try:
@@ -493,9 +494,16 @@ class Verbs:
             checkpoint.is_rewound = False
 
 
-def with_ids(events: Iterable[NewEvent]) -> list[NewEvent]:
+def listed(events: NewEvents | None) -> list[NewEvent]:
+    """Returns a list of the events of an append or of a decision."""
+    if events is None:
+        return []
+    return [cast(NewEvent, events)] if isinstance(events, Mapping) else list(events)
+
+
+def with_ids(events: NewEvents) -> list[NewEvent]:
     """Gives an id to each event that has none. It is made before the first try, so that every retry is safe."""
-    return [cast(NewEvent, {**event, "event_id": event.get("event_id") or uuid7()}) for event in events]
+    return [cast(NewEvent, {**event, "event_id": event.get("event_id") or uuid7()}) for event in listed(events)]
 
 
 def fold(evolve: Callable[[S, Event], S], state: S, version: int, events: Iterable[Event]) -> tuple[S, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypedDict, TypeVar
 from uuid import UUID
@@ -27,6 +27,10 @@ class NewEvent(_RequiredOfNewEvent, total=False):
     metadata: Mapping[str, Any] | None
     correlation_id: str | None
     causation_id: str | None
+
+
+#: The events of an append: one, or several.
+NewEvents = NewEvent | Iterable[NewEvent]
 
 
 class _RequiredOfStreamAppend(TypedDict):
