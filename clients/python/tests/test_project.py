@@ -14,6 +14,7 @@ from proxy import Exchange, Proxy, cut, status
 
 from annals_client import (
     Annals,
+    AsyncAnnals,
     ClaimLost,
     EpochChanged,
     EventFailed,
@@ -192,8 +193,16 @@ def test_c28_a_failed_event_parks_its_stream(connect: Any, proxy: Any, other: An
             raise ValueError("no address")
         handled.append((event["aggregate_id"], event["version"]))
 
-    connect(proxy.url).work(kind, handle, worker="m-1", limit=6, wait=1, stop=run_until(handled, 3))
+    options = {"worker": "m-1", "limit": 6, "wait": 1, "stop": run_until(handled, 3)}
+    reported: list[Any] = []
+    connect(proxy.url).work(
+        kind,
+        handle,
+        on_failed=lambda event, error: reported.append((event["aggregate_id"], str(error))),
+        **options,
+    )
     assert handled == [("b", 1), ("b", 2), ("d", 1)]
+    assert reported == [("a", "card declined"), ("c", "no address")]
     first, second = proxy.sent("PUT")
     failed = [
         {"global_position": positions[0], "reason": "card declined", "retry_after": None},
@@ -207,6 +216,40 @@ def test_c28_a_failed_event_parks_its_stream(connect: Any, proxy: Any, other: An
     assert claimed.json == {"worker": "m-1"} and claimed.headers["Idempotency-Key"]
     parked = other.request("GET", f"/groups/{kind}/parked/{kind}/a")
     assert (parked["reason"], parked["waiting"], parked["retry_at"]) == ("card declined", 2, None)
+
+
+def test_failures_are_logged_without_on_failed(client: Any, kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    start_group(client, kind, "ab")
+    handled: list[str] = []
+
+    def handle(event: Any, claim: Any) -> None:
+        handled.append(event["aggregate_id"])
+        if event["aggregate_id"] == "a":
+            event["event_data"]["address"]
+
+    client.work(kind, handle, stop=run_until(handled, 2))
+    [record] = [record for record in caplog.records if record.name == "annals_client"]
+    assert record.levelname == "WARNING" and f"{kind}/a@1" in record.getMessage()
+    assert record.exc_info is not None and record.exc_info[0] is KeyError
+
+
+def test_an_error_of_on_failed_releases_the_claim(client: Any, kind: str) -> None:
+    start_group(client, kind, "ab", lease_seconds=3600)
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError):
+        client.work(kind, fail, on_failed=fail)
+    group = client.request("GET", f"/groups/{kind}")
+    assert (group["open_claims"], group["parked_streams"]) == (0, 1)
+
+
+@pytest.mark.parametrize("handle", [lambda event: None, lambda: None, lambda event, claim, more: None])
+def test_a_handler_with_other_parameters_fails_at_once(connect: Any, proxy: Any, kind: str, handle: Any) -> None:
+    with pytest.raises(TypeError, match="handle must accept an event and a claim"):
+        connect(proxy.url).work(kind, handle)
+    assert proxy.requests == []
 
 
 def test_c29_the_lease_is_extended_while_the_handler_runs(connect: Any, proxy: Any, other: Annals, kind: str) -> None:
@@ -349,6 +392,43 @@ def test_c37_a_worker_that_stops_releases_its_claim(connect: Any, proxy: Any, ot
     client.work(kind, handle, stop=run_until(handled, 3))
     assert handled == ["a", "b", "c"]
     assert other.request("GET", f"/groups/{kind}")["open_claims"] == 0
+
+
+def released_after_an_end(proxy: Proxy, other: Annals, kind: str, error: type[BaseException], run: Any) -> None:
+    """Runs a worker whose handler ends it at the second of three events."""
+    positions = start_group(other, kind, "abc", lease_seconds=3600)
+    with pytest.raises(error):
+        run()
+    [released] = proxy.sent("PUT")
+    assert released.json == {"last_processed_position": positions[0], "failed": [], "release": True}
+    assert other.request("GET", f"/groups/{kind}")["open_claims"] == 0
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_the_end_of_a_program_releases_its_claim(proxy: Any, other: Annals, kind: str, error: Any) -> None:
+    def handle(event: Any, claim: Any) -> None:
+        if event["aggregate_id"] == "b":
+            raise error
+
+    released_after_an_end(proxy, other, kind, error, lambda: Annals(proxy.url).work(kind, handle))
+
+
+@pytest.mark.parametrize("error", [SystemExit, asyncio.CancelledError])
+def test_the_end_of_a_task_releases_its_claim(proxy: Any, other: Annals, kind: str, error: Any) -> None:
+    async def handle(event: Any, claim: Any) -> None:
+        if event["aggregate_id"] == "b":
+            if error is SystemExit:
+                raise SystemExit
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            await asyncio.Event().wait()
+
+    async def run() -> None:
+        async with AsyncAnnals(proxy.url) as client:
+            await client.work(kind, handle)
+
+    released_after_an_end(proxy, other, kind, error, lambda: asyncio.run(run()))
 
 
 def test_a_claim_that_arrives_after_the_stop_is_released(connect: Any, proxy: Any, other: Annals, kind: str) -> None:

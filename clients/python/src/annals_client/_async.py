@@ -10,6 +10,7 @@ from typing import Any, Generic, Literal, TypeVar, cast
 import httpx
 
 from ._effects import (
+    ENDING,
     Call,
     Close,
     Effect,
@@ -142,11 +143,12 @@ class AsyncAnnals:
         worker: str | None = None,
         limit: int = 100,
         wait: int = 20,
+        on_failed: Callable[[Event, Exception], Awaitable[object] | object] | None = None,
         on_claim_lost: Callable[[ClaimLost], Awaitable[object] | object] | None = None,
         on_rewind: Callable[[EpochChanged], Awaitable[object] | object] | None = None,
         stop: Callable[[], bool] | None = None,
     ) -> None:
-        callbacks = on_claim_lost, on_rewind, stop
+        callbacks = on_failed, on_claim_lost, on_rewind, stop
         await self._run(Worker(self._verbs, group, handle, worker, limit, wait, *callbacks).run())
 
     async def state(
@@ -178,7 +180,7 @@ class AsyncAnnals:
             while True:
                 try:
                     result = await connection.perform(effect)
-                except Exception as error:
+                except (Exception, *ENDING) as error:
                     effect = steps.throw(error)
                 else:
                     effect = steps.send(result)

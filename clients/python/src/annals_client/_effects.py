@@ -6,6 +6,7 @@ The verbs (`_verbs.py`) are written once, as generators that yield effects and d
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 from collections.abc import Callable, Generator
@@ -20,6 +21,9 @@ Steps = Generator["Effect", Any, T]
 
 #: A lost connection. httpx has more errors, which are those of a wrong call.
 LOST = (httpx.NetworkError, httpx.TimeoutException, httpx.RemoteProtocolError, httpx.ProxyError, httpx.DecodingError)
+
+#: What ends a program or a task, but not by force: a verb can still release what it has.
+ENDING = (KeyboardInterrupt, SystemExit, asyncio.CancelledError)
 
 
 @dataclass

@@ -10,6 +10,7 @@ from typing import Any, Generic, Literal, TypeVar, cast
 import httpx
 
 from ._effects import (
+    ENDING,
     Call,
     Close,
     Effect,
@@ -183,6 +184,7 @@ class Annals:
         worker: str | None = None,
         limit: int = 100,
         wait: int = 20,
+        on_failed: Callable[[Event, Exception], object] | None = None,
         on_claim_lost: Callable[[ClaimLost], object] | None = None,
         on_rewind: Callable[[EpochChanged], object] | None = None,
         stop: Callable[[], bool] | None = None,
@@ -192,12 +194,13 @@ class Annals:
         If `handle` raises an error, the group parks the stream of the event, and the others continue. `EventFailed`
         says when the event is tried again. The lease is extended while `handle` runs, by a second thread.
 
+        - `on_failed`: is called with an event and the error that `handle` has raised. Without it, the error is logged.
         - `on_claim_lost`: is called if another worker may have the events of the claim. The rest is not handled.
         - `on_rewind`: is called if the events after `rewind_to` may be lost. Without it, `EpochChanged` is raised.
         - `stop`: is asked before and after each event, and at least every `wait` seconds. If it returns true, what is
           handled is acknowledged, and the claim is released.
         """
-        callbacks = on_claim_lost, on_rewind, stop
+        callbacks = on_failed, on_claim_lost, on_rewind, stop
         self._run(Worker(self._verbs, group, handle, worker, limit, wait, *callbacks).run())
 
     def state(
@@ -240,7 +243,7 @@ class Annals:
             while True:
                 try:
                     result = (yield effect.value) if isinstance(effect, Emit) else connection.perform(effect)
-                except Exception as error:
+                except (Exception, *ENDING) as error:
                     effect = steps.throw(error)
                 else:
                     effect = steps.send(result)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import itertools
+import logging
 import math
 import random
 import time
@@ -12,10 +15,15 @@ from typing import Any
 
 import httpx
 
-from ._effects import Call, Keeper, Sleep, Steps, encode
+from ._effects import ENDING, Call, Keeper, Sleep, Steps, encode
 from ._verbs import ANSWER, Verbs, backoff, path_of, query
 from .errors import AnnalsError, ClaimLost, ConnectionLost, EpochChanged, EventFailed, Problem
 from .types import Claim, Event, uuid7
+
+logger = logging.getLogger("annals_client")
+
+#: The seconds of the only try to release a claim when an error ends the worker.
+LAST_TRY = 5.0
 
 
 @dataclass
@@ -49,6 +57,7 @@ class Worker:
     worker: str | None
     limit: int
     wait: int
+    on_failed: Callable[[Event, Exception], Any] | None
     on_claim_lost: Callable[[ClaimLost], Any] | None
     on_rewind: Callable[[EpochChanged], Any] | None
     stop: Callable[[], bool] | None
@@ -57,6 +66,7 @@ class Worker:
     lease: float = 0.0
 
     def run(self) -> Steps[None]:
+        accepts_event_and_claim(self.handle)
         path = "/groups" + path_of(self.group)
         body = {} if self.worker is None else {"worker": self.worker}
         parameters = query({"limit": self.limit, "wait": self.wait})
@@ -120,25 +130,13 @@ class Worker:
 
     def process(self, held: HeldClaim) -> Steps[HeldClaim | None]:
         """Handles the events of a claim, and acknowledges them. Returns the next claim."""
-        failed_streams: set[tuple[str, str]] = set()
-        keeper = Keeper(lambda: max(0.0, held.extend_at - time.monotonic()), lambda: self.extend(held))
-        is_complete = True
-        for event in held.claim["events"]:
-            if time.monotonic() >= held.extend_at:
-                yield from self.extend(held)
-            is_live = time.monotonic() < held.extended_at + self.lease
-            if held.refusal is not None or not is_live or self.is_stopped():
-                is_complete = False
-                break
-            stream = (event["aggregate_type"], event["aggregate_id"])
-            # The later events of a stream that failed wait behind the failed one, and are handed out again.
-            if stream not in failed_streams:
-                try:
-                    yield Call(self.handle, (event, held.claim), keeper)
-                except Exception as error:
-                    held.failed.append(failure(event, error))
-                    failed_streams.add(stream)
-            held.done = event["global_position"]
+        try:
+            is_complete = yield from self.handle_events(held)
+        except (Exception, *ENDING):
+            with contextlib.suppress(AnnalsError):
+                body = held.acknowledgement(release=True)
+                yield from self.verbs.request("PUT", held.target, body, timeout=LAST_TRY, patience=0.0)
+            raise
         if held.refusal is not None:
             raise held.refusal
         if not is_complete or self.is_stopped():
@@ -149,6 +147,37 @@ class Worker:
         parameters = query({"next": "true", "limit": self.limit, "wait": self.wait})
         response = yield from self.lasting("PUT", held.target + parameters, held.acknowledgement())
         return self.held("/groups" + path_of(self.group), self.verbs.json_of(response)["claim"], response)
+
+    def handle_events(self, held: HeldClaim) -> Steps[bool]:
+        """Handles the events of a claim. Returns whether it has reached the last one."""
+        failed_streams: set[tuple[str, str]] = set()
+        keeper = Keeper(lambda: max(0.0, held.extend_at - time.monotonic()), lambda: self.extend(held))
+        for event in held.claim["events"]:
+            if time.monotonic() >= held.extend_at:
+                yield from self.extend(held)
+            is_live = time.monotonic() < held.extended_at + self.lease
+            if held.refusal is not None or not is_live or self.is_stopped():
+                return False
+            stream = (event["aggregate_type"], event["aggregate_id"])
+            # The later events of a stream that failed wait behind the failed one, and are handed out again.
+            if stream not in failed_streams:
+                try:
+                    yield Call(self.handle, (event, held.claim), keeper)
+                except Exception as error:
+                    failed_streams.add(stream)
+                    yield from self.fail(held, event, error)
+            held.done = event["global_position"]
+        return True
+
+    def fail(self, held: HeldClaim, event: Event, error: Exception) -> Steps[None]:
+        """Adds a failed event to the next acknowledgement, and reports it to the application."""
+        held.failed.append(failure(event, error))
+        held.done = event["global_position"]
+        if self.on_failed is not None:
+            yield Call(self.on_failed, (event, error))
+        else:
+            name = f"{event['aggregate_type']}/{event['aggregate_id']}@{event['version']}"
+            logger.warning("event %s failed, and its stream is parked", name, exc_info=error)
 
     def extend(self, held: HeldClaim) -> Steps[None]:
         """Extends the lease by an acknowledgement of what is processed. May run beside the handler."""
@@ -166,6 +195,18 @@ class Worker:
         else:
             held.extended_at = start
             held.failed = []
+
+
+def accepts_event_and_claim(handle: Callable[..., Any]) -> None:
+    """Fails if a handler has other parameters: otherwise each call would fail, and park one stream after another."""
+    try:
+        signature = inspect.signature(handle)
+    except ValueError:  # Some functions of C have no signature.
+        return
+    try:
+        signature.bind(None, None)
+    except TypeError as error:
+        raise TypeError(f"handle must accept an event and a claim, and is {handle!r}: {error}") from None
 
 
 def failure(event: Event, error: Exception) -> dict[str, Any]:
