@@ -174,12 +174,23 @@ export interface Following extends AsyncIterable<Event> {
 export interface ProjectOptions extends RequestOptions {
     /** The cursor to begin after, if the application stores it. Default: the position that the service has. */
     after?: string | number;
+    /** Begins again with the first event, or after `after`, and moves the position in the service back. */
+    reset?: boolean;
     /** The most events of a batch. Default 500. */
     batchSize?: number;
     /** Discards the effects of the events after a position. Without it, `project` fails with `EpochChanged`. */
     onRewind?: (position: number, context: { cursor: string; problem: EpochChanged }) => void | Promise<void>;
     silence?: number;
     onReconnect?: FollowOptions["onReconnect"];
+}
+
+/** A projection and its position. */
+export interface Projection {
+    projection_name: string;
+    last_processed_position: number;
+    last_processed_at: string;
+    lag: number;
+    lag_seconds: number;
 }
 
 /** Events that the group has handed out to a worker, under a lease. */
@@ -204,6 +215,7 @@ export interface WorkOptions extends RequestOptions {
     limit?: number;
     /** The seconds for which the service holds a request for a claim. Default 20. */
     wait?: number;
+    /** Gets each failed event. Default: writes a warning to the console. */
     onFailed?: (event: Event, error: unknown) => void;
     /** Another worker may have the events of the claim. This one discards the claim, and asks for another one. */
     onClaimLost?: (error: ClaimLost) => void;
@@ -281,6 +293,12 @@ export class Annals {
         handle: (events: Event[], context: { cursor: string }) => unknown,
         options?: ProjectOptions,
     ): Promise<void>;
+
+    /**
+     * Waits until a projection has processed a position. Fails with `ProjectionBehind` after `timeout` seconds
+     * (default 5).
+     */
+    waitFor(projection: string, position: number, options?: RequestOptions & { timeout?: number }): Promise<Projection>;
 
     /**
      * Works for a consumer group: claims events, handles them, and acknowledges them with the next claim. The `signal`
@@ -377,6 +395,37 @@ export class ClaimLost extends Problem {
     last_processed_position: number | null;
     claimed_by: string | null;
 }
+
+/** 400: `errors` says where. */
+export class InvalidRequest extends Problem {}
+/** 401: no key, or one that is unknown, expired or revoked. */
+export class Unauthenticated extends Problem {}
+/** 403: `detail` names the grant that the key lacks. */
+export class Forbidden extends Problem {}
+/** 404: the stream has no event. */
+export class StreamNotFound extends Problem {}
+/** 404: there is no event with this id, version or time. */
+export class EventNotFound extends Problem {}
+/** 404: the projection has no position. */
+export class ProjectionNotFound extends Problem {}
+/** 409: an event with this id exists, with other content or in another stream. */
+export class EventIdReused extends Problem {}
+/** 409: some events of the append were written before, and others were not. */
+export class EventPartlyKnown extends Problem {}
+/** 409: the projection is at a later position (`current_position`). */
+export class PositionRegressed extends Problem {
+    current_position: number;
+}
+/** 422: no event has this position. */
+export class PositionBeyondHead extends Problem {}
+/** 504: the projection did not reach the position in time. */
+export class ProjectionBehind extends Problem {}
+/** 409: the type has no reducer. */
+export class NoReducer extends Problem {}
+/** 429: the key has used its quota. */
+export class QuotaExceeded extends Problem {}
+/** 503: the append may have been written. Repeating it with the same event ids is safe. */
+export class OutcomeUnknown extends Problem {}
 
 /** A JSON number that JavaScript would round, as text. Appended, it is a number with all of its digits. */
 export class JsonNumber {

@@ -38,7 +38,10 @@ export class IncompleteResponse extends AnnalsError {}
 export class Problem extends AnnalsError {
     /** @param {Record<string, any>} document @param {number | null} retryAfter */
     constructor(document, retryAfter) {
-        super(document.code, `${document.code}: ${document.detail || document.title}`);
+        const text = document.detail || document.title;
+        const label = document.code === "http_error" ? `HTTP ${document.status}` : document.code;
+        // The name of a class of its own says the code.
+        super(document.code, new.target === Problem ? `${label}: ${text}` : text);
         Object.assign(this, document);
         this.retryAfter = retryAfter;
         // Without a `Retry-After`, a quota is one that time does not lift.
@@ -58,13 +61,55 @@ export class EpochChanged extends Problem {}
 export class PositionConflict extends Problem {}
 /** The claim has ended, and another worker may have its events (`claim_lost`). */
 export class ClaimLost extends Problem {}
+/** 400: `errors` says where. */
+export class InvalidRequest extends Problem {}
+/** 401: no key, or one that is unknown, expired or revoked. */
+export class Unauthenticated extends Problem {}
+/** 403: `detail` names the grant that the key lacks. */
+export class Forbidden extends Problem {}
+/** 404: the stream has no event. */
+export class StreamNotFound extends Problem {}
+/** 404: there is no event with this id, version or time. */
+export class EventNotFound extends Problem {}
+/** 404: the projection has no position. */
+export class ProjectionNotFound extends Problem {}
+/** 409: an event with this id exists, with other content or in another stream. */
+export class EventIdReused extends Problem {}
+/** 409: some events of the append were written before, and others were not. */
+export class EventPartlyKnown extends Problem {}
+/** 409: the projection is at a later position (`current_position`). */
+export class PositionRegressed extends Problem {}
+/** 422: no event has this position. */
+export class PositionBeyondHead extends Problem {}
+/** 504: the projection did not reach the position in time. */
+export class ProjectionBehind extends Problem {}
+/** 409: the type has no reducer. */
+export class NoReducer extends Problem {}
+/** 429: the key has used its quota. */
+export class QuotaExceeded extends Problem {}
+/** 503: the append may have been written. Repeating it with the same event ids is safe. */
+export class OutcomeUnknown extends Problem {}
 
-/** @type {Record<string, typeof Problem>} */
+/** The classes of problems by their codes. The other codes have `Problem`. @type {Record<string, typeof Problem>} */
 const problemClasses = {
     version_conflict: VersionConflict,
     epoch_changed: EpochChanged,
     position_conflict: PositionConflict,
     claim_lost: ClaimLost,
+    invalid_request: InvalidRequest,
+    unauthenticated: Unauthenticated,
+    forbidden: Forbidden,
+    stream_not_found: StreamNotFound,
+    event_not_found: EventNotFound,
+    projection_not_found: ProjectionNotFound,
+    event_id_reused: EventIdReused,
+    event_partly_known: EventPartlyKnown,
+    position_regressed: PositionRegressed,
+    position_beyond_head: PositionBeyondHead,
+    projection_behind: ProjectionBehind,
+    no_reducer: NoReducer,
+    quota_exceeded: QuotaExceeded,
+    outcome_unknown: OutcomeUnknown,
 };
 
 /** @param {Record<string, any>} document @param {number | null} [retryAfter] */
@@ -330,7 +375,7 @@ export class Annals {
     }
 
     async #project(name, filter, handle, options) {
-        const { onRewind, signal, batchSize = 500 } = options;
+        const { onRewind, signal, batchSize = 500, reset } = options;
         const path = ["projections", name];
         let stored = await this.request("GET", path, this.#lasting(options)).then(
             (answer) => answer.body.last_processed_position,
@@ -353,11 +398,9 @@ export class Annals {
             }
             stored = position;
         };
-        let cursor = String(options.after ?? stored ?? 0);
-        if (stored > positionOf(cursor)) {
-            const detail = `the projection is at position ${stored}, and this instance would begin after ${cursor}`;
-            throw toProblem({ code: "position_conflict", status: 412, detail, current_position: stored });
-        }
+        let cursor = String(options.after ?? (reset ? 0 : (stored ?? 0)));
+        // Without `reset`, the service refuses to move the position back.
+        if (stored > positionOf(cursor)) await store(positionOf(cursor), { reset });
         while (!signal?.aborted) {
             const link = new LinkedController(signal);
             try {
@@ -382,6 +425,12 @@ export class Annals {
         }
     }
 
+    /** Waits until a projection has processed a position, and returns it. Fails after `timeout` seconds. */
+    async waitFor(projection, position, { timeout = 5, ...options } = {}) {
+        const query = { wait_for: position, timeout };
+        return (await this.request("GET", ["projections", projection], { ...options, query })).body;
+    }
+
     /** Works for a consumer group: claims events, handles them, and acknowledges them with the next claim. */
     async work(group, handle, options = {}) {
         return this.#work(group, handle, options).catch(unlessAborted(options.signal));
@@ -389,6 +438,8 @@ export class Annals {
 
     async #work(group, handle, options) {
         const { signal, onClaimLost, onRewind } = options;
+        // Otherwise each call would fail, and park one stream after another.
+        if (typeof handle !== "function") throw new TypeError(`handle must be a function, and is ${handle}`);
         let lease = null;
         let next = null;
         while (!signal?.aborted) {
@@ -433,7 +484,7 @@ export class Annals {
 
     /** Handles the events of a claim, and returns the next claim, or null. */
     async #handleClaim(group, { claim, isReplayed }, lease, handle, options) {
-        const { signal, limit = 100, wait = 20, onFailed } = options;
+        const { signal, limit = 100, wait = 20, onFailed = warnOfFailure } = options;
         const third = lease / 3;
         const failedStreams = new Set();
         let failed = [];
@@ -475,7 +526,7 @@ export class Annals {
                     if (lost.signal.aborted) break;
                     failedStreams.add(stream);
                     failed = [...failed, failureOfEvent(event, error)];
-                    onFailed?.(event, error);
+                    onFailed(event, error);
                 }
                 reached = event.global_position;
                 handled += 1;
@@ -817,9 +868,13 @@ const positionOf = (cursor) => Number(cursor.slice(cursor.indexOf(":") + 1));
 /** Returns the claim of a response, or null, and whether an earlier request may have received it. */
 const claimOf = (claim, { headers }) => claim && { claim, isReplayed: headers.has("Idempotent-Replayed") };
 
+function warnOfFailure({ aggregate_type, aggregate_id, version }, error) {
+    console.warn(`event ${aggregate_type}/${aggregate_id}@${version} failed, and its stream is parked:`, error);
+}
+
 /** Returns the entry of a failed event. `retryAfter` of the error overrides the pauses of the group; null parks. */
 function failureOfEvent(event, error) {
-    const text = String(error?.message ?? error).slice(0, 1000);
+    const text = (error instanceof AnnalsError ? String(error) : String(error?.message ?? error)).slice(0, 1000);
     // The service refuses a reason with NUL or with a half of a surrogate pair.
     const reason = text.replace(/[\0\p{Surrogate}]/gu, "\ufffd").trim() || "the handler failed";
     const entry = { global_position: event.global_position, reason };

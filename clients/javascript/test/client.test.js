@@ -191,7 +191,27 @@ test("an error of this client in a handler does not park its stream for good", a
     await annals.work("letters", handle, { onFailed: () => stop.abort(), signal: stop.signal });
     const { body: parked } = await annals.request("GET", ["groups", "letters", "parked", "Letter", "l-1"]);
     assert.notEqual(parked.retry_at, null);
-    assert.match(parked.reason, /^version_conflict: /);
+    assert.match(parked.reason, /^VersionConflict: /);
+});
+
+test("a failed event is reported on the console without onFailed", async (context) => {
+    const annals = new Annals(service.url);
+    await annals.append("Note", "n-1", placed);
+    await annals.request("PUT", ["groups", "notes"], { body: { filter: { aggregate_type: ["Note"] } } });
+    const stop = new AbortController();
+    const warn = context.mock.method(console, "warn", () => stop.abort());
+    const failure = new Error("no address");
+    await annals.work("notes", () => Promise.reject(failure), { signal: stop.signal });
+    assert.deepEqual(
+        warn.mock.calls.map(({ arguments: [text, error] }) => [text, error]),
+        [["event Note/n-1@1 failed, and its stream is parked:", failure]],
+    );
+});
+
+test("a handler that is no function parks nothing", async () => {
+    proxy.clear();
+    await assert.rejects(new Annals(proxy.url).work("notes"), { name: "TypeError", message: /handle must be/ });
+    assert.deepEqual(proxy.log("notes"), []);
 });
 
 test("headers give the ids of correlation and causation to events that have none", async () => {

@@ -41,6 +41,7 @@ test("the README has an example for every verb", () => {
         "readStream",
         "follow",
         "project",
+        "waitFor",
         "work",
         "state",
         "request",

@@ -1,4 +1,4 @@
-"""Rows C25 to C37 of the conformance list."""
+"""Rows C25 to C40 of the conformance list."""
 
 from __future__ import annotations
 
@@ -25,10 +25,13 @@ from annals_client import (
     PositionRegressed,
     Problem,
     ProjectionBehind,
+    ProjectionNotFound,
     StreamNotFound,
     Unauthenticated,
 )
 from annals_client._effects import Try
+
+CONFORMANCE = (Path(__file__).parents[2] / "conformance.md").read_text("utf-8")
 
 
 def position(client: Any, name: str) -> int:
@@ -73,10 +76,6 @@ def test_c26_a_second_instance_stops_the_projection(client: Any, other: Annals, 
     with pytest.raises(PositionConflict) as conflict:
         client.project(kind, {"aggregate_type": kind}, handle)
     assert conflict.value.current_position == 1
-    assert len(calls) == 1
-
-    with pytest.raises(PositionRegressed):
-        client.project(kind, {"aggregate_type": kind}, handle, after="1:0")
     assert len(calls) == 1
 
 
@@ -155,12 +154,41 @@ def test_a_projection_continues_while_its_position_cannot_be_stored(connect: Any
     assert [event["event_data"]["n"] for event in handled] == [1, 2, 3]
 
 
-def test_a_client_waits_for_a_projection(client: Any, kind: str) -> None:
+def test_c38_a_projection_begins_again_with_reset_only(client: Any, kind: str) -> None:
+    end = client.append(kind, "a", numbers(3))["global_position"]
+    handled: list[int] = []
+
+    def handle(events: list[Any], cursor: str) -> None:
+        handled.extend(event["event_data"]["n"] for event in events)
+
+    def run(**options: Any) -> None:
+        client.project(kind, {"aggregate_type": kind}, handle, until_caught_up=True, **options)
+
+    run()
+    with pytest.raises(PositionRegressed) as regression:
+        run(after="1:0")
+    assert regression.value.current_position is not None and regression.value.current_position >= end
+    assert handled == [1, 2, 3]
+    run(reset=True)
+    run(reset=True, after=0)
+    assert handled == [1, 2, 3] * 3
+    assert position(client, kind) >= end
+
+
+def test_c39_a_client_waits_for_a_projection(client: Any, other: Annals, kind: str) -> None:
     end = client.append(kind, "a", numbers(1))["global_position"]
+    with pytest.raises(ProjectionNotFound):
+        client.wait_for(kind, end)
     client.request("PUT", f"/projections/{kind}", {"last_processed_position": end - 1})
     with pytest.raises(ProjectionBehind) as problem:
         client.wait_for(kind, end, timeout=1)
     assert problem.value.document["lag"] >= 1
+    move = threading.Thread(
+        target=other.request, args=["PUT", f"/projections/{kind}", {"last_processed_position": end}]
+    )
+    move.start()
+    assert client.wait_for(kind, end, timeout=30)["last_processed_position"] == end
+    move.join()
 
 
 # --- Work ---
@@ -556,6 +584,20 @@ def test_c32_errors_have_the_class_of_their_code(connect: Any, service_with_keys
     assert (problem.value.status, problem.value.code) == (502, "") and problem.value.tries > 1
 
 
+def test_c40_the_codes_of_the_list_have_classes(connect: Any, fake: Any) -> None:
+    row = re.search(r"^\| C40 \|.*: (.*?)\. Every other", CONFORMANCE, re.MULTILINE)
+    assert row is not None
+    codes = re.findall("`(.*?)`", row[1])
+    assert sorted(codes) == sorted(Problem.codes)
+    for code in [*codes, "group_not_found"]:
+        server = fake(status(503 if code == "outcome_unknown" else 409, code))
+        with pytest.raises(Problem) as problem:
+            connect(server.url, patience=0.0).request("GET", "/livez")
+        assert type(problem.value) is Problem.codes.get(code, Problem)
+        assert problem.value.code == code
+        assert str(problem.value).count(f" {code}: ") == 1
+
+
 def test_c33_a_hook_sees_every_try(connect: Any, proxy: Any, service_with_keys: Any, kind: str) -> None:
     begun: list[Try] = []
     ended: list[tuple[Any, ...]] = []
@@ -582,11 +624,10 @@ def test_c33_a_hook_sees_every_try(connect: Any, proxy: Any, service_with_keys: 
 
 
 def test_the_conformance_list_and_the_tests_have_the_same_rows() -> None:
-    folder = Path(__file__).parent
-    rows = re.findall(r"^\| C(\d+) \|", (folder / "../../conformance.md").read_text("utf-8"), re.MULTILINE)
+    rows = re.findall(r"^\| C(\d+) \|", CONFORMANCE, re.MULTILINE)
     tests = {
         int(row)
-        for file in folder.glob("test_*.py")
+        for file in Path(__file__).parent.glob("test_*.py")
         for row in re.findall(r"def test_c(\d+)_", file.read_text("utf-8"))
     }
     assert tests == {int(row) for row in rows}

@@ -8,9 +8,23 @@ import {
     ClaimLost,
     ConnectionLost,
     EpochChanged,
+    EventIdReused,
+    EventNotFound,
+    EventPartlyKnown,
+    Forbidden,
+    InvalidRequest,
     JsonNumber,
+    NoReducer,
+    OutcomeUnknown,
+    PositionBeyondHead,
     PositionConflict,
+    PositionRegressed,
     Problem,
+    ProjectionBehind,
+    ProjectionNotFound,
+    QuotaExceeded,
+    StreamNotFound,
+    Unauthenticated,
     VersionConflict,
     uuidv7,
 } from "../../annals.js";
@@ -533,9 +547,8 @@ export const rows = {
         const stop = new AbortController();
         const running = annals.project(name, { aggregate_type: type }, () => {}, { signal: stop.signal });
         const { global_position } = await annals.append(unique("Other"), "a", events(5));
-        const query = { wait_for: global_position, timeout: 20 };
-        const { body } = await annals.request("GET", ["projections", name], { query });
-        check(body.last_processed_position >= global_position, "the position does not follow the log");
+        const projection = await annals.waitFor(name, global_position, { timeout: 20 });
+        check(projection.last_processed_position >= global_position, "the position does not follow the log");
         stop.abort();
         await running;
     },
@@ -555,8 +568,6 @@ export const rows = {
         const error = await fails(project, "position_conflict");
         check(error instanceof PositionConflict && error.current_position > 0, "the class of the error");
         equal(calls, 1, "the number of calls");
-        await fails(annals.project(name, {}, handle, { after: "1:0" }), "position_conflict");
-        equal(calls, 1, "an instance that is behind handles nothing");
         equal((await log(`projections/${name}`)).filter(({ method }) => method === "PUT").length, 2);
     },
 
@@ -843,6 +854,78 @@ export const rows = {
             body.events.map(({ aggregate_id }) => aggregate_id),
             ["c"],
         );
+    },
+
+    async C38({ url }) {
+        const annals = new Annals(url);
+        const type = unique("Order");
+        const name = unique("orders");
+        const { global_position } = await annals.append(type, "a", events(3));
+        const seen = [];
+        const run = async (options) => {
+            const stop = new AbortController();
+            const handle = (batch) => {
+                seen.push(...versions(batch));
+                if (batch.at(-1).version === 3) stop.abort();
+            };
+            await annals.project(name, { aggregate_type: type }, handle, { signal: stop.signal, ...options });
+        };
+        await run();
+        const error = await fails(run({ after: "1:0" }), "position_regressed");
+        check(error instanceof PositionRegressed && error.current_position >= global_position, "the error");
+        equal(seen, [1, 2, 3], "the events before the reset");
+        await run({ reset: true });
+        equal(seen, [1, 2, 3, 1, 2, 3], "the events after it");
+        check((await annals.waitFor(name, global_position)).last_processed_position >= global_position, "the position");
+    },
+
+    async C39({ url }) {
+        const annals = new Annals(url);
+        const name = unique("orders");
+        const { global_position } = await annals.append(unique("Order"), "a", [event()]);
+        await fails(annals.waitFor(name, global_position), "projection_not_found");
+        const move = (position) =>
+            annals.request("PUT", ["projections", name], { body: { last_processed_position: position } });
+        await move(global_position - 1);
+        const error = await fails(annals.waitFor(name, global_position, { timeout: 1 }), "projection_behind");
+        check(error instanceof ProjectionBehind && error.lag >= 1, "the error");
+        const waiting = annals.waitFor(name, global_position, { timeout: 30 });
+        await move(global_position);
+        equal((await waiting).last_processed_position, global_position);
+    },
+
+    async C40({ url, rule }) {
+        const annals = new Annals(url, { patience: 0 });
+        const codes = {
+            version_conflict: VersionConflict,
+            epoch_changed: EpochChanged,
+            position_conflict: PositionConflict,
+            claim_lost: ClaimLost,
+            invalid_request: InvalidRequest,
+            unauthenticated: Unauthenticated,
+            forbidden: Forbidden,
+            stream_not_found: StreamNotFound,
+            event_not_found: EventNotFound,
+            projection_not_found: ProjectionNotFound,
+            event_id_reused: EventIdReused,
+            event_partly_known: EventPartlyKnown,
+            position_regressed: PositionRegressed,
+            position_beyond_head: PositionBeyondHead,
+            projection_behind: ProjectionBehind,
+            no_reducer: NoReducer,
+            quota_exceeded: QuotaExceeded,
+            outcome_unknown: OutcomeUnknown,
+            group_not_found: Problem,
+        };
+        for (const [code, kind] of Object.entries(codes)) {
+            const body = problem(code === "outcome_unknown" ? 503 : 409, code);
+            await rule({ path: "livez", answer: { status: body.status, headers: problemHeaders(), body } });
+            const error = await fails(annals.request("GET", "/livez"), code);
+            check(error.constructor === kind && error.name === kind.name, `the class of ${code}`);
+            const text =
+                kind === Problem ? "Problem: group_not_found: made by the proxy" : `${kind.name}: made by the proxy`;
+            equal(String(error), text, "the text");
+        }
     },
 };
 

@@ -28,6 +28,7 @@ agrees<Same<client.Event<unknown>, Answered<Schemas["Event"]>>>();
 agrees<Same<client.RecordedEvent, Answered<Schemas["RecordedEvent"]>>>();
 agrees<Same<client.AppendResult, Answered<Schemas["AppendResult"]>>>();
 agrees<Same<client.Claim, Answered<Schemas["Claim"]>>>();
+agrees<Same<client.Projection, Answered<Schemas["Projection"]>>>();
 agrees<Same<client.AggregateState<unknown>, Answered<Schemas["AggregateState"]>>>();
 agrees<Same<keyof client.NewEvent, keyof Schemas["NewEvent"]>>();
 agrees<Same<keyof client.StreamAppend, keyof Schemas["MultiAppendItem"]>>();

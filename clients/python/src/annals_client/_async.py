@@ -130,10 +130,11 @@ class AsyncAnnals:
         *,
         after: str | int | None = None,
         on_rewind: Callable[[EpochChanged], Awaitable[str | int | None] | str | int | None] | None = None,
+        reset: bool = False,
         until_caught_up: bool = False,
         stop: Callable[[], bool] | None = None,
     ) -> None:
-        await self._run(self._verbs.project(name, filter or {}, handle, after, on_rewind, until_caught_up, stop))
+        await self._run(self._verbs.project(name, filter or {}, handle, after, on_rewind, reset, until_caught_up, stop))
 
     async def work(
         self,

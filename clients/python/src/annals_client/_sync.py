@@ -160,6 +160,7 @@ class Annals:
         *,
         after: str | int | None = None,
         on_rewind: Callable[[EpochChanged], str | int | None] | None = None,
+        reset: bool = False,
         until_caught_up: bool = False,
         stop: Callable[[], bool] | None = None,
     ) -> None:
@@ -168,13 +169,14 @@ class Annals:
         - `after`: the cursor that `handle` has stored beside its effect. Absent: the position that the service has.
         - `on_rewind`: removes the effects of the events after `rewind_to`. The projection continues there, or at the
           cursor that it returns. Without it, `EpochChanged` is raised.
+        - `reset`: begins again with the first event, or after `after`, and moves the position in the service back.
         - `until_caught_up`: ends at the end of the log.
         - `stop`: is asked after each batch and each heartbeat, at least every 15 seconds.
 
         The list of events is empty if the log has advanced without a match. Raises `PositionConflict` if another
-        instance has moved the position.
+        instance has moved the position, and `PositionRegressed` if the position is beyond `after`.
         """
-        self._run(self._verbs.project(name, filter or {}, handle, after, on_rewind, until_caught_up, stop))
+        self._run(self._verbs.project(name, filter or {}, handle, after, on_rewind, reset, until_caught_up, stop))
 
     def work(
         self,

@@ -426,12 +426,14 @@ class Verbs:
         handle: Callable[[list[Event], str], Any],
         after: str | int | None,
         on_rewind: Callable[[EpochChanged], Any] | None,
+        reset: bool,
         until_caught_up: bool,
         stop: Callable[[], bool] | None,
     ) -> Steps[None]:
         checkpoint = yield from self.checkpoint("/projections" + path_of(name))
-        start = (checkpoint.position or 0) if after is None else after
-        cursor = yield from self.cursor_of(start)
+        checkpoint.is_rewound = reset
+        start = 0 if reset else checkpoint.position or 0
+        cursor = yield from self.cursor_of(start if after is None else after)
         is_claimed = False
 
         def deliver(frames: list[Frame]) -> Steps[bool]:

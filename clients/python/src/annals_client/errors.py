@@ -177,6 +177,11 @@ class PositionConflict(Problem, code="position_conflict"):
 class PositionRegressed(Problem, code="position_regressed"):
     """409: the projection is at a later position."""
 
+    @property
+    def current_position(self) -> int | None:
+        current: int | None = self.document.get("current_position")
+        return current
+
 
 class PositionBeyondHead(Problem, code="position_beyond_head"):
     """422: no event has this position."""
