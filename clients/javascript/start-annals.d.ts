@@ -11,5 +11,5 @@ export interface Service {
     command(...args: string[]): Promise<string>;
 }
 
-/** Starts a service with an empty store on a free port. `binary` is `ANNALS_BIN` by default. */
+/** Starts a service with an empty store on a free port. `binary` is `ANNALS_BIN` by default, or `annals` in the `PATH`. */
 export function startAnnals(options?: { binary?: string; env?: Record<string, string> }): Promise<Service>;

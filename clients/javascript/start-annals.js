@@ -1,7 +1,7 @@
 /**
  * A test double of Annals that is Annals: starts the program on a free port with an empty store, and stops it.
  *
- * Only for Node.js. `ANNALS_BIN` names the program. It starts a PostgreSQL of its own, whose programs it finds on the
+ * Only for Node.js. `ANNALS_BIN` names the program, otherwise it is `annals` in the `PATH`. It starts a PostgreSQL of its own, whose programs it finds on the
  * system or in `ANNALS_PG_BIN`.
  */
 
@@ -12,8 +12,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 /** Starts a service with an empty store, and returns it when it accepts requests. */
-export async function startAnnals({ binary = process.env.ANNALS_BIN, env = {} } = {}) {
-    if (!binary) throw new Error("ANNALS_BIN is not set: it must name the program `annals`");
+export async function startAnnals({ binary = process.env.ANNALS_BIN || "annals", env = {} } = {}) {
     const folder = await mkdtemp(join(tmpdir(), "annals-"));
     // Annals runs PostgreSQL as another user if it is started by root.
     await chmod(folder, 0o755);
@@ -64,7 +63,10 @@ class Service {
             };
             child.stdout.setEncoding("utf8").on("data", receive);
             child.stderr.setEncoding("utf8").on("data", receive);
-            child.once("error", reject);
+            child.once("error", (error) => {
+                const remedy = "set ANNALS_BIN to its path, or add it to PATH";
+                reject(error.code === "ENOENT" ? new Error(`"${this.#binary}" was not found: ${remedy}`) : error);
+            });
             child.once("exit", (status) => reject(new Error(`annals ended with status ${status}:\n${this.#log}`)));
         });
     }

@@ -3,6 +3,9 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { once } from "node:events";
+import { mkdtemp, rm, symlink } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { delimiter, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { after, before, test } from "node:test";
 import { promisify } from "node:util";
@@ -258,6 +261,22 @@ test("a move of a projection whose response is lost is no conflict", async () =>
 });
 
 test("startAnnals needs the program, and reports why it does not start", async () => {
-    await assert.rejects(startAnnals({ binary: "" }), /ANNALS_BIN is not set/);
+    await assert.rejects(startAnnals({ binary: "/no/annals" }), /"\/no\/annals" was not found: set ANNALS_BIN/);
     await assert.rejects(startAnnals({ env: { ANNALS_MAX_BODY_BYTES: "many" } }), /annals ended with status 2/);
+});
+
+test("startAnnals finds the program in PATH", async () => {
+    const { ANNALS_BIN, PATH } = process.env;
+    const folder = await mkdtemp(join(tmpdir(), "annals-path-"));
+    try {
+        delete process.env.ANNALS_BIN;
+        process.env.PATH = folder;
+        await assert.rejects(startAnnals(), /"annals" was not found: set ANNALS_BIN to its path, or add it to PATH/);
+        await symlink(resolve(ANNALS_BIN), join(folder, "annals"));
+        process.env.PATH = `${folder}${delimiter}${PATH}`;
+        await (await startAnnals()).stop();
+    } finally {
+        Object.assign(process.env, { ANNALS_BIN, PATH });
+        await rm(folder, { recursive: true });
+    }
 });
