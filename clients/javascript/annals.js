@@ -131,7 +131,9 @@ export class Annals {
 
     /** @param {string | URL} url @param {import("./annals.js").AnnalsOptions} [options] */
     constructor(url, options = {}) {
-        const parsed = new URL(url);
+        const parsed = URL.canParse(url) ? new URL(url) : null;
+        if (!["http:", "https:"].includes(parsed?.protocol))
+            throw new TypeError(`"${url}" is not a URL with http:// or https://, such as "http://127.0.0.1:8080"`);
         parsed.search = parsed.hash = "";
         this.#base = parsed.href.replace(/\/+$/, "");
         const { patience = 30, silence = 45, tries = 100, fetch = globalThis.fetch, key, onRequest } = options;

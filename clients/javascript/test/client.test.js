@@ -95,6 +95,16 @@ test("a base URL may have a path, and links of the service lead below it", () =>
     assert.equal(annals.url(["events"], query), "https://example.com/annals/events?event_type=A&event_type=B&after=0");
 });
 
+test("a base URL without http is refused", () => {
+    for (const url of ["127.0.0.1:8080", "localhost:8080", "/annals", "ftp://127.0.0.1", "http://", undefined]) {
+        const expected = {
+            name: "TypeError",
+            message: `"${url}" is not a URL with http:// or https://, such as "http://127.0.0.1:8080"`,
+        };
+        assert.throws(() => new Annals(url), expected);
+    }
+});
+
 test("texts that are no numbers of JSON are refused", () => {
     for (const text of ["", "1.", "01", "+1", "NaN", "1,0", '1","x":"'])
         assert.throws(() => new JsonNumber(text), TypeError);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from decimal import Decimal
@@ -209,6 +210,15 @@ def test_a_post_without_ids_is_not_repeated(connect: Any, proxy: Any, kind: str)
         client.request("POST", "/appends", body)
     proxy.next("POST", "/appends", cut)
     assert [stream["version"] for stream in client.request("POST", "/appends", body, patience=5)["appends"]] == [1]
+
+
+@pytest.mark.parametrize(
+    "url", ["127.0.0.1:8080", "localhost:8080", "/annals", "ftp://127.0.0.1", "http://", "http://a:b", ""]
+)
+def test_a_url_without_http_is_refused(connect: Any, url: str) -> None:
+    message = f'{url!r} is not a URL with http:// or https://, such as "http://127.0.0.1:8080"'
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        connect(url)
 
 
 def test_ids_are_uuids_of_version_7_and_ordered() -> None:

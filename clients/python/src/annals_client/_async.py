@@ -25,7 +25,7 @@ from ._effects import (
     Steps,
     timeouts,
 )
-from ._verbs import Verbs
+from ._verbs import Verbs, base_of
 from ._work import Worker
 from .errors import ClaimLost, EpochChanged
 from .types import (
@@ -60,7 +60,7 @@ class AsyncAnnals:
         parse_float: Callable[[str], Any] = float,
         http: httpx.AsyncClient | None = None,
     ) -> None:
-        self._verbs = Verbs(url.rstrip("/"), key, patience, silence, on_request, parse_float)
+        self._verbs = Verbs(base_of(url), key, patience, silence, on_request, parse_float)
         self._http = http or httpx.AsyncClient()
 
     async def close(self) -> None:

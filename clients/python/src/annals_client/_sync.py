@@ -25,7 +25,7 @@ from ._effects import (
     Steps,
     timeouts,
 )
-from ._verbs import Verbs
+from ._verbs import Verbs, base_of
 from ._work import Worker
 from .errors import ClaimLost, EpochChanged
 from .types import (
@@ -68,7 +68,7 @@ class Annals:
         parse_float: Callable[[str], Any] = float,
         http: httpx.Client | None = None,
     ) -> None:
-        self._verbs = Verbs(url.rstrip("/"), key, patience, silence, on_request, parse_float)
+        self._verbs = Verbs(base_of(url), key, patience, silence, on_request, parse_float)
         self._http = http or httpx.Client()
 
     def close(self) -> None:

@@ -78,6 +78,18 @@ def path_of(*names: str) -> str:
     return "".join("/" + quote(name, safe="") for name in names)
 
 
+def base_of(url: str) -> str:
+    """Returns the URL before every path. Fails at once if no request could be sent to it."""
+    try:
+        parsed = httpx.URL(url)
+        is_valid = parsed.scheme in ("http", "https") and parsed.host != ""
+    except httpx.InvalidURL:
+        is_valid = False
+    if not is_valid:
+        raise ValueError(f'{url!r} is not a URL with http:// or https://, such as "http://127.0.0.1:8080"')
+    return url.rstrip("/")
+
+
 def problem_of(response: httpx.Response, decode: Callable[[bytes], Any]) -> Problem:
     try:
         document = decode(response.content)
