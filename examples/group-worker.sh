@@ -7,10 +7,11 @@
 # reason. If the worker is killed, another worker gets the event once the lease has ended, so a command can run twice
 # for one event. ANNALS_KEY is an API key. docs/how-to/share-work-among-workers.md explains the script.
 set -u
+[ $# -ge 3 ] || { echo 'usage: group-worker.sh URL GROUP COMMAND [ARGUMENT …]' >&2; exit 2; }
 claims=${1%/}/groups/$2/claims work=$(mktemp -d) && : > "$work/answer" && shift 2
 
 annals() {
-    curl -sS -m 90 -H 'Content-Type: application/json' ${ANNALS_KEY:+-H "Authorization: Bearer $ANNALS_KEY"} "$@"
+    curl --no-progress-meter -m 90 -H 'Content-Type: application/json' ${ANNALS_KEY:+-H "Authorization: Bearer $ANNALS_KEY"} "$@"
 }
 
 # Writes the response to $work/answer. Temporary errors are retried. A lost claim is not an error of the worker.
@@ -31,7 +32,7 @@ extend() {
 }
 
 extend > "$work/extended" 2>&1 &
-trap 'annals -o "$work/released" -X DELETE "$claims/$(claim .claim_id)"; kill $!; rm -r "$work"' EXIT
+trap 'annals -o "$work/released" -X DELETE "$claims/$(claim .claim_id)"; kill $! 2> "$work/killed"; rm -r "$work"' EXIT
 trap 'exit 0' INT TERM
 while :; do
     if claim '.events[0]' > "$work/event"; then

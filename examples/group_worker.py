@@ -19,6 +19,8 @@ from http.client import HTTPException
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+if len(sys.argv) != 4:
+    sys.exit("usage: group_worker.py URL GROUP DATABASE")
 CLAIMS = f"{sys.argv[1]}/groups/{sys.argv[2]}/claims"
 HEADERS = {"Content-Type": "application/json"}
 if "ANNALS_KEY" in os.environ:
@@ -68,6 +70,7 @@ def send(method, path, body=None):
         except (OSError, HTTPException) as error:  # Also a connection that is refused or lost.
             if getattr(error, "code", 503) not in (429, 503):
                 raise
+            print(f"{CLAIMS}: {error}: again in 2 s", file=sys.stderr)
             time.sleep(2)
 
 

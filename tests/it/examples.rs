@@ -324,3 +324,15 @@ async fn a_command_runs_with_a_service_of_its_own_which_leaves_nothing_behind() 
     assert!(printed.contains("\"status\":\"ok\""), "{printed}");
     assert_eq!(std::fs::read_dir(folder.path()).expect("the folder").count(), 0);
 }
+
+#[test]
+fn the_workers_without_arguments_print_their_usage() {
+    for (program, script) in [("python3", "group_worker.py"), ("sh", "group-worker.sh")] {
+        let mut worker = Command::new(program);
+        let ended = worker.arg(Path::new(ROOT).join("examples").join(script)).output().expect("the example ends");
+        assert!(!ended.status.success(), "{script}");
+        let printed = String::from_utf8(ended.stderr).expect("text");
+        assert!(printed.starts_with(&format!("usage: {script} ")), "{printed}");
+        assert_eq!(printed.lines().count(), 1, "{printed}");
+    }
+}
