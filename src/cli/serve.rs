@@ -22,6 +22,9 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     settings.clients.requests_in_progress = connections;
     let shutdown = Shutdown::new();
     shutdown.on_signals()?;
+    // An address that is in use is reported before a cluster and a schema are created.
+    std::net::TcpListener::bind(args.annals_listen)
+        .map_err(|error| cannot_listen("ANNALS_LISTEN", args.annals_listen, &error))?;
     let database = Database::open(&args.database).await?;
 
     let served = serve(&args, settings, &database, &shutdown).await;
@@ -41,22 +44,20 @@ fn reserved_connections(args: &ServeArgs) -> usize {
 /// Serves until shutdown. Returns whether all requests in progress got a response.
 async fn serve(args: &ServeArgs, settings: Settings, database: &Database, shutdown: &Shutdown) -> anyhow::Result<bool> {
     if args.annals_migrate {
-        for applied in migrate::migrate(&database.config).await? {
-            tracing::info!(applied, "updated the schema");
+        let applied = migrate::migrate(&database.config).await?;
+        if !applied.is_empty() {
+            tracing::info!(files = applied.len(), applied = applied.join(", "), "updated the schema");
         }
     } else {
         migrate::check(&database.config).await?;
     }
     let replica = args.replica(&database.config)?;
     let app = startup::start(settings, &database.config, replica.as_ref(), Clock::system(), shutdown.clone()).await?;
-    let cannot_listen = |setting: &str, address: SocketAddr, error: std::io::Error| {
-        anyhow::anyhow!("{setting}={address}: the server cannot listen on the address: {error}")
-    };
     let bound = Server::bind(app.clone(), args.annals_listen).await;
-    let mut server = bound.map_err(|error| cannot_listen("ANNALS_LISTEN", args.annals_listen, error))?;
+    let mut server = bound.map_err(|error| cannot_listen("ANNALS_LISTEN", args.annals_listen, &error))?;
     if let Some(address) = args.annals_admin_listen {
         let bound = server.bind_admin(address).await;
-        let address = bound.map_err(|error| cannot_listen("ANNALS_ADMIN_LISTEN", address, error))?;
+        let address = bound.map_err(|error| cannot_listen("ANNALS_ADMIN_LISTEN", address, &error))?;
         tracing::info!("probes and metrics are also on http://{address}, without API keys: do not expose this address");
     }
     app.workers.check_start().await;
@@ -69,7 +70,11 @@ async fn serve(args: &ServeArgs, settings: Settings, database: &Database, shutdo
     Ok(orderly)
 }
 
-/// Logs the place of the data, a first request to try, and the address, which is the last line.
+fn cannot_listen(setting: &str, address: SocketAddr, error: &std::io::Error) -> anyhow::Error {
+    anyhow::anyhow!("{setting}={address}: the server cannot listen on the address: {error}")
+}
+
+/// Logs the place of the data, a first request to try on a stream that no lesson uses, and the address, which is the last line.
 fn announce(database: &Database, server: &Server) {
     let address = server.address;
     match &database.own {
@@ -85,8 +90,8 @@ fn announce(database: &Database, server: &Server) {
         ),
     }
     tracing::info!(
-        "try it: curl -i http://{address}/streams/Order/ord-1 -H 'Content-Type: application/json' -d \
-         '{{\"events\": [{{\"event_type\": \"OrderPlaced\", \"event_data\": {{\"total\": 42}}}}]}}'"
+        "try it: curl -i http://{address}/streams/Greeting/hello -H 'Content-Type: application/json' -d \
+         '{{\"events\": [{{\"event_type\": \"Greeted\", \"event_data\": {{\"name\": \"world\"}}}}]}}'"
     );
     tracing::info!("listening on http://{address}");
 }
