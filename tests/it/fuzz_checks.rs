@@ -1,5 +1,5 @@
-//! P1, P10: what parses foreign bytes, with the checks of `fuzz/`: the inputs of each corpus, and random changes of them.
-//! `scripts/fuzz` runs the same checks for longer, with inputs that libFuzzer finds by the code that they reach.
+//! Promise P1, P10: what parses foreign bytes, with the checks of `fuzz/`: the inputs of each corpus, and random changes
+//! of them. `scripts/fuzz` runs the same checks for longer, with inputs that libFuzzer finds by the code that they reach.
 
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

@@ -354,7 +354,12 @@ async fn reader(base: String, n: usize, total: i64, mut pace: Option<Pace>) -> R
         if let Some(last) = &last {
             request = request.header("last-event-id", last);
         }
-        let mut stream = EventStream::from_response(request.send().await.expect("the reader connects"));
+        let response = request.send().await.expect("the reader connects");
+        if response.status() == 503 {
+            // On a busy machine, no connection to PostgreSQL may be free in time. A client then repeats its request.
+            continue;
+        }
+        let mut stream = EventStream::from_response(response);
         received.connections += 1;
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         // About every second connection is dropped before the end.

@@ -34,7 +34,11 @@ impl Frame {
 
 impl EventStream {
     pub async fn open(call: Call) -> Self {
-        Self::from_response(call.header("accept", "text/event-stream").open().await)
+        let response = call.header("accept", "text/event-stream").open().await;
+        if response.status() != 200 {
+            panic!("{}: {}", response.status(), response.text().await.unwrap_or_default());
+        }
+        Self::from_response(response)
     }
 
     pub fn from_response(response: reqwest::Response) -> Self {
