@@ -70,7 +70,7 @@ impl History {
     }
 
     pub async fn archiver(&self) -> Archiver {
-        self.app.app.primary.archiver().await.expect("no other archiver runs")
+        self.app.archiver().await
     }
 
     /// Archives November and December.
@@ -393,7 +393,7 @@ async fn a_service_with_an_outdated_catalogue_reads_correctly() {
     app.app.primary.count_all_events().await.expect("the events are counted");
     // Each round has one request, which is the first request of each stale service after the partitions were moved.
     for (n, request) in requests.iter().enumerate() {
-        let mut archiver = app.app.primary.archiver().await.expect("no other archiver runs");
+        let mut archiver = app.archiver().await;
         let plan = archiver.plan(at("2027-02-01T00:00:00Z"), Include::All).await.expect("a plan");
         for partition in &plan.partitions {
             archiver.archive(partition, &|_| {}).await.expect("the partition is archived");

@@ -49,7 +49,7 @@ impl ArchivedLog {
         let archive = Archive::open(folder.path().to_str().expect("a path")).expect("the folder exists");
         let config = DatabaseConfig { archive: Some(archive.clone()), ..database.config() };
         let app = TestApp::start_with_config(config, database.clone(), TestOptions::default()).await;
-        let mut archiver = app.app.primary.archiver().await.expect("no other archiver runs");
+        let mut archiver = app.archiver().await;
         let plan = archiver.plan(at("2026-01-02T00:00:00Z"), Include::All).await.expect("a plan");
         assert_eq!(plan.partitions.len(), 1, "November is archived already");
         archiver.archive(&plan.partitions[0], &|_| {}).await.expect("December is archived");
@@ -273,7 +273,7 @@ async fn a_month_whose_files_and_manifest_were_forged_together_is_refused() {
     session.run(&digest(&log.november.manifest_sha256)).await;
 
     let tables = "SELECT count(*) FROM pg_class WHERE relname LIKE 'events\\_2025\\_11%'";
-    let mut archiver = log.app.app.primary.archiver().await.expect("no other archiver runs");
+    let mut archiver = log.app.archiver().await;
     let restored = archiver.restore("events_2025_11", &|_| {}).await;
     assert!(matches!(&restored, Err(ArchivingError::Archive(error)) if error.is_damage()), "{restored:?}");
     assert_eq!(session.number(tables).await, 0, "no table has forged events");

@@ -144,7 +144,7 @@ async fn the_gap_at_the_start_of_an_epoch_is_not_counted() {
     check().await;
     // The partition with the gap is archived.
     app.app.primary.count_all_events().await.expect("the events are counted");
-    let mut archiver = app.app.primary.archiver().await.expect("no other archiver runs");
+    let mut archiver = app.archiver().await;
     let plan = archiver.plan(at("2026-05-01T00:00:00Z"), Include::All).await.expect("a plan");
     assert_eq!(plan.partitions.len(), 1);
     for partition in &plan.partitions {

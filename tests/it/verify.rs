@@ -58,7 +58,7 @@ pub async fn history(folder: &str) -> TestDatabase {
     .await;
     app.app.primary.maintain_partitions().await.expect("maintenance runs");
     app.app.primary.count_all_events().await.expect("the events are counted");
-    let mut archiver = app.app.primary.archiver().await.expect("no other archiver runs");
+    let mut archiver = app.archiver().await;
     let plan = archiver.plan(at("2025-12-02T00:00:00Z"), Include::All).await.expect("a plan");
     assert_eq!(plan.partitions.len(), 1);
     archiver.archive(&plan.partitions[0], &|_| {}).await.expect("the partition is archived");

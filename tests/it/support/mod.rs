@@ -33,6 +33,7 @@ use annals::startup;
 use annals::store::admin::migrate;
 use annals::store::append::queue::QueueLimits;
 use annals::store::connection::config::DatabaseConfig;
+use annals::store::partitions::archiver::{Archiver, ArchivingError};
 use annals::subscriptions::feed::FeedLimits;
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
@@ -146,6 +147,19 @@ impl TestApp {
     pub async fn append(&self, path: &str, event_types: &[&str]) -> u64 {
         let reply = self.post(path, &events(event_types)).send().await.expect_status(201);
         reply.json()["version"].as_u64().expect("a version")
+    }
+
+    /// Returns an archiver, as soon as no background task of a service archives.
+    pub async fn archiver(&self) -> Archiver {
+        let archiver = async {
+            loop {
+                match self.app.primary.archiver().await {
+                    Err(ArchivingError::Busy) => tokio::task::yield_now().await,
+                    archiver => return archiver.expect("an archiver"),
+                }
+            }
+        };
+        within_a_minute("no other archiver runs", archiver).await
     }
 
     /// Returns the value of a metric's series in `/metrics`.
