@@ -53,41 +53,24 @@ export class Problem extends AnnalsError {
     }
 }
 
-/** The stream is at another version than expected (`version_conflict`). */
+// `annals.d.ts` describes these classes.
 export class VersionConflict extends Problem {}
-/** The events after `rewind_to` may be lost, and other events may have their positions (`epoch_changed`). */
 export class EpochChanged extends Problem {}
-/** Another instance has moved the position of the projection (`position_conflict`). */
 export class PositionConflict extends Problem {}
-/** The claim has ended, and another worker may have its events (`claim_lost`). */
 export class ClaimLost extends Problem {}
-/** 400: `errors` says where. */
 export class InvalidRequest extends Problem {}
-/** 401: no key, or one that is unknown, expired or revoked. */
 export class Unauthenticated extends Problem {}
-/** 403: `detail` names the grant that the key lacks. */
 export class Forbidden extends Problem {}
-/** 404: the stream has no event. */
 export class StreamNotFound extends Problem {}
-/** 404: there is no event with this id, version or time. */
 export class EventNotFound extends Problem {}
-/** 404: the projection has no position. */
 export class ProjectionNotFound extends Problem {}
-/** 409: an event with this id exists, with other content or in another stream. */
 export class EventIdReused extends Problem {}
-/** 409: some events of the append were written before, and others were not. */
 export class EventPartlyKnown extends Problem {}
-/** 409: the projection is at a later position (`current_position`). */
 export class PositionRegressed extends Problem {}
-/** 422: no event has this position. */
 export class PositionBeyondHead extends Problem {}
-/** 504: the projection did not reach the position in time. */
 export class ProjectionBehind extends Problem {}
-/** 409: the type has no reducer. */
 export class NoReducer extends Problem {}
-/** 429: the key has used its quota. */
 export class QuotaExceeded extends Problem {}
-/** 503: the append may have been written. Repeating it with the same event ids is safe. */
 export class OutcomeUnknown extends Problem {}
 
 /** The classes of problems by their codes. The other codes have `Problem`. @type {Record<string, typeof Problem>} */
@@ -123,7 +106,7 @@ const WRITE_TIMEOUT = 20;
 /** The same for reads. */
 const READ_TIMEOUT = 35;
 
-/** One service of Annals. */
+/** One service of Annals. `annals.d.ts` describes the verbs. */
 export class Annals {
     #base;
     #options;
@@ -292,13 +275,11 @@ export class Annals {
         }
     }
 
-    /** Appends an event or a list to a stream. Every retry is safe, because each event has an id before the first try. */
     async append(aggregateType, aggregateId, events, expected, options = {}) {
         const headers = { ...precondition(expected), Prefer: "return=representation" };
         return this.#post(["streams", aggregateType, aggregateId], headers, { events: withIds(events) }, options);
     }
 
-    /** Appends to several streams in one atomic step. */
     async appendAll(appends, options = {}) {
         const body = { appends: appends.map((append) => ({ ...append, events: withIds(append.events) })) };
         return this.#post(["appends"], {}, body, options);
@@ -311,17 +292,14 @@ export class Annals {
         return { ...answer.body, replayed: answer.headers.get("Idempotent-Replayed") === "true" };
     }
 
-    /** Returns the aggregates of a type, whose state `evolve` folds from their events. */
     aggregate(aggregateType, initial, evolve, options = {}) {
         return new Aggregate(this, aggregateType, initial, evolve, { tries: this.#options.tries, ...options });
     }
 
-    /** Reads the log up to its head, as an iterator that fails if a part of the response is missing. */
     read(filter = {}, options = {}) {
         return this.#read(["events"], filter, { patience: this.#options.patience, ...options });
     }
 
-    /** Reads a stream, as an iterator that fails if a part of the response is missing. */
     readStream(aggregateType, aggregateId, range = {}, options = {}) {
         const path = ["streams", aggregateType, aggregateId];
         return this.#read(path, range, { patience: this.#options.patience, ...options });
@@ -348,7 +326,6 @@ export class Annals {
         return reading;
     }
 
-    /** Follows the log after a cursor, without end. The iterator resumes after a lost connection. */
     follow(filter = {}, after = "0", options = {}) {
         const client = this;
         const following = {
@@ -371,7 +348,6 @@ export class Annals {
         return following;
     }
 
-    /** Handles the log in batches, and stores the position in the service by compare-and-set. */
     async project(name, filter, handle, options = {}) {
         return this.#project(name, filter, handle, options).catch(unlessAborted(options.signal));
     }
@@ -427,13 +403,11 @@ export class Annals {
         }
     }
 
-    /** Waits until a projection has processed a position, and returns it. Fails after `timeout` seconds. */
     async waitFor(projection, position, { timeout = 5, ...options } = {}) {
         const query = { wait_for: position, timeout };
         return (await this.request("GET", ["projections", projection], { ...options, query })).body;
     }
 
-    /** Works for a consumer group: claims events, handles them, and acknowledges them with the next claim. */
     async work(group, handle, options = {}) {
         return this.#work(group, handle, options).catch(unlessAborted(options.signal));
     }
@@ -550,7 +524,6 @@ export class Annals {
         return next === undefined ? end({}, 0) : next;
     }
 
-    /** Returns the state of an aggregate from the reducer of its type: now, at a version or at a time. */
     async state(aggregateType, aggregateId, at = {}, options = {}) {
         const path = ["aggregates", aggregateType, aggregateId, "state"];
         return (await this.request("GET", path, { ...options, query: at })).body;
