@@ -1,8 +1,8 @@
 /**
  * A test double of Annals that is Annals: starts the program on a free port with an empty store, and stops it.
  *
- * Only for Node.js. `ANNALS_BIN` names the program, otherwise it is `annals` in the `PATH`. It starts a PostgreSQL of its own, whose programs it finds on the
- * system or in `ANNALS_PG_BIN`.
+ * Only for Node.js. `ANNALS_BIN` names the program, otherwise it is `annals` in the `PATH`. It starts a PostgreSQL of
+ * its own, whose programs it finds on the system or in `ANNALS_PG_BIN`.
  */
 
 import { spawn } from "node:child_process";

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use crate::app::Settings;
 use crate::cli::database::Database;
@@ -13,6 +14,9 @@ use crate::shutdown::Shutdown;
 use crate::startup;
 use crate::store::admin::migrate;
 use crate::store::connection::config::place;
+
+/// The longest wait for connections that are still in use at the shutdown, for example because a host is gone.
+const CLOSING_MAX: Duration = Duration::from_secs(5);
 
 /// Runs `annals serve` until shutdown.
 pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
@@ -64,8 +68,13 @@ async fn serve(args: &ServeArgs, settings: Settings, database: &Database, shutdo
     announce(database, &server);
     let orderly = shutdown.finish(server.run()).await;
     if orderly {
-        app.reader.close().await;
-        app.primary.close().await;
+        let closing = async {
+            app.reader.close().await;
+            app.primary.close().await;
+        };
+        if tokio::time::timeout(CLOSING_MAX, closing).await.is_err() {
+            tracing::warn!("connections to PostgreSQL are still in use, and end with the process");
+        }
     }
     Ok(orderly)
 }

@@ -78,11 +78,14 @@ before(
     { timeout: 60_000 },
 );
 
-after(async () => {
-    await Promise.all(running.map((child) => end(child, "SIGTERM")));
-    await annals?.stop();
-    await rm(folder, { recursive: true });
-});
+after(
+    async () => {
+        await Promise.all(running.map((child) => end(child, "SIGTERM")));
+        await annals?.stop();
+        await rm(folder, { recursive: true });
+    },
+    { timeout: 60_000 },
+);
 
 test("commands conflict, and can be repeated", { timeout: 60_000 }, async () => {
     const placed = await call("PUT", "/orders/a", { customer: "Ann", total: 500 });
