@@ -134,6 +134,7 @@ fn schemas() -> Vec<ProblemSchema> {
             json!({"last_position": position()}),
         ),
         ("ReducerExists", "The type has a reducer", &[Code::ReducerExists], json!({})),
+        ("NoReducer", "The type has no reducer", &[Code::NoReducer], json!({})),
         ("PayloadTooLarge", "The body is too large", &[Code::PayloadTooLarge], json!({"max_bytes": version()})),
         (
             "ProjectionBehind",
@@ -171,7 +172,8 @@ fn schemas_of(operation: &str, status: &str) -> &'static [&'static str] {
         ("append_to_stream", "412") => &["VersionConflict"],
         ("append_to_streams", "409") => &["EventIdReused", "EventPartlyKnown", "VersionConflicts"],
         ("append_to_stream" | "append_to_streams", "422") => &["InvalidEventData"],
-        ("read_log" | "read_stream", "409") => &["EpochChanged"],
+        ("read_log" | "read_stream" | "load_aggregate", "409") => &["EpochChanged"],
+        ("read_state" | "read_states", "409") => &["NoReducer", "EpochChanged"],
         ("read_log" | "set_projection" | "read_projection" | "put_group", "422") => &["PositionBeyondHead"],
         ("set_projection", "409") => &["PositionRegressed", "MovedByGroup"],
         ("delete_projection", "409") => &["MovedByGroup"],

@@ -23,6 +23,7 @@ use crate::http::openapi::parameters::{IfNoneMatchParams, MinPositionParams, Str
 use crate::http::openapi::responses::{ReadProblems, StreamNotFound};
 use crate::http::problem::error::{ApiError, ApiResult};
 use crate::http::problem::field_error::FieldError;
+use crate::http::problem::schema::ProblemSchema;
 use crate::http::representation::format::{LIMIT_MAX, Representation};
 use crate::http::representation::page::{PageEvents, link_to_next, next_member};
 use crate::http::representation::response::without_body;
@@ -118,6 +119,8 @@ impl LoadParameters {
     responses(
         (status = 200, description = "The snapshot, and the events after it", body = Load),
         (status = 304, description = "The stream is still at this version"),
+        (status = 409, description = "`min_position` was lost in a failover or a restore", body = ProblemSchema,
+            content_type = "application/problem+json"),
         StreamNotFound,
         ReadProblems,
     ))]

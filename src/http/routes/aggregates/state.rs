@@ -88,7 +88,7 @@ impl FromQuery for StateParameters {
         (status = 200, description = "The state", body = StateOut),
         (status = 404, description = "The stream does not exist, has no such version, or had no event at this time",
             body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 409, description = "The type has no reducer", body = ProblemSchema,
+        (status = 409, description = "The type has no reducer, or `min_position` was lost", body = ProblemSchema,
             content_type = "application/problem+json"),
         (status = 422, description = "The reducer failed", body = ProblemSchema,
             content_type = "application/problem+json"),

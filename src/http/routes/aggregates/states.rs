@@ -115,7 +115,7 @@ impl StatesParameters {
         (status = 200, description = "A page of states", body = StatesOut),
         (status = 404, description = "The stream does not exist, or does not have `from_version`",
             body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 409, description = "The type has no reducer", body = ProblemSchema,
+        (status = 409, description = "The type has no reducer, or `min_position` was lost", body = ProblemSchema,
             content_type = "application/problem+json"),
         (status = 422, description = "The reducer failed", body = ProblemSchema,
             content_type = "application/problem+json"),

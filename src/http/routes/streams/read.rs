@@ -75,7 +75,8 @@ pub struct StreamPage {
             (Vec<CloudEventSchema> = "application/cloudevents-batch+json"))),
         (status = 304, description = "The stream is still at this version"),
         StreamNotFound,
-        (status = 409, description = "`Last-Event-ID` is beyond the head of the stream: continue from `rewind_to`",
+        (status = 409, description = "`Last-Event-ID` is beyond the head of the stream, or `min_position` was lost: \
+            continue from `rewind_to`",
             body = ProblemSchema, content_type = "application/problem+json"),
         ReadProblems,
     ))]
