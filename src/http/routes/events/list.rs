@@ -153,7 +153,8 @@ async fn respond(
         }
         Representation::Lines => {
             let scan = LogScan::new(request.filter, cursor, app.feed.limits().scan);
-            let source = LogLines { app: app.clone(), scan, to: head.global_position };
+            let (to, min_position) = (head.global_position, request.min_position);
+            let source = LogLines { app: app.clone(), scan, to, min_position };
             let body = lines(app, source, request.limit.unwrap_or(usize::MAX), request_id);
             Ok((headers, body).into_response())
         }
@@ -238,16 +239,19 @@ struct LogLines {
     app: Arc<App>,
     scan: LogScan,
     to: Position,
+    min_position: Option<Cursor>,
 }
 
 impl LineSource for LogLines {
     async fn read(&mut self, lines: &mut LineBuffer) -> Result<Option<String>, StoreError> {
-        let Self { app, scan, to } = self;
+        let Self { app, scan, to, min_position } = self;
         let _permit = app.reader.bulk_read_permit().await;
-        // Another replica may serve this part than the one before.
-        let required = Cursor { epoch: scan.cursor().epoch, position: *to };
+        // The parts are read after the handler has returned, so the position is required again.
         let read = app.reader.read_log(scan, *to, lines.left(), |event| lines.push(event));
-        RequiredPosition::scope(Some(required), read).await?;
+        let head = RequiredPosition::scope(*min_position, read).await?;
+        if head.global_position < *to {
+            return Err(StoreError::Behind(head.global_position));
+        }
         let is_complete = scan.after() >= *to || lines.left() == 0;
         Ok(is_complete.then(|| format!("\"next_after\":{}", scan.after())))
     }
