@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use crate::domain::cursor::Cursor;
 
-/// The longest time that a request waits for its position.
-const WAIT_MAX: Duration = Duration::from_secs(1);
+/// The longest time that a request waits for a database to have its position.
+pub const WAIT_MAX: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(10);
 
 tokio::task_local! {

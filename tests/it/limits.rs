@@ -71,7 +71,7 @@ const LIMITS: &[(&str, &str, &str, &str)] = &[
     ("src/store/connection/connector.rs", "SET statement_timeout = '30s'", "statement of a read", "30 s"),
     ("src/config/database.rs", "\"DATABASE_CONNECT_TIMEOUT\", default_value = \"5s\"", "wait for a connection", "5 s"),
     (
-        "src/http/extract/min_position.rs",
+        "src/store/required_position.rs",
         "WAIT_MAX: Duration = Duration::from_secs(1);",
         "wait for `min_position`",
         "1 s",

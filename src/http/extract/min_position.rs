@@ -1,7 +1,5 @@
 //! The position that the database of a read must have: `min_position`, or that of a cursor.
 
-use std::time::Duration;
-
 use tokio::time::Instant;
 
 use crate::app::App;
@@ -12,9 +10,7 @@ use crate::http::problem::error::{ApiError, ApiResult};
 use crate::http::problem::field_error::FieldError;
 use crate::store::error::StoreError;
 use crate::store::log::head::LogHead;
-
-/// The longest time that a request waits.
-const WAIT_MAX: Duration = Duration::from_secs(1);
+use crate::store::required_position::WAIT_MAX;
 
 /// Takes `min_position` from the query: a position, or an epoch and a position.
 pub fn take_min_position(query: &mut Query) -> ApiResult<Option<Cursor>> {
