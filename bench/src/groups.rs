@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use crate::args::BenchArgs;
 use crate::direct_sql::{DirectSql, Script};
 use crate::instance::BenchInstance;
-use crate::load::{self, Client, EVENT_DATA, Measurement, RequestCounter, json_body};
+use crate::load::{self, Client, EVENT_DATA, EVENTS_OF_STREAM, Measurement, PARTITIONS, RequestCounter, json_body};
 use crate::report::{Delivery, Report, Row};
 use crate::rivals::{Rates, Rivals};
 use crate::scratch::Scratch;
@@ -24,8 +24,6 @@ use crate::scratch::Scratch;
 const WORKERS: usize = 8;
 /// The number of workers that take one event at a time.
 const SINGLE_WORKERS: usize = 16;
-/// The number of partitions of each group.
-const PARTITIONS: u16 = 16;
 /// The stream whose events fail in one of the rows.
 const POISON_STREAM: &str = "ord-0";
 
@@ -102,8 +100,7 @@ pub async fn measure(
 
 /// Appends a number of events, to streams of 100 events each.
 async fn fill(address: &str, events: u64) -> anyhow::Result<()> {
-    const EACH: u64 = 100;
-    let body = load::append_body(100, EVENT_DATA);
+    let body = load::append_body(EVENTS_OF_STREAM as usize, EVENT_DATA);
     let counter = RequestCounter::default();
     let mut tasks = JoinSet::new();
     for _ in 0..4 {
@@ -111,7 +108,7 @@ async fn fill(address: &str, events: u64) -> anyhow::Result<()> {
         tasks.spawn(async move {
             let mut client = Client::connect(&address).await?;
             while let n = counter.next()
-                && n < events / EACH
+                && n < events / EVENTS_OF_STREAM
             {
                 client.expect(&load::append(&format!("Bench/ord-{n}"), "", &body), 201).await?;
             }

@@ -11,6 +11,10 @@ use tokio::net::TcpStream;
 /// The payload of every event, about 250 bytes. `direct_loads.sql` has the same payload.
 pub const EVENT_DATA: &str = r#"{"order":"ord-000000000000","customer":"cus-000000000000","currency":"EUR","total":1234.56,"lines":[{"sku":"A-100001","quantity":2,"price":499.99},{"sku":"B-200002","quantity":1,"price":234.58}],"note":"leave it with the neighbours at number 12"}"#;
 
+/// The number of events of each stream that consumers share, and the number of their partitions.
+pub const EVENTS_OF_STREAM: u64 = 100;
+pub const PARTITIONS: u16 = 16;
+
 /// The requests that the clients repeat.
 #[derive(Debug, Clone, Copy)]
 pub enum Work {

@@ -1,8 +1,8 @@
 //! Other systems whose workers share the events of many streams and keep the order of each stream: NATS JetStream, pgmq
 //! and message-db. They process the same events as the workers of a group, one after the other in the same round.
 //!
-//! `scripts/get-rivals` fetches their programs. Each system works as its documentation says, and as fast as it can while
-//! the order of a stream is kept:
+//! `scripts/get-rivals` fetches their programs. The benchmark uses each system as its documentation says, in the fastest
+//! way that preserves the order of each stream:
 //!
 //! - NATS JetStream: 16 subjects, each with a consumer that has at most one unacknowledged message. A worker for each
 //!   consumer acknowledges a message and requests the next one at once (`+NXT`). Files are synced every two minutes, which
@@ -22,10 +22,6 @@ use annals::store::connection::config::ConnectOptions;
 use crate::args::BenchArgs;
 use crate::rivals::nats::NatsServer;
 use crate::rivals::sql::{MessageDb, Pgmq};
-
-/// The number of partitions of each system, and the number of events of a stream.
-const PARTITIONS: u64 = 16;
-const EVENTS_OF_STREAM: u64 = 100;
 
 /// The systems, each with all events.
 pub struct Rivals {

@@ -15,8 +15,8 @@ use tokio::process::{Child, Command};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use super::{EVENTS_OF_STREAM, PARTITIONS, per_second};
-use crate::load::EVENT_DATA;
+use super::per_second;
+use crate::load::{EVENT_DATA, EVENTS_OF_STREAM, PARTITIONS};
 
 /// The number of messages that are published before the server has confirmed the first of them.
 const PUBLISHED_AHEAD: u64 = 500;
@@ -109,7 +109,7 @@ async fn publish(address: &str, events: u64) -> anyhow::Result<()> {
         // The server drops messages if too many of them wait to be stored.
         let end = events.min(published + PUBLISHED_AHEAD);
         for n in published..end {
-            let partition = (n / EVENTS_OF_STREAM) % PARTITIONS;
+            let partition = (n / EVENTS_OF_STREAM) % u64::from(PARTITIONS);
             client.publish(&format!("work.{partition}"), Some(&inbox), EVENT_DATA).await?;
         }
         client.writer.flush().await?;

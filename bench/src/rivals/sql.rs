@@ -9,8 +9,8 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor};
 use tokio::task::JoinSet;
 
-use super::{EVENTS_OF_STREAM, PARTITIONS, per_second};
-use crate::load::EVENT_DATA;
+use super::per_second;
+use crate::load::{EVENT_DATA, EVENTS_OF_STREAM, PARTITIONS};
 use crate::scratch::Scratch;
 
 /// The largest number of events that a worker reads at once.
@@ -113,7 +113,7 @@ impl MessageDb {
         let mut tasks = JoinSet::new();
         for worker in 0..workers as u64 {
             let session = self.scratch.options().connect().await?;
-            let members = (0..PARTITIONS).filter(|member| member % workers as u64 == worker).collect();
+            let members = (0..u64::from(PARTITIONS)).filter(|member| member % workers as u64 == worker).collect();
             tasks.spawn(read_members(session, members, started + time));
         }
         count(tasks, started).await
@@ -138,7 +138,7 @@ async fn read_members(mut session: PgConnection, members: Vec<u64>, until: Insta
                 .bind(position)
                 .bind(BATCH)
                 .bind(i64::try_from(member)?)
-                .bind(i64::try_from(PARTITIONS)?)
+                .bind(i64::from(PARTITIONS))
                 .fetch_all(&mut session)
                 .await?;
             let Some((last, _)) = messages.last() else { continue };
