@@ -12,7 +12,9 @@ BEGIN
         GRANT EXECUTE ON FUNCTION count_events TO annals_app;
         GRANT EXECUTE ON FUNCTION create_partition TO annals_app;
         GRANT EXECUTE ON FUNCTION ensure_current_epoch TO annals_app;
+        GRANT EXECUTE ON FUNCTION erase_events TO annals_app;
         GRANT EXECUTE ON FUNCTION log_origin TO annals_app;
+        GRANT EXECUTE ON FUNCTION record_announcement TO annals_app;
         GRANT EXECUTE ON FUNCTION seal_partition TO annals_app;
         GRANT EXECUTE ON FUNCTION seal_streams TO annals_app;
     END IF;

@@ -10,6 +10,7 @@ use uuid::{NoContext, Timestamp, Uuid};
 use crate::append::service::AppendParts;
 use crate::clock::Clock;
 use crate::domain::derived_id::DerivedIds;
+use crate::erasures::service::Erasures;
 use crate::groups::service::Groups;
 use crate::jobs::projection_history::ProjectionHistory;
 use crate::keyring::Keyring;
@@ -45,6 +46,8 @@ pub struct Settings {
     pub cors_origins: CorsOrigins,
     /// The time after the end of its month at which a partition is archived; `None`: never.
     pub archive_after: Option<Duration>,
+    /// The time after an erasure at which its content is removed from the files of tables and of the archive.
+    pub erase_rewrite_every: Duration,
     /// The annals binary. It is started again as a worker process, which runs the reducers in JavaScript.
     pub program: PathBuf,
 }
@@ -106,6 +109,7 @@ pub struct App {
     pub feed: Arc<Feed>,
     pub awaited_projections: Arc<AwaitedProjections>,
     pub groups: Arc<Groups>,
+    pub erasures: Arc<Erasures>,
     pub projection_history: Arc<ProjectionHistory>,
     pub workers: Arc<Workers>,
     pub snapshotter: Arc<Snapshotter>,

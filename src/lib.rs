@@ -17,6 +17,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod domain;
+pub mod erasures;
 pub mod groups;
 pub mod http;
 pub mod jobs;

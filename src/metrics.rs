@@ -72,6 +72,10 @@ pub struct Metrics {
     pub maintenance_last_success_timestamp_seconds: IntGauge,
     pub replica_lag_events: IntGauge,
     pub missing_events: IntCounter,
+    pub erasures: IntCounter,
+    pub erased_events: IntCounter,
+    pub erasures_pending: IntGauge,
+    pub oldest_pending_erasure_seconds: Gauge,
     pub archive_damage: IntCounter,
     pub keys_refused: IntCounterVec,
     pub db_pool_connections: IntGaugeVec,
@@ -177,6 +181,15 @@ impl Metrics {
             missing_events: declare.counter(
                 "annals_missing_events_total",
                 "Reads that did not find an event that must exist. Any increase means that the log is damaged.",
+            ),
+            erasures: declare.counter("annals_erasures_total", "Erasures that this process has made."),
+            erased_events: declare
+                .counter("annals_erased_events_total", "Events whose content this process has erased, wholly or in part."),
+            erasures_pending: declare
+                .gauge("annals_erasures_pending", "Erasures whose content is hidden, and not removed from all files yet."),
+            oldest_pending_erasure_seconds: declare.float_gauge(
+                "annals_oldest_pending_erasure_seconds",
+                "Age of the oldest erasure whose content is not removed from all files; 0 if there is none.",
             ),
             archive_damage: declare.counter(
                 "annals_archive_damage_total",

@@ -30,6 +30,17 @@ pub const FAILURE_RESTS_PARTITION: &str = "failure-rests-partition";
 /// A waiting worker is woken only by new events.
 pub const NOT_WOKEN_AT_LEASE_END: &str = "not-woken-at-lease-end";
 
+/// Archived events are returned with their erased content until the files are written again.
+pub const ARCHIVED_ROWS_NOT_MASKED: &str = "archived-rows-not-masked";
+/// The ring returns events that it read before an erasure.
+pub const RING_NOT_RESTARTED: &str = "ring-not-restarted";
+/// A reducer is called with erased events.
+pub const ERASED_EVENTS_FOLDED: &str = "erased-events-folded";
+/// The $erased events are appended before the content is erased.
+pub const ANNOUNCED_FIRST: &str = "announced-first";
+/// Bytes of erased content are left in the table: it is vacuumed, and not replaced.
+pub const VACUUM_INSTEAD_OF_REWRITE: &str = "vacuum-instead-of-rewrite";
+
 /// Returns whether this process is the given broken variant, which `ANNALS_MUTANT` names.
 #[cfg(feature = "mutants")]
 pub fn is(mutant: &str) -> bool {

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use crate::app::{App, Settings};
 use crate::clock::Clock;
+use crate::erasures::service::Erasures;
 use crate::groups::service::Groups;
 use crate::jobs::projection_history::ProjectionHistory;
-use crate::jobs::{api_keys, caches, clocks, groups, maintenance, projection_history, statistics};
+use crate::jobs::{api_keys, caches, clocks, erasures, groups, maintenance, projection_history, statistics};
 use crate::keyring::Keyring;
 use crate::metrics::Metrics;
 use crate::reducers::javascript::workers::Workers;
@@ -38,7 +39,7 @@ pub async fn start(
     primary.check_archive().await?;
     let derived_ids = primary.derived_ids().await?;
     let reader = match replica {
-        Some(replica) => Reader::connect_to_replica(replica, clock.clone(), metrics.clone()).await?,
+        Some(replica) => Reader::connect_to_replica(replica, &primary).await?,
         None => primary.reader(),
     };
     let closing = shutdown.soft();
@@ -79,6 +80,15 @@ pub async fn start(
         clock.clone(),
         closing.clone(),
     ));
+    let erasures = Erasures::new(primary.clone(), append_queue.clone(), derived_ids, metrics.clone());
+    shutdown.track(erasures::run(erasures::ErasureJob {
+        erasures: erasures.clone(),
+        primary: primary.clone(),
+        metrics: metrics.clone(),
+        clock: clock.clone(),
+        rewrite_every: settings.erase_rewrite_every,
+        closing: closing.clone(),
+    }));
     let keyring = Arc::new(Keyring::default());
     if settings.needs_keys {
         shutdown.track(api_keys::run(keyring.clone(), primary.clone(), closing));
@@ -94,6 +104,7 @@ pub async fn start(
         feed,
         awaited_projections,
         groups: consumer_groups,
+        erasures,
         projection_history,
         workers,
         snapshotter,

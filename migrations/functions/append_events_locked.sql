@@ -281,13 +281,13 @@ BEGIN
     END IF;
 
     -- The places of the known event ids, and whether their content is equal. An archived event is compared by its hash,
-    -- any other by its content.
+    -- any other by its content. The content of an erased event, whose hash is 0, cannot be compared and counts as equal.
     IF v_any_known THEN
         SELECT array_agg(k.stream_no ORDER BY i.n),
                array_agg(k.version ORDER BY i.n),
                array_agg(k.global_position ORDER BY i.n),
                array_agg(k.occurred_at ORDER BY i.n),
-               array_agg(coalesce(
+               array_agg(k.content_hash = 0 OR coalesce(  -- marker: erased-is-equal
                    (SELECT (e.event_type, e.event_data, e.metadata, e.correlation_id, e.causation_id)
                            IS NOT DISTINCT FROM
                            (i.event_type, i.event_data, i.metadata, i.correlation_id, i.causation_id)

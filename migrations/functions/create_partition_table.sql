@@ -23,6 +23,12 @@ BEGIN
              autovacuum_freeze_min_age = 0,
              autovacuum_analyze_scale_factor = 0.05)',
         p_name);
+    -- PostgreSQL's statistics would contain samples of documents, which an erasure does not reach.
+    EXECUTE format(
+        'ALTER TABLE %I
+             ALTER COLUMN event_data SET STATISTICS 0,
+             ALTER COLUMN metadata SET STATISTICS 0',
+        p_name);
     EXECUTE format(
         'CREATE TRIGGER %I BEFORE UPDATE OR DELETE OR TRUNCATE ON %I
              FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()',

@@ -1,10 +1,14 @@
--- Refuses every UPDATE, DELETE and TRUNCATE of events and of their ids, because events are never changed.
+-- Refuses every UPDATE, DELETE and TRUNCATE of events and of their ids, because events are never changed. The only
+-- exception is the UPDATE of an erasure: erase_events sets annals.erasing for the time of its call.
 --
 -- The parent and each partition have a trigger of their own (create_partition_table makes the latter).
 CREATE OR REPLACE FUNCTION refuse_change() RETURNS trigger
 LANGUAGE plpgsql
 AS $$
 BEGIN
+    IF TG_OP = 'UPDATE' AND current_setting('annals.erasing', true) = 'on' THEN
+        RETURN NULL;
+    END IF;
     RAISE EXCEPTION '% on % is refused: events are never changed', TG_OP, TG_TABLE_NAME
         USING ERRCODE = 'insufficient_privilege';
 END

@@ -40,6 +40,11 @@ impl ArchiveError {
         matches!(self, Self::Damaged { .. } | Self::InvalidEvent(_))
     }
 
+    /// Returns the error for a partition that is archived while no archive is configured.
+    pub fn not_configured() -> Self {
+        Self::Url(String::new(), "it is not set, and events are archived".to_owned())
+    }
+
     /// Returns the error for a file that differs from what was written.
     pub(super) fn damaged(path: &Path, what: impl std::fmt::Display) -> Self {
         Self::Damaged { path: path.to_string(), what: what.to_string() }

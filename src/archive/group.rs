@@ -3,6 +3,7 @@
 //! The columns have types that every reader of Parquet supports: strings for ids and JSON, 64-bit microseconds for the
 //! time.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, LazyLock};
 
@@ -17,6 +18,7 @@ use parquet::schema::types::{Type, TypePtr};
 use uuid::Uuid;
 
 use crate::archive::error::ArchiveError;
+use crate::domain::erasure::ErasedContent;
 use crate::domain::event::{Position, StoredEvent};
 use crate::domain::name::StreamId;
 use crate::domain::version::Version;
@@ -62,7 +64,7 @@ pub(super) static SCHEMA: LazyLock<TypePtr> = LazyLock::new(|| {
 });
 
 /// Events, column by column.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct EventGroup {
     event_id: Vec<ByteArray>,
     aggregate_type: Vec<ByteArray>,
@@ -168,6 +170,24 @@ impl EventGroup {
             low
         };
         bound(false)..bound(true)
+    }
+
+    /// Returns a copy in which the content of some events is erased; `None` if the group has none of them.
+    pub fn without(&self, erased: &HashMap<Position, ErasedContent>) -> std::result::Result<Option<Self>, ArchiveError> {
+        let invalid = |error: ParquetError| ArchiveError::InvalidEvent(error.to_string());
+        let found = (0..self.len()).filter_map(|n| Some((n, erased.get(&self.global_position[n])?)));
+        let found: Vec<_> = found.collect();
+        if found.is_empty() {
+            return Ok(None);
+        }
+        let mut copy = self.clone();
+        for (n, content) in found {
+            let event_data = content.erase_event_data(text(&self.event_data[n]).map_err(invalid)?);
+            let metadata = self.metadata[n].as_ref().map(text).transpose().map_err(invalid)?;
+            copy.event_data[n] = ByteArray::from(event_data.into_bytes());
+            copy.metadata[n] = content.erase_metadata(metadata).map(|erased| ByteArray::from(erased.into_bytes()));
+        }
+        Ok(Some(copy))
     }
 
     /// Encodes the events as a row group.

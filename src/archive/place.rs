@@ -67,7 +67,7 @@ impl Archive {
             Some(folder) if FilePath::new(folder).is_dir() => {
                 let files = LocalFileSystem::new_with_prefix(folder).map_err(|error| fault(error.to_string()))?;
                 // The table is dropped once the files exist, so they must survive a loss of power.
-                (Arc::new(files.with_fsync(true)), Path::default())
+                (Arc::new(files.with_fsync(true).with_automatic_cleanup(true)), Path::default())
             }
             Some(_) => return Err(fault("the folder does not exist: create it, or mount it".to_owned())),
             None => open_bucket(url).map_err(fault)?,
@@ -236,6 +236,20 @@ impl Archive {
         let file = file.ok_or_else(|| ArchiveError::damaged(&key.path, "the manifest does not name it"))?;
         let opened = OpenFile::open(&*self.objects, key.path.clone(), file, events).await?;
         Ok(self.files.insert(key, opened))
+    }
+
+    /// Deletes the objects of a folder. Does nothing if it has none.
+    pub async fn delete(&self, folder: &str) -> Result<(), ArchiveError> {
+        use futures_util::TryStreamExt;
+        let prefix = self.root.clone().join(folder);
+        let found: Vec<_> = self.objects.list(Some(&prefix)).try_collect().await?;
+        for object in found {
+            match self.objects.delete(&object.location).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 
     /// Clears the cache, so that later reads use the current files.

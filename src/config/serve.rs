@@ -98,8 +98,21 @@ pub struct ServeArgs {
     #[arg(long, env = "ARCHIVE_AFTER", value_name = "ARCHIVE_AFTER")]
     pub archive_after: Option<String>,
 
+    /// Remove the bytes of erased content from the files of tables and of the archive when the oldest erasure has this
+    /// age, at most 7d
+    #[arg(long, env = "ERASE_REWRITE_EVERY", value_name = "ERASE_REWRITE_EVERY", default_value = "24h",
+          value_parser = rewrite_every)]
+    pub erase_rewrite_every: Duration,
+
     #[command(flatten)]
     pub database: DatabaseArgs,
+}
+
+/// Parses a time of at most 7 days.
+fn rewrite_every(text: &str) -> Result<Duration, String> {
+    const LONGEST: Duration = Duration::from_secs(7 * 24 * 3_600);
+    let time = duration(text)?;
+    if time > LONGEST { Err("must be at most 7d".to_owned()) } else { Ok(time) }
 }
 
 impl ServeArgs {
@@ -144,6 +157,7 @@ impl ServeArgs {
             has_console: self.annals_console,
             cors_origins: cors_origins(non_empty(&self.annals_cors_origins).unwrap_or_default())?,
             archive_after,
+            erase_rewrite_every: self.erase_rewrite_every,
             program: this_program()?,
         })
     }

@@ -5,6 +5,7 @@
 
 use uuid::Uuid;
 
+use crate::domain::erasure::ErasureNo;
 use crate::domain::event::EventId;
 use crate::domain::name::StreamId;
 
@@ -29,6 +30,12 @@ impl DerivedIds {
     /// Returns the id of an imported event. `ordinal` is its number among the lines of its stream in the file.
     pub fn from_ordinal(&self, stream: &StreamId, ordinal: u64) -> EventId {
         self.id(stream, &ordinal.to_string())
+    }
+
+    /// Returns the id of the event that announces an erasure in a stream. No key has a control character, so it differs
+    /// from the ids of keys.
+    pub fn from_erasure(&self, stream: &StreamId, erasure: ErasureNo) -> EventId {
+        self.id(stream, &format!("\u{1}erasure {erasure}"))
     }
 
     /// Names have no control characters, so NUL separates them unambiguously.

@@ -1,5 +1,5 @@
 //! The vocabulary of the domain. In reading order: names and streams, versions, JSON documents, events, appends,
-//! cursors, partitions, filters, reducers, access rights.
+//! cursors, partitions, filters, erasures, reducers, access rights.
 //!
 //! The modules are pure: they use no I/O, no wire format, no SQL, no clock and no random numbers. A [`name::StreamId`]
 //! or an [`access::Pattern`] has private fields, so that only its parser, which validates it, can create one.
@@ -9,6 +9,7 @@ pub mod append;
 pub mod claim_id;
 pub mod cursor;
 pub mod derived_id;
+pub mod erasure;
 pub mod event;
 pub mod filter;
 pub mod group;

@@ -334,8 +334,11 @@ impl ActiveGroup {
     /// Reads the events of a partition that is behind the window.
     async fn read_behind(&self, step: &Step, after: Position) -> Result<(), GroupError> {
         let (partition, to) = (step.partition, self.state().window.from());
+        let mark = self.feed.read_mark();
         let read = self.read_partition(partition, after, to, CHUNK_BYTES).await;
-        if let Ok((_, events, reached)) = &read {
+        if let Ok((_, events, reached)) = &read
+            && !mark.is_void()
+        {
             let mut state = self.state();
             let view = state.view_mut(partition).filter(|view| view.step.step == step.step);
             if let Some(view) = view

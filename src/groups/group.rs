@@ -144,7 +144,10 @@ impl ActiveGroup {
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, GroupState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        // Events that were read before an erasure may have erased content.
+        state.forget_events_before(self.feed.newest_erasure());
+        state
     }
 
     /// Returns a receiver of the changes of the group.
@@ -264,6 +267,7 @@ impl ActiveGroup {
             return Ok(Extension::Moved);
         }
         let chunk = self.chunk_bytes();
+        let mark = self.feed.read_mark();
         let found = self.read_ring(cursor, chunk);
         let found = found.filter(|(_, _, to)| *to > cursor.position || source == Source::Ring);
         let read = match found {
@@ -280,6 +284,9 @@ impl ActiveGroup {
                 read => read?,
             },
         };
+        if mark.is_void() {
+            return Ok(Extension::Moved);
+        }
         Ok(self.add_to_window(cursor, read))
     }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::domain::cursor::{Cursor, Epoch};
+use crate::domain::erasure::ErasureNo;
 use crate::domain::event::Position;
 use crate::domain::partition::Partition;
 use crate::groups::error::PARKED_MAX;
@@ -76,6 +77,8 @@ pub(super) struct GroupState {
     /// The last claim was a retry: new events are next.
     pub(super) last_was_retry: bool,
     pub(super) used_at: Instant,
+    /// The newest erasure when the events of the window were read.
+    erasure: ErasureNo,
 }
 
 /// What must be done for the next claim. A plan about a partition has the state that it is based on: its step fails if the
@@ -249,6 +252,7 @@ impl GroupState {
             next_retry_at: states.next_retry_at,
             last_was_retry: false,
             used_at: read_at,
+            erasure: 0,
         }
     }
 
@@ -310,6 +314,14 @@ impl GroupState {
     pub(super) fn restart_window(&mut self, after: Position) {
         self.window = Window::new(self.group.settings.partitions, after);
         self.behind = None;
+    }
+
+    /// Drops the events that were read before an erasure.
+    pub(super) fn forget_events_before(&mut self, erasure: ErasureNo) {
+        if self.erasure != erasure {
+            self.erasure = erasure;
+            self.restart_window(self.window.from());
+        }
     }
 
     /// Forgets all conclusions, because the log was found to be another one.

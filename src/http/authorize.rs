@@ -53,6 +53,8 @@ pub fn required_permission(method: &Method, route: &str) -> RequiredPermission {
         "/appends" => OnAnyType(Append),
         "/streams" | "/events" | "/events/{event_id}" => OnAnyType(Read),
         "/snapshots/{aggregate_type}/{aggregate_id}" if !reads => OnTypeInPath(Append),
+        // The handlers check `admin` on every type of an erasure.
+        "/erasures" | "/erasures/{erasure}" => OnAnyType(Admin),
         "/keys/self" => ValidKey,
         "/reducers" => OnAnyType(Read),
         "/reducers/{aggregate_type}" if !reads => OnTypeInPath(Admin),

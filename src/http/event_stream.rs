@@ -3,6 +3,7 @@
 //! The frames are written here and not by a library, because the ring buffer holds the JSON of each event once for all
 //! subscribers. A frame is `id:`, `data:` in one line (no JSON text has a line break) and an empty line.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io::Write;
 use std::sync::Arc;
@@ -18,13 +19,16 @@ use crate::domain::event::Position;
 use crate::domain::version::Version;
 use crate::http::missing_events::report_if_event_missing;
 use crate::metrics::Metrics;
+use crate::store::erasures::known::ReadMark;
 use crate::store::log::head::LogHead;
-use crate::subscriptions::feed::FeedLimits;
+use crate::subscriptions::feed::{Feed, FeedLimits};
 use crate::subscriptions::subscription::{Batch, Delivery, Subscription};
 
 /// The first frame, and the last one before the server ends the stream: the milliseconds after which a client
 /// reconnects.
 const RETRY: &[u8] = b"retry: 2000\n\n";
+/// The approximate size of the parts in which many frames are sent.
+const PART_BYTES: usize = 32 * 1024;
 /// A comment line, which clients ignore.
 const COMMENT: &[u8] = b":\n\n";
 
@@ -39,6 +43,7 @@ pub enum EventIdFormat {
 
 struct EventStream {
     subscription: Subscription,
+    feed: Arc<Feed>,
     limits: FeedLimits,
     metrics: Arc<Metrics>,
     id_format: EventIdFormat,
@@ -50,6 +55,10 @@ struct EventStream {
     /// The head of the log at the start of the request; `None` after `caught-up` was sent.
     catch_up_to: Option<Position>,
     sent_at: Instant,
+    /// The rest of the frames that were read at once.
+    parts: VecDeque<Bytes>,
+    /// The newest erasure when they were read.
+    mark: ReadMark,
 }
 
 /// Returns the body of a response that sends the events of a subscription after a position. `head` is the head of the
@@ -63,6 +72,7 @@ pub fn event_stream(
 ) -> Body {
     let stream = EventStream {
         subscription,
+        feed: app.feed.clone(),
         limits: *app.feed.limits(),
         metrics: app.metrics.clone(),
         id_format,
@@ -71,17 +81,50 @@ pub fn event_stream(
         last_reported: after,
         catch_up_to: Some(head.global_position),
         sent_at: Instant::now(),
+        parts: VecDeque::new(),
+        mark: app.feed.read_mark(),
     };
     let first = stream::once(async { Ok::<_, Infallible>(Bytes::from_static(RETRY)) });
     let rest = stream::unfold(Some(stream), |stream| async {
         let mut stream = stream?;
-        let (frames, continues) = stream.next_frames().await;
+        let (frames, continues) = stream.next_part().await;
         Some((Ok::<_, Infallible>(frames), continues.then_some(stream)))
     });
     Body::from_stream(first.chain(rest).fuse())
 }
 
+/// Splits frames into parts. A frame ends with an empty line.
+fn parts(mut frames: Bytes) -> VecDeque<Bytes> {
+    let mut parts = VecDeque::new();
+    while frames.len() > PART_BYTES {
+        let end = frames[PART_BYTES..].windows(2).position(|pair| pair == b"\n\n");
+        parts.push_back(frames.split_to(end.map_or(frames.len(), |end| PART_BYTES + end + 2)));
+    }
+    if !frames.is_empty() {
+        parts.push_back(frames);
+    }
+    parts
+}
+
 impl EventStream {
+    /// Waits for the next frames. Returns the next part of them, and whether more can follow.
+    ///
+    /// A client may take the parts slowly. If events were erased since the frames were read, the stream ends, and the
+    /// client resumes after the last event that it has received.
+    async fn next_part(&mut self) -> (Bytes, bool) {
+        if self.parts.is_empty() {
+            let (frames, continues) = self.next_frames().await;
+            if frames.len() <= PART_BYTES || !continues {
+                return (frames, continues);
+            }
+            self.mark = self.feed.read_mark();
+            self.parts = parts(frames);
+        } else if self.mark.is_void() {
+            return (Bytes::from_static(RETRY), false);
+        }
+        (self.parts.pop_front().unwrap_or_default(), true)
+    }
+
     /// Waits for the next frames. Returns them, and whether more can follow.
     async fn next_frames(&mut self) -> (Bytes, bool) {
         let mut frames = Vec::new();

@@ -26,6 +26,7 @@ pub mod connection;
 pub mod cors;
 pub mod event_stream;
 pub mod extract;
+pub mod erasure_guard;
 pub mod host;
 pub mod html;
 pub mod lingering_body;

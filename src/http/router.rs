@@ -19,7 +19,7 @@ use crate::http::problem::code::Code;
 use crate::http::problem::error::ApiError;
 use crate::http::request_log::RequestLog;
 use crate::http::routes::{
-    aggregates, appends, assets, console, events, groups, keys, metrics, pages, probes, problems, projection_history,
+    aggregates, appends, assets, console, erasures, events, groups, keys, metrics, pages, probes, problems, projection_history,
     projections, reducers, snapshots, stats, streams,
 };
 use crate::http::routing_hints::RouteMethods;
@@ -56,6 +56,8 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(groups::parked::list_parked_streams))
         .routes(routes!(groups::parked::read_parked_stream, groups::move_parked::move_parked_stream))
         .routes(routes!(groups::retry::retry_parked_streams))
+        .routes(routes!(erasures::create::erase_events, erasures::list::list_erasures))
+        .routes(routes!(erasures::read::read_erasure))
         .routes(routes!(keys::read_own_key))
         .routes(routes!(probes::check_liveness))
         .routes(routes!(probes::check_readiness))

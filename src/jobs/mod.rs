@@ -3,6 +3,7 @@
 pub mod api_keys;
 pub mod caches;
 pub mod clocks;
+pub mod erasures;
 pub mod groups;
 pub mod maintenance;
 pub mod projection_history;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::domain::event::StoredEvent;
 use crate::domain::reducer::{Language, ReducerSource};
+use crate::mutants;
 use crate::reducers::error::{FoldError, not_json};
 use crate::reducers::javascript::fold::JavaScriptFold;
 use crate::reducers::javascript::message::Output;
@@ -58,7 +59,9 @@ impl Engine {
     pub(super) fn push(&mut self, event: &StoredEvent<'_>) -> Result<bool, FoldError> {
         match self {
             Self::MergePatch { fold, output, states, bytes } => {
-                fold.apply(event)?;
+                if event.is_folded() || mutants::is(mutants::ERASED_EVENTS_FOLDED) {
+                    fold.apply(event)?;
+                }
                 if output.has_state_after(event.version) {
                     let state = fold.state();
                     *bytes += state.len();

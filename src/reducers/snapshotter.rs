@@ -204,6 +204,8 @@ impl Snapshotter {
         if version == 0 || self.has_failed_before(stream, reducer.revision) {
             return Ok(());
         }
+        // Read before the events: if something is erased in the meantime, the snapshot is refused.
+        let erasure = self.primary.last_erasure_of(stream).await?;
         let folded = fold(&self.primary, &self.workers, &reducer, stream, AsOf::Version(version)).await;
         if matches!(folded, Err(FoldError::Failed(_))) {
             self.record_failure(stream, reducer.revision);
@@ -221,6 +223,7 @@ impl Snapshotter {
             revision: Some(&reducer.revision.to_string()),
             occurred_at: folded.occurred_at,
             reducer: Some(reducer.revision),
+            erasure,
         };
         if self.primary.put_snapshot(stream, new).await?.is_some() {
             self.metrics.snapshots_written.inc();

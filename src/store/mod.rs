@@ -8,6 +8,7 @@
 //! | streams: heads, events, loads and snapshots | [`streams`] |
 //! | the log: its head, reads in order, the tailer's connection, epochs | [`log`] |
 //! | partitions: created ahead, sealed, archived, restored | [`partitions`] |
+//! | erasures: content that is erased from events, tables and files | [`erasures`] |
 //! | consumer groups: settings, steps of partitions, parked streams | [`groups`] |
 //! | migrations, keys, reducers, projections, statistics, verification | [`admin`] |
 //!
@@ -16,6 +17,7 @@
 pub mod admin;
 pub mod append;
 pub mod connection;
+pub mod erasures;
 pub mod error;
 pub mod fetch_size;
 pub mod groups;

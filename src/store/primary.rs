@@ -36,7 +36,7 @@ impl Primary {
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Self>, StoreError> {
-        let reader = Reader::connect(config, clock, metrics, ServerKind::Primary).await?;
+        let reader = Reader::connect(config, clock, metrics, ServerKind::Primary, Arc::default()).await?;
         Ok(Arc::new(Self { reader: Arc::new(reader), committed: Notify::new() }))
     }
 

@@ -11,17 +11,21 @@ use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 
 use crate::archive::error::ArchiveError;
+use crate::archive::group::EventGroup;
+use crate::archive::manifest::Order;
 use crate::archive::partition::ArchivedPartition;
 use crate::archive::place::Archive;
 use crate::clock::Clock;
 use crate::domain::cursor::Cursor;
 use crate::domain::event::Position;
 use crate::metrics::Metrics;
+use crate::mutants;
 use crate::shares::client::ClientId;
 use crate::shares::semaphore::{FairPermit, FairSemaphore};
 use crate::store::connection::config::DatabaseConfig;
 use crate::store::connection::connector::{Connector, bulk_read_connections};
 use crate::store::connection::read_pool::{AcquireError, ReadConnection, ReadPool, shared_permits};
+use crate::store::erasures::known::KnownErasures;
 use crate::store::error::StoreError;
 use crate::store::log::epochs::last_common_position;
 use crate::store::log::head::{LogHead, read_log_head};
@@ -60,6 +64,7 @@ pub struct Reader {
     /// several times must not wait for the limit each time.
     outage_until: Mutex<Option<Instant>>,
     pub(super) server_kind: ServerKind,
+    erasures: Arc<KnownErasures>,
 }
 
 /// The result of comparing the cached catalogue with the database.
@@ -72,14 +77,14 @@ impl Reader {
     /// Connects to a read replica. Retries for a while, because a new replica may not have the schema yet.
     pub async fn connect_to_replica(
         config: &DatabaseConfig,
-        clock: Clock,
-        metrics: Arc<Metrics>,
+        primary: &Reader,
     ) -> Result<Arc<Self>, StoreError> {
         const RETRY_FOR: Duration = Duration::from_secs(30);
         const RETRY_PAUSE: Duration = Duration::from_millis(250);
         let deadline = Instant::now() + RETRY_FOR;
         loop {
-            match Self::connect(config, clock.clone(), metrics.clone(), ServerKind::Replica).await {
+            let (clock, metrics) = (primary.clock.clone(), primary.metrics.clone());
+            match Self::connect(config, clock, metrics, ServerKind::Replica, primary.erasures.clone()).await {
                 Err(error) if Instant::now() < deadline => {
                     tracing::warn!(%error, "the read replica is not ready; retrying");
                     tokio::time::sleep(RETRY_PAUSE).await;
@@ -95,6 +100,7 @@ impl Reader {
         clock: Clock,
         metrics: Arc<Metrics>,
         server_kind: ServerKind,
+        erasures: Arc<KnownErasures>,
     ) -> Result<Self, StoreError> {
         let connector = Connector::new(config);
         let mut connection = connector.login().await?;
@@ -113,6 +119,7 @@ impl Reader {
             bulk_reads: shared_permits(bulk_read_connections(config)),
             outage_until: Mutex::default(),
             server_kind,
+            erasures,
         })
     }
 
@@ -137,21 +144,41 @@ impl Reader {
         self.pool.connections()
     }
 
-    /// Acquires a pooled connection for one short statement, to a database that has the required position.
+    /// Returns the newest erasure that this process knows.
+    pub fn erasures(&self) -> &Arc<KnownErasures> {
+        &self.erasures
+    }
+
+    /// Acquires a pooled connection for one short statement, to a database that has the required position, and from which
+    /// all known erasures have erased their events.
     pub(super) async fn acquire(&self) -> Result<ReadConnection<'_>, StoreError> {
-        let Some(required) = RequiredPosition::current() else { return self.acquire_any().await };
+        let required = RequiredPosition::current();
+        let erasure = if self.server_kind == ServerKind::Replica { self.erasures.required_of_replicas() } else { None };
+        if required.is_none() && erasure.is_none() {
+            return self.acquire_any().await;
+        }
+        let wait = required.unwrap_or_else(RequiredPosition::beginning);
         loop {
             let mut connection = self.acquire_any().await?;
             let head = read_log_head(&mut connection, self.open_from()).await?;
-            match self.check_cursor(&mut connection, required.cursor, &head).await {
+            let checked = if erasure.is_some_and(|erasure| head.last_erasure < erasure) {
+                Err(StoreError::Behind(head.global_position))
+            } else {
+                self.check_cursor(&mut connection, wait.cursor, &head).await
+            };
+            match checked {
                 Ok(()) => return Ok(connection),
                 Err(StoreError::Behind(_) | StoreError::BeyondHead(_)) => {}
                 Err(error) => return Err(error),
             }
             drop(connection);
-            if required.pause().await {
-                let requested = required.cursor.position;
-                return Err(StoreError::NotReached { head: head.global_position, requested });
+            if wait.pause().await {
+                return Err(match required {
+                    Some(required) => {
+                        StoreError::NotReached { head: head.global_position, requested: required.cursor.position }
+                    }
+                    None => StoreError::Behind(head.global_position),
+                });
             }
         }
     }
@@ -222,9 +249,53 @@ impl Reader {
         );
     }
 
+    /// Reads a row group of an archived partition, without the content that was erased since it was written.
+    pub(super) async fn archived_group(
+        &self,
+        partition: &ArchivedPartition,
+        order: Order,
+        n: usize,
+    ) -> Result<Arc<EventGroup>, ArchiveError> {
+        let archive = self.archive.as_ref().ok_or_else(ArchiveError::not_configured)?;
+        let group = archive.group(partition, order, n).await?;
+        let masks = self.catalogue().masks.clone();
+        if masks.is_empty() || mutants::is(mutants::ARCHIVED_ROWS_NOT_MASKED) {
+            return Ok(group);
+        }
+        Ok(group.without(masks.by_position())?.map_or(group, Arc::new))
+    }
+
     /// Returns the cached catalogue.
     pub(super) fn catalogue(&self) -> Arc<Catalogue> {
         self.catalogue.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns the result of reading an archived partition. A failure counts as nothing read if the partition was restored,
+    /// or written into another folder, in the meantime: the caller reads it again.
+    pub(super) async fn unless_moved(
+        &self,
+        partition: &ArchivedPartition,
+        read: Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let Err(error @ StoreError::ArchiveUnavailable(_)) = read else { return read };
+        let catalogue = self.reload_catalogue(&mut *self.acquire().await?).await?;
+        if catalogue.has_archived(partition) { Err(error) } else { Ok(()) }
+    }
+
+    /// Returns the new catalogue if partitions were restored, or written into other folders, since the cached one was read.
+    /// Otherwise returns the error with which the archive was read.
+    pub(super) async fn catalogue_if_moved(
+        &self,
+        cached: &Catalogue,
+        error: StoreError,
+    ) -> Result<Arc<Catalogue>, StoreError> {
+        if !matches!(error, StoreError::ArchiveUnavailable(_)) {
+            return Err(error);
+        }
+        match self.check_catalogue(&mut *self.acquire().await?, cached).await? {
+            CatalogueCheck::Changed(changed) => Ok(changed),
+            CatalogueCheck::Unchanged => Err(error),
+        }
     }
 
     /// Reads the catalogue, and caches it.
@@ -244,7 +315,9 @@ impl Reader {
         connection: &mut PgConnection,
         cached: &Catalogue,
     ) -> Result<CatalogueCheck, StoreError> {
-        if cached.is_unchanged(&read_log_head(connection, cached.open_from).await?) {
+        let head = read_log_head(connection, cached.open_from).await?;
+        self.note_erasures(&head);
+        if cached.is_unchanged(&head) {
             return Ok(CatalogueCheck::Unchanged);
         }
         Ok(CatalogueCheck::Changed(self.reload_catalogue(connection).await?))
@@ -257,6 +330,7 @@ impl Reader {
     ) -> Result<(Arc<Catalogue>, LogHead), StoreError> {
         let mut catalogue = self.catalogue();
         let mut head = read_log_head(connection, catalogue.open_from).await?;
+        self.note_erasures(&head);
         if !catalogue.matches(&head) {
             // The log may have been rewound behind partitions that were sealed: the cached catalogue is void.
             catalogue = self.reload_catalogue(connection).await?;
@@ -264,6 +338,13 @@ impl Reader {
         }
         self.raise_high_water_mark(head.global_position);
         Ok((catalogue, head))
+    }
+
+    /// Records the newest erasure of the primary. What was read before it is void.
+    fn note_erasures(&self, head: &LogHead) {
+        if self.server_kind == ServerKind::Primary {
+            self.erasures.raise(head.last_erasure);
+        }
     }
 
     /// Returns an error if the log does not contain the cursor: events that the cursor has passed were lost, or the

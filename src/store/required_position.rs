@@ -33,6 +33,11 @@ impl RequiredPosition {
         }
     }
 
+    /// Returns a requirement that every database meets, with the usual time limit.
+    pub(super) fn beginning() -> Self {
+        Self { cursor: Cursor { epoch: None, position: 0 }, deadline: Instant::now() + WAIT_MAX }
+    }
+
     /// Returns the position that the current task requires.
     pub(super) fn current() -> Option<Self> {
         REQUIRED.try_with(|required| *required).ok()

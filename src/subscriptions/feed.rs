@@ -8,9 +8,12 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::cursor::Epoch;
+use crate::domain::erasure::ErasureNo;
 use crate::domain::event::Position;
+use crate::mutants;
 use crate::shares::client::ClientId;
 use crate::shares::limit::{FairLimit, Refused, Share};
+use crate::store::erasures::known::ReadMark;
 use crate::store::log::scan::ScanLimits;
 use crate::store::primary::Primary;
 use crate::store::reader::Reader;
@@ -149,7 +152,7 @@ impl Feed {
     /// Returns the events after a position from the ring, about `bytes` bytes at most, with their epoch and the position up
     /// to which they are all events; `None` if the next event is not in the ring.
     pub fn read_ring(&self, position: Position, bytes: usize) -> Option<(Epoch, Vec<Arc<LiveEvent>>, Position)> {
-        match self.ring().read(position, bytes) {
+        match self.ring().read(position, bytes, self.newest_erasure()) {
             Found::Events { epoch, events, to } => Some((epoch, events, to)),
             Found::Behind | Found::NotStarted => None,
         }
@@ -178,15 +181,34 @@ impl Feed {
         self.ring.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Returns the newest erasure that this process knows. Content that was read before it must not be used.
+    pub fn newest_erasure(&self) -> ErasureNo {
+        self.primary.erasures().newest()
+    }
+
+    /// Returns a mark for content that is read from now on.
+    pub fn read_mark(&self) -> ReadMark {
+        ReadMark::new(self.primary.erasures())
+    }
+
     /// Clears the ring, and continues after a position.
     pub(super) fn reset_to(&self, epoch: Epoch, position: Position) {
-        self.ring.write().unwrap_or_else(PoisonError::into_inner).restart(epoch, position);
+        let erasure = self.newest_erasure();
+        self.ring.write().unwrap_or_else(PoisonError::into_inner).restart(epoch, position, erasure);
         self.tail.send_replace(position);
     }
 
-    /// Adds the events up to a position to the ring, and wakes the subscribers.
-    pub(super) fn extend(&self, epoch: Epoch, events: Vec<LiveEvent>, to: Position) {
-        self.ring.write().unwrap_or_else(PoisonError::into_inner).extend(epoch, events, to);
+    /// Adds the events up to a position to the ring, and wakes the subscribers. `erasure` was the newest erasure before
+    /// the events were read: after another one, the ring begins again.
+    pub(super) fn extend(&self, epoch: Epoch, events: Vec<LiveEvent>, to: Position, erasure: ErasureNo) {
+        let newest = self.newest_erasure();
+        let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
+        if newest == erasure && ring.erasure() == erasure || mutants::is(mutants::RING_NOT_RESTARTED) {
+            ring.extend(epoch, events, to);
+        } else {
+            ring.restart(epoch, to, newest);
+        }
+        drop(ring);
         self.tail.send_replace(to);
     }
 

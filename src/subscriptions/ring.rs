@@ -8,9 +8,11 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::domain::cursor::{Cursor, Epoch};
+use crate::domain::erasure::ErasureNo;
 use crate::domain::event::{Position, StoredEvent};
 use crate::domain::filter::EventFacts;
 use crate::domain::version::Version;
+use crate::mutants;
 use crate::wire::event::write_event;
 
 /// An event as subscribers receive it, with the fields that filters compare.
@@ -74,6 +76,8 @@ pub(super) struct Ring {
     bytes_max: usize,
     /// The number of times that the log was found shorter than before.
     rewinds: u64,
+    /// The newest erasure when the events were read.
+    erasure: ErasureNo,
 }
 
 /// The result of reading the ring.
@@ -89,7 +93,7 @@ pub(super) enum Found {
 impl Ring {
     /// Creates an empty ring with these limits.
     pub(super) fn new(events_max: usize, bytes_max: usize) -> Self {
-        Self { epoch: 0, from: 0, to: 0, events: VecDeque::new(), bytes: 0, events_max, bytes_max, rewinds: 0 }
+        Self { epoch: 0, from: 0, to: 0, events: VecDeque::new(), bytes: 0, events_max, bytes_max, rewinds: 0, erasure: 0 }
     }
 
     /// Returns whether the tailer has read the log.
@@ -107,8 +111,9 @@ impl Ring {
         Cursor { epoch: Some(self.epoch), position: self.to }
     }
 
-    /// Clears the ring, which then begins after a position.
-    pub(super) fn restart(&mut self, epoch: Epoch, position: Position) {
+    /// Clears the ring, which then begins after a position. Its events will be those after an erasure.
+    pub(super) fn restart(&mut self, epoch: Epoch, position: Position, erasure: ErasureNo) {
+        self.erasure = erasure;
         self.rewinds += u64::from(position < self.to);
         self.events.clear();
         self.bytes = 0;
@@ -132,12 +137,19 @@ impl Ring {
         }
     }
 
-    /// Returns the events after `position`, with about `bytes` bytes at most.
-    pub(super) fn read(&self, position: Position, bytes: usize) -> Found {
+    /// Returns the newest erasure when the events were read.
+    pub(super) fn erasure(&self) -> ErasureNo {
+        self.erasure
+    }
+
+    /// Returns the events after `position`, with about `bytes` bytes at most. `erasure` is the newest erasure: events that
+    /// were read before it may have erased content, and are not returned.
+    pub(super) fn read(&self, position: Position, bytes: usize, erasure: ErasureNo) -> Found {
         if self.epoch == 0 {
             return Found::NotStarted;
         }
-        if position < self.from {
+        let is_outdated = self.erasure != erasure && position < self.to && !mutants::is(mutants::RING_NOT_RESTARTED);
+        if position < self.from || is_outdated {
             return Found::Behind;
         }
         let first = self.events.partition_point(|event| event.global_position <= position);
@@ -179,7 +191,7 @@ mod tests {
     }
 
     fn positions(ring: &Ring, after: Position, bytes: usize) -> Option<(Vec<Position>, Position)> {
-        match ring.read(after, bytes) {
+        match ring.read(after, bytes, ring.erasure()) {
             Found::Behind | Found::NotStarted => None,
             Found::Events { events, to, .. } => Some((events.iter().map(|event| event.global_position).collect(), to)),
         }
@@ -188,7 +200,7 @@ mod tests {
     #[test]
     fn the_ring_is_contiguous_and_reports_readers_that_are_behind() {
         let mut ring = Ring::new(3, 1_000);
-        ring.restart(1, 10);
+        ring.restart(1, 10, 0);
         assert_eq!(positions(&ring, 9, 100), None);
         assert_eq!(positions(&ring, 10, 100), Some((vec![], 10)));
         ring.extend(1, vec![event(11), event(12)], 12);
@@ -203,8 +215,19 @@ mod tests {
         assert_eq!(positions(&ring, 11, 10), Some((vec![12], 12)));
         assert_eq!(positions(&ring, 11, 11), Some((vec![12, 13], 13)));
         assert_eq!(positions(&ring, 13, 1), Some((vec![14], 15)));
-        ring.restart(2, 12);
+        ring.restart(2, 12, 0);
         assert_eq!((positions(&ring, 12, 100), ring.cursor().epoch), (Some((vec![], 12)), Some(2)));
+    }
+
+    #[test]
+    fn events_that_were_read_before_an_erasure_are_not_returned() {
+        let mut ring = Ring::new(3, 1_000);
+        ring.restart(1, 10, 4);
+        ring.extend(1, vec![event(11)], 11);
+        assert!(matches!(ring.read(10, 100, 4), Found::Events { .. }));
+        assert!(matches!(ring.read(10, 100, 5), Found::Behind));
+        // A reader at the end needs none of them.
+        assert!(matches!(ring.read(11, 100, 5), Found::Events { .. }));
     }
 
     #[test]

@@ -192,7 +192,7 @@ impl Subscription {
             self.feed.primary.log_head_for(self.cursor()).await?;
             self.rewinds = rewinds;
         }
-        let found = self.feed.ring().read(position, BATCH_BYTES);
+        let found = self.feed.ring().read(position, BATCH_BYTES, self.feed.newest_erasure());
         match found {
             Found::NotStarted => Ok(Step::UpToDate),
             // The tailer has not reached the epoch in which this subscription began.
@@ -233,6 +233,7 @@ impl Subscription {
             Source::Log(_) => feed.reader.bulk_read_permit().await,
             Source::Stream { .. } => feed.primary.bulk_read_permit().await,
         };
+        let mark = feed.read_mark();
         let mut events = Vec::new();
         let mut bytes = 0;
         let deliver = |event: &StoredEvent<'_>| {
@@ -264,6 +265,9 @@ impl Subscription {
                 (log_head, if is_complete { Some(log_head.global_position) } else { self.position })
             }
         };
+        if mark.is_void() {
+            return Ok(Step::ReadAgain);
+        }
         let is_unchanged = events.is_empty() && position == self.position;
         if head.epoch < self.epoch || is_unchanged {
             // The database that was read is behind the one that the tailer follows.

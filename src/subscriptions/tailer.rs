@@ -83,6 +83,7 @@ async fn read_events(feed: &Feed, follower: &mut Follower) -> Result<bool, Store
         let mut events = Vec::new();
         let mut bytes = 0;
         let before = scan.after();
+        let erasure = feed.newest_erasure();
         let read = follower.read(&mut scan, |event| {
             let live = LiveEvent::new(event);
             bytes += live.json.len();
@@ -108,7 +109,7 @@ async fn read_events(feed: &Feed, follower: &mut Follower) -> Result<bool, Store
             return Ok(has_moved);
         }
         has_moved = true;
-        feed.extend(head.epoch, events, scan.after());
+        feed.extend(head.epoch, events, scan.after(), erasure);
         if scan.after() >= head.global_position {
             return Ok(true);
         }

@@ -68,8 +68,11 @@ pub fn write_cloud_event(out: &mut Vec<u8>, event: &StoredEvent<'_>) {
             write_optional_uuid(out, name, id);
         }
     }
-    out.extend_from_slice(b",\"data\":");
-    out.extend_from_slice(event.event_data.as_bytes());
+    // An erased event has no data.
+    if !event.is_erased() {
+        out.extend_from_slice(b",\"data\":");
+        out.extend_from_slice(event.event_data.as_bytes());
+    }
     out.push(b'}');
 }
 
@@ -130,7 +133,7 @@ pub struct EventSchema {
     /// Position in the global log: 1, 2, 3 …
     global_position: i64,
     event_type: String,
-    /// As JSONB stores it: any JSON value but null.
+    /// As JSONB stores it: any JSON value; null if the content of the event is erased.
     event_data: serde_json::Value,
     #[schema(value_type = Option<Object>)]
     metadata: Option<String>,
@@ -164,5 +167,6 @@ pub struct CloudEventSchema {
     globalposition: String,
     correlationid: Option<String>,
     causationid: Option<String>,
-    data: serde_json::Value,
+    /// Absent if the content of the event is erased.
+    data: Option<serde_json::Value>,
 }

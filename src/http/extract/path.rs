@@ -7,6 +7,8 @@ use axum::http::request::Parts;
 use uuid::Uuid;
 
 use crate::domain::claim_id::{ClaimId, ParseClaimIdError};
+use crate::domain::erasure::ErasureNo;
+use crate::domain::json::EXACT_INTEGER_MAX;
 use crate::domain::name::{StreamId, StreamIdFault, check_not_reserved, check_path_name};
 use crate::domain::version::VERSION_MAX;
 use crate::http::problem::error::{ApiError, ApiResult};
@@ -35,6 +37,9 @@ pub struct ClaimPath(pub ClaimId);
 
 /// `{version}`, at least 1 and at most [`VERSION_MAX`].
 pub struct VersionPath(pub u64);
+
+/// `{erasure}`
+pub struct ErasurePath(pub ErasureNo);
 
 /// `{event_id}`
 pub struct EventIdPath(pub Uuid);
@@ -152,6 +157,18 @@ impl<S: Send + Sync> FromRequestParts<S> for VersionPath {
         version
             .map(Self)
             .ok_or_else(|| invalid("version", "must be a version: 1, 2, 3 … (an aggregate id cannot contain a slash)"))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for ErasurePath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> ApiResult<Self> {
+        let Ok(params) = PathParams::from_request_parts(parts, state).await;
+        let text = params.get("erasure")?;
+        let digits = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
+        let number = text.parse().ok().filter(|number| digits && (1..=EXACT_INTEGER_MAX).contains(number));
+        number.map(Self).ok_or_else(|| invalid("erasure", "must be the number of an erasure: 1, 2, 3 …"))
     }
 }
 

@@ -85,6 +85,7 @@ pub fn frame() -> OpenApi {
             tag("log", "Read the log of all events, and subscribe to it"),
             tag("aggregates", "Load aggregates, and manage snapshots and reducers"),
             tag("projections", "Store and read the positions of projections"),
+            tag("erasures", "Erase personal data, and read the receipts"),
             tag("groups", "Hand out events to workers that share a projection"),
             tag("operations", "Health, metrics, statistics and explanations of errors"),
         ]))

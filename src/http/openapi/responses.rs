@@ -71,6 +71,8 @@ problem_responses! {
     ClaimNotFound [("404", "The group does not exist, or has no such open claim")];
     /// Every route of a stream that may not be parked.
     ParkedStreamNotFound [("404", "The group does not exist, or the stream is not parked")];
+    /// Every route of an erasure that may not exist.
+    ErasureNotFound [("404", "The erasure does not exist")];
     /// Every append.
     UnsupportedJson [("422", "Unsupported JSON content")];
 }

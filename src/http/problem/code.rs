@@ -47,6 +47,7 @@ codes! {
     GroupNotFound "group_not_found" NOT_FOUND;
     ClaimNotFound "claim_not_found" NOT_FOUND;
     ParkedStreamNotFound "parked_stream_not_found" NOT_FOUND;
+    ErasureNotFound "erasure_not_found" NOT_FOUND;
     ProblemNotFound "problem_not_found" NOT_FOUND;
     MethodNotAllowed "method_not_allowed" METHOD_NOT_ALLOWED;
     NotAcceptable "not_acceptable" NOT_ACCEPTABLE;
@@ -75,6 +76,7 @@ codes! {
     VersionBeyondHead "version_beyond_head" UNPROCESSABLE_ENTITY;
     PositionBeyondHead "position_beyond_head" UNPROCESSABLE_ENTITY;
     PositionBeyondClaim "position_beyond_claim" UNPROCESSABLE_ENTITY;
+    ErasureTooLarge "erasure_too_large" UNPROCESSABLE_ENTITY;
     Internal "internal" INTERNAL_SERVER_ERROR;
     ClockSkew "clock_skew" SERVICE_UNAVAILABLE;
     Overloaded "overloaded" SERVICE_UNAVAILABLE;

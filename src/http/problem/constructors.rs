@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use crate::domain::access::Scope;
 use crate::domain::cursor::Epoch;
+use crate::domain::erasure::{ERASED_EVENTS_MAX, ErasureNo};
 use crate::domain::event::Position;
 use crate::domain::name::StreamId;
 use crate::domain::version::{ExpectedVersion, Version};
@@ -168,9 +169,13 @@ impl ApiError {
         Self::new(Code::SnapshotNotFound, format!("the stream {stream} has no snapshot"))
     }
 
-    /// The stored snapshot has a later version than the one in the request.
+    /// The stored snapshot has a later version than the one in the request; `None`: none is stored, and the state in the
+    /// request is from before an erasure.
     pub fn snapshot_stale(stored: Option<Version>) -> Self {
-        let detail = "a snapshot of a later version is stored for the same revision";
+        let detail = match stored {
+            Some(_) => "a snapshot of a later version is stored for the same revision",
+            None => "events of the stream were erased since this version: load the aggregate again",
+        };
         Self::new(Code::SnapshotStale, detail).with("snapshot_version", &stored)
     }
 
@@ -242,6 +247,23 @@ impl ApiError {
             Some(current) => error.with_header(header::ETAG, etag(current)),
             None => error,
         }
+    }
+}
+
+/// Erasures.
+impl ApiError {
+    /// No erasure has this number.
+    pub fn erasure_not_found(erasure: ErasureNo) -> Self {
+        Self::new(Code::ErasureNotFound, format!("no erasure has the number {erasure}"))
+    }
+
+    /// The request names more events with content than one request may erase.
+    pub fn erasure_too_large(events: usize) -> Self {
+        let detail = format!(
+            "the request names {events} events whose content is not erased yet, and may name {ERASED_EVENTS_MAX}: \
+             narrow it by from_version and to_version, and send several requests"
+        );
+        Self::new(Code::ErasureTooLarge, detail).with("events", &events).with("limit", &ERASED_EVENTS_MAX)
     }
 }
 

@@ -2,6 +2,8 @@
 
 use axum::http::header;
 
+use crate::domain::access::Scope;
+use crate::erasures::error::ErasureError;
 use crate::groups::error::{GroupError, PARKED_MAX};
 use crate::http::cache::etag;
 use crate::http::problem::code::Code;
@@ -53,6 +55,29 @@ impl From<AppendError> for ApiError {
                 Self::new(Code::OutcomeUnknown, detail).with_cause(error)
             }
             AppendError::Internal(_) => Self::internal(error),
+        }
+    }
+}
+
+impl From<ErasureError> for ApiError {
+    fn from(error: ErasureError) -> Self {
+        match error {
+            ErasureError::Store(error) => error.into(),
+            ErasureError::Forbidden(aggregate_type) => {
+                Self::forbidden(Scope::Admin, &format!("the type {aggregate_type:?}"))
+            }
+            ErasureError::StreamNotFound(stream) => Self::stream_not_found(&stream),
+            ErasureError::EventNotFound(event_id) => Self::event_not_found(event_id),
+            ErasureError::Announcement(index) => {
+                let detail = "is the id of a $erased event, which has no personal data and cannot be erased";
+                Self::invalid_member(format!("/event_ids/{index}"), detail)
+            }
+            ErasureError::TooLarge(events) => Self::erasure_too_large(events),
+            ErasureError::NotAnnounced(error) => {
+                let detail = "the content is erased, and the $erased events could not be appended yet: repeat the \
+                              request to receive the receipt";
+                Self::new(Code::OutcomeUnknown, detail).with_cause(error)
+            }
         }
     }
 }

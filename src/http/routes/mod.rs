@@ -5,6 +5,7 @@ pub mod aggregates;
 pub mod appends;
 pub mod assets;
 pub mod console;
+pub mod erasures;
 pub mod events;
 pub mod groups;
 pub mod keys;

@@ -124,6 +124,7 @@ pub async fn put_snapshot(
         revision: snapshot.revision.as_deref(),
         occurred_at: app.primary.event_time(&stream, &head, version).await?,
         reducer: None,
+        erasure: None,
     };
     let Some(stored) = app.primary.put_snapshot(&stream, new).await? else {
         let later = app.primary.snapshot(&stream).await?.map(|snapshot| snapshot.version);

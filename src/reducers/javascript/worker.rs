@@ -27,8 +27,10 @@ use rquickjs::function::This;
 use rquickjs::{CatchResultExt, CaughtError, Context, Ctx, Function, Object, Runtime, Value};
 use serde_json::value::RawValue;
 
+use crate::domain::erasure::ERASED_EVENT_TYPE;
 use crate::domain::json;
 use crate::domain::version::Version;
+use crate::mutants;
 use crate::reducers::canonical::canonical;
 use crate::reducers::error::InvalidReducer;
 use crate::reducers::javascript::message::{Begin, Done, Fault, Started, WorkerReply};
@@ -80,10 +82,22 @@ struct Message {
 
 /// The members of an event that the worker reads. The handler receives the whole event.
 #[derive(serde::Deserialize)]
-struct EventHead {
+struct EventHead<'l> {
     version: Version,
     global_position: i64,
     event_type: String,
+    #[serde(borrow)]
+    event_data: &'l RawValue,
+}
+
+impl EventHead<'_> {
+    /// Returns whether the reducer is called with the event, as [`StoredEvent::is_folded`] says.
+    ///
+    /// [`StoredEvent::is_folded`]: crate::domain::event::StoredEvent::is_folded
+    fn is_folded(&self) -> bool {
+        let is_folded = self.event_data.get() != "null" && self.event_type != ERASED_EVENT_TYPE;
+        is_folded || mutants::is(mutants::ERASED_EVENTS_FOLDED)
+    }
 }
 
 fn send(message: &WorkerReply) -> std::io::Result<()> {
@@ -261,12 +275,16 @@ fn fold_segment(
         };
         let mut place = after;
         while has_event {
-            let head: EventHead = serde_json::from_str(&line)?;
+            let head: EventHead<'_> = serde_json::from_str(&line)?;
             place = (head.version, head.global_position);
             event_began.set(processor_time());
             watchdog.begin(head.version, head.global_position);
             let is_requested = begin.output.has_state_after(head.version);
-            let applied = reducer.apply(&ctx, state.clone(), &head.event_type, &line);
+            let applied = if head.is_folded() {
+                reducer.apply(&ctx, state.clone(), &head.event_type, &line)
+            } else {
+                Ok(state.clone())
+            };
             let printed = applied.and_then(|next| {
                 state = next;
                 let boundary = head.version % begin.snapshot_every == 0;

@@ -62,6 +62,9 @@ pub const FUNCTION_FILES: &[FunctionFile] = function_files![
     "delete_group",
     "end_of_log",
     "ensure_current_epoch",
+    "erase_events",
+    "erase_member",
+    "erase_members",
     "event_content_hash",
     "first_version_after",
     "last_event",
@@ -69,8 +72,11 @@ pub const FUNCTION_FILES: &[FunctionFile] = function_files![
     "log_origin",
     "move_group",
     "partition_states",
+    "put_snapshot",
+    "record_announcement",
     "record_snapshot_change",
     "refuse_change",
+    "replace_partition_table",
     "seal_partition",
     "seal_streams",
     "set_projection",
@@ -88,6 +94,7 @@ fn migrations() -> Vec<Migration> {
     let files = [
         (1, "schema", include_str!("../../../migrations/0001_schema.sql")),
         (2, "groups", include_str!("../../../migrations/0002_groups.sql")),
+        (3, "erasures", include_str!("../../../migrations/0003_erasures.sql")),
     ];
     let migration = |(version, name, source): (i64, &'static str, &'static str)| {
         Migration::new(version, name.into(), MigrationType::Simple, source.into_sql_str(), false)

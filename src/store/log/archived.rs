@@ -26,7 +26,7 @@ impl Reader {
             return Ok(());
         }
         for n in archive.groups_between(partition, segment.after, segment.to).await.map_err(failed)? {
-            let group = archive.group(partition, Order::Position, n).await.map_err(failed)?;
+            let group = self.archived_group(partition, Order::Position, n).await.map_err(failed)?;
             for at in group.first_after(scan.after())..group.len() {
                 let event = group.event(at).map_err(failed)?;
                 if event.global_position > segment.to {

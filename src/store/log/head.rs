@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::postgres::PgConnection;
 
 use crate::domain::cursor::Epoch;
+use crate::domain::erasure::ErasureNo;
 use crate::domain::event::Position;
 
 const LOG_HEAD: &str = include_str!("../sql/log_head.sql");
@@ -18,6 +19,8 @@ pub struct LogHead {
     pub occurred_at: Option<DateTime<Utc>>,
     /// The number of times that a partition was sealed, archived or restored.
     pub(in crate::store) catalogue_changes: i64,
+    /// The number of the newest erasure; 0 if there is none.
+    pub last_erasure: ErasureNo,
 }
 
 /// Reads the head of the log. `open_from` is the start of the oldest partition that is not sealed, or an older time:
@@ -26,7 +29,7 @@ pub(in crate::store) async fn read_log_head(
     connection: &mut PgConnection,
     open_from: DateTime<Utc>,
 ) -> Result<LogHead, sqlx::Error> {
-    let (epoch, global_position, occurred_at, catalogue_changes) =
+    let (epoch, global_position, occurred_at, catalogue_changes, last_erasure) =
         sqlx::query_as(LOG_HEAD).bind(open_from).fetch_one(connection).await?;
-    Ok(LogHead { epoch, global_position, occurred_at, catalogue_changes })
+    Ok(LogHead { epoch, global_position, occurred_at, catalogue_changes, last_erasure })
 }

@@ -177,6 +177,11 @@ impl LogScan {
         self.epoch = cursor.epoch;
     }
 
+    /// Goes back to a position up to which events were read: those after it are read again.
+    pub fn rewind_to(&mut self, position: Position) {
+        (self.after, self.earliest) = (position, BEGINNING_OF_TIME);
+    }
+
     /// Returns the budget of a page of at most `limit` events.
     pub(super) fn budget(&self, limit: usize) -> PageBudget {
         PageBudget::new(limit, self.limits.time)

@@ -208,10 +208,7 @@ impl Archiver {
         }
         // The files are read back in the same way in which readers will read them.
         for ((order, file), digest) in Order::ALL.iter().zip(&manifest.files).zip(&digests) {
-            self.read_back(&archived, *order, file, digest, progress).await.map_err(|error| match error {
-                ArchivingError::Differs { what, .. } => differs(partition, what),
-                error => error,
-            })?;
+            read_back(&self.archive, &archived, *order, file, digest, progress).await?;
         }
         let recorded = sqlx::query(ARCHIVE_COMPLETE)
             .bind(partition.starts_at)
@@ -259,54 +256,9 @@ impl Archiver {
         Ok((file.finish().await?, digest.finish()))
     }
 
-    /// Reads a file back, and compares its bytes and its events with what was written.
-    async fn read_back(
-        &self,
-        archived: &ArchivedPartition,
-        order: Order,
-        file: &FileManifest,
-        digest: &str,
-        progress: Progress<'_>,
-    ) -> Result<(), ArchivingError> {
-        let failed = |what: String| ArchivingError::Differs { partition: archived.name.clone(), what };
-        if self.archive.file_digest(&archived.folder, order).await? != (file.sha256.clone(), file.bytes) {
-            return Err(failed(format!("{} is not what was written", file.name)));
-        }
-        let read = events_digest(&self.archive, archived, order, progress).await?;
-        if read == digest { Ok(()) } else { Err(failed(format!("the events of {} are not those written", file.name))) }
-    }
-
-    /// Detaches an archived partition and drops its table. Resumes at the step at which an earlier run was interrupted.
+    /// Detaches an archived partition and drops its table; see [`drop_archived_table`].
     pub async fn drop_table(&mut self, partition: &Partition) -> Result<(), ArchivingError> {
-        let partitions = Partition::read_all(&mut self.connection).await?;
-        let current = partitions.into_iter().find(|current| current.name == partition.name);
-        let current = current.ok_or_else(|| differs(partition, "it is no longer in the catalogue"))?;
-        // This is the last check before the only copy is in the archive.
-        let archived = current.archived().ok_or_else(|| differs(partition, "it is not archived"))?;
-        if !self.archive.is_complete(&archived).await? {
-            let folder = archived.folder;
-            return Err(differs(partition, format!("{folder} is not in the archive as it was written")));
-        }
-        let name = quote_identifier(&current.name);
-        if current.detach_pending {
-            self.alter(&current, format!("ALTER TABLE events DETACH PARTITION {name} FINALIZE")).await?;
-        } else if current.is_attached {
-            self.alter(&current, format!("ALTER TABLE events DETACH PARTITION {name} CONCURRENTLY")).await?;
-        }
-        if current.has_table {
-            self.alter(&current, format!("DROP TABLE {name}")).await?;
-        }
-        Ok(())
-    }
-
-    /// Runs a statement on a partition's table. DETACH CONCURRENTLY waits for every transaction that has used the
-    /// table, and blocks no other.
-    pub(super) async fn alter(&mut self, partition: &Partition, statement: String) -> Result<(), ArchivingError> {
-        match self.connection.execute(AssertSqlSafe(statement)).await.map_err(DatabaseError::from) {
-            Ok(_) => Ok(()),
-            Err(error) if has_sqlstate(&error, "55P03") => Err(ArchivingError::StillUsed(partition.name.clone())),
-            Err(error) => Err(error.into()),
-        }
+        drop_archived_table(&mut self.connection, &self.archive, partition).await
     }
 
     /// Releases the lock, and closes the connection.
@@ -315,6 +267,64 @@ impl Archiver {
         // acquire it.
         self.connection.execute("SELECT pg_advisory_unlock('events'::regclass::oid::integer, 3)").await?;
         Ok(self.connection.close().await?)
+    }
+}
+
+/// Reads a file back, and compares its bytes and its events with what was written.
+pub(in crate::store) async fn read_back(
+    archive: &Archive,
+    archived: &ArchivedPartition,
+    order: Order,
+    file: &FileManifest,
+    digest: &str,
+    progress: Progress<'_>,
+) -> Result<(), ArchivingError> {
+    let failed = |what: String| ArchivingError::Differs { partition: archived.name.clone(), what };
+    if archive.file_digest(&archived.folder, order).await? != (file.sha256.clone(), file.bytes) {
+        return Err(failed(format!("{} is not what was written", file.name)));
+    }
+    let read = events_digest(archive, archived, order, progress).await?;
+    if read == digest { Ok(()) } else { Err(failed(format!("the events of {} are not those written", file.name))) }
+}
+
+/// Detaches an archived partition and drops its table. Resumes at the step at which an earlier run was interrupted.
+pub(in crate::store) async fn drop_archived_table(
+    connection: &mut PgConnection,
+    archive: &Archive,
+    partition: &Partition,
+) -> Result<(), ArchivingError> {
+    let partitions = Partition::read_all(connection).await?;
+    let current = partitions.into_iter().find(|current| current.name == partition.name);
+    let current = current.ok_or_else(|| differs(partition, "it is no longer in the catalogue"))?;
+    // This is the last check before the only copy is in the archive.
+    let archived = current.archived().ok_or_else(|| differs(partition, "it is not archived"))?;
+    if !archive.is_complete(&archived).await? {
+        let folder = archived.folder;
+        return Err(differs(partition, format!("{folder} is not in the archive as it was written")));
+    }
+    let name = quote_identifier(&current.name);
+    if current.detach_pending {
+        alter(connection, &current, format!("ALTER TABLE events DETACH PARTITION {name} FINALIZE")).await?;
+    } else if current.is_attached {
+        alter(connection, &current, format!("ALTER TABLE events DETACH PARTITION {name} CONCURRENTLY")).await?;
+    }
+    if current.has_table {
+        alter(connection, &current, format!("DROP TABLE {name}")).await?;
+    }
+    Ok(())
+}
+
+/// Runs a statement on a partition's table. DETACH CONCURRENTLY waits for every transaction that has used the table, and
+/// blocks no other.
+pub(super) async fn alter(
+    connection: &mut PgConnection,
+    partition: &Partition,
+    statement: String,
+) -> Result<(), ArchivingError> {
+    match connection.execute(AssertSqlSafe(statement)).await.map_err(DatabaseError::from) {
+        Ok(_) => Ok(()),
+        Err(error) if has_sqlstate(&error, "55P03") => Err(ArchivingError::StillUsed(partition.name.clone())),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -327,7 +337,7 @@ pub(in crate::store) async fn lock_archive(connection: &mut PgConnection) -> Res
 }
 
 /// Returns the error for data that is not what it must be.
-pub(super) fn differs(partition: &Partition, what: impl Into<String>) -> ArchivingError {
+pub(in crate::store) fn differs(partition: &Partition, what: impl Into<String>) -> ArchivingError {
     ArchivingError::Differs { partition: partition.name.clone(), what: what.into() }
 }
 
@@ -393,7 +403,7 @@ pub(in crate::store) async fn events_digest(
 }
 
 /// Quotes a name for a statement.
-pub(super) fn quote_identifier(name: &str) -> String {
+pub(in crate::store) fn quote_identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 

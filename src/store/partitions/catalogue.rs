@@ -1,8 +1,9 @@
 //! The catalogue of partitions, as a process has cached it.
 //!
 //! Within an epoch, a cached catalogue may be outdated. That is harmless for open partitions: a partition that was
-//! sealed in the meantime is read as an open one. Archiving and restoring change `LogHead::catalogue_changes`. Readers
-//! compare that number whenever an event could be missing because its partition was archived.
+//! sealed in the meantime is read as an open one. Archiving and restoring change `LogHead::catalogue_changes`, and an
+//! erasure `LogHead::last_erasure`. Readers compare these numbers whenever an event could be missing because its partition
+//! was archived, and before they read an archived partition.
 
 use std::sync::Arc;
 
@@ -12,7 +13,9 @@ use sqlx::postgres::{PgConnection, PgRow};
 
 use crate::archive::partition::ArchivedPartition;
 use crate::domain::cursor::Epoch;
+use crate::domain::erasure::ErasureNo;
 use crate::domain::event::{BEGINNING_OF_TIME, Position};
+use crate::store::erasures::masks::Masks;
 use crate::store::log::head::{LogHead, read_log_head};
 
 const OPEN_FROM: &str = include_str!("../sql/open_from.sql");
@@ -37,8 +40,10 @@ pub(in crate::store) struct Catalogue {
     pub(in crate::store) open_from: DateTime<Utc>,
     /// Oldest first.
     sealed: Vec<SealedPartition>,
-    /// `LogHead::catalogue_changes` at a moment before the catalogue was read.
-    changes: i64,
+    /// `LogHead::catalogue_changes` and `LogHead::last_erasure` at a moment before the catalogue was read.
+    changes: (i64, ErasureNo),
+    /// What readers of archived partitions must not return.
+    pub(in crate::store) masks: Arc<Masks>,
 }
 
 /// The part of the log that has the last event before a time.
@@ -74,7 +79,8 @@ impl SealedPartition {
 impl Catalogue {
     /// Returns a catalogue without sealed partitions, in which every partition counts as open.
     pub(in crate::store) fn unread() -> Self {
-        Self { epoch: 0, open_from: BEGINNING_OF_TIME, sealed: Vec::new(), changes: 0 }
+        let masks = Arc::new(Masks::default());
+        Self { epoch: 0, open_from: BEGINNING_OF_TIME, sealed: Vec::new(), changes: (0, 0), masks }
     }
 
     /// Reads the catalogue.
@@ -84,7 +90,7 @@ impl Catalogue {
     pub(in crate::store) async fn read(connection: &mut PgConnection) -> Result<Self, sqlx::Error> {
         // The head is read first, so that the next comparison detects a change between the two statements.
         let head = read_log_head(connection, BEGINNING_OF_TIME).await?;
-        let changes = head.catalogue_changes;
+        let changes = (head.catalogue_changes, head.last_erasure);
         if head.global_position == 0 {
             return Ok(Self { epoch: head.epoch, changes, ..Self::unread() });
         }
@@ -93,7 +99,8 @@ impl Catalogue {
         let sealed: Vec<_> = rows.iter().map(SealedPartition::from_row).collect::<Result<_, _>>()?;
         // A partition that was sealed between the two statements still counts as open.
         let sealed = sealed.into_iter().filter(|partition| partition.ends_at <= open_from).collect();
-        Ok(Self { epoch: head.epoch, open_from, sealed, changes })
+        let masks = if head.last_erasure == 0 { Masks::default() } else { Masks::read(connection).await? };
+        Ok(Self { epoch: head.epoch, open_from, sealed, changes, masks: Arc::new(masks) })
     }
 
     /// Returns whether this is the catalogue of the log with this head: the epoch is the same, the log ends after the
@@ -103,9 +110,10 @@ impl Catalogue {
         self.epoch == head.epoch && head.global_position >= last_sealed && self.is_unchanged(head)
     }
 
-    /// Returns whether no partition was sealed, archived or restored since the catalogue was read.
+    /// Returns whether no partition was sealed, archived or restored, and nothing was erased, since the catalogue was
+    /// read.
     pub(in crate::store) fn is_unchanged(&self, head: &LogHead) -> bool {
-        self.changes == head.catalogue_changes
+        self.changes == (head.catalogue_changes, head.last_erasure)
     }
 
     /// Returns the sealed partition that contains the event after `position`; `None` if an open one does.
@@ -132,6 +140,11 @@ impl Catalogue {
             Some((last, _)) if last.ends_at <= time => PlaceBefore::At(last.last_position),
             Some((last, before)) => PlaceBefore::Sealed(end_of(before.last()), last),
         }
+    }
+
+    /// Returns whether a partition is archived in the folder that was read.
+    pub(in crate::store) fn has_archived(&self, partition: &ArchivedPartition) -> bool {
+        self.sealed.iter().any(|sealed| sealed.archived.as_deref() == Some(partition))
     }
 
     /// Returns the archived partitions between two times, both included, oldest first.
@@ -172,11 +185,11 @@ mod tests {
             archived: folder.map(|folder| archived(number, folder)),
         };
         let sealed = vec![partition(1, 10, Some("a")), partition(2, 20, Some("b")), partition(3, 30, None)];
-        Catalogue { epoch: 1, open_from: month(4), sealed, changes: 5 }
+        Catalogue { epoch: 1, open_from: month(4), sealed, changes: (5, 2), masks: Arc::new(Masks::default()) }
     }
 
     fn head(epoch: Epoch, global_position: Position, catalogue_changes: i64) -> LogHead {
-        LogHead { epoch, global_position, occurred_at: None, catalogue_changes }
+        LogHead { epoch, global_position, occurred_at: None, catalogue_changes, last_erasure: 2 }
     }
 
     #[test]
@@ -236,6 +249,7 @@ mod tests {
         assert!(!catalogue.matches(&head(2, 31, 5)));
         assert!(!catalogue.matches(&head(1, 29, 5)));
         assert!(!catalogue.matches(&head(1, 31, 6)));
+        assert!(!catalogue.matches(&LogHead { last_erasure: 3, ..head(1, 31, 5) }));
         assert!(!Catalogue::unread().matches(&head(1, 0, 0)));
     }
 }

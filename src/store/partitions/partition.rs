@@ -33,7 +33,7 @@ pub struct Partition {
     /// When it was restored from the archive.
     pub restored_at: Option<DateTime<Utc>>,
     /// Its table exists.
-    pub(super) has_table: bool,
+    pub(in crate::store) has_table: bool,
     /// Its table is a partition of `events`.
     pub(super) is_attached: bool,
     /// A detach was interrupted.

@@ -7,7 +7,10 @@ use crate::archive::digest::EventDigest;
 use crate::archive::group::EventGroup;
 use crate::archive::manifest::{Manifest, Order};
 use crate::archive::partition::ArchivedPartition;
-use crate::store::partitions::archiver::{Archiver, ArchivingError, Progress, differs, each_event, quote_identifier};
+use crate::store::erasures::masks::Masks;
+use crate::store::partitions::archiver::{
+    Archiver, ArchivingError, Progress, alter, differs, each_event, quote_identifier,
+};
 use crate::store::partitions::columns::Columns;
 use crate::store::partitions::partition::Partition;
 
@@ -27,7 +30,7 @@ impl Archiver {
         }
         if partition.detach_pending {
             let finalize = format!("ALTER TABLE events DETACH PARTITION {} FINALIZE", quote_identifier(name));
-            self.alter(&partition, finalize).await?;
+            alter(&mut self.connection, &partition, finalize).await?;
         }
         let archived = partition.archived();
         let archived = archived.ok_or_else(|| differs(&partition, "the catalogue does not name its folder"))?;
@@ -75,11 +78,14 @@ impl Archiver {
         manifest: &Manifest,
         progress: Progress<'_>,
     ) -> Result<(), ArchivingError> {
+        // Events may have been erased since the files were written.
+        let masks = Masks::read(&mut self.connection).await?;
         let mut digest = EventDigest::default();
         for n in self.archive.groups(archived, Order::Position).await? {
             let group = self.archive.group(archived, Order::Position, n).await?;
             each_event(&group, |event| digest.add(event))?;
-            self.insert(table, &group).await?;
+            let erased = group.without(masks.by_position())?;
+            self.insert(table, erased.as_ref().unwrap_or(&group)).await?;
             progress(group.len() as u64);
         }
         if digest.finish() != manifest.events_sha256 {

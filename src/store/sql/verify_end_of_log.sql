@@ -94,5 +94,22 @@ SELECT f.finding
          LEFT JOIN LATERAL stream_head(s.aggregate_type, s.aggregate_id, $3) AS h
            ON true
         WHERE s.version > coalesce(h.version, 0)
+
+       UNION ALL
+       SELECT format('snapshot of %s/%s at version %s: it is from before erasure %s of events of its stream',
+                     s.aggregate_type, s.aggregate_id, s.version, d.erasure)
+         FROM snapshots s
+         JOIN erased_streams d
+           ON d.aggregate_type = s.aggregate_type
+          AND d.aggregate_id = s.aggregate_id
+         JOIN erasures x
+           ON x.erasure = d.erasure
+        WHERE s.created_at < x.requested_at
+
+       UNION ALL
+       SELECT format('erasure %s is announced at position %s, which is beyond the head of the log (position %s)',
+                     x.erasure, x.announced_position, $1)
+         FROM erasures x
+        WHERE x.announced_position > $1
        ) AS f
  LIMIT $4

@@ -44,7 +44,7 @@ impl ArchivedStream<'_> {
                 groups.reverse();
             }
             for n in groups {
-                let group = archive.group(&partition, Order::Aggregate, n).await.map_err(failed)?;
+                let group = self.reader.archived_group(&partition, Order::Aggregate, n).await.map_err(failed)?;
                 let rows = group.rows_of(self.stream);
                 for offset in 0..rows.len() {
                     let at = match direction {
@@ -100,7 +100,7 @@ impl Reader {
             let archive = self.archive()?;
             let failed = |error: ArchiveError| self.archive_error(&partition, &error);
             for n in archive.groups_between(&partition, position - 1, position).await.map_err(failed)? {
-                let group = archive.group(&partition, Order::Position, n).await.map_err(failed)?;
+                let group = self.archived_group(&partition, Order::Position, n).await.map_err(failed)?;
                 let at = group.first_after(position - 1);
                 if at < group.len() && group.event(at).map_err(failed)?.global_position == position {
                     return Ok(Some((group, at)));

@@ -98,7 +98,10 @@ impl Reader {
                 catalogue = changed;
             }
             let archived = ArchivedStream { reader: self, catalogue: &catalogue, stream, head };
-            archived.read(&mut state, &mut deliver).await?;
+            if let Err(error) = archived.read(&mut state, &mut deliver).await {
+                catalogue = self.catalogue_if_moved(&catalogue, error).await?;
+                continue;
+            }
             if state.range == before && is_unchanged {
                 let version = state.range.next();
                 return Err(StoreError::EventMissing(MissingEvent::Version { stream: stream.to_string(), version }));
@@ -195,7 +198,14 @@ impl Reader {
             if let CatalogueCheck::Changed(changed) = check {
                 catalogue = changed;
             }
-            if let Some((group, at)) = self.find_archived_event(&catalogue, position, occurred_at).await? {
+            let found = match self.find_archived_event(&catalogue, position, occurred_at).await {
+                Ok(found) => found,
+                Err(error) => {
+                    catalogue = self.catalogue_if_moved(&catalogue, error).await?;
+                    continue;
+                }
+            };
+            if let Some((group, at)) = found {
                 return Ok(Some(convert(&group.event(at).map_err(StoreError::unreadable)?)));
             }
             if is_unchanged {

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
+use crate::domain::erasure::ErasureNo;
 use crate::domain::name::StreamId;
 use crate::domain::version::Version;
 use crate::store::error::StoreError;
@@ -37,6 +38,8 @@ pub struct NewSnapshot<'s> {
     /// The revision of the reducer that computed the state, which must still be the reducer of the type. `None`: a
     /// client computed the state, and the type must have no reducer.
     pub reducer: Option<i64>,
+    /// The last erasure in the stream when the computation of the reducer began; `None` if there was none.
+    pub erasure: Option<ErasureNo>,
 }
 
 /// The result of storing a snapshot.
@@ -72,8 +75,8 @@ impl Reader {
 }
 
 impl Primary {
-    /// Stores a snapshot. Returns `None` if a later one of the same revision is stored, or if the reducer of the type
-    /// is not the expected one.
+    /// Stores a snapshot. Returns `None` if a later one of the same revision is stored, if the reducer of the type is not
+    /// the expected one, or if events of the stream were erased since the state was computed.
     pub async fn put_snapshot(
         &self,
         stream: &StreamId,
@@ -87,6 +90,7 @@ impl Primary {
             .bind(new.revision)
             .bind(new.occurred_at)
             .bind(new.reducer)
+            .bind(new.erasure)
             .fetch_optional(&mut *self.acquire().await?)
             .await?;
         Ok(row.map(|(created, created_at)| PutSnapshotResult { created, created_at }))

@@ -24,7 +24,7 @@ use crate::http::openapi::responses::ReadProblems;
 use crate::http::problem::error::ApiResult;
 use crate::http::problem::schema::ProblemSchema;
 use crate::http::representation::format::{LIMIT_DEFAULT, Representation};
-use crate::http::representation::lines::{LineBuffer, LineSource, lines};
+use crate::http::representation::lines::{LastLine, LineBuffer, LineSource, lines};
 use crate::http::representation::page::{LOG_LINK_BYTES_MAX, PageEvents, link_to_next};
 use crate::http::representation::response::without_body;
 use crate::http::request_id::RequestId;
@@ -235,6 +235,7 @@ async fn write_page(app: &App, request: &LogReadRequest, after: Cursor) -> ApiRe
 }
 
 /// The lines of the log, up to the head that it had when the read began.
+#[derive(Clone)]
 struct LogLines {
     app: Arc<App>,
     scan: LogScan,
@@ -254,5 +255,9 @@ impl LineSource for LogLines {
         }
         let is_complete = scan.after() >= *to || lines.left() == 0;
         Ok(is_complete.then(|| format!("\"next_after\":{}", scan.after())))
+    }
+
+    fn rewind_to(&mut self, last: LastLine) {
+        self.scan.rewind_to(last.global_position);
     }
 }

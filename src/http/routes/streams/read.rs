@@ -19,7 +19,7 @@ use crate::http::openapi::responses::{ReadProblems, StreamNotFound};
 use crate::http::problem::error::{ApiError, ApiResult};
 use crate::http::problem::schema::ProblemSchema;
 use crate::http::representation::format::{LIMIT_DEFAULT, Representation};
-use crate::http::representation::lines::{LineBuffer, LineSource, lines};
+use crate::http::representation::lines::{LastLine, LineBuffer, LineSource, lines};
 use crate::http::representation::page::{PageEvents, link_to_next, next_member};
 use crate::http::representation::response::without_body;
 use crate::http::request_id::RequestId;
@@ -149,6 +149,7 @@ async fn write_page(app: &App, request: &StreamReadRequest, head: &StreamHead) -
 }
 
 /// The lines of a stream, up to the version that it had when the read began.
+#[derive(Clone)]
 struct StreamLines {
     app: Arc<App>,
     stream: StreamId,
@@ -165,5 +166,9 @@ impl LineSource for StreamLines {
         *left = app.primary.read_stream(read, fetch_size, |event| lines.push(event)).await?;
         let is_complete = left.is_empty() || lines.left() == 0;
         Ok(is_complete.then(|| format!("\"version\":{}", head.version)))
+    }
+
+    fn rewind_to(&mut self, last: LastLine) {
+        self.left = self.left.after(last.version);
     }
 }

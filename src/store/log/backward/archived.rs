@@ -32,7 +32,7 @@ impl Reader {
             return Ok(());
         }
         for n in archive.groups_between(partition, segment.after, segment.to).await.map_err(failed)?.into_iter().rev() {
-            let group = archive.group(partition, Order::Position, n).await.map_err(failed)?;
+            let group = self.archived_group(partition, Order::Position, n).await.map_err(failed)?;
             for at in (group.first_after(segment.after)..group.first_after(scan.before() - 1)).rev() {
                 let event = group.event(at).map_err(failed)?;
                 scan.advance(&event);

@@ -1,0 +1,3 @@
+-- Forgets a folder that was deleted. $1 folder
+DELETE FROM former_folders
+ WHERE folder = $1
