@@ -34,6 +34,7 @@ CREATE INDEX erasures_pending ON erasures (erasure)
 CREATE TABLE erased_events (
     global_position bigint NOT NULL,
     erasure         bigint NOT NULL,
+    event_id        uuid NOT NULL,
     occurred_at     timestamptz NOT NULL,
     -- The erased members as JSON Pointers (RFC 6901), like /event_data/name; NULL: all of event_data and metadata.
     members         text[] COLLATE "C",

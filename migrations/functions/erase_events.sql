@@ -116,9 +116,9 @@ BEGIN
        SET content_hash = 0
      WHERE k.event_id = ANY (p_event_ids);
 
-    INSERT INTO erased_events (global_position, erasure, occurred_at, members)
-    SELECT i.global_position, v_erasure, i.occurred_at, p_members
-      FROM unnest(p_positions, p_times) AS i (global_position, occurred_at);
+    INSERT INTO erased_events (global_position, erasure, event_id, occurred_at, members)
+    SELECT i.global_position, v_erasure, i.event_id, i.occurred_at, p_members
+      FROM unnest(p_positions, p_event_ids, p_times) AS i (global_position, event_id, occurred_at);
 
     INSERT INTO erased_streams (aggregate_type, aggregate_id, erasure, versions)
     SELECT r.aggregate_type, r.aggregate_id, v_erasure,

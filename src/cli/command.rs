@@ -9,7 +9,7 @@ use crate::cli::client::watch::WatchArgs;
 use crate::cli::demo::command as demo;
 use crate::cli::import::command as import;
 use crate::cli::{
-    append, archive, completions, epoch, export, groups, healthcheck, keys, logging, man, migrate, openapi,
+    append, archive, completions, epoch, erasures, export, groups, healthcheck, keys, logging, man, migrate, openapi,
     projections, serve, show, state, streams, tail, trace, verify,
 };
 use crate::config::database::DatabaseArgs;
@@ -78,6 +78,9 @@ enum Command {
     Keys(keys::KeysArgs),
     /// List the epochs of the log, or begin one after a restore
     Epoch(epoch::EpochArgs),
+    /// List erasures, remove erased content from the files, or erase again after a restore
+    #[command(after_help = erasures::EXAMPLES)]
+    Erasures(erasures::ErasuresArgs),
     /// Check whether a running server is ready; the exit status is 0 if it is
     Healthcheck(healthcheck::HealthcheckArgs),
     /// Print the OpenAPI document
@@ -120,6 +123,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Keys(args) => keys::run(args).await,
             Command::Verify(args) => verify::run(args).await,
             Command::Epoch(args) => epoch::run(args).await,
+            Command::Erasures(args) => erasures::run(args).await,
             Command::Healthcheck(args) => healthcheck::run(args).await,
             Command::Openapi => openapi::run(),
             Command::Completions(args) => Ok(completions::run(&args, Cli::command())),

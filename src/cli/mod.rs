@@ -10,6 +10,7 @@ pub mod database;
 mod demo;
 pub mod environment;
 mod epoch;
+mod erasures;
 mod export;
 mod file_limit;
 mod groups;

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use sqlx::Row;
 use sqlx::postgres::PgRow;
+use uuid::Uuid;
 
 use crate::domain::erasure::ErasureNo;
 use crate::domain::event::Position;
@@ -14,6 +15,7 @@ use crate::store::reader::Reader;
 const ERASURES: &str = include_str!("../sql/erasures.sql");
 const ERASURE_MONTHS: &str = include_str!("../sql/erasure_months.sql");
 const ERASURE_STREAMS: &str = include_str!("../sql/erasure_streams.sql");
+const ERASED_EVENT_IDS: &str = include_str!("../sql/erased_event_ids.sql");
 const ERASURE_OF_EVENTS: &str = include_str!("../sql/erasure_of_events.sql");
 const LAST_ERASURE_OF_STREAM: &str = include_str!("../sql/last_erasure_of_stream.sql");
 const ERASURES_NOT_ANNOUNCED: &str = include_str!("../sql/erasures_not_announced.sql");
@@ -136,6 +138,14 @@ impl Reader {
             })
         };
         rows.iter().map(stream).collect()
+    }
+
+    /// Returns what an erasure has erased: the ids of its events, and the erased members (`None`: all content).
+    pub async fn erased_event_ids(&self, erasure: ErasureNo) -> Result<(Vec<Uuid>, Option<Vec<String>>), StoreError> {
+        let rows: Vec<(Uuid, Option<Vec<String>>)> =
+            sqlx::query_as(ERASED_EVENT_IDS).bind(erasure).fetch_all(&mut *self.acquire().await?).await?;
+        let members = rows.first().and_then(|(_, members)| members.clone());
+        Ok((rows.into_iter().map(|(id, _)| id).collect(), members))
     }
 
     /// Returns the newest erasure that has erased content of one of the events at some positions.
