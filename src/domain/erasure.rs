@@ -12,6 +12,7 @@ use std::str::FromStr;
 use serde_json::value::RawValue;
 
 use crate::domain::event::StoredEvent;
+use crate::domain::version::Version;
 
 /// The type of the events that announce an erasure, one in each stream.
 pub const ERASED_EVENT_TYPE: &str = "$erased";
@@ -49,6 +50,16 @@ pub struct MemberPointer {
      of both, omit members"
 )]
 pub struct ParseMemberError;
+
+/// The data of a `$erased` event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Announcement {
+    pub erasure: ErasureNo,
+    /// The erased versions as ranges, both bounds included.
+    pub versions: Vec<(Version, Version)>,
+    /// The erased members; `None`: all content.
+    pub members: Option<Vec<String>>,
+}
 
 /// What is erased of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -242,7 +253,8 @@ mod tests {
         for text in ["/event_data/name", "/metadata/ip", "/event_data/", "/event_data/a~1b~0c/0", "/metadata/a/-"] {
             assert_eq!(text.parse::<MemberPointer>().map(|pointer| pointer.to_string()), Ok(text.to_owned()));
         }
-        for text in ["", "/", "event_data/name", "/event_data", "/metadata", "/event_type/x", "/event_data/a~2", "/x~"] {
+        for text in ["", "/", "event_data/name", "/event_data", "/metadata", "/event_type/x", "/event_data/a~2", "/x~"]
+        {
             assert_eq!(text.parse::<MemberPointer>(), Err(ParseMemberError), "{text}");
         }
     }
@@ -253,10 +265,16 @@ mod tests {
         for (pointers, expected) in [
             (vec!["/event_data/a/b/0"], r#"{"a": {"b": [null, {"c": "x"}], "d/~": 2}, "": 1.50, "é\"": [null]}"#),
             (vec!["/event_data/a/b/1/c"], r#"{"a": {"b": [1, {"c": null}], "d/~": 2}, "": 1.50, "é\"": [null]}"#),
-            (vec!["/event_data/a/d~1~0", "/event_data/"], r#"{"a": {"b": [1, {"c": "x"}], "d/~": null}, "": null, "é\"": [null]}"#),
+            (
+                vec!["/event_data/a/d~1~0", "/event_data/"],
+                r#"{"a": {"b": [1, {"c": "x"}], "d/~": null}, "": null, "é\"": [null]}"#,
+            ),
             (vec!["/event_data/a/b", "/event_data/a"], r#"{"a": null, "": 1.50, "é\"": [null]}"#),
             (vec!["/event_data/é\""], r#"{"a": {"b": [1, {"c": "x"}], "d/~": 2}, "": 1.50, "é\"": null}"#),
-            (vec!["/event_data/a/b/-1", "/event_data/a/b/01", "/event_data/a/b/2", "/event_data//x", "/metadata/a"], document),
+            (
+                vec!["/event_data/a/b/-1", "/event_data/a/b/01", "/event_data/a/b/2", "/event_data//x", "/metadata/a"],
+                document,
+            ),
         ] {
             assert_eq!(members(&pointers).erase_event_data(document), expected, "{pointers:?}");
         }

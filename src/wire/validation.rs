@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::domain::append::REQUEST_EVENTS_MAX;
+use crate::domain::erasure::ERASED_EVENT_TYPE;
 use crate::domain::event::{EventId, NewEvent};
 use crate::domain::json;
 use crate::domain::name::{check_name, check_not_reserved};
@@ -76,6 +77,8 @@ pub struct EventValidator {
     printed_bytes_left: usize,
     events_left: usize,
     event_ids: HashSet<Uuid>,
+    /// The event type `$erased` is allowed: an export contains such events.
+    is_import: bool,
 }
 
 impl EventValidator {
@@ -85,7 +88,13 @@ impl EventValidator {
             printed_bytes_left: body_bytes_max.saturating_mul(2),
             events_left: REQUEST_EVENTS_MAX,
             event_ids: HashSet::new(),
+            is_import: false,
         }
+    }
+
+    /// Creates the validator of a line of an import, whose documents may have `bytes_max` bytes.
+    pub fn for_import(bytes_max: usize) -> Self {
+        Self { is_import: true, ..Self::new(bytes_max) }
     }
 
     /// Validates a list of events without their payloads. `pointer` points to the list. `new_id` returns the id of the
@@ -128,7 +137,10 @@ impl EventValidator {
         };
         let event_type = event.event_type.as_deref().ok_or_else(|| invalid("event_type", "is required"))?;
         check_name(event_type)
-            .and_then(|()| check_not_reserved(event_type))
+            .and_then(|()| {
+                let is_allowed = self.is_import && event_type == ERASED_EVENT_TYPE;
+                if is_allowed { Ok(()) } else { check_not_reserved(event_type) }
+            })
             .map_err(|fault| invalid("event_type", &fault.to_string()))?;
         let event_data =
             event.event_data.ok_or_else(|| invalid("event_data", "is required: any JSON value but null"))?;

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::cli::counted::counted;
 use crate::cli::import::line::ImportEvent;
 use crate::domain::append::{Append, AppendRequest, Outcome, REQUEST_EVENTS_MAX};
+use crate::domain::erasure::Announcement;
 use crate::store::append::import::{ImportBatch, ImportError, Importer};
 
 /// The approximate number of payload bytes in one commit.
@@ -30,6 +31,8 @@ pub(super) struct Batch {
     times: Vec<DateTime<Utc>>,
     ids: HashSet<Uuid>,
     bytes: usize,
+    /// What the `$erased` events announce, by the index of their request.
+    announcements: Vec<(usize, Announcement)>,
 }
 
 impl Batch {
@@ -52,6 +55,8 @@ impl Batch {
         self.times.extend(event.occurred_at);
         self.bytes += event.event.size();
         self.ids.insert(event.event.event_id.uuid());
+        let index = self.requests.len();
+        self.announcements.extend(event.announcement.map(|announcement| (index, announcement)));
         let append = Append { stream: event.stream, expected: event.expected, events: vec![event.event] };
         self.requests.push(AppendRequest { appends: vec![append] });
     }
@@ -74,6 +79,12 @@ impl Batch {
         let outcomes = importer.write(prepared).await.map_err(|error| explain(error, imported))?;
         for (index, outcome) in outcomes.into_iter().enumerate() {
             let (number, request) = (self.numbers[index], &self.requests[index]);
+            if let Outcome::Written(places) | Outcome::Replayed(places) = &outcome
+                && let Some((_, announcement)) = self.announcements.iter().find(|(of, _)| *of == index)
+                && let Some(recorded) = places.appends.iter().flatten().next()
+            {
+                importer.note_erasure(&request.appends[0].stream, recorded, announcement).await?;
+            }
             match outcome {
                 Outcome::Written(_) => imported.written += 1,
                 // An id that is derived from the stream and the ordinal may be that of an event from another file.

@@ -4,14 +4,15 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::domain::append::BODY_BYTES_MAX;
 use crate::domain::derived_id::DerivedIds;
+use crate::domain::erasure::{Announcement, ERASED_EVENT_TYPE, ErasedContent, ErasureNo};
 use crate::domain::event::{BEGINNING_OF_TIME, NewEvent};
 use crate::domain::name::StreamId;
-use crate::domain::version::ExpectedVersion;
+use crate::domain::version::{ExpectedVersion, Version};
 use crate::wire::json_error::describe;
 use crate::wire::object::{Object, optional_object};
 use crate::wire::time::format_time;
@@ -35,6 +36,21 @@ pub struct ImportEvent {
     pub expected: ExpectedVersion,
     pub event: NewEvent,
     pub occurred_at: Option<DateTime<Utc>>,
+    /// What the event announces, if it is a `$erased` event.
+    pub announcement: Option<Announcement>,
+}
+
+/// Reads a value; a null is a value, too.
+fn raw_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+/// The data of a `$erased` event.
+#[derive(Deserialize)]
+struct AnnouncementIn {
+    erasure: ErasureNo,
+    versions: Vec<(Version, Version)>,
+    members: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -50,7 +66,8 @@ struct Fields<'l> {
     event_id: Option<Text<'l>>,
     #[serde(borrow)]
     event_type: Option<Text<'l>>,
-    #[serde(borrow)]
+    /// Null if the content of an exported event is erased.
+    #[serde(borrow, default, deserialize_with = "raw_or_null")]
     event_data: Option<&'l RawValue>,
     #[serde(borrow)]
     metadata: Option<&'l RawValue>,
@@ -115,11 +132,14 @@ impl Line {
             Some(version) => ExpectedVersion::Exact(version - 1),
         };
         let occurred_at = fields.occurred_at.as_deref().map(time).transpose()?;
+        // An exported event has its version. In another line, null is a mistake.
+        let is_exported = fields.version.is_some();
+        let event_data = fields.event_data.filter(|data| data.get() != "null" || is_exported);
 
         let event = EventIn {
             event_id: fields.event_id,
             event_type: fields.event_type,
-            event_data: fields.event_data,
+            event_data,
             metadata: fields.metadata,
             correlation_id: fields.correlation_id,
             causation_id: fields.causation_id,
@@ -127,13 +147,28 @@ impl Line {
         // Lines with an event id count, too, so that a derived id does not depend on which other lines have one.
         let ordinal = ordinals.next(&stream);
         let id = || ordinals.ids.from_ordinal(&stream, ordinal);
-        let mut validator = EventValidator::new(BODY_BYTES_MAX as usize);
+        let mut validator = EventValidator::for_import(BODY_BYTES_MAX as usize);
         let new = validator
             .validate_event("", &event, DefaultIds::default(), id)
             .and_then(|new| validator.validate_payloads_of("", &event).map(|()| new))
             .map_err(|error| error.to_string())?;
-        Ok(Self::Event(Box::new(ImportEvent { stream, expected, event: new, occurred_at })))
+        let announcement = announcement(&new)?;
+        Ok(Self::Event(Box::new(ImportEvent { stream, expected, event: new, occurred_at, announcement })))
     }
+}
+
+/// Returns what a `$erased` event announces; `None` for any other event.
+fn announcement(event: &NewEvent) -> Result<Option<Announcement>, String> {
+    if event.event_type != ERASED_EVENT_TYPE {
+        return Ok(None);
+    }
+    let Object(AnnouncementIn { erasure, versions, members }) =
+        serde_json::from_str(&event.event_data).map_err(|error| format!("event_data {}", describe(&error)))?;
+    if erasure < 1 || versions.iter().any(|(first, last)| *first < 1 || first > last) {
+        return Err("event_data must be that of an exported $erased event".to_owned());
+    }
+    ErasedContent::parse(members.as_deref()).map_err(|error| format!("event_data/members {error}"))?;
+    Ok(Some(Announcement { erasure, versions, members }))
 }
 
 /// Describes why a line has another shape than expected, with the member that is wrong.
@@ -177,6 +212,10 @@ impl ImportEvent {
     /// Adds the original time to the metadata as `occurred_at`, unless that member exists. Returns whether it was added, or
     /// exists with this time.
     fn note_time(&mut self, occurred_at: DateTime<Utc>) -> Result<bool, String> {
+        // The metadata of an erased event is null for ever.
+        if &*self.event.event_data == "null" {
+            return Ok(true);
+        }
         let metadata = self.event.metadata.as_deref().unwrap_or("{}");
         let members: HashMap<Cow<'_, str>, &RawValue> =
             serde_json::from_str(metadata).map_err(|error| describe(&error))?;

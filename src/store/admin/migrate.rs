@@ -67,6 +67,7 @@ pub const FUNCTION_FILES: &[FunctionFile] = function_files![
     "erase_members",
     "event_content_hash",
     "first_version_after",
+    "import_erasure",
     "last_event",
     "load_aggregate",
     "log_origin",

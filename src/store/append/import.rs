@@ -10,18 +10,22 @@ use uuid::Uuid;
 
 use crate::domain::append::{AppendRequest, Outcome};
 use crate::domain::derived_id::DerivedIds;
-use crate::domain::event::BEGINNING_OF_TIME;
+use crate::domain::erasure::Announcement;
+use crate::domain::event::{BEGINNING_OF_TIME, Recorded};
+use crate::domain::name::StreamId;
 use crate::store::admin::secret::read_derived_ids;
 use crate::store::append::batch::{AppendContext, Batch};
 use crate::store::append::session::AppendSession;
 use crate::store::connection::config::DatabaseConfig;
 use crate::store::connection::connector::Connector;
 use crate::store::error::{StoreError, has_sqlstate};
+use crate::store::jsonb::JsonbText;
 use crate::store::log::head::read_log_head;
 use crate::store::partitions::catalogue::read_open_from;
 use crate::store::partitions::maintenance::{create_missing_partitions, create_partitions, seal_partitions};
 
 const KNOWN_EVENT_IDS: &str = include_str!("../sql/known_event_ids.sql");
+const IMPORT_ERASURE: &str = include_str!("../sql/import_erasure.sql");
 /// The SQLSTATE that `append_events` raises when a time goes backwards.
 const TIME_GOES_BACKWARDS: &str = "AN001";
 
@@ -91,6 +95,28 @@ impl Importer {
             Err(error) if has_sqlstate(&error, TIME_GOES_BACKWARDS) => Err(ImportError::TimeGoesBackwards),
             Err(error) => Err(ImportError::Store(error.into())),
         }
+    }
+
+    /// Notes the events that an imported `$erased` event names as erased.
+    pub async fn note_erasure(
+        &mut self,
+        stream: &StreamId,
+        recorded: &Recorded,
+        announcement: &Announcement,
+    ) -> Result<(), StoreError> {
+        let ranges = announcement.versions.iter().map(|(first, last)| format!("[{first}, {last}]"));
+        let versions = format!("[{}]", ranges.collect::<Vec<_>>().join(", "));
+        sqlx::query(IMPORT_ERASURE)
+            .bind(announcement.erasure)
+            .bind(stream.aggregate_type())
+            .bind(stream.aggregate_id())
+            .bind(JsonbText(&versions))
+            .bind(&announcement.members)
+            .bind(recorded.version)
+            .bind(recorded.global_position)
+            .execute(&mut self.session.connection)
+            .await?;
+        Ok(())
     }
 
     /// Seals the partitions that are over after the import.
