@@ -183,10 +183,14 @@ impl Metrics {
                 "Reads that did not find an event that must exist. Any increase means that the log is damaged.",
             ),
             erasures: declare.counter("annals_erasures_total", "Erasures that this process has made."),
-            erased_events: declare
-                .counter("annals_erased_events_total", "Events whose content this process has erased, wholly or in part."),
-            erasures_pending: declare
-                .gauge("annals_erasures_pending", "Erasures whose content is hidden, and not removed from all files yet."),
+            erased_events: declare.counter(
+                "annals_erased_events_total",
+                "Events whose content this process has erased, wholly or in part.",
+            ),
+            erasures_pending: declare.gauge(
+                "annals_erasures_pending",
+                "Erasures whose content is hidden, and not removed from all files yet.",
+            ),
             oldest_pending_erasure_seconds: declare.float_gauge(
                 "annals_oldest_pending_erasure_seconds",
                 "Age of the oldest erasure whose content is not removed from all files; 0 if there is none.",

@@ -173,7 +173,10 @@ impl EventGroup {
     }
 
     /// Returns a copy in which the content of some events is erased; `None` if the group has none of them.
-    pub fn without(&self, erased: &HashMap<Position, ErasedContent>) -> std::result::Result<Option<Self>, ArchiveError> {
+    pub fn without(
+        &self,
+        erased: &HashMap<Position, ErasedContent>,
+    ) -> std::result::Result<Option<Self>, ArchiveError> {
         let invalid = |error: ParquetError| ArchiveError::InvalidEvent(error.to_string());
         let found = (0..self.len()).filter_map(|n| Some((n, erased.get(&self.global_position[n])?)));
         let found: Vec<_> = found.collect();

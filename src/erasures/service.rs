@@ -52,12 +52,7 @@ pub struct ErasurePreview {
 
 impl Erasures {
     /// Creates the erasures of a process.
-    pub fn new(
-        primary: Arc<Primary>,
-        queue: AppendQueue,
-        derived_ids: DerivedIds,
-        metrics: Arc<Metrics>,
-    ) -> Arc<Self> {
+    pub fn new(primary: Arc<Primary>, queue: AppendQueue, derived_ids: DerivedIds, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self { primary, queue, derived_ids, metrics, announcing: Mutex::default() })
     }
 

@@ -19,8 +19,8 @@ use crate::http::problem::code::Code;
 use crate::http::problem::error::ApiError;
 use crate::http::request_log::RequestLog;
 use crate::http::routes::{
-    aggregates, appends, assets, console, erasures, events, groups, keys, metrics, pages, probes, problems, projection_history,
-    projections, reducers, snapshots, stats, streams,
+    aggregates, appends, assets, console, erasures, events, groups, keys, metrics, pages, probes, problems,
+    projection_history, projections, reducers, snapshots, stats, streams,
 };
 use crate::http::routing_hints::RouteMethods;
 

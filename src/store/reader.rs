@@ -75,10 +75,7 @@ pub(super) enum CatalogueCheck {
 
 impl Reader {
     /// Connects to a read replica. Retries for a while, because a new replica may not have the schema yet.
-    pub async fn connect_to_replica(
-        config: &DatabaseConfig,
-        primary: &Reader,
-    ) -> Result<Arc<Self>, StoreError> {
+    pub async fn connect_to_replica(config: &DatabaseConfig, primary: &Reader) -> Result<Arc<Self>, StoreError> {
         const RETRY_FOR: Duration = Duration::from_secs(30);
         const RETRY_PAUSE: Duration = Duration::from_millis(250);
         let deadline = Instant::now() + RETRY_FOR;

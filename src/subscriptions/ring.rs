@@ -93,7 +93,17 @@ pub(super) enum Found {
 impl Ring {
     /// Creates an empty ring with these limits.
     pub(super) fn new(events_max: usize, bytes_max: usize) -> Self {
-        Self { epoch: 0, from: 0, to: 0, events: VecDeque::new(), bytes: 0, events_max, bytes_max, rewinds: 0, erasure: 0 }
+        Self {
+            epoch: 0,
+            from: 0,
+            to: 0,
+            events: VecDeque::new(),
+            bytes: 0,
+            events_max,
+            bytes_max,
+            rewinds: 0,
+            erasure: 0,
+        }
     }
 
     /// Returns whether the tailer has read the log.

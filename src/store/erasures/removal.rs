@@ -80,8 +80,7 @@ impl Remover {
     /// Removes the content of all erasures that are hidden.
     pub async fn run(&mut self, progress: Progress<'_>) -> Result<Removed, ArchivingError> {
         self.drop_leftover_tables().await?;
-        let last: Option<ErasureNo> =
-            sqlx::query_scalar(LAST_HIDDEN_ERASURE).fetch_one(&mut self.connection).await?;
+        let last: Option<ErasureNo> = sqlx::query_scalar(LAST_HIDDEN_ERASURE).fetch_one(&mut self.connection).await?;
         let Some(last) = last else { return Ok(Removed::default()) };
         let months: Vec<(DateTime<Utc>, ErasureNo)> =
             sqlx::query_as(ERASURE_MONTHS_PENDING).bind(last).fetch_all(&mut self.connection).await?;
@@ -316,10 +315,11 @@ impl Remover {
         let facts = partition.facts().ok_or_else(|| differs(partition, "it is not sealed, or has no events"))?;
         let former = archive.manifest(archived).await?;
         let month = partition.starts_at.format("%Y-%m");
-        let folder: String = sqlx::query_scalar("SELECT $1 || '-' || left(replace(gen_random_uuid()::text, '-', ''), 16)")
-            .bind(month.to_string())
-            .fetch_one(&mut self.connection)
-            .await?;
+        let folder: String =
+            sqlx::query_scalar("SELECT $1 || '-' || left(replace(gen_random_uuid()::text, '-', ''), 16)")
+                .bind(month.to_string())
+                .fetch_one(&mut self.connection)
+                .await?;
         // If this run is interrupted, the next one deletes the folder.
         sqlx::query(NOTE_FORMER_FOLDER).bind(&folder).bind(partition.starts_at).execute(&mut self.connection).await?;
         let (mut files, mut digests) = (Vec::new(), Vec::new());

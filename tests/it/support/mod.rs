@@ -73,6 +73,7 @@ impl Default for TestOptions {
             has_console: true,
             cors_origins: CorsOrigins::None,
             archive_after: None,
+            erase_rewrite_every: std::time::Duration::from_secs(24 * 3600),
             program: env!("CARGO_BIN_EXE_annals").into(),
         };
         Self { clock: Clock::system(), replica: None, settings, has_admin_address: false }

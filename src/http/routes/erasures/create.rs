@@ -127,7 +127,8 @@ impl ErasureIn {
         }
         check_length("/members", members, ERASED_MEMBERS_MAX)?;
         let parsed = members.iter().enumerate().map(|(index, member)| {
-            let invalid = |fault: ParseMemberError| ApiError::invalid_member(format!("/members/{index}"), fault.to_string());
+            let invalid =
+                |fault: ParseMemberError| ApiError::invalid_member(format!("/members/{index}"), fault.to_string());
             member.parse().map_err(invalid)
         });
         Ok(ErasedContent::Members(parsed.collect::<ApiResult<_>>()?))
@@ -204,7 +205,8 @@ pub async fn erase_events(
     let projections = Projections::read(&app).await?;
     match result {
         ErasureResult::Erased(erasure) => {
-            let location = HeaderValue::try_from(format!("/erasures/{}", erasure.erasure)).map_err(ApiError::internal)?;
+            let location =
+                HeaderValue::try_from(format!("/erasures/{}", erasure.erasure)).map_err(ApiError::internal)?;
             let headers = [(header::LOCATION, location), (header::CACHE_CONTROL, NO_CACHE)];
             Ok((StatusCode::CREATED, headers, Json(ErasureOut::new(erasure, &projections))).into_response())
         }

@@ -34,8 +34,9 @@ impl Reader {
             drop(connection);
             match progress {
                 ReadProgress::Archived(partition, segment) => {
-                    let read =
-                        self.read_archived_segment_backward(&partition, &segment, scan, &mut budget, &mut deliver).await;
+                    let read = self
+                        .read_archived_segment_backward(&partition, &segment, scan, &mut budget, &mut deliver)
+                        .await;
                     self.unless_moved(&partition, read).await?;
                 }
                 ReadProgress::Complete => return Ok(head),
