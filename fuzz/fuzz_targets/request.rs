@@ -44,6 +44,7 @@ async fn start(options: ConnectOptions) -> SocketAddr {
         hosts: Vec::new(),
         cors_origins: CorsOrigins::None,
         archive_after: None,
+        erase_rewrite_every: Duration::from_secs(24 * 3600),
         has_console: true,
         program: "annals".into(),
     };

@@ -17,6 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["store"],
     &["keyring", "subscriptions", "reducers"],
     &["groups"],
+    &["erasures"],
     &["append", "jobs"],
     &["app"],
     &["http"],

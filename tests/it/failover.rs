@@ -2,12 +2,9 @@
 //! the end of the log, every cursor beyond the loss gets an error.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
 
-use annals::clock::Clock;
 use annals::domain::cursor::Cursor;
 use annals::domain::filter::EventFilter;
-use annals::metrics::Metrics;
 use annals::store::log::scan::{LogScan, ScanLimits};
 use annals::store::reader::Reader;
 use serde_json::json;
@@ -82,7 +79,7 @@ async fn a_standby_shows_a_prefix_in_the_same_order() {
     const EVENTS: i64 = 4_000;
     let pair = ReplicationPair::start().await;
     let app = TestApp::start_on(pair.primary(), TestOptions::default()).await;
-    let replica = Reader::connect_to_replica(&pair.standby().config(), Clock::system(), Arc::new(Metrics::new()))
+    let replica = Reader::connect_to_replica(&pair.standby().config(), &app.app.primary)
         .await
         .expect("the replica connects");
     let writers = (0..32).map(|n| {

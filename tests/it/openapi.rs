@@ -43,7 +43,7 @@ fn every_operation_and_every_response_is_described() {
 
 /// Every operation: its id, its method and its path. Clients are generated from these names, so they are part of the
 /// contract.
-const OPERATIONS: [(&str, &str, &str); 51] = [
+const OPERATIONS: [(&str, &str, &str); 54] = [
     ("acknowledge_claim", "put", "/groups/{group_name}/claims/{claim_id}"),
     ("append_to_stream", "post", "/streams/{aggregate_type}/{aggregate_id}"),
     ("append_to_streams", "post", "/appends"),
@@ -54,8 +54,10 @@ const OPERATIONS: [(&str, &str, &str); 51] = [
     ("delete_projection", "delete", "/projections/{projection_name}"),
     ("delete_reducer", "delete", "/reducers/{aggregate_type}"),
     ("delete_snapshot", "delete", "/snapshots/{aggregate_type}/{aggregate_id}"),
+    ("erase_events", "post", "/erasures"),
     ("list_all_streams", "get", "/streams"),
     ("list_claims", "get", "/groups/{group_name}/claims"),
+    ("list_erasures", "get", "/erasures"),
     ("list_groups", "get", "/groups"),
     ("list_parked_streams", "get", "/groups/{group_name}/parked"),
     ("list_projections", "get", "/projections"),
@@ -69,6 +71,7 @@ const OPERATIONS: [(&str, &str, &str); 51] = [
     ("read_aggregate_stats", "get", "/stats/aggregates/{aggregate_type}/{aggregate_id}"),
     ("read_aggregate_type_stats", "get", "/stats/aggregate-types"),
     ("read_claim", "get", "/groups/{group_name}/claims/{claim_id}"),
+    ("read_erasure", "get", "/erasures/{erasure}"),
     ("read_event", "get", "/events/{event_id}"),
     ("read_group", "get", "/groups/{group_name}"),
     ("read_group_history", "get", "/groups/{group_name}/history"),

@@ -136,6 +136,15 @@ async fn provoke(code: Code) -> Reply {
             let (app, claim) = start_with_claim().await;
             put(&app, &claim, json!({"last_processed_position": 4})).await
         }
+        Code::ErasureNotFound => TestApp::start().await.get("/erasures/1").send().await,
+        Code::ErasureTooLarge => {
+            let app = TestApp::start().await;
+            for _ in 0..11 {
+                app.append("/streams/Order/1", &["A"; 1_000]).await;
+            }
+            let streams = json!([{"aggregate_type": "Order", "aggregate_id": "1"}]);
+            app.post("/erasures", &json!({"reason": "a test", "streams": streams})).send().await
+        }
         Code::ProblemNotFound => TestApp::start().await.get("/problems/unknown").send().await,
         Code::MethodNotAllowed => TestApp::start().await.call("DELETE", "/events").send().await,
         Code::NotAcceptable => TestApp::start().await.get("/events").header("accept", "text/html").send().await,
