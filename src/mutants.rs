@@ -36,6 +36,8 @@ pub const ARCHIVED_ROWS_NOT_MASKED: &str = "archived-rows-not-masked";
 pub const RING_NOT_RESTARTED: &str = "ring-not-restarted";
 /// A reducer is called with erased events.
 pub const ERASED_EVENTS_FOLDED: &str = "erased-events-folded";
+/// A key with the scope `append` may erase.
+pub const ERASED_WITH_SCOPE_APPEND: &str = "erased-with-scope-append";
 /// The $erased events are appended before the content is erased.
 pub const ANNOUNCED_FIRST: &str = "announced-first";
 /// Bytes of erased content are left in the table: it is vacuumed, and not replaced.

@@ -14,8 +14,9 @@
 -- Locks: erasures in SHARE ROW EXCLUSIVE mode first, so that the numbers of erasures are committed in their order; ROW
 -- EXCLUSIVE on events and event_ids; then snapshots in SHARE ROW EXCLUSIVE mode, so that no session stores a snapshot
 -- of the former content afterwards (see put_snapshot). The append lock is not acquired: appends continue.
--- SECURITY DEFINER: the role of the service may not change events in any other way. The setting annals.erasing ends
--- with the call.
+-- SECURITY DEFINER: the role of the service may not change events in any other way. The setting annals.erasing is on
+-- during the two updates only. It is not in a SET clause of the function, because that needs a superuser: PostgreSQL
+-- does not know the setting.
 -- Lines with a marker are patched by the broken builds of annals-torture.
 CREATE OR REPLACE FUNCTION erase_events(
     p_reason text,
@@ -34,7 +35,6 @@ LANGUAGE plpgsql
 VOLATILE
 SECURITY DEFINER
 SET search_path FROM CURRENT
-SET annals.erasing = 'on'
 SET plan_cache_mode = force_custom_plan
 SET enable_seqscan = off
 SET jit = off
@@ -75,6 +75,7 @@ BEGIN
     RETURNING erasure
       INTO v_erasure;
 
+    PERFORM set_config('annals.erasing', 'on', true);  -- marker: begin-changes
     UPDATE events AS e
        SET event_data = erase_members(e.event_data, 'event_data', p_members),
            metadata = erase_members(e.metadata, 'metadata', p_members)
@@ -83,6 +84,12 @@ BEGIN
        AND e.occurred_at = i.occurred_at
        AND e.occurred_at >= v_from
        AND e.occurred_at <= v_to;  -- marker: erase-rows
+
+    -- A hash would confirm guesses of the content.
+    UPDATE event_ids AS k
+       SET content_hash = 0
+     WHERE k.event_id = ANY (p_event_ids);
+    PERFORM set_config('annals.erasing', 'off', true);  -- marker: end-changes
 
     INSERT INTO erasure_months (erasure, starts_at, events, archived)
     SELECT v_erasure, p.starts_at, count(*), bool_or(p.archived_at IS NOT NULL)
@@ -110,11 +117,6 @@ BEGIN
         RAISE EXCEPTION 'a month was archived or restored at this moment'
             USING ERRCODE = 'AN004';
     END IF;
-
-    -- A hash would confirm guesses of the content.
-    UPDATE event_ids AS k
-       SET content_hash = 0
-     WHERE k.event_id = ANY (p_event_ids);
 
     INSERT INTO erased_events (global_position, erasure, event_id, occurred_at, members)
     SELECT i.global_position, v_erasure, i.event_id, i.occurred_at, p_members
@@ -147,7 +149,7 @@ BEGIN
     UPDATE erasures
        SET snapshots = (SELECT count(*) FROM deleted)
      WHERE erasure = v_erasure;
-    RETURN v_erasure;
+    RETURN v_erasure;  -- marker: erased
 END
 $$;
 

@@ -8,7 +8,7 @@
 --   p_version, p_global_position       the place of the $erased event
 --
 -- Locks: erasures in SHARE ROW EXCLUSIVE mode; ROW EXCLUSIVE on event_ids.
--- Only the owner may call it. The setting annals.erasing ends with the call.
+-- Only the owner may call it.
 CREATE OR REPLACE FUNCTION import_erasure(
     p_source bigint,
     p_aggregate_type text,
@@ -22,7 +22,6 @@ RETURNS void
 LANGUAGE plpgsql
 VOLATILE
 SET search_path FROM CURRENT
-SET annals.erasing = 'on'
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -60,12 +59,14 @@ BEGIN
        AND e.aggregate_id = p_aggregate_id
        AND e.event_type <> '$erased'
         ON CONFLICT DO NOTHING;
+    PERFORM set_config('annals.erasing', 'on', true);
     UPDATE event_ids AS k
        SET content_hash = 0
       FROM erased_events d
      WHERE d.erasure = v_erasure
        AND k.event_id = d.event_id
        AND k.content_hash <> 0;
+    PERFORM set_config('annals.erasing', 'off', true);
     INSERT INTO erasure_months AS m (erasure, starts_at, events, archived, removed_at)
     SELECT v_erasure, p.starts_at, count(*), false, clock_timestamp()
       FROM erased_events d

@@ -9,9 +9,10 @@ use crate::store::error::StoreError;
 /// Why an erasure fails. After every error but [`ErasureError::NotAnnounced`], nothing is erased.
 #[derive(Debug, thiserror::Error)]
 pub enum ErasureError {
-    /// The caller may not administer the aggregate type of an event.
-    #[error("the type {0:?} may not be administered")]
-    Forbidden(String),
+    /// The caller may not administer the aggregate type of an event in `event_ids`. The error does not name the type:
+    /// the caller may not know it.
+    #[error("the type of an event may not be administered")]
+    Forbidden,
     #[error("the stream {0} does not exist")]
     StreamNotFound(StreamId),
     #[error("no event has the id {0}")]

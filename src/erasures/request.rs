@@ -65,9 +65,8 @@ impl NamedEvents {
     ) -> Result<Self, ErasureError> {
         let mut named = Self::default();
         let found = find_by_ids(primary, request).await?;
-        let forbidden = found.iter().flatten().find(|found| !may_erase(&found.event.aggregate_type));
-        if let Some(found) = forbidden {
-            return Err(ErasureError::Forbidden(found.event.aggregate_type.clone()));
+        if found.iter().flatten().any(|found| !may_erase(&found.event.aggregate_type)) {
+            return Err(ErasureError::Forbidden);
         }
         for (index, (found, id)) in found.into_iter().zip(&request.event_ids).enumerate() {
             let found = found.ok_or(ErasureError::EventNotFound(*id))?;

@@ -79,9 +79,8 @@ async fn a_standby_shows_a_prefix_in_the_same_order() {
     const EVENTS: i64 = 4_000;
     let pair = ReplicationPair::start().await;
     let app = TestApp::start_on(pair.primary(), TestOptions::default()).await;
-    let replica = Reader::connect_to_replica(&pair.standby().config(), &app.app.primary)
-        .await
-        .expect("the replica connects");
+    let replica =
+        Reader::connect_to_replica(&pair.standby().config(), &app.app.primary).await.expect("the replica connects");
     let writers = (0..32).map(|n| {
         let app = &app;
         async move {

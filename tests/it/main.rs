@@ -24,6 +24,7 @@ mod database_roles;
 mod demo;
 mod documents;
 mod epochs;
+mod erasure_model;
 mod examples;
 mod failover;
 mod file_limit;

@@ -48,12 +48,17 @@ impl Postgres {
     }
 
     pub fn socket(&self) -> PathBuf {
-        self.server.data_dir().join("pg/.s.PGSQL.5432")
+        self.files().join(".s.PGSQL.5432")
     }
 
     /// Returns the address for a program that connects directly.
     pub fn url(&self) -> String {
-        format!("postgres://annals@localhost/eventstore?host={}", self.server.data_dir().join("pg").display())
+        format!("postgres://annals@localhost/eventstore?host={}", self.files().display())
+    }
+
+    /// Returns the folder of the cluster.
+    pub fn files(&self) -> PathBuf {
+        self.server.data_dir().join("pg")
     }
 
     /// Opens a session as the owner of the database. The service does not use it.
@@ -158,7 +163,8 @@ pub struct Replica {
     program: PathBuf,
     listen: SocketAddr,
     log: PathBuf,
-    mutant: Option<&'static str>,
+    /// Variables of the environment, in addition to those that every replica has.
+    settings: Vec<(String, String)>,
     child: Child,
     /// The proxy between clients and the replica.
     pub clients: Proxy,
@@ -172,14 +178,17 @@ impl Replica {
         program: &Path,
         folder: &Path,
         postgres: &Postgres,
+        settings: &[(String, String)],
         mutant: Option<&'static str>,
     ) -> anyhow::Result<Self> {
         let listen = reserve_address()?;
         let database = Proxy::start(Target::Unix(postgres.socket())).await?;
         let clients = Proxy::start(Target::Tcp(listen)).await?;
         let log = folder.join(format!("replica-{number}.log"));
-        let child = spawn(program, listen, database.address, &log, mutant)?;
-        let mut replica = Self { program: program.to_owned(), listen, log, mutant, child, clients, database };
+        let mut settings = settings.to_vec();
+        settings.extend(mutant.map(|name| ("ANNALS_MUTANT".to_owned(), name.to_owned())));
+        let child = spawn(program, listen, database.address, &log, &settings)?;
+        let mut replica = Self { program: program.to_owned(), listen, log, settings, child, clients, database };
         replica.wait_until_ready().await?;
         Ok(replica)
     }
@@ -211,7 +220,7 @@ impl Replica {
     }
 
     pub fn restart(&mut self) -> anyhow::Result<()> {
-        self.child = spawn(&self.program, self.listen, self.database.address, &self.log, self.mutant)?;
+        self.child = spawn(&self.program, self.listen, self.database.address, &self.log, &self.settings)?;
         Ok(())
     }
 
@@ -265,7 +274,7 @@ fn spawn(
     listen: SocketAddr,
     database: SocketAddr,
     log: &Path,
-    mutant: Option<&'static str>,
+    settings: &[(String, String)],
 ) -> anyhow::Result<Child> {
     let out = OpenOptions::new().create(true).append(true).open(log)?;
     let err = out.try_clone()?;
@@ -276,10 +285,8 @@ fn spawn(
         .env("PATH", "/usr/bin:/bin")
         .env("DATABASE_URL", format!("postgres://annals@{database}/eventstore?sslmode=disable"))
         .env("ANNALS_LISTEN", listen.to_string())
-        .env("SNAPSHOT_EVERY", "50");
-    if let Some(mutant) = mutant {
-        command.env("ANNALS_MUTANT", mutant);
-    }
+        .env("SNAPSHOT_EVERY", "50")
+        .envs(settings.iter().cloned());
     let child = command.stdin(Stdio::null()).stdout(out).stderr(err).spawn();
     child.with_context(|| program.display().to_string())
 }
@@ -296,12 +303,13 @@ impl Cluster {
         program: &Path,
         data: &Path,
         folder: &Path,
+        settings: &[(String, String)],
         mutant: Option<&'static str>,
     ) -> anyhow::Result<Self> {
         let postgres = Postgres::start(data.to_owned()).await?;
         let mut replicas = Vec::new();
         for number in 1..=REPLICAS {
-            replicas.push(Replica::start(number, program, folder, &postgres, mutant).await?);
+            replicas.push(Replica::start(number, program, folder, &postgres, settings, mutant).await?);
         }
         Ok(Self { postgres, replicas })
     }

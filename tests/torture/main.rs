@@ -14,13 +14,15 @@
 
 mod check;
 mod cluster;
+#[path = "../it/support/erasure_model.rs"]
+mod erasure_model;
 mod faults;
 #[path = "../it/support/group_model.rs"]
 mod group_model;
-mod group_mutants;
 mod history;
 #[path = "../it/support/http_client.rs"]
 mod http_client;
+mod model_mutants;
 mod mutants;
 mod proxy;
 mod report;
@@ -112,7 +114,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let mutant = args.mutant.as_deref().map(Mutant::named).transpose()?;
     let searched: Vec<&'static Mutant> = match mutant {
         _ if args.mutants => MUTANTS.iter().collect(),
-        Some(mutant) if mutant.found_by() == FoundBy::GroupModel => vec![mutant],
+        Some(mutant) if mutant.found_by() != FoundBy::Run => vec![mutant],
         _ => Vec::new(),
     };
     if !searched.is_empty() {
@@ -135,8 +137,8 @@ fn main() -> anyhow::Result<ExitCode> {
 
 /// Runs a mutant until it is found.
 async fn find(mutant: &'static Mutant, options: &Options) -> anyhow::Result<Found> {
-    if mutant.found_by() == FoundBy::GroupModel {
-        let search = group_mutants::search(Path::new(run::PROGRAM), &options.folder, mutant).await?;
+    if mutant.found_by() != FoundBy::Run {
+        let search = model_mutants::search(Path::new(run::PROGRAM), &options.folder, mutant).await?;
         let rules = search.broken.iter().map(|(rule, _)| *rule).collect();
         let after = format!("{} histories, {:.0} s", search.histories, search.took.as_secs_f64());
         return Ok(Found { mutant, rules, after });

@@ -27,6 +27,8 @@ pub enum FoundBy {
     Run,
     /// The model of consumer groups.
     GroupModel,
+    /// The scenario of erasures.
+    ErasureModel,
 }
 
 /// The place of a mutant.
@@ -130,7 +132,19 @@ const fn of_steps(
     Mutant { name, what, prepare, patches, place: Place::Database, found_by: FoundBy::GroupModel }
 }
 
-pub const MUTANTS: [Mutant; 28] = [
+const ERASE: &str = "erase_events";
+
+/// Returns a mutant of erasures that is compiled into the program.
+const fn of_erasures(name: &'static str, what: &'static str) -> Mutant {
+    Mutant { name, what, prepare: None, patches: &[], place: Place::Program, found_by: FoundBy::ErasureModel }
+}
+
+/// Returns a mutant of erasures that changes only functions of the database.
+const fn of_erase_functions(name: &'static str, what: &'static str, patches: &'static [Patch]) -> Mutant {
+    Mutant { name, what, prepare: None, patches, place: Place::Database, found_by: FoundBy::ErasureModel }
+}
+
+pub const MUTANTS: [Mutant; 38] = [
     Mutant {
         name: "lock-after-read",
         what: "heads and known ids are read before the append lock is acquired",
@@ -312,6 +326,41 @@ pub const MUTANTS: [Mutant; 28] = [
         "a step acquires the append lock",
         Some("GRANT ALL ON append_lock TO annals_app"),
         &[insert_before(STEP, "insert", LOCK)],
+    ),
+    of_erasures("archived-rows-not-masked", "archived events are returned with their content until they are rewritten"),
+    of_erasures("ring-not-restarted", "the ring returns events that it read before an erasure"),
+    of_erasures("erased-events-folded", "reducers are called with erased events"),
+    of_erasures("announced-first", "the $erased events are appended before the content is erased"),
+    of_erasures("vacuum-instead-of-rewrite", "a table with erased rows is vacuumed, and not replaced by a copy"),
+    of_erasures("erased-with-scope-append", "a key with the scope append may erase"),
+    of_erase_functions(
+        "erased-rows-deleted",
+        "an erasure deletes the rows of the events",
+        &[insert_before(
+            ERASE,
+            "erased",
+            "PERFORM set_config('session_replication_role', 'replica', true);
+             DELETE FROM events e WHERE e.global_position = ANY (p_positions);
+             PERFORM set_config('session_replication_role', 'origin', true);",
+        )],
+    ),
+    of_erase_functions(
+        "erased-content-compared",
+        "the content of a retry is compared with that of an erased event",
+        &[replace(LOCKED, "erased-is-equal", "array_agg(coalesce(")],
+    ),
+    of_erase_functions(
+        "snapshot-of-erased-stored",
+        "a snapshot from before an erasure is stored",
+        &[replace("put_snapshot", "snapshot-of-erased", "END AND false)")],
+    ),
+    of_erase_functions(
+        "erasing-for-the-session",
+        "the setting that lets an erasure change events stays on in the session",
+        &[
+            replace(ERASE, "begin-changes", "PERFORM set_config('annals.erasing', 'on', false);"),
+            remove(ERASE, "end-changes"),
+        ],
     ),
 ];
 

@@ -51,7 +51,7 @@ pub async fn run(options: &Options) -> anyhow::Result<Outcome> {
     // socket.
     let data = tempfile::Builder::new().prefix("annals-torture-").tempdir()?;
     let in_program = options.mutant.map_or(Ok(None), Mutant::in_program)?;
-    let mut cluster = Cluster::start(Path::new(PROGRAM), data.path(), &options.folder, in_program).await?;
+    let mut cluster = Cluster::start(Path::new(PROGRAM), data.path(), &options.folder, &[], in_program).await?;
     let major = cluster.postgres.major();
     let outcome = execute(options, &mut cluster).await;
     let Cluster { postgres, replicas } = cluster;

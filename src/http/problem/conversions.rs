@@ -63,9 +63,7 @@ impl From<ErasureError> for ApiError {
     fn from(error: ErasureError) -> Self {
         match error {
             ErasureError::Store(error) => error.into(),
-            ErasureError::Forbidden(aggregate_type) => {
-                Self::forbidden(Scope::Admin, &format!("the type {aggregate_type:?}"))
-            }
+            ErasureError::Forbidden => Self::forbidden(Scope::Admin, "the type of every event in event_ids"),
             ErasureError::StreamNotFound(stream) => Self::stream_not_found(&stream),
             ErasureError::EventNotFound(event_id) => Self::event_not_found(event_id),
             ErasureError::Announcement(index) => {

@@ -21,7 +21,8 @@ const SET: &[u16] = &[200, 201, 404];
 
 /// Returns all of them.
 pub fn requests() -> Vec<Request> {
-    let parts = [log(), several_types(), lists(), statistics(), projections(), groups(), pages(), absent_routes()];
+    let parts =
+        [log(), several_types(), lists(), statistics(), projections(), groups(), erasures(), pages(), absent_routes()];
     parts.into_iter().flatten().collect()
 }
 
@@ -196,6 +197,32 @@ fn group(name: &'static str, types: &[&'static str]) -> Vec<Request> {
         request("POST", "/groups/{group_name}/retries", "/retries", with(Scope::Admin), &[200]).with_body(&json!({})),
     ];
     reads.into_iter().flat_map(Request::with_head).chain(writes).collect()
+}
+
+fn erasures() -> Vec<Request> {
+    let list = |query: &str| {
+        Request::new("GET", format!("/erasures{query}"), Needs::OnAnyType(Scope::Admin), &[200])
+            .for_operation("/erasures")
+    };
+    let read = |erasure: u32, types: &[&str], outcomes| {
+        let needs = Needs::On(Scope::Admin, types.iter().map(|name| (*name).to_owned()).collect());
+        Request::new("GET", format!("/erasures/{erasure}"), needs, outcomes).for_operation("/erasures/{erasure}")
+    };
+    let mut requests = Vec::from(list("").with_head());
+    requests.push(list("?after=1&limit=1"));
+    requests.extend(read(1, &["A"], &[200]).with_head());
+    requests.push(read(2, &["A", "B"], &[200]));
+    requests.push(Request::new("GET", "/erasures/999", Needs::OnAnyType(Scope::Admin), &[404]));
+    let erase = |types: [&str; 2]| {
+        let streams = types.map(|name| json!({"aggregate_type": name, "aggregate_id": KNOWN}));
+        let needs = Needs::On(Scope::Admin, types.iter().map(|name| (*name).to_owned()).collect());
+        let request = Request::new("POST", "/erasures?dry_run=true", needs, &[200]).for_operation("/erasures");
+        request.with_body(&json!({"reason": "a case", "streams": streams}))
+    };
+    requests.extend(PAIRS.into_iter().filter(|pair| pair.iter().all(|name| TYPES.contains(name))).map(erase));
+    let nothing = Request::new("POST", "/erasures", Needs::OnAnyType(Scope::Admin), &[400]);
+    requests.push(nothing.for_operation("/erasures").with_body(&json!({"reason": "a case"})));
+    requests
 }
 
 /// Returns the requests that need no key.

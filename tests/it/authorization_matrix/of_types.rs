@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::request::{Request, Transport};
 use super::rules::{Needs, Scope};
-use super::seeds::{ABSENT, KNOWN, REDUCED_TYPES, SCRATCH, TYPES, all_types, event_id, mark, segment};
+use super::seeds::{ABSENT, ERASABLE, KNOWN, REDUCED_TYPES, SCRATCH, TYPES, all_types, event_id, mark, segment};
 use crate::support::id;
 
 const STREAM: &str = "/streams/{aggregate_type}/{aggregate_id}";
@@ -69,7 +69,14 @@ pub fn requests() -> Vec<Request> {
     let spelled = [("A", "%41"), ("B", "%42"), ("a:b", "a:b")];
     let spelled = spelled.map(|(name, spelling)| Target::new(name, spelling.to_owned()));
     let of_type = |target: Target| {
-        let parts = [streams(&target), aggregates(&target), reducers(&target), log(&target), statistics(&target)];
+        let parts = [
+            streams(&target),
+            aggregates(&target),
+            reducers(&target),
+            log(&target),
+            statistics(&target),
+            erasures(&target),
+        ];
         parts.into_iter().flatten()
     };
     known.chain(spelled).flat_map(of_type).collect()
@@ -263,4 +270,23 @@ fn statistics(target: &Target) -> Vec<Request> {
             .showing(target.shown())
     });
     [with_absent_stream(one, KNOWN).with_head(), largest.with_head()].concat()
+}
+
+fn erasures(target: &Target) -> Vec<Request> {
+    let erase = |query: &str, body: Value, outcomes| {
+        let request = Request::new("POST", format!("/erasures{query}"), target.needs(Scope::Admin), outcomes);
+        request.for_operation("/erasures").with_body(&body)
+    };
+    let stream = |aggregate_id: &str| json!({"reason": "a case", "streams": [{"aggregate_type": target.name, "aggregate_id": aggregate_id}]});
+    // The first case of a type erases the rest of the stream.
+    let erased: &[u16] = if target.has_seeds { &[200, 201] } else { &[404] };
+    let mut requests = vec![
+        with_absent_stream(erase("?dry_run=true", stream(KNOWN), target.found()), KNOWN),
+        with_absent_stream(erase("", stream(ERASABLE), erased), ERASABLE),
+    ];
+    if target.has_seeds {
+        let ids = json!({"reason": "a case", "event_ids": [event_id(target.name)]});
+        requests.push(erase("?dry_run=true", ids, &[200]));
+    }
+    requests
 }

@@ -18,6 +18,8 @@ pub const REDUCED_TYPES: [&str; 2] = ["AB", "B"];
 pub const KNOWN: &str = "a-known";
 /// The stream of each type whose snapshot the cases write and delete.
 pub const SCRATCH: &str = "a-scratch";
+/// The stream of each type whose events the cases erase.
+pub const ERASABLE: &str = "b-erasable";
 /// A stream that no type has.
 pub const ABSENT: &str = "a-absent";
 /// A type of events that every seeded type has.
@@ -74,6 +76,17 @@ pub async fn store(app: &TestApp, authorization: &str) {
     }
     create("PUT", "/groups/pg".to_owned(), json!({"filter": {"aggregate_type": ["A"]}, "lease_seconds": 3600})).await;
     create("PUT", "/groups/pall".to_owned(), json!({"lease_seconds": 3600})).await;
+    for aggregate_type in TYPES {
+        let event = json!({"event_type": "Erasable", "event_data": {"note": mark(aggregate_type)}});
+        let path = format!("/streams/{}/{ERASABLE}", segment(aggregate_type));
+        create("POST", path, json!({"events": [event.clone(), event.clone(), event]})).await;
+    }
+    // The first erasure is one of the type A, the second one of the types A and B.
+    for (version, types) in [(1, &["A"][..]), (2, &["A", "B"])] {
+        let stream = |name| json!({"aggregate_type": name, "aggregate_id": ERASABLE, "from_version": version, "to_version": version});
+        let streams: Vec<_> = types.iter().map(stream).collect();
+        create("POST", "/erasures".to_owned(), json!({"reason": "a seed", "streams": streams})).await;
+    }
     for name in ["p", "pq"] {
         create("PUT", format!("/projections/{name}"), json!({"last_processed_position": 1})).await;
     }

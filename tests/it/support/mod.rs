@@ -3,6 +3,7 @@
 
 mod append_call;
 mod client;
+pub mod erasure_model;
 pub mod group_model;
 mod http_client;
 pub mod imports;

@@ -29,6 +29,7 @@ use crate::http::problem::error::{ApiError, ApiResult};
 use crate::http::problem::schema::ProblemSchema;
 use crate::http::representation::response::json;
 use crate::http::routes::erasures::receipt::{ErasureOut, Projections};
+use crate::mutants;
 use crate::wire::object::optional_objects;
 
 /// The smallest body.
@@ -188,11 +189,13 @@ pub async fn erase_events(
     request: JsonRequest<Parameters<CreateParameters>>,
 ) -> ApiResult<Response> {
     let JsonRequest { parts: Parameters(CreateParameters { is_dry_run }), body } = request;
+    let scope = if mutants::is(mutants::ERASED_WITH_SCOPE_APPEND) { Scope::Append } else { Scope::Admin };
+    caller.check_any(scope)?;
     let request = ErasureIn::parse(&body, &caller)?;
     for named in &request.streams {
-        caller.check(Scope::Admin, named.stream.aggregate_type())?;
+        caller.check(scope, named.stream.aggregate_type())?;
     }
-    let may_erase = |aggregate_type: &str| caller.may(Scope::Admin, aggregate_type);
+    let may_erase = |aggregate_type: &str| caller.may(scope, aggregate_type);
     let (reason, requested_by) = (request.reason.clone(), request.requested_by.clone());
     let unwritten = |preview: ErasurePreview, projections: &Projections| {
         ErasureOut::unwritten(reason, requested_by, app.clock.now(), preview, projections)

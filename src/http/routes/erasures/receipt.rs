@@ -10,7 +10,7 @@ use crate::domain::erasure::ErasureNo;
 use crate::domain::event::Position;
 use crate::erasures::service::ErasurePreview;
 use crate::http::caller::Caller;
-use crate::http::problem::error::ApiResult;
+use crate::http::problem::error::{ApiError, ApiResult};
 use crate::store::erasures::receipts::{Erasure, ErasureMonth};
 use crate::store::error::StoreError;
 use crate::wire::time::format_time;
@@ -24,7 +24,7 @@ const REMAINS: [&str; 3] =
 
 /// The receipt of an erasure.
 #[derive(Serialize, ToSchema)]
-#[schema(as = Erasure)]
+#[schema(as = ErasureReceipt)]
 pub struct ErasureOut {
     /// Null in the response to a dry run, and if no event has the named content.
     erasure: Option<ErasureNo>,
@@ -163,7 +163,10 @@ pub(super) fn may_read(caller: &Caller, erasure: &Erasure) -> bool {
     erasure.aggregate_types.iter().all(|aggregate_type| caller.may(Scope::Admin, aggregate_type))
 }
 
-/// Fails unless the caller may administer every type of an erasure.
+/// Fails unless the caller may administer every type of an erasure. The error does not name the types.
 pub(super) fn check_may_read(caller: &Caller, erasure: &Erasure) -> ApiResult<()> {
-    erasure.aggregate_types.iter().try_for_each(|aggregate_type| caller.check(Scope::Admin, aggregate_type))
+    if may_read(caller, erasure) {
+        return Ok(());
+    }
+    Err(ApiError::forbidden(Scope::Admin, "every type of the erasure"))
 }
