@@ -23,7 +23,7 @@ async fn an_erasure_breaks_no_rule() {
         options.settings.needs_keys = needs_keys;
         apps.push(TestApp::start_with_config(config.clone(), database.clone(), options).await);
     }
-    let grants = ["read:*", "append:*"].map(|grant| grant.parse().expect("a grant"));
+    let grants = ["read:*", "append:*", "admin:Unrelated"].map(|grant| grant.parse().expect("a grant"));
     let (key, new) = keyring::generate("a test".to_owned(), &grants, Quotas::default(), None).expect("randomness");
     apps[2].app.primary.create_key(&new).await.expect("the key is stored");
     apps[2].app.keyring.refresh(&apps[2].app.primary).await.expect("the keys are read");

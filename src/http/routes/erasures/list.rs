@@ -8,7 +8,6 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::access::Scope;
 use crate::domain::erasure::ErasureNo;
 use crate::domain::json::EXACT_INTEGER_MAX;
 use crate::http::caller::Caller;
@@ -60,7 +59,6 @@ pub async fn list_erasures(
     _: AcceptsJson,
     Parameters(ListParameters { after, limit }): Parameters<ListParameters>,
 ) -> ApiResult<Response> {
-    caller.check_any(Scope::Admin)?;
     let mut erasures = app.primary.erasures_after(after, limit + 1).await?;
     let has_more = erasures.len() > limit;
     erasures.truncate(limit);

@@ -6,7 +6,6 @@ use axum::extract::State;
 use axum::response::Response;
 
 use crate::app::App;
-use crate::domain::access::Scope;
 use crate::http::caller::Caller;
 use crate::http::extract::accepts::AcceptsJson;
 use crate::http::extract::path::ErasurePath;
@@ -27,7 +26,6 @@ pub async fn read_erasure(
     ErasurePath(number): ErasurePath,
     _: NoQuery,
 ) -> ApiResult<Response> {
-    caller.check_any(Scope::Admin)?;
     let erasure = app.primary.erasure(number).await?.ok_or_else(|| ApiError::erasure_not_found(number))?;
     check_may_read(&caller, &erasure)?;
     Ok(json(ErasureOut::new(erasure, &Projections::read(&app).await?)))
