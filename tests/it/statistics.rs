@@ -249,3 +249,19 @@ async fn one_session_counts_at_a_time_and_no_event_is_counted_twice() {
     session.run("TRUNCATE snapshots").await;
     assert_eq!(app.get("/stats").send().await.json()["snapshots"], 0);
 }
+
+#[tokio::test]
+async fn sizes_leave_out_a_partition_that_is_dropped_meanwhile() {
+    const TABLE_SIZES: &str = include_str!("../../src/store/sql/table_sizes.sql");
+    let app = TestApp::start().await;
+    let (mut reader, mut archiver) = (app.database.session().await, app.database.session().await);
+    let sizes = format!("SELECT name FROM ({TABLE_SIZES}) sizes WHERE is_partition ORDER BY name");
+    let mut expected = reader.texts(&sizes).await;
+    // The snapshot of the reader still has the partition after the archiver has dropped it.
+    reader.run("BEGIN ISOLATION LEVEL REPEATABLE READ").await;
+    reader.number("SELECT count(*) FROM pg_class").await;
+    let dropped = expected.pop().expect("a partition");
+    archiver.run(&format!("DROP TABLE {dropped}")).await;
+    assert_eq!(reader.texts(&sizes).await, expected);
+    reader.rollback().await;
+}
