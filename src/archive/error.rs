@@ -9,7 +9,7 @@ pub enum ArchiveError {
     #[error("ARCHIVE_URL={0} is not valid: {1}")]
     Url(String, String),
     /// The object store does not respond, or does not have the object.
-    #[error("the archive cannot be read or written: {0}")]
+    #[error("the archive cannot be read or written: {}", in_one_line(.0))]
     Store(object_store::Error),
     /// A file differs from what was written.
     #[error("the archive is damaged: {path}: {what}")]
@@ -17,6 +17,11 @@ pub enum ArchiveError {
     /// A field of an event has a value that Annals does not write.
     #[error("the archive is damaged: an event cannot be decoded: {0}")]
     InvalidEvent(String),
+}
+
+/// Returns the text of an error without line breaks. It can end with the document that the object store sent.
+fn in_one_line(error: &object_store::Error) -> String {
+    error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 impl From<object_store::Error> for ArchiveError {

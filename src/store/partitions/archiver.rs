@@ -61,12 +61,22 @@ pub enum ArchivingError {
     /// The data read back, or the data in the database, is not what it must be.
     #[error("{partition} was not changed: {what}")]
     Differs { partition: String, what: String },
-    #[error(transparent)]
+    #[error("{}", with_remedy(.0))]
     Archive(#[from] ArchiveError),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
     Database(#[from] DatabaseError),
+}
+
+/// Describes an error of the archive. If the object store failed, the description says what to do.
+fn with_remedy(error: &ArchiveError) -> String {
+    match error {
+        ArchiveError::Store(_) => format!(
+            "{error}. No event is lost: check the object store, ARCHIVE_URL and its credentials, and try again"
+        ),
+        _ => error.to_string(),
+    }
 }
 
 impl From<sqlx::Error> for ArchivingError {
