@@ -47,6 +47,8 @@ struct FileKey {
 
 /// The place of archived partitions.
 pub struct Archive {
+    /// The URL, for messages.
+    url: String,
     objects: Arc<dyn ObjectStore>,
     root: Path,
     files: LruCache<FileKey, OpenFile>,
@@ -73,12 +75,23 @@ impl Archive {
             None => open_bucket(url).map_err(fault)?,
         };
         Ok(Arc::new(Self {
+            url: without_credentials(url),
             objects,
             root,
             files: LruCache::new(CACHED_FILES),
             groups: LruCache::new(CACHED_GROUPS),
             decoding: FairSemaphore::new(DECODING_MAX, DECODING_MAX),
         }))
+    }
+
+    /// Returns the URL of the archive, without credentials.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Returns whether the tests of Annals use this kind of place. No test uses Google Cloud Storage.
+    pub fn is_tested(&self) -> bool {
+        !self.url.starts_with("gs://")
     }
 
     fn path(&self, folder: &str, name: &str) -> Path {

@@ -83,7 +83,8 @@ fn cannot_listen(setting: &str, address: SocketAddr, error: &std::io::Error) -> 
     anyhow::anyhow!("{setting}={address}: the server cannot listen on the address: {error}")
 }
 
-/// Logs the place of the data, a first request to try on a stream that no lesson uses, and the address, which is the last line.
+/// Logs the places of the data and of the archive, a first request to try on a stream that no lesson uses, and the
+/// address, which is the last line.
 fn announce(database: &Database, server: &Server) {
     let address = server.address;
     match &database.own {
@@ -97,6 +98,15 @@ fn announce(database: &Database, server: &Server) {
             database.config.options.get_database().unwrap_or("named like the user"),
             place(&database.config.options),
         ),
+    }
+    if let Some(archive) = &database.config.archive {
+        tracing::info!("the archive is {}", archive.url());
+        if !archive.is_tested() {
+            tracing::warn!(
+                "no test of Annals uses Google Cloud Storage: archive, verify and restore a copy of the database there \
+                 before you rely on it"
+            );
+        }
     }
     tracing::info!(
         "try it: curl -i http://{address}/streams/Greeting/hello -H 'Content-Type: application/json' -d \
