@@ -295,7 +295,27 @@ fn open_bucket(url: &str) -> Result<(Arc<dyn ObjectStore>, Path), String> {
     // Only variables with a prefix: the library also reads names like TOKEN, which may belong to another program.
     let is_setting = |name: &str| ["AWS_", "AZURE_", "GOOGLE_"].iter().any(|service| name.starts_with(service));
     let settings = std::env::vars().filter(|(name, _)| is_setting(name));
-    let settings = settings.map(|(name, value)| (name.to_ascii_lowercase(), value));
+    let settings: Vec<_> = settings.map(|(name, value)| (name.to_ascii_lowercase(), value)).collect();
+    require_permission_for_http(parsed.scheme(), &settings)?;
     let (objects, root) = object_store::parse_url_opts(&parsed, settings).map_err(|error| error.to_string())?;
     Ok((Arc::from(objects), root))
+}
+
+/// Returns an error if the endpoint of a bucket has no TLS and no setting permits that. The library would refuse each
+/// request, without the reason.
+fn require_permission_for_http(scheme: &str, settings: &[(String, String)]) -> Result<(), String> {
+    let (endpoints, permission): (&[&str], &str) = match scheme {
+        "s3" => (&["aws_endpoint", "aws_endpoint_url", "aws_endpoint_url_s3"], "aws_allow_http"),
+        "az" => (&["azure_storage_endpoint", "azure_endpoint"], "azure_allow_http"),
+        _ => return Ok(()),
+    };
+    let is_without_tls = |(name, value): &&(String, String)| {
+        endpoints.contains(&name.as_str()) && value.to_ascii_lowercase().starts_with("http://")
+    };
+    let Some((endpoint, _)) = settings.iter().find(is_without_tls) else { return Ok(()) };
+    if settings.iter().any(|(name, value)| name == permission && !value.eq_ignore_ascii_case("false")) {
+        return Ok(());
+    }
+    let (endpoint, permission) = (endpoint.to_ascii_uppercase(), permission.to_ascii_uppercase());
+    Err(format!("{endpoint} begins with http://: use https://, or set {permission}=true"))
 }
