@@ -3,11 +3,15 @@
 use std::ops::Range;
 use std::path::Path as FilePath;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use object_store::aws::AmazonS3Builder;
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, ObjectStoreScheme};
+use object_store::{ObjectStore, ObjectStoreExt, ObjectStoreScheme, RetryConfig};
 use sha2::{Digest, Sha256};
 
 use crate::archive::bounds::{MANIFEST_BYTES_MAX, check_manifest};
@@ -32,6 +36,10 @@ const CACHED_GROUPS: usize = 4;
 const DECODING_MAX: usize = 2;
 /// The number of cached footers. Each partition has two files.
 const CACHED_FILES: usize = 1_000;
+
+/// A request to an object store is not repeated after this time. The limit of the library is three minutes, and few
+/// clients wait that long for archived events.
+const RETRY_MAX: Duration = Duration::from_secs(20);
 
 /// The schemes of buckets. The library has other places, too. One of them is memory, which loses the events with the
 /// process.
@@ -280,6 +288,21 @@ fn without_credentials(url: &str) -> String {
     }
 }
 
+/// Configures the builder of a bucket. It ignores settings that it does not know.
+macro_rules! configure {
+    ($builder:ty, $url:expr, $settings:expr) => {
+        $settings
+            .into_iter()
+            .fold(<$builder>::new().with_url($url), |builder, (name, value)| match name.parse() {
+                Ok(name) => builder.with_config(name, value),
+                Err(_) => builder,
+            })
+            .with_retry(RetryConfig { retry_timeout: RETRY_MAX, ..RetryConfig::default() })
+            .build()
+            .map_err(|error| error.to_string())?
+    };
+}
+
 /// Opens a bucket of a cloud service.
 fn open_bucket(url: &str) -> Result<(Arc<dyn ObjectStore>, Path), String> {
     let parsed = url.parse().ok().filter(|parsed| {
@@ -297,8 +320,14 @@ fn open_bucket(url: &str) -> Result<(Arc<dyn ObjectStore>, Path), String> {
     let settings = std::env::vars().filter(|(name, _)| is_setting(name));
     let settings: Vec<_> = settings.map(|(name, value)| (name.to_ascii_lowercase(), value)).collect();
     require_permission_for_http(parsed.scheme(), &settings)?;
-    let (objects, root) = object_store::parse_url_opts(&parsed, settings).map_err(|error| error.to_string())?;
-    Ok((Arc::from(objects), root))
+    let (scheme, root) = ObjectStoreScheme::parse(&parsed).map_err(|error| error.to_string())?;
+    let objects: Arc<dyn ObjectStore> = match scheme {
+        ObjectStoreScheme::AmazonS3 => Arc::new(configure!(AmazonS3Builder, url, settings)),
+        ObjectStoreScheme::GoogleCloudStorage => Arc::new(configure!(GoogleCloudStorageBuilder, url, settings)),
+        ObjectStoreScheme::MicrosoftAzure => Arc::new(configure!(MicrosoftAzureBuilder, url, settings)),
+        _ => return Err(expected.to_owned()),
+    };
+    Ok((objects, root))
 }
 
 /// Returns an error if the endpoint of a bucket has no TLS and no setting permits that. The library would refuse each
