@@ -179,6 +179,7 @@ class Check:
         imported = self.annals.run("import", str(events))
         require(imported.status == 0 and f"{len(lines)} new events" in imported.output, imported)
         self.annals.serve()
+        require(f"the archive is {self.store.url}" in self.annals.log.read_text(), "the log does not name the archive")
         reducer = {"language": "merge-patch", "source": "", "snapshot_every": 10000}
         created = self.annals.request("PUT", "/reducers/Cart", reducer)
         require(created.status == 201, created)
@@ -194,6 +195,8 @@ class Check:
             ended = self.annals.run("archive", "--yes", **{name: value})
             self.check_failure(ended)
             require(not any(map(self.is_archived, MONTHS)), f"with a wrong {name}: {ended}")
+        ended = self.annals.run("archive", "--yes", **{self.store.permission_for_http: ""})
+        require(ended.status != 0 and f"set {self.store.permission_for_http}=true" in ended.errors, ended)
         self.annals.stop()
         self.say(f"{len(lines)} events are imported")
 
@@ -522,10 +525,14 @@ class Check:
             require(fault.acted >= expected, f"{what}: {name} took place {fault.acted} times instead of {expected}")
 
     def check_failure(self, ended: Ended) -> None:
-        """The message names the archive and the object store's reason. It is no panic."""
+        """The message names the archive and the remedy. It is no panic."""
         require(ended.status != 0, f"the command succeeded: {ended}")
         require("panicked" not in ended.errors, ended)
-        require("the archive cannot be read or written" in ended.errors, f"the message is not clear: {ended}")
+        for part in (
+            "the archive cannot be read or written",
+            "check the object store, ARCHIVE_URL and its credentials",
+        ):
+            require(part in ended.errors, f"the message is not clear: {ended}")
 
     def check_reads(self, paths: list[tuple[str, str]]) -> None:
         for what, body in self.annals.read(paths).items():

@@ -79,6 +79,8 @@ class Store:
 
     bucket = "annals"
     is_azure = False
+    url: str
+    permission_for_http: str
 
     def __init__(
         self, command: list[str], host: str, port: int, log: Path, environment: dict[str, str] | None = None
@@ -151,6 +153,7 @@ class S3(Store):
     """moto checks no signature, but a request must have one."""
 
     url = "s3://annals/archive/events"
+    permission_for_http = "AWS_ALLOW_HTTP"
 
     def __init__(self, tools: Path, work: Path) -> None:
         host = own_address()
@@ -203,6 +206,7 @@ class Azure(Store):
     is_azure = True
     account = "archiver"
     url = "az://annals/archive/events"
+    permission_for_http = "AZURE_ALLOW_HTTP"
 
     def __init__(self, tools: Path, work: Path) -> None:
         self.key = secrets.token_bytes(32)
