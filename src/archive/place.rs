@@ -260,17 +260,27 @@ impl Archive {
     }
 
     /// Deletes the objects of a folder. Does nothing if it has none.
+    ///
+    /// The objects that a folder can have are deleted by name, because the list of an object store may not have a new
+    /// object yet. The list only finds what a killed process has left in a folder of a file system.
     pub async fn delete(&self, folder: &str) -> Result<(), ArchiveError> {
         use futures_util::TryStreamExt;
+        for name in Order::ALL.map(|order| order.file_name()).into_iter().chain([MANIFEST]) {
+            self.delete_object(&self.path(folder, name)).await?;
+        }
         let prefix = self.root.clone().join(folder);
         let found: Vec<_> = self.objects.list(Some(&prefix)).try_collect().await?;
         for object in found {
-            match self.objects.delete(&object.location).await {
-                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
+            self.delete_object(&object.location).await?;
         }
         Ok(())
+    }
+
+    async fn delete_object(&self, path: &Path) -> Result<(), ArchiveError> {
+        match self.objects.delete(path).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Clears the cache, so that later reads use the current files.
