@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from stores import Process, wait_until
 
-COMMAND_SECONDS = 120
+COMMAND_SECONDS = 180
 START_SECONDS = 90
 LINES = "application/x-ndjson"
 CLOUD_EVENTS = "application/cloudevents-batch+json"

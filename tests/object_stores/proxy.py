@@ -30,6 +30,8 @@ def kind_of(method: str, query: dict[str, list[str]]) -> str:
         return "upload-part"
     if query.get("comp") == ["blocklist"]:
         return "complete-upload"
+    if "delete" in query or query.get("comp") == ["batch"]:
+        return "delete"
     if "uploads" in query:
         return "begin-upload" if method == "POST" else "list-uploads"
     if "uploadId" in query:
