@@ -82,6 +82,7 @@ impl Erasures {
     ) -> Result<ErasureResult, ErasureError> {
         let named = NamedEvents::find(&self.primary, &request, may_erase).await?;
         let events = named.with_content();
+        let content = request.content.clone();
         let erased = if events.is_empty() {
             None
         } else {
@@ -93,7 +94,7 @@ impl Erasures {
             return Ok(ErasureResult::Erased(self.read(erasure).await?));
         }
         let positions: Vec<_> = named.positions.into_iter().collect();
-        let Some(before) = self.primary.erasure_of_events(&positions).await? else {
+        let Some(before) = self.primary.erasure_of_events(&positions, &content).await? else {
             return Ok(ErasureResult::Before(None));
         };
         // Another request may not have announced it yet.

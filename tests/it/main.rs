@@ -25,6 +25,8 @@ mod demo;
 mod documents;
 mod epochs;
 mod erasure_model;
+mod erasure_races;
+mod erasures;
 mod examples;
 mod failover;
 mod file_limit;

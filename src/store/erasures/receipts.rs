@@ -5,7 +5,7 @@ use sqlx::Row;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
-use crate::domain::erasure::ErasureNo;
+use crate::domain::erasure::{ErasedContent, ErasureNo};
 use crate::domain::event::Position;
 use crate::domain::name::StreamId;
 use crate::store::error::StoreError;
@@ -148,9 +148,17 @@ impl Reader {
         Ok((rows.into_iter().map(|(id, _)| id).collect(), members))
     }
 
-    /// Returns the newest erasure that has erased content of one of the events at some positions.
-    pub async fn erasure_of_events(&self, positions: &[Position]) -> Result<Option<ErasureNo>, StoreError> {
-        Ok(sqlx::query_scalar(ERASURE_OF_EVENTS).bind(positions).fetch_one(&mut *self.acquire().await?).await?)
+    /// Returns the newest erasure that has erased this content of one of the events at some positions.
+    pub async fn erasure_of_events(
+        &self,
+        positions: &[Position],
+        content: &ErasedContent,
+    ) -> Result<Option<ErasureNo>, StoreError> {
+        Ok(sqlx::query_scalar(ERASURE_OF_EVENTS)
+            .bind(positions)
+            .bind(content.members())
+            .fetch_one(&mut *self.acquire().await?)
+            .await?)
     }
 
     /// Returns the last erasure of a stream.
