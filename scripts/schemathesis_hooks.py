@@ -68,7 +68,7 @@ DEPENDS = {
     "reducer_exists", "no_reducer", "position_regressed", "stream_not_found", "event_not_found", "snapshot_not_found",
     "reducer_not_found", "projection_not_found", "problem_not_found",
     "group_not_found", "group_differs", "moved_by_group", "claims_open", "claim_not_found", "claim_lost",
-    "position_beyond_claim", "parked_stream_not_found", "too_many_parked",
+    "position_beyond_claim", "parked_stream_not_found", "too_many_parked", "erasure_not_found", "erasure_too_large",
 }
 # The codes with a 5xx status that a valid request can cause on a healthy server, because it waits for a position.
 PATIENCE = {"replica_behind", "projection_behind"}
