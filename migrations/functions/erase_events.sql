@@ -5,6 +5,9 @@
 --   p_members                             the members to erase, as in the table erased_events; NULL: all
 --   p_positions .. p_versions             the events, in the order of their positions: position, time, id, stream and
 --                                         version of each
+--   p_erasure, p_requested_at             the number and the time of the erasure in the log from which it was exported; NULL:
+--                                         the next number, and now. If the number is not above all others, it is the
+--                                         next one, too.
 --
 -- The events of archived months stay in their files until those are written again. Readers mask them by the table
 -- erased_events. The caller has checked that archived events have the members.
@@ -28,7 +31,9 @@ CREATE OR REPLACE FUNCTION erase_events(
     p_event_ids uuid[],
     p_aggregate_types text[],
     p_aggregate_ids text[],
-    p_versions integer[]
+    p_versions integer[],
+    p_erasure bigint DEFAULT NULL,
+    p_requested_at timestamptz DEFAULT NULL
 )
 RETURNS bigint
 LANGUAGE plpgsql
@@ -44,6 +49,8 @@ DECLARE
     v_from    timestamptz;
     v_to      timestamptz;
     v_erasure bigint;
+    -- The events that must be in a table, because their month is not archived.
+    v_in_tables bigint[];
 BEGIN
     LOCK TABLE erasures IN SHARE ROW EXCLUSIVE MODE;
 
@@ -68,22 +75,25 @@ BEGIN
         RETURN NULL;
     END IF;
 
-    INSERT INTO erasures (reason, request, aggregate_types, requested_by, events, streams, snapshots)
-    SELECT p_reason, p_request, array_agg(DISTINCT i.aggregate_type), p_requested_by,
+    IF p_erasure > coalesce((SELECT max(x.erasure) FROM erasures x), 0) THEN
+        v_erasure := setval('erasures_erasure_seq', p_erasure);
+    ELSE
+        v_erasure := nextval('erasures_erasure_seq');
+    END IF;
+    INSERT INTO erasures (
+           erasure, reason, request, aggregate_types, requested_at, requested_by, events, streams, snapshots)
+    SELECT v_erasure, p_reason, p_request, array_agg(DISTINCT i.aggregate_type),
+           coalesce(p_requested_at, clock_timestamp()), p_requested_by,
            count(*), count(DISTINCT (i.aggregate_type, i.aggregate_id)), 0
-      FROM unnest(p_aggregate_types, p_aggregate_ids) AS i (aggregate_type, aggregate_id)
-    RETURNING erasure
-      INTO v_erasure;
+      FROM unnest(p_aggregate_types, p_aggregate_ids) AS i (aggregate_type, aggregate_id);
 
     PERFORM set_config('annals.erasing', 'on', true);  -- marker: begin-changes
     UPDATE events AS e
        SET event_data = erase_members(e.event_data, 'event_data', p_members),
            metadata = erase_members(e.metadata, 'metadata', p_members)
-      FROM unnest(p_positions, p_times) AS i (global_position, occurred_at)
-     WHERE e.global_position = i.global_position
-       AND e.occurred_at = i.occurred_at
+     WHERE e.global_position = ANY (p_positions)
        AND e.occurred_at >= v_from
-       AND e.occurred_at <= v_to;  -- marker: erase-rows
+       AND e.occurred_at <= v_to;
 
     -- A hash would confirm guesses of the content.
     UPDATE event_ids AS k
@@ -98,22 +108,21 @@ BEGIN
         ON p.starts_at <= i.occurred_at
        AND p.ends_at > i.occurred_at
      GROUP BY p.starts_at;
-    IF EXISTS (
-       SELECT
-         FROM unnest(p_positions, p_times) AS i (global_position, occurred_at)
-        WHERE NOT EXISTS (
-              SELECT
-                FROM events e
-               WHERE e.global_position = i.global_position
-                 AND e.occurred_at = i.occurred_at
-                 AND e.occurred_at >= v_from
-                 AND e.occurred_at <= v_to)
-          AND NOT EXISTS (
-              SELECT
-                FROM partitions p
-               WHERE p.starts_at <= i.occurred_at
-                 AND p.ends_at > i.occurred_at
-                 AND p.archived_at IS NOT NULL)) THEN
+    v_in_tables := ARRAY(
+        SELECT i.global_position
+          FROM unnest(p_positions, p_times) AS i (global_position, occurred_at)
+         WHERE NOT EXISTS (
+               SELECT
+                 FROM partitions p
+                WHERE p.starts_at <= i.occurred_at
+                  AND p.ends_at > i.occurred_at
+                  AND p.archived_at IS NOT NULL));
+    IF cardinality(v_in_tables) <> (
+       SELECT count(*)
+         FROM events e
+        WHERE e.global_position = ANY (v_in_tables)
+          AND e.occurred_at >= v_from
+          AND e.occurred_at <= v_to) THEN
         RAISE EXCEPTION 'a month was archived or restored at this moment'
             USING ERRCODE = 'AN004';
     END IF;

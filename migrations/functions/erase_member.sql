@@ -19,5 +19,3 @@ BEGIN
     RETURN jsonb_set(p_document, p_path, 'null', false);
 END
 $$;
-
-REVOKE ALL ON FUNCTION erase_member FROM PUBLIC;

@@ -27,5 +27,3 @@ BEGIN
     RETURN p_document;
 END
 $$;
-
-REVOKE ALL ON FUNCTION erase_members FROM PUBLIC;

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use chrono::DateTime;
 use clap::{Args, Subcommand};
 use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
@@ -133,10 +134,8 @@ async fn remove(primary: &Primary) -> anyhow::Result<()> {
     );
     let pending = primary.pending_erasures().await?.count;
     if pending > 0 {
-        println!(
-            "{} pending: a running service announces an erasure first, and hides it by that",
-            counted(pending.unsigned_abs(), "erasure")
-        );
+        let pending = counted(pending.unsigned_abs(), "erasure");
+        println!("{pending} still pending: run the command again when a running service has announced them");
     }
     Ok(())
 }
@@ -170,7 +169,7 @@ async fn apply(primary: &Primary, args: &ApplyArgs) -> anyhow::Result<()> {
     primary.maintain_partitions().await?;
     let name = args.file.display();
     let file = File::open(&args.file).with_context(|| name.to_string())?;
-    let (mut erased, mut complete, mut unknown) = (0, 0, 0);
+    let (mut erased, mut complete, mut unknown) = (0, 0, 0_u64);
     for (index, line) in BufReader::new(file).lines().enumerate() {
         let number = index + 1;
         let line = line.with_context(|| format!("{name}, line {number}"))?;
@@ -180,20 +179,24 @@ async fn apply(primary: &Primary, args: &ApplyArgs) -> anyhow::Result<()> {
         let parsed: Result<Object<ExportedErasure>, _> = serde_json::from_str(&line);
         let Object(exported) =
             parsed.map_err(|error| anyhow::anyhow!("{name}, line {number}: {}", describe(&error)))?;
+        let requested_at = DateTime::parse_from_rfc3339(&exported.requested_at)
+            .map_err(|_| anyhow::anyhow!("{name}, line {number}: requested_at must be a time, as exported"))?;
         let content = ErasedContent::parse(exported.members.as_deref())
             .map_err(|error| anyhow::anyhow!("{name}, line {number}: members {error}"))?;
-        let mut events = Vec::new();
+        let (mut events, mut known) = (Vec::new(), 0);
         for id in &exported.event_ids {
             let found = primary.read_event(*id, |event| content.is_in(event).then(|| ErasableEvent::new(event)));
             match found.await? {
-                Some(Some(event)) => events.push(event),
-                Some(None) => {}
+                Some(event) => {
+                    known += 1;
+                    events.extend(event);
+                }
                 None => unknown += 1,
             }
         }
         events.sort_by_key(|event| event.global_position);
         if events.is_empty() {
-            complete += 1;
+            complete += u32::from(known > 0);
             continue;
         }
         let request = serde_json::json!({"event_ids": exported.event_ids, "members": exported.members}).to_string();
@@ -202,6 +205,7 @@ async fn apply(primary: &Primary, args: &ApplyArgs) -> anyhow::Result<()> {
             request: &request,
             requested_by: exported.requested_by.as_deref(),
             content: &content,
+            exported: Some((exported.erasure, requested_at.to_utc())),
             events: &events,
         };
         primary.erase(new).await?;
@@ -209,7 +213,7 @@ async fn apply(primary: &Primary, args: &ApplyArgs) -> anyhow::Result<()> {
     }
     println!("{} applied, {complete} complete already", counted(erased, "erasure"));
     if unknown > 0 {
-        println!("{} not in this log", counted(unknown, "event"));
+        println!("{} of the file not in this log", counted(unknown, "event"));
     }
     if erased > 0 {
         println!("the service appends the $erased events within seconds, at once or when it starts");

@@ -115,13 +115,12 @@ impl Erasures {
             request: &request.named,
             requested_by: request.requested_by.as_deref(),
             content: &request.content,
+            exported: None,
             events,
         };
         let Some(erasure) = self.primary.erase(new).await? else { return Ok(None) };
         self.metrics.erasures.inc();
         self.metrics.erased_events.inc_by(events.len() as u64);
-        // Responses that were read before are completed or aborted within this time.
-        tokio::time::sleep(GRACE).await;
         self.announce(erasure).await?;
         Ok(Some(erasure))
     }
@@ -141,6 +140,11 @@ impl Erasures {
 
     /// Appends the `$erased` events of an erasure, unless that is recorded.
     async fn announce(&self, erasure: ErasureNo) -> Result<(), ErasureError> {
+        if self.read(erasure).await?.announced_position.is_some() {
+            return Ok(());
+        }
+        // Responses that were read before the erasure are completed or aborted within this time.
+        tokio::time::sleep(GRACE).await;
         let _announcing = self.announcing.lock().await;
         if self.read(erasure).await?.announced_position.is_some() {
             return Ok(());

@@ -55,7 +55,7 @@ pub fn write_cloud_event(out: &mut Vec<u8>, event: &StoredEvent<'_>) {
     // CloudEvents has no 64-bit integers, so both numbers are strings. `sequence` has leading zeros to sort as text.
     write!(
         out,
-        ",\"time\":\"{}\",\"datacontenttype\":\"application/json\",\"sequence\":\"{:019}\",\"globalposition\":\"{}\"",
+        ",\"time\":\"{}\",\"sequence\":\"{:019}\",\"globalposition\":\"{}\"",
         format_time(event.occurred_at),
         event.version,
         event.global_position
@@ -70,7 +70,7 @@ pub fn write_cloud_event(out: &mut Vec<u8>, event: &StoredEvent<'_>) {
     }
     // An erased event has no data.
     if !event.is_erased() {
-        out.extend_from_slice(b",\"data\":");
+        out.extend_from_slice(b",\"datacontenttype\":\"application/json\",\"data\":");
         out.extend_from_slice(event.event_data.as_bytes());
     }
     out.push(b'}');
@@ -161,7 +161,8 @@ pub struct CloudEventSchema {
     subject: String,
     #[schema(format = DateTime)]
     time: String,
-    datacontenttype: String,
+    /// `application/json`; absent if the content of the event is erased.
+    datacontenttype: Option<String>,
     /// The version with leading zeros, 19 digits.
     sequence: String,
     globalposition: String,

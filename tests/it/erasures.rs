@@ -12,7 +12,8 @@ const SECRET: &str = "Ada Lovelace";
 
 /// Appends events with the secret. Returns the new version of the stream.
 async fn append(app: &TestApp, stream: &str, count: usize) -> u64 {
-    let event = json!({"event_type": "Entered", "event_data": {"name": SECRET, "town": "Kent"}, "metadata": {"ip": SECRET}});
+    let event =
+        json!({"event_type": "Entered", "event_data": {"name": SECRET, "town": "Kent"}, "metadata": {"ip": SECRET}});
     let reply = app.post(&format!("/streams/{stream}"), &json!({"events": vec![event; count]})).send().await;
     reply.expect_status(201).json()["version"].as_u64().expect("a version")
 }
@@ -53,7 +54,11 @@ async fn a_receipt_says_what_a_request_has_newly_erased() {
     let app = TestApp::start().await;
     append(&app, "Customer/c-7", 3).await;
     append(&app, "Order/o-1", 2).await;
-    app.call("PUT", "/snapshots/Customer/c-7").json(&json!({"version": 3, "state": {}})).send().await.expect_status(201);
+    app.call("PUT", "/snapshots/Customer/c-7")
+        .json(&json!({"version": 3, "state": {}}))
+        .send()
+        .await
+        .expect_status(201);
     let position = json!({"last_processed_position": 4});
     app.call("PUT", "/projections/billing").json(&position).send().await.expect_status(201);
 
@@ -70,7 +75,10 @@ async fn a_receipt_says_what_a_request_has_newly_erased() {
     assert_eq!((erased.header("location"), erased.header("cache-control")), (Some("/erasures/1"), Some("no-cache")));
     let receipt = erased.json();
     assert_eq!(counts(&receipt), [4, 2, 1]);
-    assert_eq!((&receipt["erasure"], &receipt["reason"], &receipt["requested_by"]), (&json!(1), &json!("ticket 4711"), &Value::Null));
+    assert_eq!(
+        (&receipt["erasure"], &receipt["reason"], &receipt["requested_by"]),
+        (&json!(1), &json!("ticket 4711"), &Value::Null)
+    );
     assert_eq!(receipt["global_position"], 7, "the position of the last $erased event");
     let months = receipt["months"].as_array().expect("months");
     assert_eq!((months.len(), &months[0]["events"], &months[0]["archived"]), (1, &json!(4), &json!(false)));
@@ -112,7 +120,8 @@ async fn a_request_that_is_partly_done_erases_the_rest() {
     let versions = announcements(&app).await.into_iter().map(|data| data["versions"].clone());
     assert_eq!(versions.collect::<Vec<_>>(), [json!([[2, 3]]), json!([[4, 6]]), json!([[1, 1]])]);
     // Everything is erased. The receipt is that of the newest erasure of these events.
-    let old = erase(&app, "", json!({"streams": [crate::erasures::versions("A/1", 2, 3)]})).await.expect_status(200).json();
+    let old =
+        erase(&app, "", json!({"streams": [crate::erasures::versions("A/1", 2, 3)]})).await.expect_status(200).json();
     assert_eq!(old["erasure"], 1);
     let newest = erase(&app, "", json!({"streams": [stream("A/1")]})).await.expect_status(200).json();
     assert_eq!(newest["erasure"], 3);
@@ -251,7 +260,12 @@ async fn receipts_are_listed_in_pages() {
     }
     let page = app.get("/erasures?limit=2").send().await.expect_status(200).json();
     let numbers = |page: &Value| -> Vec<i64> {
-        page["erasures"].as_array().expect("erasures").iter().map(|receipt| receipt["erasure"].as_i64().expect("a number")).collect()
+        page["erasures"]
+            .as_array()
+            .expect("erasures")
+            .iter()
+            .map(|receipt| receipt["erasure"].as_i64().expect("a number"))
+            .collect()
     };
     assert_eq!((numbers(&page), &page["next"]), (vec![1, 2], &json!("/erasures?after=2&limit=2")));
     let last = app.get("/erasures?after=2&limit=2").send().await.expect_status(200).json();
@@ -308,7 +322,8 @@ async fn cloud_events_of_erased_events_have_no_data() {
     let app = TestApp::start().await;
     append(&app, "A/1", 2).await;
     erase(&app, "", json!({"streams": [versions("A/1", 1, 1)]})).await.expect_status(201);
-    let batch = app.get("/events").header("accept", "application/cloudevents-batch+json").send().await.expect_status(200);
+    let batch =
+        app.get("/events").header("accept", "application/cloudevents-batch+json").send().await.expect_status(200);
     let batch = batch.json();
     assert!(batch[0].get("data").is_none(), "{}", batch[0]);
     assert_eq!((&batch[1]["data"]["name"], &batch[2]["type"]), (&json!(SECRET), &json!("$erased")));
@@ -421,7 +436,8 @@ async fn exported_erasures_are_applied_to_a_restored_log() {
     let (ok, _, error) = run(&restored.database, &["import", backup.path().to_str().expect("a path")]).await;
     assert!(ok, "{error}");
     for (n, printed) in [(0, "2 erasures applied, 0 complete already"), (1, "0 erasures applied, 2 complete already")] {
-        let (ok, out, error) = run(&restored.database, &["erasures", "apply", file.path().to_str().expect("a path")]).await;
+        let (ok, out, error) =
+            run(&restored.database, &["erasures", "apply", file.path().to_str().expect("a path")]).await;
         assert!(ok && out.contains(printed), "run {n}: {out}{error}");
     }
     within_a_minute("the service announces the erasures", async {
@@ -433,6 +449,13 @@ async fn exported_erasures_are_applied_to_a_restored_log() {
     let content = |events: Vec<Value>| -> Vec<Value> {
         events.into_iter().map(|event| json!([event["event_id"], event["event_data"], event["metadata"]])).collect()
     };
+    for erasure in [1, 2] {
+        let path = format!("/erasures/{erasure}");
+        let (former, receipt) = (app.get(&path).send().await.json(), restored.get(&path).send().await.json());
+        for member in ["reason", "requested_at", "events", "streams"] {
+            assert_eq!(receipt[member], former[member], "{member}");
+        }
+    }
     let (before, after) = (log(&app).await, log(&restored).await);
     assert_eq!(content(after)[..6], content(before)[..6]);
 

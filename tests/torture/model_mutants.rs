@@ -63,7 +63,18 @@ async fn erase(
     ];
     environment.extend(mutant.in_program()?.map(|name| ("ANNALS_MUTANT".to_owned(), name.to_owned())));
     let created = std::process::Command::new(program)
-        .args(["keys", "create", "--name", "a worker", "--grant", "read:*", "--grant", "append:*", "--grant", "admin:Unrelated"])
+        .args([
+            "keys",
+            "create",
+            "--name",
+            "a worker",
+            "--grant",
+            "read:*",
+            "--grant",
+            "append:*",
+            "--grant",
+            "admin:Unrelated",
+        ])
         .envs(environment.iter().cloned())
         .output()?;
     let created = String::from_utf8(created.stdout)?;

@@ -39,6 +39,8 @@ pub struct NewErasure<'e> {
     /// The id of the API key; `None` if keys are not required.
     pub requested_by: Option<&'e str>,
     pub content: &'e ErasedContent,
+    /// The number and the time of the erasure in the log from which it was exported; `None`: it is a new one.
+    pub exported: Option<(ErasureNo, DateTime<Utc>)>,
     /// The events that have the content.
     pub events: &'e [ErasableEvent],
 }
@@ -87,6 +89,8 @@ impl Primary {
                 .bind(column(events, |event| event.aggregate_type.clone()))
                 .bind(column(events, |event| event.aggregate_id.clone()))
                 .bind(column(events, |event| event.version))
+                .bind(new.exported.map(|(erasure, _)| erasure))
+                .bind(new.exported.map(|(_, requested_at)| requested_at))
                 .fetch_one(&mut *connection)
                 .await
                 .map_err(DatabaseError::from);

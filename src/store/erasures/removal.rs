@@ -7,6 +7,7 @@
 //!
 //! Invariant: `removed_at` is recorded only after the former table and the former folders are gone.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -38,12 +39,17 @@ const NOTE_FORMER_FOLDER: &str = include_str!("../sql/note_former_folder.sql");
 const DELETE_FORMER_FOLDER: &str = include_str!("../sql/delete_former_folder.sql");
 const ARCHIVE_REPLACE: &str = include_str!("../sql/archive_replace.sql");
 const RECORD_MONTH_REMOVED: &str = include_str!("../sql/record_month_removed.sql");
+const OWNS_EVENTS: &str = include_str!("../sql/owns_events.sql");
+const SESSIONS_USING_TABLE: &str = include_str!("../sql/sessions_using_table.sql");
 const RECORD_REMOVED: &str = include_str!("../sql/record_removed.sql");
 
 /// The number of rows that one statement copies. The copy is exchanged with the table when a statement has copied fewer
 /// than the second number.
 const COPY_ROWS: i64 = 50_000;
 const COPIED_ROWS_NEAR_END: i64 = 500;
+/// A transaction that uses a table for longer than this is a long one, like that of a dump. The exchange would wait for
+/// it, and appends behind the exchange.
+const MOMENT: Duration = Duration::from_millis(100);
 /// Appends and reads wait at most this long behind the exchange, which is tried again for a time.
 const EXCHANGE_LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '100ms'";
 const EXCHANGE_FOR: Duration = Duration::from_secs(60);
@@ -71,6 +77,9 @@ impl Primary {
     /// Connects as the owner of the tables, and acquires the lock of archivers.
     pub async fn remover(&self) -> Result<Remover, ArchivingError> {
         let mut connection = self.connector.login().await?;
+        if !sqlx::query_scalar::<_, bool>(OWNS_EVENTS).fetch_one(&mut connection).await? {
+            return Err(ArchivingError::NotOwner);
+        }
         lock_archive(&mut connection).await?;
         Ok(Remover { connection, archive: self.archive.clone(), clock: self.clock.clone() })
     }
@@ -96,6 +105,20 @@ impl Remover {
     pub async fn close(mut self) -> Result<(), ArchivingError> {
         self.connection.execute("SELECT pg_advisory_unlock('events'::regclass::oid::integer, 3)").await?;
         Ok(self.connection.close().await?)
+    }
+
+    /// Returns whether a transaction uses a table, or the log, for longer than a moment.
+    async fn is_used_for_long(&mut self, table: &str) -> Result<bool, ArchivingError> {
+        let first: HashSet<String> = self.sessions_using(table).await?.into_iter().collect();
+        if first.is_empty() {
+            return Ok(false);
+        }
+        tokio::time::sleep(MOMENT).await;
+        Ok(self.sessions_using(table).await?.iter().any(|session| first.contains(session)))
+    }
+
+    async fn sessions_using(&mut self, table: &str) -> Result<Vec<String>, ArchivingError> {
+        Ok(sqlx::query_scalar(SESSIONS_USING_TABLE).bind(table).fetch_all(&mut self.connection).await?)
     }
 
     /// Drops the tables of interrupted runs, which may have erased content.
@@ -165,7 +188,7 @@ impl Remover {
         self.connection.execute("RESET lock_timeout").await?;
         match rewritten {
             Ok(_) => Ok(()),
-            Err(error) if has_sqlstate(&error, "55P03") => Err(ArchivingError::StillUsed("snapshots".to_owned())),
+            Err(error) if has_sqlstate(&error, "55P03") => Err(ArchivingError::InUse("snapshots".to_owned())),
             Err(error) => Err(error.into()),
         }
     }
@@ -180,6 +203,9 @@ impl Remover {
         last: ErasureNo,
         progress: Progress<'_>,
     ) -> Result<(), ArchivingError> {
+        if self.is_used_for_long(&partition.name).await? {
+            return Err(ArchivingError::InUse(partition.name.clone()));
+        }
         let copy: String = sqlx::query_scalar("SELECT $1 || '_' || left(md5(gen_random_uuid()::text), 8)")
             .bind(&partition.name)
             .fetch_one(&mut self.connection)
@@ -211,6 +237,14 @@ impl Remover {
         self.compare(partition, copy, copied_to).await?;
         let deadline = Instant::now() + EXCHANGE_FOR;
         loop {
+            if self.is_used_for_long(&partition.name).await? {
+                if Instant::now() > deadline {
+                    return Err(ArchivingError::InUse(partition.name.clone()));
+                }
+                tokio::time::sleep(EXCHANGE_PAUSE).await;
+                copied_to = self.copy_rows(partition, copy, copied_to, progress).await?;
+                continue;
+            }
             let began = Instant::now();
             match self.exchange(partition, copy, copied_to, last).await {
                 Ok(()) => {
@@ -223,7 +257,7 @@ impl Remover {
                     copied_to = self.copy_rows(partition, copy, copied_to, progress).await?;
                 }
                 Err(error) if has_sqlstate(&error, "55P03") => {
-                    return Err(ArchivingError::StillUsed(partition.name.clone()));
+                    return Err(ArchivingError::InUse(partition.name.clone()));
                 }
                 Err(error) if has_sqlstate(&error, ERASED_MEANWHILE) => {
                     return Err(differs(partition, "more of its events were erased meanwhile: the next run continues"));

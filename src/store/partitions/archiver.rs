@@ -56,6 +56,10 @@ pub enum ArchivingError {
          next run drops the table"
     )]
     StillUsed(String),
+    #[error("a transaction that uses {0} is open for longer than a moment: end it, or try again later")]
+    InUse(String),
+    #[error("this login does not own the tables: run `annals erasures run` as their owner")]
+    NotOwner,
     #[error("no partition {0} is archived")]
     NotArchived(String),
     /// The data read back, or the data in the database, is not what it must be.
@@ -72,9 +76,9 @@ pub enum ArchivingError {
 /// Describes an error of the archive. If the object store failed, the description says what to do.
 fn with_remedy(error: &ArchiveError) -> String {
     match error {
-        ArchiveError::Store(_) => format!(
-            "{error}. No event is lost: check the object store, ARCHIVE_URL and its credentials, and try again"
-        ),
+        ArchiveError::Store(_) => {
+            format!("{error}. No event is lost: check the object store, ARCHIVE_URL and its credentials, and try again")
+        }
         _ => error.to_string(),
     }
 }

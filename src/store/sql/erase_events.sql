@@ -9,4 +9,6 @@ SELECT erase_events(
            p_event_ids => $7,
            p_aggregate_types => $8,
            p_aggregate_ids => $9,
-           p_versions => $10)
+           p_versions => $10,
+           p_erasure => $11,
+           p_requested_at => $12)

@@ -47,8 +47,8 @@ pub struct ErasureIn {
     #[serde(default, deserialize_with = "optional_objects")]
     #[schema(max_items = 100)]
     streams: Option<Vec<ErasedStreamIn>>,
-    #[schema(max_items = 1000)]
-    event_ids: Option<Vec<Uuid>>,
+    #[schema(value_type = Option<Vec<Uuid>>, max_items = 1000)]
+    event_ids: Option<Vec<String>>,
     /// JSON Pointers (RFC 6901) to members below `/event_data` or `/metadata`. Absent: all of both.
     #[schema(min_items = 1, max_items = 20, example = json!(["/event_data/name", "/metadata/ip"]))]
     members: Option<Vec<String>>,
@@ -102,19 +102,24 @@ impl ErasureIn {
             return Err(ApiError::invalid_member("/reason", detail));
         }
         let streams = parsed.streams.as_deref().unwrap_or_default();
-        let event_ids = parsed.event_ids.as_deref().unwrap_or_default();
+        let texts = parsed.event_ids.as_deref().unwrap_or_default();
+        let event_ids = texts.iter().enumerate().map(|(index, text)| {
+            let invalid = |_| ApiError::invalid_member(format!("/event_ids/{index}"), "must be a UUID");
+            Uuid::try_parse(text).map_err(invalid)
+        });
+        let event_ids = event_ids.collect::<ApiResult<Vec<_>>>()?;
         if streams.is_empty() && event_ids.is_empty() {
             return Err(ApiError::invalid_member("", "must name at least one event, in streams or in event_ids"));
         }
         check_length("/streams", streams, ERASED_STREAMS_MAX)?;
-        check_length("/event_ids", event_ids, ERASED_IDS_MAX)?;
+        check_length("/event_ids", &event_ids, ERASED_IDS_MAX)?;
         let named = streams.iter().enumerate().map(|(index, stream)| stream.named(index));
         Ok(ErasureRequest {
             streams: named.collect::<ApiResult<_>>()?,
-            event_ids: event_ids.to_vec(),
             content: parsed.content()?,
-            named: serde_json::to_string(&Named { streams, event_ids, members: parsed.members.as_deref() })
+            named: serde_json::to_string(&Named { streams, event_ids: &event_ids, members: parsed.members.as_deref() })
                 .map_err(ApiError::internal)?,
+            event_ids,
             reason: parsed.reason,
             requested_by: caller.key_id().map(str::to_owned),
         })
