@@ -7,7 +7,9 @@ mod check;
 mod history;
 
 use check::check;
-use history::{Append, Attempt, EventName, Fault, History, Logged, Outcome, Processed, Read, Reader, Request};
+use history::{
+    Announcement, Append, Attempt, Erased, EventName, Fault, History, Logged, Outcome, Processed, Read, Reader, Request,
+};
 use serde_json::json;
 
 fn request(number: u32, stream: &str, expected: Option<i32>, events: u16, outcomes: Vec<Outcome>) -> Request {
@@ -36,20 +38,26 @@ fn logged(number: u32, index: u16, stream: &str, version: i32, global_position: 
         event_id: EventName { writer: 1, number, index }.id(),
         occurred_at: format!("2026-01-01T00:00:0{global_position}.000000Z"),
         altered_data: None,
+        is_erased: false,
+        announcement: None,
     }
 }
 
-/// Returns a history that breaks no promise. It has five requests, five events and two readers.
+/// Returns a history that breaks no promise. It has five requests, five events, an erasure and two readers.
 fn intact() -> History {
     let written = |version, position| Outcome::Written(vec![(version, position)]);
     let unknown = || Outcome::Unknown("no response".to_owned());
-    let log = vec![
+    let mut log = vec![
         logged(1, 0, "Order/1", 1, 1),
         logged(2, 0, "Order/1", 2, 2),
         logged(2, 1, "Order/1", 3, 3),
         logged(3, 0, "Invoice/1", 1, 4),
         logged(5, 0, "Order/1", 4, 5),
+        logged(0, 0, "Invoice/1", 2, 6),
     ];
+    log[3].is_erased = true;
+    log[5].announcement = Some(Announcement { erasure: 1, versions: vec![(1, 1)] });
+    let erased = vec![Erased { erasure: 1, event_ids: vec![log[3].event_id] }];
     let reader = |name: &str, aggregate_type: Option<&str>| Reader {
         name: name.to_owned(),
         aggregate_type: aggregate_type.map(str::to_owned),
@@ -76,7 +84,13 @@ fn intact() -> History {
             Read::Head { asked: 600, ended: 610, head: 5 },
             state,
         ],
-        processed: vec![processed("1.0.3", &[1, 2]), processed("1.1.4", &[4]), processed("1.0.5", &[3, 5])],
+        processed: vec![
+            processed("1.0.3", &[1, 2]),
+            processed("1.1.4", &[4]),
+            processed("1.0.5", &[3, 5]),
+            processed("1.1.6", &[6]),
+        ],
+        erased,
         log,
         faults: vec![Fault { round: 1, at: 5, what: "KillPostgres".to_owned(), harm: None }],
     }
@@ -105,7 +119,7 @@ type Damage = fn(&mut History);
 fn every_kind_of_damage_is_found() {
     let cases: &[(&str, Damage)] = &[
         ("P1 no acknowledged event is lost", |history| {
-            history.log.pop();
+            history.log.remove(4);
         }),
         ("P1 no acknowledged event is lost", |history| history.log.truncate(2)),
         ("P1 every stored event was sent", |history| {
@@ -152,9 +166,9 @@ fn every_kind_of_damage_is_found() {
             history.readers[0].events[1].1 = history.log[2].event_id;
         }),
         ("P3 an event that was read is not lost", |history| {
-            history.readers[0].events.push((6, uuid::Uuid::from_u128(7)));
+            history.readers[0].events.push((7, uuid::Uuid::from_u128(7)));
         }),
-        ("P4 every event is stored once", |history| history.log.push(logged(1, 0, "Order/1", 5, 6))),
+        ("P4 every event is stored once", |history| history.log.push(logged(1, 0, "Order/1", 5, 7))),
         ("P4 a retry writes nothing", |history| {
             history.requests[1].attempts[0].outcome = Outcome::Written(vec![(2, 2)]);
             history.requests[1].attempts[1].outcome = Outcome::Written(vec![(2, 2)]);
@@ -186,6 +200,18 @@ fn every_kind_of_damage_is_found() {
             history.reads[3] = Read::State { asked: 600, ended: 610, stream: "Order/1".to_owned(), version: 4, last };
         }),
         ("P9 times never go backwards", |history| history.log[4].occurred_at = history.log[0].occurred_at.clone()),
+        ("E1 acknowledged erasures are hidden", |history| history.log[3].is_erased = false),
+        ("E6 an erasure is announced once in a stream", |history| {
+            let again = history.log[5].clone();
+            history.log.push(Logged { version: 3, global_position: 7, ..again });
+        }),
+        ("E6 each erased event is announced once", |history| {
+            history.log[5].announcement = Some(Announcement { erasure: 1, versions: Vec::new() });
+        }),
+        ("E6 each erased event is announced once", |history| {
+            history.log[5].announcement = Some(Announcement { erasure: 1, versions: vec![(1, 1), (1, 1)] });
+        }),
+        ("E8 nothing but an erasure changes an event", |history| history.erased.clear()),
         ("G1 every event is processed", |history| {
             history.processed[1].positions.clear();
         }),
@@ -212,8 +238,9 @@ fn every_kind_of_damage_is_found() {
         assert!(found.iter().any(|violation| violation.rule == *rule), "case {n}, {rule}: {found:?}");
     }
     // Every rule of the checker has a case.
-    let rules =
-        include_str!("../torture/check.rs").split('"').filter(|text| text.starts_with('P') && text.contains(' '));
+    let rules = include_str!("../torture/check.rs")
+        .split('"')
+        .filter(|text| text.starts_with(['P', 'E']) && text.contains(' '));
     for rule in rules {
         assert!(cases.iter().any(|(found_by, _)| *found_by == rule), "no damage for the rule {rule}");
     }

@@ -1,10 +1,11 @@
 //! The checker, which returns the places at which a history breaks a promise.
 //!
-//! It knows only the promises P1 to P10 (docs/explanation/reliability.md), and no part of the implementation. It checks
+//! It knows only the promises P1 to P10 (docs/explanation/reliability.md) and the invariants of groups and of erasures, and
+//! no part of the implementation. It checks
 //! the history at the end of a run, when every request has a response and every reader has caught up. An earlier check
 //! could not distinguish a delayed event from a lost one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use annals::domain::event::Position;
 use annals::domain::version::Version;
@@ -31,6 +32,7 @@ pub fn check(history: &History) -> Vec<Violation> {
     checker.check_order();
     checker.check_reads();
     checker.check_processed();
+    checker.check_erasures();
     for reader in &history.readers {
         checker.check_reader(reader);
     }
@@ -82,6 +84,9 @@ impl<'h> Checker<'h> {
                 self.violated("P2 versions have no gap", format!("{place}: {} instead of {version}", event.version));
                 *version = event.version;
             }
+            if event.announcement.is_some() {
+                continue;
+            }
             let name = EventName::from_id(event.event_id);
             let by = name.and_then(|name| sent.get(&(name.writer, name.number)));
             let is_append_of_event = |(append, names): (&Append, Vec<EventName>)| {
@@ -98,6 +103,38 @@ impl<'h> Checker<'h> {
                 && let Some(first) = self.at.insert(name, event)
             {
                 self.violated("P4 every event is stored once", format!("{place}, and at {}", first.global_position));
+            }
+        }
+    }
+
+    /// Checks that an acknowledged erasure has erased what it named, that nothing else is erased, and that each erased event
+    /// is announced in its stream, once.
+    fn check_erasures(&mut self) {
+        let history = self.history;
+        let mut announced: HashMap<(&str, Version), usize> = HashMap::new();
+        let mut once = HashSet::new();
+        for event in &history.log {
+            let Some(announcement) = &event.announcement else { continue };
+            if !once.insert((event.stream.as_str(), announcement.erasure)) {
+                let what = format!("{}: erasure {}", event.stream, announcement.erasure);
+                self.violated("E6 an erasure is announced once in a stream", what);
+            }
+            for version in announcement.versions.iter().flat_map(|&(first, last)| first..=last) {
+                *announced.entry((event.stream.as_str(), version)).or_default() += 1;
+            }
+        }
+        let named: HashSet<_> = history.erased.iter().flat_map(|erased| &erased.event_ids).collect();
+        for event in history.log.iter().filter(|event| event.announcement.is_none()) {
+            let place = || format!("position {}, {} of {}", event.global_position, event.event_id, event.stream);
+            let times = announced.get(&(event.stream.as_str(), event.version)).copied().unwrap_or_default();
+            if event.is_erased && !named.contains(&event.event_id) {
+                self.violated("E8 nothing but an erasure changes an event", place());
+            }
+            if !event.is_erased && named.contains(&event.event_id) {
+                self.violated("E1 acknowledged erasures are hidden", place());
+            }
+            if times != usize::from(event.is_erased) {
+                self.violated("E6 each erased event is announced once", format!("{}: {times} times", place()));
             }
         }
     }
@@ -305,6 +342,9 @@ impl<'h> Checker<'h> {
                 known.push((span(request).1, request.appends.iter().zip(places).map(last).max().unwrap_or(0)));
             }
         }
+        let is_skipped = |event: &&Logged| event.is_erased || event.announcement.is_some();
+        let skipped: HashSet<(&str, Version)> =
+            self.history.log.iter().filter(is_skipped).map(|event| (event.stream.as_str(), event.version)).collect();
         let mut heads = Vec::new();
         for read in &self.history.reads {
             match read {
@@ -314,7 +354,12 @@ impl<'h> Checker<'h> {
                 }
                 Read::State { stream, version, last, .. } => {
                     let event = EventName::from_id(*last).and_then(|name| self.at.get(&name).copied());
-                    if event.is_none_or(|event| event.stream != *stream || event.version != *version) {
+                    // A reducer is not called for erased events and announcements.
+                    let is_last = |event: &Logged| {
+                        (event.version + 1..=*version).all(|version| skipped.contains(&(stream.as_str(), version)))
+                    };
+                    if event.is_none_or(|event| event.stream != *stream || event.version > *version || !is_last(event))
+                    {
                         let what = format!("the state of {stream} at version {version} has the last event {last}");
                         self.violated("P7 a state matches its events", what);
                     }

@@ -140,6 +140,13 @@ pub enum Read {
     State { asked: Micros, ended: Micros, stream: String, version: Version, last: Uuid },
 }
 
+/// An acknowledged erasure: the ids of the events that the request named.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Erased {
+    pub erasure: i64,
+    pub event_ids: Vec<Uuid>,
+}
+
 /// An accepted acknowledgement of a worker: the claim, and the positions of the events that it has processed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Processed {
@@ -155,9 +162,22 @@ pub struct Logged {
     pub version: Version,
     pub event_id: Uuid,
     pub occurred_at: String,
-    /// The `event_data`, if it differs from the content that the name determines.
+    /// The `event_data`, if it differs from the content that the name determines, and is not erased.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub altered_data: Option<Value>,
+    #[serde(default)]
+    pub is_erased: bool,
+    /// What a `$erased` event announces; `None`: the event is another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub announcement: Option<Announcement>,
+}
+
+/// The data of a `$erased` event.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Announcement {
+    pub erasure: i64,
+    /// The erased versions as ranges, both bounds included.
+    pub versions: Vec<(Version, Version)>,
 }
 
 /// A fault that was injected, and whether the service continued.
@@ -177,6 +197,7 @@ pub struct History {
     pub reads: Vec<Read>,
     /// In the order of the responses. It is empty if the run had no workers.
     pub processed: Vec<Processed>,
+    pub erased: Vec<Erased>,
     pub log: Vec<Logged>,
     pub faults: Vec<Fault>,
 }
@@ -188,6 +209,7 @@ enum Line {
     Reader(Reader),
     Read(Read),
     Processed(Processed),
+    Erased(Erased),
     Logged(Logged),
     Fault(Fault),
 }
@@ -200,6 +222,7 @@ impl History {
         let lines = lines.chain(self.readers.iter().cloned().map(Line::Reader));
         let lines = lines.chain(self.reads.iter().cloned().map(Line::Read));
         let lines = lines.chain(self.processed.iter().cloned().map(Line::Processed));
+        let lines = lines.chain(self.erased.iter().cloned().map(Line::Erased));
         let lines = lines.chain(self.log.iter().cloned().map(Line::Logged));
         for line in lines.chain(self.faults.iter().cloned().map(Line::Fault)) {
             serde_json::to_writer(&mut file, &line)?;
@@ -217,6 +240,7 @@ impl History {
                 Line::Reader(reader) => history.readers.push(reader),
                 Line::Read(read) => history.reads.push(read),
                 Line::Processed(processed) => history.processed.push(processed),
+                Line::Erased(erased) => history.erased.push(erased),
                 Line::Logged(logged) => history.log.push(logged),
                 Line::Fault(fault) => history.faults.push(fault),
             }

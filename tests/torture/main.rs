@@ -14,6 +14,7 @@
 
 mod check;
 mod cluster;
+mod erasers;
 #[path = "../it/support/erasure_model.rs"]
 mod erasure_model;
 mod faults;

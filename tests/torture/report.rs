@@ -16,6 +16,7 @@ pub fn format_run(outcome: &Outcome) -> String {
     let count =
         |is_counted: fn(&history::Outcome) -> bool| attempts().filter(|attempt| is_counted(&attempt.outcome)).count();
     let kills = outcome.faults.iter().filter(|kind| kind.is_kill()).count();
+    let erased = history.log.iter().filter(|event| event.is_erased).count();
     let heads = history.reads.iter().filter(|read| matches!(read, Read::Head { .. })).count();
     let delivered: usize = history.readers.iter().map(|reader| reader.events.len()).sum();
     let connections: u32 = history.readers.iter().map(|reader| reader.connections).sum();
@@ -39,6 +40,7 @@ pub fn format_run(outcome: &Outcome) -> String {
             "acknowledged by workers",
             history.processed.iter().map(|done| done.positions.len()).sum::<usize>().to_string(),
         ),
+        ("erasures", format!("{}, of {erased} events", history.erased.len())),
         ("states read", (history.reads.len() - heads).to_string()),
         ("broken promises", outcome.violations.len().to_string()),
     ] {

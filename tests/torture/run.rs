@@ -50,8 +50,10 @@ pub async fn run(options: &Options) -> anyhow::Result<Outcome> {
     // An unprivileged user must be able to access the folder of PostgreSQL, and its path must be short enough for a
     // socket.
     let data = tempfile::Builder::new().prefix("annals-torture-").tempdir()?;
+    // Content is removed from the files as soon as it is erased, so that tables are replaced under load.
+    let settings = [("ERASE_REWRITE_EVERY".to_owned(), "1s".to_owned())];
     let in_program = options.mutant.map_or(Ok(None), Mutant::in_program)?;
-    let mut cluster = Cluster::start(Path::new(PROGRAM), data.path(), &options.folder, &[], in_program).await?;
+    let mut cluster = Cluster::start(Path::new(PROGRAM), data.path(), &options.folder, &settings, in_program).await?;
     let major = cluster.postgres.major();
     let outcome = execute(options, &mut cluster).await;
     let Cluster { postgres, replicas } = cluster;
@@ -143,6 +145,9 @@ fn start(load: &Arc<Load>, options: &Options) -> (Vec<JoinHandle<()>>, Vec<JoinH
         tasks.push(tokio::spawn(load.clone().read(name, mode, aggregate_type, seed)));
     }
     tasks.push(tokio::spawn(load.clone().read_states(seed)));
+    if options.mutant.is_none() {
+        tasks.push(tokio::spawn(super::erasers::erase(load.clone(), seed)));
+    }
     for number in 0..options.workers {
         tasks.push(tokio::spawn(super::workers::work(load.clone(), number, seed)));
     }
@@ -192,6 +197,7 @@ async fn settle(cluster: &Cluster, load: &Load, mut faults: Vec<Fault>) -> anyho
         readers: load.readers.lock().expect("the lock").values().cloned().collect(),
         reads: load.reads.lock().expect("the lock").clone(),
         processed: load.processed.lock().expect("the lock").clone(),
+        erased: load.erased.lock().expect("the lock").clone(),
         log,
         faults,
     })
@@ -209,14 +215,19 @@ async fn read_log(load: &Load, replica: usize) -> anyhow::Result<Vec<Logged>> {
 
 fn logged(event: &Value) -> Option<Logged> {
     let event_id = event["event_id"].as_str()?.parse().ok()?;
+    let data = &event["event_data"];
+    let announcement = (event["event_type"] == "$erased").then(|| serde_json::from_value(data.clone()));
     let expected = EventName::from_id(event_id).map(EventName::data);
+    let is_altered = !data.is_null() && announcement.is_none() && expected.as_ref() != Some(data);
     Some(Logged {
         global_position: event["global_position"].as_i64()?,
         stream: format!("{}/{}", event["aggregate_type"].as_str()?, event["aggregate_id"].as_str()?),
         version: i32::try_from(event["version"].as_i64()?).ok()?,
         event_id,
         occurred_at: event["occurred_at"].as_str()?.to_owned(),
-        altered_data: (expected.as_ref() != Some(&event["event_data"])).then(|| event["event_data"].clone()),
+        altered_data: is_altered.then(|| data.clone()),
+        is_erased: data.is_null(),
+        announcement: announcement.transpose().ok()?,
     })
 }
 

@@ -12,7 +12,9 @@ use serde_json::{Value, json};
 use tokio::sync::RwLock;
 
 use super::cluster::REPLICAS;
-use super::history::{Append, Attempt, EventName, Fault, Logged, Micros, Outcome, Processed, Read, Reader, Request};
+use super::history::{
+    Append, Attempt, Erased, EventName, Fault, Logged, Micros, Outcome, Processed, Read, Reader, Request,
+};
 use super::http_client::http_client;
 
 /// A request without a response after this time counts as hung. The service itself stops waiting after 15 seconds.
@@ -34,6 +36,7 @@ pub struct Load {
     pub reads: Mutex<Vec<Read>>,
     pub readers: Mutex<HashMap<String, Reader>>,
     pub processed: Mutex<Vec<Processed>>,
+    pub erased: Mutex<Vec<Erased>>,
     /// Responses to readers that no fault of the run explains.
     pub unexpected: Mutex<Vec<Fault>>,
     /// The last known version of each stream, for writers that expect a version.
@@ -59,6 +62,7 @@ impl Load {
             reads: Mutex::default(),
             readers: Mutex::default(),
             processed: Mutex::default(),
+            erased: Mutex::default(),
             unexpected: Mutex::default(),
             versions: Mutex::default(),
             quiet: RwLock::new(()),
@@ -411,6 +415,9 @@ impl Load {
         };
         self.reads.lock().expect("the lock").push(Read::Head { asked, ended, head });
         let events = page["events"].as_array_mut().map(std::mem::take).unwrap_or_default();
+        for announcement in events.iter().filter(|event| event["event_type"] == "$erased") {
+            super::erasers::check_announced(self, replica, announcement).await;
+        }
         self.record(name, events);
         *cursor = format!("{epoch}:{next}");
     }
