@@ -8,8 +8,6 @@
 --   p_copied_to             the copy has all events up to this position
 --   p_last_erasure          the last erasure of the month before the copy began
 --
--- Raises AN005 if events of the month were erased since the copy began: the caller drops the copy and begins again.
---
 -- Locks: ACCESS EXCLUSIVE on events, to the end of the transaction. Appends and reads wait meanwhile, so the caller has
 -- set a short lock_timeout, and the copy has nearly all events.
 CREATE OR REPLACE FUNCTION replace_partition_table(
@@ -29,10 +27,12 @@ DECLARE
     v_former text := p_copy || '_former';
 BEGIN
     LOCK TABLE ONLY events IN ACCESS EXCLUSIVE MODE;
-    IF (SELECT max(m.erasure) FROM erasure_months m WHERE m.starts_at = p_starts_at) IS DISTINCT FROM p_last_erasure THEN
-        RAISE EXCEPTION 'events of % were erased since the copy began', p_name
-            USING ERRCODE = 'AN005';
-    END IF;
+    PERFORM erase_in_copy(
+        p_name => p_name,
+        p_starts_at => p_starts_at,
+        p_ends_at => p_ends_at,
+        p_copy => p_copy,
+        p_last_erasure => p_last_erasure);
     EXECUTE format(
         'INSERT INTO %I
          SELECT *

@@ -65,6 +65,7 @@ pub const FUNCTION_FILES: &[FunctionFile] = function_files![
     "erase_events",
     "erase_member",
     "erase_members",
+    "erase_in_copy",
     "event_content_hash",
     "first_version_after",
     "import_erasure",

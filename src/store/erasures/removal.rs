@@ -38,6 +38,8 @@ const FORMER_FOLDERS: &str = include_str!("../sql/former_folders.sql");
 const NOTE_FORMER_FOLDER: &str = include_str!("../sql/note_former_folder.sql");
 const DELETE_FORMER_FOLDER: &str = include_str!("../sql/delete_former_folder.sql");
 const ARCHIVE_REPLACE: &str = include_str!("../sql/archive_replace.sql");
+const ERASE_IN_COPY: &str = include_str!("../sql/erase_in_copy.sql");
+const REPLACE_PARTITION_TABLE: &str = include_str!("../sql/replace_partition_table.sql");
 const RECORD_MONTH_REMOVED: &str = include_str!("../sql/record_month_removed.sql");
 const OWNS_EVENTS: &str = include_str!("../sql/owns_events.sql");
 const SESSIONS_USING_TABLE: &str = include_str!("../sql/sessions_using_table.sql");
@@ -54,8 +56,8 @@ const MOMENT: Duration = Duration::from_millis(100);
 const EXCHANGE_LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '100ms'";
 const EXCHANGE_FOR: Duration = Duration::from_secs(60);
 const EXCHANGE_PAUSE: Duration = Duration::from_millis(500);
-/// The SQLSTATE that `replace_partition_table` raises if events were erased since the copy began.
-const ERASED_MEANWHILE: &str = "AN005";
+/// The number of times that a copy is compared with its table. An erasure between two statements makes them differ.
+const COMPARED_MAX: u32 = 5;
 
 /// What a run has removed.
 #[derive(Debug, Clone, Copy, Default)]
@@ -234,7 +236,7 @@ impl Remover {
         );
         self.connection.execute(AssertSqlSafe(bounds)).await?;
         let mut copied_to = self.copy_rows(partition, copy, 0, progress).await?;
-        self.compare(partition, copy, copied_to).await?;
+        self.compare(partition, copy, copied_to, last).await?;
         let deadline = Instant::now() + EXCHANGE_FOR;
         loop {
             if self.is_used_for_long(&partition.name).await? {
@@ -258,9 +260,6 @@ impl Remover {
                 }
                 Err(error) if has_sqlstate(&error, "55P03") => {
                     return Err(ArchivingError::InUse(partition.name.clone()));
-                }
-                Err(error) if has_sqlstate(&error, ERASED_MEANWHILE) => {
-                    return Err(differs(partition, "more of its events were erased meanwhile: the next run continues"));
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -297,7 +296,13 @@ impl Remover {
     }
 
     /// Compares the number and the content of the copied rows with those of the table.
-    async fn compare(&mut self, partition: &Partition, copy: &str, to: Position) -> Result<(), ArchivingError> {
+    async fn compare(
+        &mut self,
+        partition: &Partition,
+        copy: &str,
+        to: Position,
+        last: ErasureNo,
+    ) -> Result<(), ArchivingError> {
         let digest = |table: &str| {
             format!(
                 "(SELECT ROW (count(*), bit_xor(hash_record_extended(e, 0))) FROM {} e WHERE global_position <= $1)",
@@ -305,9 +310,21 @@ impl Remover {
             )
         };
         let statement = format!("SELECT {} IS NOT DISTINCT FROM {}", digest(&partition.name), digest(copy));
-        let is_equal: bool =
-            sqlx::query_scalar(AssertSqlSafe(statement)).bind(to).fetch_one(&mut self.connection).await?;
-        if is_equal { Ok(()) } else { Err(differs(partition, "its copy differs from it: the next run begins again")) }
+        for _ in 0..COMPARED_MAX {
+            sqlx::query(ERASE_IN_COPY)
+                .bind(&partition.name)
+                .bind(partition.starts_at)
+                .bind(partition.ends_at)
+                .bind(copy)
+                .bind(last)
+                .execute(&mut self.connection)
+                .await?;
+            let compared = sqlx::query_scalar(AssertSqlSafe(statement.as_str()));
+            if compared.bind(to).fetch_one(&mut self.connection).await? {
+                return Ok(());
+            }
+        }
+        Err(differs(partition, "its copy differs from it: the next run begins again"))
     }
 
     async fn exchange(
@@ -319,10 +336,7 @@ impl Remover {
     ) -> Result<(), DatabaseError> {
         let mut transaction = self.connection.begin().await?;
         transaction.execute(EXCHANGE_LOCK_TIMEOUT).await?;
-        sqlx::query(
-            "SELECT replace_partition_table(p_name => $1, p_starts_at => $2, p_ends_at => $3, p_copy => $4, \
-             p_copied_to => $5, p_last_erasure => $6)",
-        )
+        sqlx::query(REPLACE_PARTITION_TABLE)
         .bind(&partition.name)
         .bind(partition.starts_at)
         .bind(partition.ends_at)
