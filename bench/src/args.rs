@@ -38,7 +38,7 @@ pub struct BenchArgs {
     #[arg(long)]
     pub fill: Option<u64>,
 
-    /// Number of events in the log in the parts groups and fairness, at least 1000
+    /// Number of events in the log in the parts groups, erasures and fairness, at least 1000
     // With fewer events, some of the streams that the good client reads would not exist: `import::GROWING_STREAMS`.
     #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1_000..))]
     pub events: u64,
@@ -106,6 +106,8 @@ pub enum Part {
     Footprint,
     /// Workers of a consumer group, compared with pages of the log and with direct SQL
     Groups,
+    /// Requests to erase, and appends while a month is written again, compared with appends alone
+    Erasures,
     /// Requests of one client beside attacks by the clients of other API keys
     Fairness,
 }

@@ -9,6 +9,7 @@ mod args;
 mod background;
 mod direct;
 mod direct_sql;
+mod erasures;
 mod fairness;
 mod footprint;
 mod groups;
@@ -65,6 +66,7 @@ async fn measure(args: &BenchArgs, parts: &[Part], database: &Database) -> anyho
                 groups::measure(args, &instance, &direct, &mut report).await?;
                 instance.remove().await?;
             }
+            Part::Erasures => erasures::measure(args, other, &mut report).await?,
             Part::Fairness => fairness::measure(args, other, &mut report).await?,
         }
     }

@@ -49,12 +49,19 @@ DECLARE
     v_from    timestamptz;
     v_to      timestamptz;
     v_erasure bigint;
+    -- The events that other erasures have erased.
+    v_erased  bigint[];
     -- The events that must be in a table, because their month is not archived.
     v_in_tables bigint[];
 BEGIN
     LOCK TABLE erasures IN SHARE ROW EXCLUSIVE MODE;
 
-    -- Another request may have erased the same events in the meantime.
+    -- Another request may have erased some of the events in the meantime.
+    v_erased := ARRAY(
+        SELECT d.global_position
+          FROM erased_events d
+         WHERE d.global_position = ANY (p_positions)
+           AND (d.members IS NULL OR d.members @> p_members));
     SELECT array_agg(i.global_position ORDER BY i.n),
            array_agg(i.occurred_at ORDER BY i.n),
            array_agg(i.event_id ORDER BY i.n),
@@ -66,11 +73,7 @@ BEGIN
       INTO p_positions, p_times, p_event_ids, p_aggregate_types, p_aggregate_ids, p_versions, v_from, v_to
       FROM unnest(p_positions, p_times, p_event_ids, p_aggregate_types, p_aggregate_ids, p_versions) WITH ORDINALITY
            AS i (global_position, occurred_at, event_id, aggregate_type, aggregate_id, version, n)
-     WHERE NOT EXISTS (
-           SELECT
-             FROM erased_events d
-            WHERE d.global_position = i.global_position
-              AND (d.members IS NULL OR d.members @> p_members));
+     WHERE i.global_position <> ALL (v_erased);
     IF p_positions IS NULL THEN
         RETURN NULL;
     END IF;

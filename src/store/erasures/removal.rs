@@ -52,6 +52,10 @@ const COPIED_ROWS_NEAR_END: i64 = 500;
 /// A transaction that uses a table for longer than this is a long one, like that of a dump. The exchange would wait for
 /// it, and appends behind the exchange.
 const MOMENT: Duration = Duration::from_millis(100);
+/// The time for which a copy waits for such a transaction. Without a copy, nothing is lost by giving up.
+const BEGIN_FOR: Duration = Duration::from_secs(5);
+/// PostgreSQL ends an autovacuum for which a session waits longer than deadlock_timeout, which is 1 s by default.
+const VACUUM_LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '5s'";
 /// Appends and reads wait at most this long behind the exchange, which is tried again for a time.
 const EXCHANGE_LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '100ms'";
 const EXCHANGE_FOR: Duration = Duration::from_secs(60);
@@ -205,8 +209,11 @@ impl Remover {
         last: ErasureNo,
         progress: Progress<'_>,
     ) -> Result<(), ArchivingError> {
-        if self.is_used_for_long(&partition.name).await? {
-            return Err(ArchivingError::InUse(partition.name.clone()));
+        let deadline = Instant::now() + BEGIN_FOR;
+        while self.is_used_for_long(&partition.name).await? {
+            if Instant::now() > deadline {
+                return Err(ArchivingError::InUse(partition.name.clone()));
+            }
         }
         let copy: String = sqlx::query_scalar("SELECT $1 || '_' || left(md5(gen_random_uuid()::text), 8)")
             .bind(&partition.name)
@@ -247,13 +254,8 @@ impl Remover {
                 copied_to = self.copy_rows(partition, copy, copied_to, progress).await?;
                 continue;
             }
-            let began = Instant::now();
             match self.exchange(partition, copy, copied_to, last).await {
-                Ok(()) => {
-                    let waited_ms = began.elapsed().as_secs_f64() * 1_000.0;
-                    tracing::info!(partition = partition.name, waited_ms, "replaced the table of a partition");
-                    return Ok(());
-                }
+                Ok(()) => return Ok(()),
                 Err(error) if has_sqlstate(&error, "55P03") && Instant::now() < deadline => {
                     tokio::time::sleep(EXCHANGE_PAUSE).await;
                     copied_to = self.copy_rows(partition, copy, copied_to, progress).await?;
@@ -335,17 +337,26 @@ impl Remover {
         last: ErasureNo,
     ) -> Result<(), DatabaseError> {
         let mut transaction = self.connection.begin().await?;
+        // A VACUUM of the table would delay the exchange, and this lock blocks neither appends nor reads.
+        transaction.execute(VACUUM_LOCK_TIMEOUT).await?;
+        let lock =
+            format!("LOCK TABLE ONLY events, {} IN SHARE UPDATE EXCLUSIVE MODE", quote_identifier(&partition.name));
+        transaction.execute(AssertSqlSafe(lock)).await?;
         transaction.execute(EXCHANGE_LOCK_TIMEOUT).await?;
+        let began = Instant::now();
         sqlx::query(REPLACE_PARTITION_TABLE)
-        .bind(&partition.name)
-        .bind(partition.starts_at)
-        .bind(partition.ends_at)
-        .bind(copy)
-        .bind(copied_to)
-        .bind(last)
-        .execute(&mut *transaction)
-        .await?;
-        Ok(transaction.commit().await?)
+            .bind(&partition.name)
+            .bind(partition.starts_at)
+            .bind(partition.ends_at)
+            .bind(copy)
+            .bind(copied_to)
+            .bind(last)
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        let waited_ms = began.elapsed().as_secs_f64() * 1_000.0;
+        tracing::info!(partition = partition.name, waited_ms, "replaced the table of a partition");
+        Ok(())
     }
 }
 
