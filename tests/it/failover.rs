@@ -231,19 +231,52 @@ async fn a_worker_learns_that_the_events_of_its_claim_were_lost() {
     assert_eq!(positions, [1, 2, 3, 4, 7]);
 }
 
+/// Sets the names of the synchronous standbys of a primary.
+async fn set_synchronous_standbys(session: &mut Session, names: &str) {
+    session.run(&format!("ALTER SYSTEM SET synchronous_standby_names = '{names}'")).await;
+    session.run("SELECT pg_reload_conf()").await;
+    within_a_minute("the setting applies", async {
+        while session.texts("SHOW synchronous_standby_names").await != [names] {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_cursor_that_a_standby_has_shown_before_the_primary_is_not_lost() {
+    let pair = ReplicationPair::start().await;
+    let app = TestApp::start_on(pair.primary(), TestOptions::default()).await;
+    app.append("/streams/Order/1", &["A"]).await;
+    let epoch = app.get("/events").send().await.json()["epoch"].clone();
+    let mut session = pair.primary().session().await;
+    set_synchronous_standbys(&mut session, "away").await;
+    let event = event_with_id("01980000-0000-7000-8000-000000000001");
+    let append = app.post("/streams/Order/1", &event).send();
+    let follow = async {
+        append_that_waits_for_a_standby(&mut session, 0).await;
+        wait_for_replay(&pair.standby(), 2).await;
+        for cursor in ["2".to_owned(), format!("{epoch}:2")] {
+            let reply = app.get(&format!("/events?after={cursor}")).send().await;
+            reply.expect_problem(503, "replica_behind");
+        }
+        // A position that no standby has either can still be one that another process has shown.
+        app.get("/events?after=7").send().await.expect_problem(503, "replica_behind");
+        set_synchronous_standbys(&mut session, "").await;
+    };
+    let (appended, ()) = tokio::join!(append, follow);
+    appended.expect_status(201);
+    app.get(&format!("/events?after={epoch}:2")).send().await.expect_status(200);
+    app.get(&format!("/events?after={epoch}:3")).send().await.expect_problem(409, "epoch_changed");
+    app.get("/events?after=3").send().await.expect_problem(422, "position_beyond_head");
+}
+
 #[tokio::test]
 async fn a_replayed_append_waits_for_the_synchronous_standby() {
     let pair = ReplicationPair::start().await;
     let app = TestApp::start_on(pair.primary(), TestOptions::default()).await;
     let mut session = pair.primary().session().await;
-    session.run("ALTER SYSTEM SET synchronous_standby_names = 'away'").await;
-    session.run("SELECT pg_reload_conf()").await;
-    within_a_minute("the setting applies", async {
-        while session.texts("SHOW synchronous_standby_names").await != ["away"] {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    set_synchronous_standbys(&mut session, "away").await;
 
     let event = event_with_id("01980000-0000-7000-8000-000000000001");
     let mut append = Box::pin(retried(|| app.post("/streams/Order/1", &event)));
@@ -258,8 +291,7 @@ async fn a_replayed_append_waits_for_the_synchronous_standby() {
         reply = &mut append => panic!("no standby has the event, and the append is acknowledged: {reply:?}"),
         session = within_a_minute("the repeated append waits, too", replay) => session,
     };
-    session.run("ALTER SYSTEM RESET synchronous_standby_names").await;
-    session.run("SELECT pg_reload_conf()").await;
+    set_synchronous_standbys(&mut session, "").await;
     let reply = append.await;
     assert_eq!((reply.status, reply.header("idempotent-replayed")), (200, Some("true")), "{reply:?}");
 }

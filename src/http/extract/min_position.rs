@@ -43,6 +43,8 @@ pub async fn head_for_cursor(app: &App, cursor: Cursor, if_behind: IfBehind) -> 
                 Ok(head) if if_behind == IfBehind::UsePrimary => return Ok(head),
                 // Without the primary, only the replica knows the log.
                 Ok(_) | Err(StoreError::Unavailable(_)) => is_checked = true,
+                // A standby has shown the position, and the primary waits for another one.
+                Err(StoreError::Behind(_)) => {}
                 Err(error) => return Err(error.into()),
             }
         }

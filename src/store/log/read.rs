@@ -19,6 +19,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgConnection;
 
@@ -30,8 +31,23 @@ use crate::store::log::head::LogHead;
 use crate::store::log::readable::WantedTypes;
 use crate::store::log::scan::{LogScan, LogSegment, PageBudget, Scan};
 use crate::store::log::segment::{Delivery, SegmentScan, scan_segment};
-use crate::store::reader::{CatalogueCheck, Reader};
+use crate::store::reader::{CatalogueCheck, Reader, ServerKind};
 use crate::store::row::Deliver;
+
+const APPEND_LOCK_HOLDER: &str = include_str!("../sql/append_lock_holder.sql");
+/// The time for which a check of a cursor waits for the end of an append, and the pause between two looks.
+const APPEND_MAX: Duration = Duration::from_millis(500);
+const APPEND_PAUSE: Duration = Duration::from_millis(5);
+
+/// Returns whether a cursor is of the current epoch, or of none, and beyond the head.
+fn is_beyond(cursor: Cursor, head: &LogHead) -> bool {
+    cursor.position > head.global_position && cursor.epoch.is_none_or(|epoch| epoch == head.epoch)
+}
+
+/// Returns the transaction that appends; `None` if there is none.
+async fn append_lock_holder(connection: &mut PgConnection) -> Result<Option<String>, sqlx::Error> {
+    sqlx::query_scalar(APPEND_LOCK_HOLDER).fetch_one(connection).await
+}
 
 /// The progress of a page in the database.
 pub(super) enum ReadProgress {
@@ -48,11 +64,38 @@ impl Reader {
     }
 
     /// Returns the head of the log if a cursor is still valid.
+    ///
+    /// With synchronous replication, a standby can show events of a commit that still waits for another standby, and that
+    /// the primary does not show yet. So the primary does not declare a cursor lost before the append in progress has
+    /// ended. If it takes long, the error is [`StoreError::Behind`].
     pub async fn log_head_for(&self, cursor: Cursor) -> Result<LogHead, StoreError> {
         let mut connection = self.acquire().await?;
-        let (_, head) = self.catalogue_and_head(&mut connection).await?;
-        self.check_cursor(&mut connection, cursor, &head).await?;
-        Ok(head)
+        let (checked, head) = self.head_and_check(&mut connection, cursor).await?;
+        if checked.is_ok() || !is_beyond(cursor, &head) || self.server_kind == ServerKind::Replica {
+            return checked.map(|()| head);
+        }
+        let (deadline, first) = (Instant::now() + APPEND_MAX, append_lock_holder(&mut connection).await?);
+        loop {
+            // The holder is read first. Without it, the head is then that of all appends that had begun.
+            let holder = append_lock_holder(&mut connection).await?;
+            let (checked, head) = self.head_and_check(&mut connection, cursor).await?;
+            if checked.is_ok() || !is_beyond(cursor, &head) || holder.is_none() || holder != first {
+                return checked.map(|()| head);
+            }
+            if Instant::now() > deadline {
+                return Err(StoreError::Behind(head.global_position));
+            }
+            tokio::time::sleep(APPEND_PAUSE).await;
+        }
+    }
+
+    async fn head_and_check(
+        &self,
+        connection: &mut PgConnection,
+        cursor: Cursor,
+    ) -> Result<(Result<(), StoreError>, LogHead), StoreError> {
+        let (_, head) = self.catalogue_and_head(connection).await?;
+        Ok((self.check_cursor(connection, cursor, &head).await, head))
     }
 
     /// Reads one page: delivers events in order, at most `limit`, none beyond `to` or the head, until `deliver` stops
