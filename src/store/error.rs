@@ -32,7 +32,16 @@ fn describe_driver_error(error: &sqlx::Error) -> String {
     match error {
         // Not the detail, which can contain a row.
         sqlx::Error::Database(error) => format!("PostgreSQL reports: {}", error.message()),
+        sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            "the connection failed: the server has closed it".to_owned()
+        }
         sqlx::Error::Io(error) => format!("the connection failed: {error}"),
+        // The driver reads a first byte that the server has not sent.
+        sqlx::Error::Protocol(fault) if fault.contains("SSLRequest: 0x00") => {
+            "the server has closed the connection without a response: it is starting or stopping, or it is a proxy \
+             that has no server"
+                .to_owned()
+        }
         sqlx::Error::Tls(error) => format!("the connection failed: TLS: {error}"),
         sqlx::Error::PoolTimedOut => {
             "no connection was available in time: PostgreSQL accepts none, or all are in use".to_owned()

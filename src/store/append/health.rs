@@ -38,8 +38,15 @@ impl WriterHealth {
         drop(self.0.subscribe().wait_for(|state| *state != WriterState::NotChecked).await);
     }
 
+    /// Records a success. Logs the end of an outage.
     pub(super) fn record_success(&self) {
-        self.0.send_if_modified(|state| std::mem::replace(state, WriterState::Works) != WriterState::Works);
+        self.0.send_if_modified(|state| {
+            let before = std::mem::replace(state, WriterState::Works);
+            if matches!(before, WriterState::Fails(_)) {
+                tracing::info!("appends are written again");
+            }
+            before != WriterState::Works
+        });
     }
 
     /// Records a failure. Returns whether the writer has worked until now.

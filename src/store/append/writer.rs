@@ -239,9 +239,12 @@ impl Writer {
                 CompletedRequests::default()
             }
             Err(error) => {
-                tracing::error!(requests = batch.len(), %error, "a batch of appends failed");
-                if !matches!(error, AppendError::Internal(_) | AppendError::Overloaded) {
-                    self.queued.health.record_failure(error.to_string());
+                let is_outage = !matches!(error, AppendError::Internal(_) | AppendError::Overloaded);
+                // One line for each outage. Each request has a line of its own.
+                if !is_outage || self.queued.health.record_failure(error.to_string()) {
+                    tracing::error!(requests = batch.len(), %error, "a batch of appends failed");
+                }
+                if is_outage {
                     self.next_check = tokio::time::Instant::now() + CHECK_EVERY / 4;
                 }
                 CompletedRequests::new(batch, std::iter::repeat_with(|| Err(error.clone())))
