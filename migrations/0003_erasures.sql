@@ -30,6 +30,8 @@ CREATE TABLE erasures (
 CREATE INDEX erasures_pending ON erasures (erasure)
     WHERE removed_at IS NULL;
 
+CREATE INDEX erasures_imported ON erasures ((request -> 'imported'));
+
 -- The erased events. An event may be in several erasures, each of some of its members.
 CREATE TABLE erased_events (
     global_position bigint NOT NULL,

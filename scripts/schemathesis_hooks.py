@@ -23,6 +23,8 @@ SPANNING = [
     ("POST /appends", "the stream occurs twice in the request"),
     ("POST /appends", "a request has at most 1000 events"),
     ("POST /appends", "/event_id: occurs twice in the request"),
+    ("POST /erasures", "must name at least one event"),
+    ("POST /erasures", "from_version: must not be above to_version"),
     ("POST /streams/{aggregate_type}/{aggregate_id}", "If-None-Match: must not be sent together with If-Match"),
     ("POST /streams/{aggregate_type}/{aggregate_id}", "/event_id: occurs twice in the request"),
     ("POST /reducers/{aggregate_type}/test", "/event_id: occurs twice in the request"),

@@ -56,6 +56,7 @@ pub struct Metrics {
     snapshots_ignored: IntCounter,
     pub reducer_failures: IntCounter,
     pub head_position: IntGauge,
+    pub epoch: IntGauge,
     pub log_ahead_seconds: Gauge,
     pub database_clock_ahead_seconds: Gauge,
     pub subscribers: IntGaugeVec,
@@ -126,6 +127,8 @@ impl Metrics {
                 .counter("annals_snapshots_ignored_total", "Loads that ignored a snapshot because it was not usable."),
             head_position: declare
                 .gauge("annals_head_position", "Highest position of the log that this process has seen."),
+            epoch: declare
+                .gauge("annals_epoch", "Epoch of the log. It changes when the end of the log may have been lost."),
             log_ahead_seconds: declare.float_gauge(
                 "annals_log_ahead_seconds",
                 "How far the time of the last event is ahead of the clock of the service; 0 if it is not.",

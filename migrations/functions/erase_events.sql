@@ -54,6 +54,10 @@ DECLARE
     -- The events that must be in a table, because their month is not archived.
     v_in_tables bigint[];
 BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'an erasure needs the isolation level read committed'
+            USING ERRCODE = 'invalid_transaction_state';
+    END IF;
     LOCK TABLE erasures IN SHARE ROW EXCLUSIVE MODE;
 
     -- Another request may have erased some of the events in the meantime.

@@ -28,10 +28,21 @@ DECLARE
     v_erasure bigint;
 BEGIN
     LOCK TABLE erasures IN SHARE ROW EXCLUSIVE MODE;
+    -- The event was imported before, or appended by an erasure of this log.
+    IF EXISTS (
+       SELECT
+         FROM erased_streams s
+        WHERE s.aggregate_type = p_aggregate_type
+          AND s.aggregate_id = p_aggregate_id
+          AND s.announced_version = p_version) THEN
+        RETURN;
+    END IF;
+    -- Erasures of different logs can have the same number.
     SELECT x.erasure
       INTO v_erasure
       FROM erasures x
-     WHERE x.request @> jsonb_build_object('imported', p_source);
+     WHERE x.request -> 'imported' = to_jsonb(p_source)
+       AND x.request -> 'members' = coalesce(to_jsonb(p_members), 'null');
     IF NOT FOUND THEN
         v_erasure := CASE
             WHEN EXISTS (SELECT FROM erasures x WHERE x.erasure = p_source) THEN nextval('erasures_erasure_seq')
@@ -43,8 +54,8 @@ BEGIN
         INSERT INTO erasures (
                erasure, reason, request, aggregate_types, events, streams, snapshots, announced_position, hidden_at,
                removed_at)
-        VALUES (v_erasure, 'imported with its events', jsonb_build_object('imported', p_source), '{}', 0, 0, 0,
-                p_global_position, clock_timestamp(), clock_timestamp());
+        VALUES (v_erasure, 'imported with its events',
+                jsonb_build_object('imported', p_source, 'members', p_members), '{}', 0, 0, 0, p_global_position, clock_timestamp(), clock_timestamp());
     END IF;
 
     INSERT INTO erased_streams (aggregate_type, aggregate_id, erasure, versions, announced_version)

@@ -26,6 +26,10 @@ SET search_path FROM CURRENT
 AS $$
 #variable_conflict use_column
 BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'a write of a snapshot needs the isolation level read committed'
+            USING ERRCODE = 'invalid_transaction_state';
+    END IF;
     LOCK TABLE snapshots IN ROW EXCLUSIVE MODE;
     RETURN QUERY
     INSERT INTO snapshots AS s (

@@ -1,5 +1,5 @@
 -- Refuses every UPDATE, DELETE and TRUNCATE of events and of their ids, because events are never changed. The only
--- exception is the UPDATE of an erasure: erase_events and import_erasure set annals.erasing during it.
+-- exception is the UPDATE of an erasure: its functions set annals.erasing during it.
 --
 -- The parent and each partition have a trigger of their own (create_partition_table makes the latter).
 CREATE OR REPLACE FUNCTION refuse_change() RETURNS trigger

@@ -11,6 +11,9 @@ pub enum ArchiveError {
     /// The object store does not respond, or does not have the object.
     #[error("the archive cannot be read or written: {}", in_one_line(.0))]
     Store(object_store::Error),
+    /// The partition was restored, or written into another folder, while it was read.
+    #[error("the partition has moved while it was read")]
+    Moved,
     /// A file differs from what was written.
     #[error("the archive is damaged: {path}: {what}")]
     Damaged { path: String, what: String },
@@ -35,7 +38,7 @@ impl ArchiveError {
     pub fn is_permanent(&self) -> bool {
         match self {
             Self::Damaged { .. } | Self::InvalidEvent(_) | Self::Store(object_store::Error::NotFound { .. }) => true,
-            Self::Url(..) | Self::Store(_) => false,
+            Self::Url(..) | Self::Store(_) | Self::Moved => false,
         }
     }
 

@@ -1,7 +1,8 @@
 //! The archive: its files, and a cache of recently used footers and row groups.
 
+use std::io::ErrorKind;
 use std::ops::Range;
-use std::path::Path as FilePath;
+use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,6 +60,8 @@ pub struct Archive {
     url: String,
     objects: Arc<dyn ObjectStore>,
     root: Path,
+    /// The folder of an archive in a file system.
+    local_root: Option<PathBuf>,
     files: LruCache<FileKey, OpenFile>,
     groups: LruCache<(FileKey, usize), EventGroup>,
     /// Limits the row groups that are decoded at the same time: each takes a processor and tens of megabytes.
@@ -86,6 +89,7 @@ impl Archive {
             url: without_credentials(url),
             objects,
             root,
+            local_root: folder.map(PathBuf::from),
             files: LruCache::new(CACHED_FILES),
             groups: LruCache::new(CACHED_GROUPS),
             decoding: FairSemaphore::new(DECODING_MAX, DECODING_MAX),
@@ -259,21 +263,23 @@ impl Archive {
         Ok(self.files.insert(key, opened))
     }
 
-    /// Deletes the objects of a folder. Does nothing if it has none.
+    /// Deletes a folder with all that it contains. Does nothing if it does not exist.
     ///
-    /// The objects that a folder can have are deleted by name, because the list of an object store may not have a new
-    /// object yet. The list only finds what a killed process has left in a folder of a file system.
+    /// In an object store, the objects that a folder can have are deleted by name, because a list may not have a new
+    /// object yet. In a file system, a killed process may also have left files that a list does not show.
     pub async fn delete(&self, folder: &str) -> Result<(), ArchiveError> {
-        use futures_util::TryStreamExt;
         for name in Order::ALL.map(|order| order.file_name()).into_iter().chain([MANIFEST]) {
             self.delete_object(&self.path(folder, name)).await?;
         }
-        let prefix = self.root.clone().join(folder);
-        let found: Vec<_> = self.objects.list(Some(&prefix)).try_collect().await?;
-        for object in found {
-            self.delete_object(&object.location).await?;
-        }
-        Ok(())
+        let Some(local_root) = &self.local_root else { return Ok(()) };
+        let folder = local_root.join(folder);
+        let deleted = tokio::task::spawn_blocking(move || match std::fs::remove_dir_all(folder) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        });
+        let failed =
+            |error: std::io::Error| object_store::Error::Generic { store: "LocalFileSystem", source: Box::new(error) };
+        Ok(deleted.await.unwrap_or_else(|error| Err(std::io::Error::other(error))).map_err(failed)?)
     }
 
     async fn delete_object(&self, path: &Path) -> Result<(), ArchiveError> {

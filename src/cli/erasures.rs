@@ -1,7 +1,7 @@
 //! `annals erasures`: lists erasures, removes the bytes of erased content, and erases again after a restore.
 //!
 //! A restored database is from before the erasures that were made after its backup. So `annals erasures export` writes
-//! all erasures to a file that is stored beside the backups, and `annals erasures apply` erases their events again.
+//! all erasures to a file that is stored with the backups, and `annals erasures apply` erases their events again.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -28,7 +28,7 @@ use crate::wire::time::format_time;
 pub const EXAMPLES: &str = "Examples:
   annals erasures list
   annals erasures run                              remove erased content from the files now
-  annals erasures export > erasures.ndjson         beside every backup
+  annals erasures export > erasures.ndjson         with every backup
   annals erasures apply erasures.ndjson            after a restore, before the service starts";
 
 /// The number of erasures that are read at once.

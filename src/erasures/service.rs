@@ -132,10 +132,13 @@ impl Erasures {
 
     /// Announces the erasures of which no announcement is recorded: their process ended too early.
     pub async fn announce_all(&self) -> Result<(), ErasureError> {
+        let mut failed = None;
         for erasure in self.primary.erasures_not_announced().await? {
-            self.announce(erasure).await?;
+            if let Err(error) = self.announce(erasure).await {
+                failed.get_or_insert(error);
+            }
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 
     /// Appends the `$erased` events of an erasure, unless that is recorded.

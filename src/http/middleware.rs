@@ -27,7 +27,7 @@ use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove
 use crate::app::App;
 use crate::http::cache::NO_STORE;
 use crate::http::caller::AuthenticatedKeyId;
-use crate::http::erasure_guard::guard;
+use crate::http::erasure_guard::{guarded, may_return_content};
 use crate::http::host::check_host;
 use crate::http::lingering_body::linger;
 use crate::http::media_type::PROBLEM_JSON;
@@ -76,17 +76,22 @@ where
         let codings = AcceptedCodings::from_request(&request);
         request.extensions_mut().insert(observed.id.clone());
         let request = linger(request, observed.body_deadline());
-        let mark = self.app.feed.read_mark();
+        let mark = may_return_content(&request).then(|| self.app.feed.read_mark());
         let handled = admit(&self.app, &request).map(|()| self.inner.call(request));
         Box::pin(async move {
             let response = match handled {
-                Ok(handled) => AssertUnwindSafe(handled)
-                    .catch_unwind()
-                    .await
-                    .unwrap_or_else(|panic| Ok(ApiError::internal(panic_message(&*panic)).into_response()))?,
+                Ok(handled) => {
+                    let handled = AssertUnwindSafe(handled).catch_unwind().map(|handled| {
+                        handled.unwrap_or_else(|panic| Ok(ApiError::internal(panic_message(&*panic)).into_response()))
+                    });
+                    match mark {
+                        Some(mark) => guarded(mark, handled).await?,
+                        None => handled.await?,
+                    }
+                }
                 Err(refusal) => refusal.into_response(),
             };
-            Ok(observed.finish(codings.compress(guard(response, mark)).await))
+            Ok(observed.finish(codings.compress(response).await))
         })
     }
 }

@@ -255,7 +255,12 @@ impl Reader {
     ) -> Result<Arc<EventGroup>, ArchiveError> {
         let archive = self.archive.as_ref().ok_or_else(ArchiveError::not_configured)?;
         let group = archive.group(partition, order, n).await?;
-        let masks = self.catalogue().masks.clone();
+        // The masks are those of the folder: both are of the same catalogue.
+        let catalogue = self.catalogue();
+        if !catalogue.has_archived(partition) {
+            return Err(ArchiveError::Moved);
+        }
+        let masks = &catalogue.masks;
         if masks.is_empty() || mutants::is(mutants::ARCHIVED_ROWS_NOT_MASKED) {
             return Ok(group);
         }
@@ -334,6 +339,9 @@ impl Reader {
             head = read_log_head(connection, catalogue.open_from).await?;
         }
         self.raise_high_water_mark(head.global_position);
+        if self.server_kind == ServerKind::Primary {
+            self.metrics.epoch.set(head.epoch.into());
+        }
         Ok((catalogue, head))
     }
 

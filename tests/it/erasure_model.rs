@@ -34,6 +34,7 @@ async fn an_erasure_breaks_no_rule() {
         key,
         client: http_client().build().expect("a client"),
         session: database.session().await.0,
+        old_session: database.session().await.0,
         program: env!("CARGO_BIN_EXE_annals").into(),
         environment: vec![("DATABASE_URL".to_owned(), server.url()), ("ARCHIVE_URL".to_owned(), place)],
         files: server.files(),

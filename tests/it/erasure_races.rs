@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::archive::{History, read_everything};
 use crate::cli::run;
-use crate::support::{ReplicationPair, Session, TestApp, TestOptions, events, within_a_minute};
+use crate::support::{ReplicationPair, Session, TestApp, TestDatabase, TestOptions, events, within_a_minute};
 
 const SECRET: &str = "Ada Lovelace";
 
@@ -49,7 +49,7 @@ async fn remove(app: &TestApp) -> Removed {
 /// Erases a stream in a transaction that is not committed yet.
 async fn begin_erasure(session: &mut Session, name: &str) {
     let (aggregate_type, aggregate_id) = name.split_once('/').expect("type/id");
-    session.run("BEGIN").await;
+    session.run("BEGIN ISOLATION LEVEL READ COMMITTED").await;
     session
         .run(&format!(
             "SELECT erase_events('a test', '{{}}', NULL, NULL, array_agg(e.global_position), array_agg(e.occurred_at),
@@ -105,7 +105,11 @@ async fn a_fold_that_began_before_an_erasure_stores_no_snapshot() {
 
 #[tokio::test]
 async fn a_snapshot_that_a_client_stores_during_an_erasure_is_refused() {
-    let app = TestApp::start().await;
+    let database = TestDatabase::create().await;
+    // Whatever the default of the database is.
+    let default = format!("ALTER DATABASE {} SET default_transaction_isolation = 'repeatable read'", database.name);
+    database.session().await.run(&default).await;
+    let app = TestApp::start_on(database, TestOptions::default()).await;
     append(&app, "A/1", 3, 0).await;
     let (mut session, mut observer) = (app.database.session().await, app.database.session().await);
     begin_erasure(&mut session, "A/1").await;
@@ -237,6 +241,77 @@ async fn a_month_that_is_restored_before_its_files_are_rewritten_stays_erased() 
     assert_eq!(wrong, ["WRONG   no event in the future: 1 clock"], "{printed}{error}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_that_are_erased_while_their_month_is_restored_are_erased_in_the_new_table() {
+    let history = History::create().await;
+    history.archive().await;
+    let mut archiver = history.archiver().await;
+    let (filled, is_filled) = std::sync::mpsc::channel();
+    let (erased, is_erased) = std::sync::mpsc::channel::<()>();
+    let is_erased = std::sync::Mutex::new(is_erased);
+    let restoring = tokio::spawn(async move {
+        // The masks are read, and the table is filled, when the progress is reported first.
+        let progress = move |_: u64| {
+            if filled.send(()).is_ok() {
+                let _ = is_erased.lock().expect("the lock").recv();
+            }
+        };
+        archiver.restore("events_2026_11", &progress).await.expect("the partition is restored");
+        archiver.close().await.expect("the archiver ends");
+    });
+    tokio::task::spawn_blocking(move || is_filled.recv().expect("the table is filled")).await.expect("the task ends");
+    erase(&history.app, "Order/always").await;
+    drop(erased);
+    restoring.await.expect("the task ends");
+    let mut session = history.session().await;
+    let content = "SELECT count(*) FROM events WHERE aggregate_type = 'Order' AND aggregate_id = 'always'
+                      AND event_type <> '$erased' AND event_data IS DISTINCT FROM 'null'";
+    assert_eq!(session.number(content).await, 0);
+    assert_eq!(remove(&history.app).await.months, 3, "the bytes in the restored table are pending, too");
+}
+
+#[tokio::test]
+async fn a_month_that_cannot_be_written_again_does_not_hold_up_the_others() {
+    let history = History::create().await;
+    history.archive().await;
+    erase(&history.app, "Order/always").await;
+    let manifest = history.file("manifest.json");
+    let elsewhere = manifest.with_extension("elsewhere");
+    std::fs::rename(&manifest, &elsewhere).expect("the manifest is moved");
+    let mut remover = remover(&history.app).await;
+    let failed = remover.run(&|_| {}).await;
+    assert!(failed.is_err(), "{failed:?}");
+    let receipt = history.app.get("/erasures/1").send().await.json();
+    let pending = receipt["months"].as_array().expect("months").iter().filter(|month| month["removed_at"].is_null());
+    assert_eq!(pending.map(|month| month["month"].clone()).collect::<Vec<_>>(), ["2026-11"]);
+    assert!(receipt["removed_at"].is_null(), "{receipt}");
+    std::fs::rename(&elsewhere, &manifest).expect("the manifest is moved back");
+    let removed = remover.run(&|_| {}).await.expect("the content is removed");
+    assert_eq!((removed.months, removed.erasures), (1, 1));
+}
+
+#[tokio::test]
+async fn a_response_that_takes_long_has_no_content_that_was_erased_meanwhile() {
+    let app = TestApp::start().await;
+    append(&app, "A/1", 40, 0).await;
+    // Each call takes some milliseconds.
+    let source = "({ $any: (state, event) => { for (let n = 0; n < 400000; n++) {} return event.event_data } })";
+    let reducer = json!({"language": "javascript", "source": source});
+    app.call("PUT", "/reducers/A").json(&reducer).send().await.expect_status(201);
+    let state = async { (app.get("/aggregates/A/1/state").send().await, std::time::Instant::now()) };
+    let erased = async {
+        erase(&app, "A/1").await;
+        std::time::Instant::now()
+    };
+    let ((reply, received_at), erased_at) = tokio::join!(state, erased);
+    if received_at > erased_at {
+        assert!(!reply.text().contains(SECRET), "{}", reply.text());
+    }
+    if reply.status != 200 {
+        reply.expect_problem(503, "overloaded");
+    }
+}
+
 #[tokio::test]
 async fn an_interrupted_removal_is_completed_by_the_next_one() {
     let history = History::create().await;
@@ -247,12 +322,19 @@ async fn an_interrupted_removal_is_completed_by_the_next_one() {
     // Interrupted while a table was copied, and while files were written.
     session.run("SELECT create_partition_table('events_2027_01_0badcafe')").await;
     session.run("INSERT INTO events_2027_01_0badcafe SELECT * FROM events_2027_01").await;
-    let begun = history.folder.path().join("2026-11-begun");
-    std::fs::create_dir(&begun).expect("a folder");
-    std::fs::write(begun.join("by_position.parquet"), "half of a file").expect("a file");
+    // A file that is being written has another name, which lists do not show.
+    let begun = ["2026-11-begun", "2027-01-begun"].map(|name| history.folder.path().join(name));
+    for folder in &begun {
+        std::fs::create_dir(folder).expect("a folder");
+        std::fs::write(folder.join("by_position.parquet#1"), "half of a file").expect("a file");
+    }
+    // Interrupted while a month was archived.
+    session.run("UPDATE partitions SET archived_to = '2027-01-begun' WHERE name = 'events_2027_01'").await;
     session.run("INSERT INTO former_folders (folder, starts_at) SELECT '2026-11-begun', starts_at FROM partitions WHERE name = 'events_2026_11'").await;
     remove(&history.app).await;
-    assert!(!begun.exists(), "the folder of the interrupted run is deleted");
+    for folder in begun {
+        assert!(!folder.exists(), "{} is not deleted", folder.display());
+    }
     let tables = "SELECT count(*) FROM pg_class WHERE relname ~ '^events_[0-9]{4}_[0-9]{2}_'
                      AND relkind = 'r'";
     assert_eq!(session.number(tables).await, 0, "the copy of the interrupted run is dropped");

@@ -1,6 +1,8 @@
 //! Promise P1, P4: the contract of erasures. A request erases what it names and nothing else, its receipt says what, and
 //! an invalid request erases nothing. `erasure_model.rs` tries the places at which content can be.
 
+use annals::domain::quota::Quotas;
+use annals::keyring;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
@@ -477,4 +479,41 @@ async fn a_null_that_no_erasure_explains_is_refused_by_the_import() {
     let mut body = events(&["E"]);
     body["events"][0]["event_data"] = Value::Null;
     app.post("/streams/A/1", &body).send().await.expect_invalid("pointer", "/events/0/event_data");
+}
+
+#[tokio::test]
+async fn a_receipt_is_not_shown_without_the_scope_on_all_of_its_types() {
+    let app = TestApp::start().await;
+    append(&app, "A/1", 1).await;
+    append(&app, "B/1", 1).await;
+    erase(&app, "", json!({"streams": [stream("A/1"), stream("B/1")]})).await.expect_status(201);
+    let mut options = TestOptions::default();
+    options.settings.needs_keys = true;
+    let with_keys = TestApp::start_on(app.database.clone(), options).await;
+    let grants = ["admin:A".parse().expect("a grant")];
+    let (key, new) = keyring::generate("a test".to_owned(), &grants, Quotas::default(), None).expect("randomness");
+    with_keys.app.primary.create_key(&new).await.expect("the key is stored");
+    with_keys.app.keyring.refresh(&with_keys.app.primary).await.expect("the keys are read");
+    let authorization = format!("Bearer {key}");
+    let body = json!({"reason": "another one", "streams": [stream("A/1")]});
+    let again = with_keys.post("/erasures", &body).header("authorization", &authorization).send().await;
+    let again = again.expect_status(200).json();
+    assert_eq!((&again["erasure"], &again["reason"]), (&Value::Null, &json!("another one")));
+    let read = with_keys.get("/erasures/1").header("authorization", &authorization).send().await;
+    read.expect_problem(403, "forbidden");
+    let list = with_keys.get("/erasures").header("authorization", &authorization).send().await.expect_status(200);
+    assert_eq!(list.json()["erasures"], json!([]));
+}
+
+#[tokio::test]
+async fn importing_the_export_of_the_same_log_changes_nothing() {
+    let app = TestApp::start().await;
+    append(&app, "A/1", 2).await;
+    erase(&app, "", json!({"streams": [stream("A/1")]})).await.expect_status(201);
+    let before = app.get("/erasures").send().await.json();
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), export(&app.database).await).expect("the file is written");
+    let (ok, _, error) = run(&app.database, &["import", file.path().to_str().expect("a path")]).await;
+    assert!(ok, "{error}");
+    assert_eq!(app.get("/erasures").send().await.json(), before);
 }

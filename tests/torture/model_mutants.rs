@@ -87,6 +87,7 @@ async fn erase(
         key,
         client: http_client().build()?,
         session,
+        old_session: cluster.postgres.session().await?,
         program: program.to_owned(),
         environment,
         files: cluster.postgres.files(),

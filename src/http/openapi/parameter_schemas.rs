@@ -176,6 +176,10 @@ fn schema_of(parameter: &str, parameter_in: &ParameterIn, place: &Place<'_>) -> 
             json!({"type": "string", "maxLength": 511, "pattern": stream().replace("?$", "$")})
         }
         ("after", _) if place.path == "/streams" => json!({"type": "string", "maxLength": 511, "pattern": stream()}),
+        ("erasure", ParameterIn::Path) => json!({"type": "integer", "minimum": 1, "maximum": EXACT_INTEGER_MAX}),
+        ("after", _) if place.path == "/erasures" => {
+            json!({"type": "integer", "minimum": 0, "maximum": EXACT_INTEGER_MAX})
+        }
         ("after", _) => name(SEGMENT),
         ("prefix", _) => name(r"^[^\x00-\x1f\x7f-\x9f/]+$"),
         ("partition", _) => text(PARTITION),

@@ -66,6 +66,7 @@ pub const FUNCTION_FILES: &[FunctionFile] = function_files![
     "erase_member",
     "erase_members",
     "erase_in_copy",
+    "erase_in_restored",
     "event_content_hash",
     "first_version_after",
     "import_erasure",

@@ -47,6 +47,7 @@ const READ_SETTINGS: &str = "
     SET enable_hashjoin = off;
     SET enable_mergejoin = off;
     SET jit = off;
+    SET default_transaction_isolation = 'read committed';
     SET statement_timeout = '30s'";
 
 /// Raises synchronous_commit to what an acknowledgement promises, and never lowers it.

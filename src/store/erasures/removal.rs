@@ -38,9 +38,9 @@ const FORMER_FOLDERS: &str = include_str!("../sql/former_folders.sql");
 const NOTE_FORMER_FOLDER: &str = include_str!("../sql/note_former_folder.sql");
 const DELETE_FORMER_FOLDER: &str = include_str!("../sql/delete_former_folder.sql");
 const ARCHIVE_REPLACE: &str = include_str!("../sql/archive_replace.sql");
-const ERASE_IN_COPY: &str = include_str!("../sql/erase_in_copy.sql");
 const REPLACE_PARTITION_TABLE: &str = include_str!("../sql/replace_partition_table.sql");
 const RECORD_MONTH_REMOVED: &str = include_str!("../sql/record_month_removed.sql");
+const REWRITE_SNAPSHOTS: &str = include_str!("../sql/rewrite_snapshots.sql");
 const OWNS_EVENTS: &str = include_str!("../sql/owns_events.sql");
 const SESSIONS_USING_TABLE: &str = include_str!("../sql/sessions_using_table.sql");
 const RECORD_REMOVED: &str = include_str!("../sql/record_removed.sql");
@@ -49,10 +49,12 @@ const RECORD_REMOVED: &str = include_str!("../sql/record_removed.sql");
 /// than the second number.
 const COPY_ROWS: i64 = 50_000;
 const COPIED_ROWS_NEAR_END: i64 = 500;
+/// Every other lock is waited for this long.
+const LOCK_TIMEOUT: &str = "SET lock_timeout = '10s'";
 /// A transaction that uses a table for longer than this is a long one, like that of a dump. The exchange would wait for
 /// it, and appends behind the exchange.
 const MOMENT: Duration = Duration::from_millis(100);
-/// The time for which a copy waits for such a transaction. Without a copy, nothing is lost by giving up.
+/// The time for which the remover waits for such a transaction before it begins a copy.
 const BEGIN_FOR: Duration = Duration::from_secs(5);
 /// PostgreSQL ends an autovacuum for which a session waits longer than deadlock_timeout, which is 1 s by default.
 const VACUUM_LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '5s'";
@@ -60,8 +62,6 @@ const VACUUM_LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '5s'";
 const EXCHANGE_LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '100ms'";
 const EXCHANGE_FOR: Duration = Duration::from_secs(60);
 const EXCHANGE_PAUSE: Duration = Duration::from_millis(500);
-/// The number of times that a copy is compared with its table. An erasure between two statements makes them differ.
-const COMPARED_MAX: u32 = 5;
 
 /// What a run has removed.
 #[derive(Debug, Clone, Copy, Default)]
@@ -87,24 +87,30 @@ impl Primary {
             return Err(ArchivingError::NotOwner);
         }
         lock_archive(&mut connection).await?;
+        connection.execute(LOCK_TIMEOUT).await?;
         Ok(Remover { connection, archive: self.archive.clone(), clock: self.clock.clone() })
     }
 }
 
 impl Remover {
-    /// Removes the content of all erasures that are hidden.
+    /// Removes the content of all erasures that are hidden. A month that cannot be written again does not hold up the
+    /// others. Returns the first error after all of them.
     pub async fn run(&mut self, progress: Progress<'_>) -> Result<Removed, ArchivingError> {
         self.drop_leftover_tables().await?;
         let last: Option<ErasureNo> = sqlx::query_scalar(LAST_HIDDEN_ERASURE).fetch_one(&mut self.connection).await?;
         let Some(last) = last else { return Ok(Removed::default()) };
         let months: Vec<(DateTime<Utc>, ErasureNo)> =
             sqlx::query_as(ERASURE_MONTHS_PENDING).bind(last).fetch_all(&mut self.connection).await?;
-        for (starts_at, last_of_month) in &months {
-            self.remove_from_month(*starts_at, *last_of_month, progress).await?;
+        let (mut removed, mut failed) = (Removed::default(), None);
+        for (starts_at, last_of_month) in months {
+            match self.remove_from_month(starts_at, last_of_month, progress).await {
+                Ok(()) => removed.months += 1,
+                Err(error) => drop(failed.get_or_insert(error)),
+            }
         }
         self.rewrite_snapshots().await?;
-        let recorded = sqlx::query(RECORD_REMOVED).bind(last).execute(&mut self.connection).await?;
-        Ok(Removed { months: months.len(), erasures: recorded.rows_affected() })
+        removed.erasures = sqlx::query(RECORD_REMOVED).bind(last).execute(&mut self.connection).await?.rows_affected();
+        failed.map_or(Ok(removed), Err)
     }
 
     /// Releases the lock, and closes the connection.
@@ -189,14 +195,15 @@ impl Remover {
 
     /// Rewrites the snapshots: deleted rows stay in their pages. Loads wait meanwhile, appends do not.
     async fn rewrite_snapshots(&mut self) -> Result<(), ArchivingError> {
-        self.connection.execute("SET lock_timeout = '1s'").await?;
-        let rewritten = self.connection.execute("VACUUM (FULL, ANALYZE) snapshots").await.map_err(DatabaseError::from);
-        self.connection.execute("RESET lock_timeout").await?;
-        match rewritten {
-            Ok(_) => Ok(()),
-            Err(error) if has_sqlstate(&error, "55P03") => Err(ArchivingError::InUse("snapshots".to_owned())),
-            Err(error) => Err(error.into()),
-        }
+        let mut transaction = self.connection.begin().await?;
+        transaction.execute("SET LOCAL lock_timeout = '1s'").await?;
+        match transaction.execute(REWRITE_SNAPSHOTS).await.map_err(DatabaseError::from) {
+            Err(error) if has_sqlstate(&error, "55P03") => return Err(ArchivingError::InUse("snapshots".to_owned())),
+            rewritten => rewritten?,
+        };
+        transaction.commit().await?;
+        self.connection.execute("ANALYZE snapshots").await?;
+        Ok(())
     }
 }
 
@@ -297,7 +304,8 @@ impl Remover {
         }
     }
 
-    /// Compares the number and the content of the copied rows with those of the table.
+    /// Compares the number and the content of the copied rows with those of the table. Events that were erased since the
+    /// copy began are not compared: the exchange erases them in the copy.
     async fn compare(
         &mut self,
         partition: &Partition,
@@ -307,24 +315,15 @@ impl Remover {
     ) -> Result<(), ArchivingError> {
         let digest = |table: &str| {
             format!(
-                "(SELECT ROW (count(*), bit_xor(hash_record_extended(e, 0))) FROM {} e WHERE global_position <= $1)",
+                "(SELECT ROW (count(*), bit_xor(hash_record_extended(e, 0))) FROM {} e WHERE global_position <= $1 AND \
+                 NOT EXISTS (SELECT FROM erased_events d WHERE d.global_position = e.global_position AND d.erasure > $2))",
                 quote_identifier(table)
             )
         };
         let statement = format!("SELECT {} IS NOT DISTINCT FROM {}", digest(&partition.name), digest(copy));
-        for _ in 0..COMPARED_MAX {
-            sqlx::query(ERASE_IN_COPY)
-                .bind(&partition.name)
-                .bind(partition.starts_at)
-                .bind(partition.ends_at)
-                .bind(copy)
-                .bind(last)
-                .execute(&mut self.connection)
-                .await?;
-            let compared = sqlx::query_scalar(AssertSqlSafe(statement.as_str()));
-            if compared.bind(to).fetch_one(&mut self.connection).await? {
-                return Ok(());
-            }
+        let compared = sqlx::query_scalar(AssertSqlSafe(statement)).bind(to).bind(last);
+        if compared.fetch_one(&mut self.connection).await? {
+            return Ok(());
         }
         Err(differs(partition, "its copy differs from it: the next run begins again"))
     }

@@ -134,7 +134,8 @@ impl Reader {
         loop {
             match self.read_database(connection, scan, Position::MAX, &mut budget, &mut deliver).await? {
                 (ReadProgress::Archived(partition, segment), _) => {
-                    self.read_archived_segment(&partition, &segment, scan, &mut budget, &mut deliver).await?;
+                    let read = self.read_archived_segment(&partition, &segment, scan, &mut budget, &mut deliver).await;
+                    self.unless_moved(&partition, read).await?;
                 }
                 (ReadProgress::Complete, head) => return Ok(head),
             }

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Readers use the database before `archived_at` is set, and the archive afterwards. While both have the partition, the
-//! copies are equal. One process at a time archives or restores, and holds the advisory lock (events, 3) on its
+//! copies are equal, except for content that was erased meanwhile. One process at a time archives or restores, and holds the advisory lock (events, 3) on its
 //! connection.
 
 use std::sync::Arc;

@@ -86,21 +86,26 @@ impl Catalogue {
     /// Reads the catalogue.
     ///
     /// While the log is empty, an import may still add events to older partitions, so no partition counts as sealed
-    /// then. That is why the head is read before the partitions.
+    /// then. That is why the head is read before the partitions. The head is read again at the end: the folders of the
+    /// archive and the masks must be of the same time.
     pub(in crate::store) async fn read(connection: &mut PgConnection) -> Result<Self, sqlx::Error> {
-        // The head is read first, so that the next comparison detects a change between the two statements.
-        let head = read_log_head(connection, BEGINNING_OF_TIME).await?;
-        let changes = (head.catalogue_changes, head.last_erasure);
-        if head.global_position == 0 {
-            return Ok(Self { epoch: head.epoch, changes, ..Self::unread() });
+        loop {
+            let head = read_log_head(connection, BEGINNING_OF_TIME).await?;
+            let changes = (head.catalogue_changes, head.last_erasure);
+            if head.global_position == 0 {
+                return Ok(Self { epoch: head.epoch, changes, ..Self::unread() });
+            }
+            let open_from = read_open_from(connection).await?.unwrap_or(BEGINNING_OF_TIME);
+            let rows = sqlx::query(SEALED_PARTITIONS).fetch_all(&mut *connection).await?;
+            let sealed: Vec<_> = rows.iter().map(SealedPartition::from_row).collect::<Result<_, _>>()?;
+            // A partition that was sealed between the two statements still counts as open.
+            let sealed = sealed.into_iter().filter(|partition| partition.ends_at <= open_from).collect();
+            let masks = if head.last_erasure == 0 { Masks::default() } else { Masks::read(connection).await? };
+            let read = Self { epoch: head.epoch, open_from, sealed, changes, masks: Arc::new(masks) };
+            if head.last_erasure == 0 || read.is_unchanged(&read_log_head(connection, open_from).await?) {
+                return Ok(read);
+            }
         }
-        let open_from = read_open_from(connection).await?.unwrap_or(BEGINNING_OF_TIME);
-        let rows = sqlx::query(SEALED_PARTITIONS).fetch_all(&mut *connection).await?;
-        let sealed: Vec<_> = rows.iter().map(SealedPartition::from_row).collect::<Result<_, _>>()?;
-        // A partition that was sealed between the two statements still counts as open.
-        let sealed = sealed.into_iter().filter(|partition| partition.ends_at <= open_from).collect();
-        let masks = if head.last_erasure == 0 { Masks::default() } else { Masks::read(connection).await? };
-        Ok(Self { epoch: head.epoch, open_from, sealed, changes, masks: Arc::new(masks) })
     }
 
     /// Returns whether this is the catalogue of the log with this head: the epoch is the same, the log ends after the

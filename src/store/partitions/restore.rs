@@ -7,6 +7,7 @@ use crate::archive::digest::EventDigest;
 use crate::archive::group::EventGroup;
 use crate::archive::manifest::{Manifest, Order};
 use crate::archive::partition::ArchivedPartition;
+use crate::domain::erasure::ErasureNo;
 use crate::store::erasures::masks::Masks;
 use crate::store::partitions::archiver::{
     Archiver, ArchivingError, Progress, alter, differs, each_event, quote_identifier,
@@ -14,6 +15,8 @@ use crate::store::partitions::archiver::{
 use crate::store::partitions::columns::Columns;
 use crate::store::partitions::partition::Partition;
 
+const LAST_ERASURE: &str = include_str!("../sql/last_erasure.sql");
+const ERASE_IN_RESTORED: &str = include_str!("../sql/erase_in_restored.sql");
 const ARCHIVE_UNDO: &str = include_str!("../sql/archive_undo.sql");
 
 impl Archiver {
@@ -43,20 +46,34 @@ impl Archiver {
             .fetch_one(&mut self.connection)
             .await?;
         sqlx::query("SELECT create_partition_table($1)").bind(&new_table).execute(&mut self.connection).await?;
+        let last_erasure: ErasureNo = sqlx::query_scalar(LAST_ERASURE).fetch_one(&mut self.connection).await?;
         let filled = self.fill(&new_table, &archived, &manifest, progress).await;
         if filled.is_err() {
             self.connection.execute(AssertSqlSafe(format!("DROP TABLE {}", quote_identifier(&new_table)))).await?;
         }
         filled?;
-        self.replace_table(&new_table, &partition).await?;
+        self.replace_table(&new_table, &partition, last_erasure).await?;
         self.connection.execute(AssertSqlSafe(format!("ANALYZE {}", quote_identifier(name)))).await?;
         Ok(manifest.events)
     }
 
-    /// Replaces the partition's table by the new one, in one transaction.
-    async fn replace_table(&mut self, new_table: &str, partition: &Partition) -> Result<(), ArchivingError> {
+    /// Replaces the partition's table by the new one, in one transaction. What was erased since `last_erasure` is erased
+    /// in the new table, too.
+    async fn replace_table(
+        &mut self,
+        new_table: &str,
+        partition: &Partition,
+        last_erasure: ErasureNo,
+    ) -> Result<(), ArchivingError> {
         let (old, new) = (quote_identifier(&partition.name), quote_identifier(new_table));
         let mut transaction = self.connection.begin().await?;
+        sqlx::query(ERASE_IN_RESTORED)
+            .bind(new_table)
+            .bind(partition.starts_at)
+            .bind(partition.ends_at)
+            .bind(last_erasure)
+            .execute(&mut *transaction)
+            .await?;
         transaction.execute(AssertSqlSafe(format!("DROP TABLE IF EXISTS {old}"))).await?;
         transaction.execute(AssertSqlSafe(format!("ALTER TABLE {new} RENAME TO {old}"))).await?;
         sqlx::query("SELECT attach_partition_table(p_name => $1, p_starts_at => $2, p_ends_at => $3)")

@@ -56,6 +56,8 @@ pub struct Place {
     pub client: reqwest::Client,
     /// A session as the owner of the database.
     pub session: PgConnection,
+    /// Another session, which keeps a snapshot of the database from before the erasures.
+    pub old_session: PgConnection,
     pub program: PathBuf,
     /// The environment of the program's commands.
     pub environment: Vec<(String, String)>,
@@ -164,6 +166,8 @@ impl Scenario {
         self.check_refusals().await?;
         let before = self.places().await?;
 
+        // It uses none of the tables of Annals, so it holds up no removal.
+        self.place.old_session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM pg_class").await?;
         let position = self.erase_and_watch().await?;
         self.check_places(&before).await?;
         for (stream, first, has_reducer) in &firsts {
@@ -181,6 +185,7 @@ impl Scenario {
 
         let receipt = self.remove().await?;
         self.check_removed(&receipt).await?;
+        self.place.old_session.execute("ROLLBACK").await?;
         for (stream, first, has_reducer) in &firsts {
             self.check_hidden(0, stream, *first, *has_reducer, "").await?;
         }

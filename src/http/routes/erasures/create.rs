@@ -28,7 +28,7 @@ use crate::http::openapi::responses::WriteProblems;
 use crate::http::problem::error::{ApiError, ApiResult};
 use crate::http::problem::schema::ProblemSchema;
 use crate::http::representation::response::json;
-use crate::http::routes::erasures::receipt::{ErasureOut, Projections};
+use crate::http::routes::erasures::receipt::{ErasureOut, Projections, may_read};
 use crate::mutants;
 use crate::wire::object::optional_objects;
 
@@ -217,7 +217,10 @@ pub async fn erase_events(
             let headers = [(header::LOCATION, location), (header::CACHE_CONTROL, NO_CACHE)];
             Ok((StatusCode::CREATED, headers, Json(ErasureOut::new(erasure, &projections))).into_response())
         }
-        ErasureResult::Before(Some(erasure)) => Ok(json(ErasureOut::new(erasure, &projections))),
-        ErasureResult::Before(None) => Ok(json(unwritten(ErasurePreview::default(), &projections))),
+        ErasureResult::Before(Some(erasure)) if may_read(&caller, &erasure) => {
+            Ok(json(ErasureOut::new(erasure, &projections)))
+        }
+        // The receipt of an erasure that also concerns other types is not shown.
+        ErasureResult::Before(_) => Ok(json(unwritten(ErasurePreview::default(), &projections))),
     }
 }

@@ -17,6 +17,7 @@ use crate::domain::cursor::{Cursor, Epoch};
 use crate::domain::event::Position;
 use crate::domain::filter::EventFilter;
 use crate::http::caller::Caller;
+use crate::http::erasure_guard;
 use crate::http::event_stream::{EventIdFormat, event_stream};
 use crate::http::extract::min_position::{IfBehind, head_for_cursor};
 use crate::http::openapi::parameters::{LastEventIdParams, MinPositionParams};
@@ -204,6 +205,8 @@ async fn write_page(app: &App, request: &LogReadRequest, after: Cursor) -> ApiRe
     let mut scan = LogScan::new(request.filter.clone(), after, app.feed.limits().scan);
     let mut poll = None;
     let head = loop {
+        // What an earlier round has read is not in the response.
+        erasure_guard::begin_again();
         let head = app.reader.read_log(&mut scan, Position::MAX, limit, |event| events.push(event)).await?;
         let at_head = scan.after() >= head.global_position;
         if events.count() > 0 || !at_head || Instant::now() >= deadline {

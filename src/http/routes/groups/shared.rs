@@ -22,6 +22,7 @@ use crate::groups::claim::{Claim, Delivery};
 use crate::groups::error::GroupError;
 use crate::groups::group::ActiveGroup;
 use crate::http::caller::Caller;
+use crate::http::erasure_guard::begin_again;
 use crate::http::problem::error::{ApiError, ApiResult};
 use crate::store::groups::parked::ParkedStream;
 use crate::store::groups::settings::Group;
@@ -273,6 +274,8 @@ impl ClaimHead {
 
 /// Writes a claim as a JSON object.
 pub fn write_claim(out: &mut Vec<u8>, claim: &Claim) -> ApiResult<()> {
+    // The group has read the events of the claim after all erasures that it knew.
+    begin_again();
     let head = ClaimHead::from_step(&claim.step, claim.retry.as_ref());
     let head = head.ok_or_else(|| ApiError::internal("a claim has no lease"))?;
     serde_json::to_writer(&mut *out, &head).map_err(ApiError::internal)?;
