@@ -5,6 +5,7 @@ use utoipa::openapi::path::ParameterIn;
 use utoipa::openapi::schema::{Schema, SchemaType, Type};
 use utoipa::openapi::{OpenApi, RefOr};
 
+use crate::domain::erasure::{ERASED_MEMBERS_MAX, REASON_CHARS_MAX};
 use crate::domain::json::EXACT_INTEGER_MAX;
 use crate::http::openapi::responses::{FORBIDDEN, QUOTA_EXCEEDED, UNAUTHENTICATED, problems};
 
@@ -34,6 +35,8 @@ const PARTITION: &str = concat!(
     r"^(0/1|[01]/2|[0-3]/4|[0-7]/8|([0-9]|1[0-5])/16|([0-9]|[12][0-9]|3[01])/32|([0-9]|[1-5][0-9]|6[0-3])/64",
     r"|([0-9]|[1-9][0-9]|1[01][0-9]|12[0-7])/128|([0-9]|[1-9][0-9]|1[0-9][0-9]|2[0-4][0-9]|25[0-5])/256)$"
 );
+/// A JSON Pointer to a member below `event_data` or `metadata`.
+const MEMBER: &str = r"^/(event_data|metadata)(/([^/~]|~[01])*)+$";
 /// Why an event has failed: not only white space, no NUL.
 const REASON: &str = r"^[^\x00]*[^\s\x00][^\x00]*$";
 /// The largest number of values of one filter.
@@ -73,7 +76,7 @@ pub fn add_parameter_schemas(document: &mut OpenApi) {
 }
 
 /// Returns the schemas of members of request bodies: the object, the member, and what its value may be.
-fn member_schemas() -> [(&'static str, &'static str, Value); 20] {
+fn member_schemas() -> [(&'static str, &'static str, Value); 26] {
     [
         (
             "NewEvent",
@@ -148,7 +151,29 @@ fn member_schemas() -> [(&'static str, &'static str, Value); 20] {
             nullable_name(SEGMENT, "Uses the first 1,000 events of this aggregate. Either this or `events`."),
         ),
         ("ReducerTest", "language", language()),
+        (
+            "NewErasure",
+            "reason",
+            json!({"type": "string", "minLength": 1, "maxLength": REASON_CHARS_MAX, "pattern": r"^[^\x00]*$",
+            "description": "For operators, like the number of a ticket. It is stored in the table of erasures only."}),
+        ),
+        (
+            "NewErasure",
+            "members",
+            json!({"type": ["array", "null"], "minItems": 1, "maxItems": ERASED_MEMBERS_MAX,
+            "items": {"type": "string", "pattern": MEMBER}, "example": ["/event_data/name", "/metadata/ip"],
+            "description": "JSON Pointers (RFC 6901) to members below `/event_data` or `/metadata`. Absent: all of both."}),
+        ),
+        ("StreamToErase", "aggregate_type", name(SEGMENT)),
+        ("StreamToErase", "aggregate_id", name(SEGMENT)),
+        ("StreamToErase", "from_version", nullable_version("The first version to erase, default 1.")),
+        ("StreamToErase", "to_version", nullable_version("The last version to erase, default the head of the stream.")),
     ]
+}
+
+fn nullable_version(description: &str) -> Value {
+    json!({"type": ["integer", "null"], "format": "int64", "minimum": 1, "maximum": EXACT_INTEGER_MAX,
+        "description": description})
 }
 
 /// The place of a parameter.

@@ -115,8 +115,8 @@ impl Reader {
             .await?;
         let mut erasures: Vec<_> = rows.iter().map(Erasure::from_row).collect::<Result<_, _>>()?;
         let numbers: Vec<_> = erasures.iter().map(|erasure| erasure.erasure).collect();
-        let months: Vec<(ErasureNo, DateTime<Utc>, i32, bool, Option<DateTime<Utc>>)> =
-            sqlx::query_as(ERASURE_MONTHS).bind(numbers).fetch_all(&mut *connection).await?;
+        type Row = (ErasureNo, DateTime<Utc>, i32, bool, Option<DateTime<Utc>>);
+        let months: Vec<Row> = sqlx::query_as(ERASURE_MONTHS).bind(numbers).fetch_all(&mut *connection).await?;
         for (number, starts_at, events, archived, removed_at) in months {
             if let Ok(at) = erasures.binary_search_by_key(&number, |erasure| erasure.erasure) {
                 erasures[at].months.push(ErasureMonth { starts_at, events, archived, removed_at });
