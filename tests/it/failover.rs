@@ -52,13 +52,16 @@ async fn append_that_waits_for_a_standby(session: &mut Session, other_than: i64)
         "SELECT coalesce(max(pid), 0)::bigint FROM pg_stat_activity
           WHERE wait_event = 'SyncRep' AND query LIKE '%append_event%' AND pid <> {other_than}"
     );
-    loop {
-        let pid = session.number(&waiting).await;
-        if pid > 0 {
-            return pid;
+    within_a_minute("an append waits for a standby", async {
+        loop {
+            let pid = session.number(&waiting).await;
+            if pid > 0 {
+                return pid;
+            }
+            tokio::task::yield_now().await;
         }
-        tokio::task::yield_now().await;
-    }
+    })
+    .await
 }
 
 /// Repeats a request until its response is not 503. The service discards connections to the old primary one by one.
@@ -231,16 +234,37 @@ async fn a_worker_learns_that_the_events_of_its_claim_were_lost() {
     assert_eq!(positions, [1, 2, 3, 4, 7]);
 }
 
-/// Sets the names of the synchronous standbys of a primary.
-async fn set_synchronous_standbys(session: &mut Session, names: &str) {
-    session.run(&format!("ALTER SYSTEM SET synchronous_standby_names = '{names}'")).await;
+/// Makes every commit of a primary wait for a standby that does not exist. PostgreSQL applies the setting a moment after
+/// the reload, so commits that change nothing are tried until one waits.
+async fn wait_for_an_absent_standby(primary: &TestDatabase, session: &mut Session) {
+    session.run("ALTER SYSTEM SET synchronous_standby_names = 'away'").await;
     session.run("SELECT pg_reload_conf()").await;
-    within_a_minute("the setting applies", async {
-        while session.texts("SHOW synchronous_standby_names").await != [names] {
-            tokio::task::yield_now().await;
+    let waiting = "SELECT coalesce(min(pid), 0)::bigint FROM pg_stat_activity
+                    WHERE wait_event = 'SyncRep' AND query LIKE '%pg_logical_emit_message(true, ''a test''%'";
+    let applies = async {
+        loop {
+            let mut probe = primary.session().await;
+            let commit = tokio::spawn(async move {
+                // It fails when its session is terminated.
+                drop(sqlx::query("SELECT pg_logical_emit_message(true, 'a test', '')").execute(&mut probe.0).await);
+            });
+            while !commit.is_finished() {
+                let pid = session.number(waiting).await;
+                if pid > 0 {
+                    session.run(&format!("SELECT pg_terminate_backend({pid})")).await;
+                    commit.await.expect("the task ends");
+                    return;
+                }
+            }
         }
-    })
-    .await;
+    };
+    within_a_minute("the setting applies", applies).await;
+}
+
+/// Makes commits wait for no standby again.
+async fn wait_for_no_standby(session: &mut Session) {
+    session.run("ALTER SYSTEM RESET synchronous_standby_names").await;
+    session.run("SELECT pg_reload_conf()").await;
 }
 
 #[tokio::test]
@@ -250,7 +274,7 @@ async fn a_cursor_that_a_standby_has_shown_before_the_primary_is_not_lost() {
     app.append("/streams/Order/1", &["A"]).await;
     let epoch = app.get("/events").send().await.json()["epoch"].clone();
     let mut session = pair.primary().session().await;
-    set_synchronous_standbys(&mut session, "away").await;
+    wait_for_an_absent_standby(&pair.primary(), &mut session).await;
     let event = event_with_id("01980000-0000-7000-8000-000000000001");
     let append = app.post("/streams/Order/1", &event).send();
     let follow = async {
@@ -262,7 +286,7 @@ async fn a_cursor_that_a_standby_has_shown_before_the_primary_is_not_lost() {
         }
         // A position that no standby has either can still be one that another process has shown.
         app.get("/events?after=7").send().await.expect_problem(503, "replica_behind");
-        set_synchronous_standbys(&mut session, "").await;
+        wait_for_no_standby(&mut session).await;
     };
     let (appended, ()) = tokio::join!(append, follow);
     appended.expect_status(201);
@@ -276,7 +300,7 @@ async fn a_replayed_append_waits_for_the_synchronous_standby() {
     let pair = ReplicationPair::start().await;
     let app = TestApp::start_on(pair.primary(), TestOptions::default()).await;
     let mut session = pair.primary().session().await;
-    set_synchronous_standbys(&mut session, "away").await;
+    wait_for_an_absent_standby(&pair.primary(), &mut session).await;
 
     let event = event_with_id("01980000-0000-7000-8000-000000000001");
     let mut append = Box::pin(retried(|| app.post("/streams/Order/1", &event)));
@@ -291,7 +315,7 @@ async fn a_replayed_append_waits_for_the_synchronous_standby() {
         reply = &mut append => panic!("no standby has the event, and the append is acknowledged: {reply:?}"),
         session = within_a_minute("the repeated append waits, too", replay) => session,
     };
-    set_synchronous_standbys(&mut session, "").await;
+    wait_for_no_standby(&mut session).await;
     let reply = append.await;
     assert_eq!((reply.status, reply.header("idempotent-replayed")), (200, Some("true")), "{reply:?}");
 }

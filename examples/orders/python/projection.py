@@ -44,6 +44,8 @@ class Projection:
 
     def apply(self, event: Event) -> None:
         order, data = event["aggregate_id"], event["event_data"]
+        if data is None:
+            return  # The content of the event is erased.
         match event["event_type"]:
             case "OrderPlaced":
                 row = order, data["customer"], "placed", data["total"]

@@ -31,6 +31,7 @@ export async function openTable(path: string): Promise<Table> {
 
 /** Returns the row after an event. An event that is applied twice would be noticed: `open` is decremented. */
 function changed(row: Row | undefined, { aggregate_id: id, event_type, event_data }: Event): Row | undefined {
+    if (event_data === null) return row; // The content of the event is erased.
     if (event_type === "OrderPlaced")
         return { id, customer: event_data.customer, status: "placed", open: event_data.total };
     if (!row) return undefined;
