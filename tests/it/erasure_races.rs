@@ -126,7 +126,13 @@ async fn a_snapshot_that_a_client_stores_during_an_erasure_is_refused() {
     again.expect_problem(409, "snapshot_stale");
     wait_for_announcements(&app, 1).await;
     let remaining = json!({"version": 4, "state": {"name": null}});
-    app.call("PUT", "/snapshots/A/1").json(&remaining).send().await.expect_status(201);
+    // The version of the announcement is recorded a moment after the event is appended.
+    within_a_minute("a snapshot of the remaining events is stored", async {
+        while app.call("PUT", "/snapshots/A/1").json(&remaining).send().await.status != 201 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
     assert_eq!(app.get("/aggregates/A/1").send().await.json()["snapshot"]["state"], json!({"name": null}));
 }
 
