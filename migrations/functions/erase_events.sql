@@ -5,9 +5,9 @@
 --   p_members                             the members to erase, as in the table erased_events; NULL: all
 --   p_positions .. p_versions             the events, in the order of their positions: position, time, id, stream and
 --                                         version of each
---   p_erasure, p_requested_at             the number and the time of the erasure in the log from which it was exported; NULL:
---                                         the next number, and now. If the number is not above all others, it is the
---                                         next one, too.
+--   p_erasure, p_requested_at             the number and the time of the erasure in the log from which it was exported;
+--                                         NULL: the next number, and now. If the number is not above all others, it is
+--                                         the next one, too.
 --
 -- The events of archived months stay in their files until those are written again. Readers mask them by the table
 -- erased_events. The caller has checked that archived events have the members.
@@ -46,11 +46,11 @@ SET jit = off
 AS $$
 #variable_conflict use_column
 DECLARE
-    v_from    timestamptz;
-    v_to      timestamptz;
-    v_erasure bigint;
+    v_from      timestamptz;
+    v_to        timestamptz;
+    v_erasure   bigint;
     -- The events that other erasures have erased.
-    v_erased  bigint[];
+    v_erased    bigint[];
     -- The events that must be in a table, because their month is not archived.
     v_in_tables bigint[];
 BEGIN

@@ -55,7 +55,8 @@ BEGIN
                erasure, reason, request, aggregate_types, events, streams, snapshots, announced_position, hidden_at,
                removed_at)
         VALUES (v_erasure, 'imported with its events',
-                jsonb_build_object('imported', p_source, 'members', p_members), '{}', 0, 0, 0, p_global_position, clock_timestamp(), clock_timestamp());
+                jsonb_build_object('imported', p_source, 'members', p_members), '{}', 0, 0, 0, p_global_position,
+                clock_timestamp(), clock_timestamp());
     END IF;
 
     INSERT INTO erased_streams (aggregate_type, aggregate_id, erasure, versions, announced_version)

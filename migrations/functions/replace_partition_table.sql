@@ -27,11 +27,10 @@ DECLARE
     v_former text := p_copy || '_former';
 BEGIN
     LOCK TABLE ONLY events IN ACCESS EXCLUSIVE MODE;
-    PERFORM erase_in_copy(
-        p_name => p_name,
+    PERFORM erase_again(
+        p_table => p_copy,
         p_starts_at => p_starts_at,
         p_ends_at => p_ends_at,
-        p_copy => p_copy,
         p_last_erasure => p_last_erasure);
     EXECUTE format(
         'INSERT INTO %I

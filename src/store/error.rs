@@ -6,6 +6,9 @@ use crate::domain::cursor::Epoch;
 use crate::domain::event::Position;
 use crate::domain::version::Version;
 
+/// The SQLSTATE of a statement that has waited for a lock for longer than lock_timeout.
+pub(super) const LOCK_NOT_AVAILABLE: &str = "55P03";
+
 /// Why a statement or a connection failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
@@ -194,7 +197,7 @@ impl Failure {
             // Terminated by an administrator, a crash or an idle timeout: the connection is lost, too. A cancelled
             // statement (57014) does not lose its connection, but a CALL may be cancelled after the commit in it.
             "57P01" | "57P02" | "57P05" | "25P03" | "57014" => Self::ConnectionLost,
-            "55P03" => Self::LockTimeout,
+            LOCK_NOT_AVAILABLE => Self::LockTimeout,
             "AN002" => Self::ClockSkew,
             // A CHECK constraint has the same code, and a name.
             "23514" if !names_constraint => Self::PartitionMissing,

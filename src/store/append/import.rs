@@ -104,8 +104,7 @@ impl Importer {
         recorded: &Recorded,
         announcement: &Announcement,
     ) -> Result<(), StoreError> {
-        let ranges = announcement.versions.iter().map(|(first, last)| format!("[{first}, {last}]"));
-        let versions = format!("[{}]", ranges.collect::<Vec<_>>().join(", "));
+        let versions = serde_json::json!(announcement.versions).to_string();
         sqlx::query(IMPORT_ERASURE)
             .bind(announcement.erasure)
             .bind(stream.aggregate_type())

@@ -24,9 +24,10 @@ use crate::domain::erasure::ErasureNo;
 use crate::domain::event::Position;
 use crate::mutants;
 use crate::store::erasures::masks::Masks;
-use crate::store::error::{DatabaseError, has_sqlstate};
+use crate::store::error::{DatabaseError, LOCK_NOT_AVAILABLE, has_sqlstate};
 use crate::store::partitions::archiver::{
-    ArchivingError, Progress, differs, drop_archived_table, each_event, lock_archive, quote_identifier, read_back,
+    ArchivingError, Progress, create_table_beside, differs, drop_archived_table, each_event, lock_archive,
+    quote_identifier, read_back,
 };
 use crate::store::partitions::partition::Partition;
 use crate::store::primary::Primary;
@@ -198,7 +199,9 @@ impl Remover {
         let mut transaction = self.connection.begin().await?;
         transaction.execute("SET LOCAL lock_timeout = '1s'").await?;
         match transaction.execute(REWRITE_SNAPSHOTS).await.map_err(DatabaseError::from) {
-            Err(error) if has_sqlstate(&error, "55P03") => return Err(ArchivingError::InUse("snapshots".to_owned())),
+            Err(error) if has_sqlstate(&error, LOCK_NOT_AVAILABLE) => {
+                return Err(ArchivingError::InUse("snapshots".to_owned()));
+            }
             rewritten => rewritten?,
         };
         transaction.commit().await?;
@@ -222,11 +225,7 @@ impl Remover {
                 return Err(ArchivingError::InUse(partition.name.clone()));
             }
         }
-        let copy: String = sqlx::query_scalar("SELECT $1 || '_' || left(md5(gen_random_uuid()::text), 8)")
-            .bind(&partition.name)
-            .fetch_one(&mut self.connection)
-            .await?;
-        sqlx::query("SELECT create_partition_table($1)").bind(&copy).execute(&mut self.connection).await?;
+        let copy = create_table_beside(&mut self.connection, partition).await?;
         let replaced = self.copy_and_exchange(partition, &copy, last, progress).await;
         // It is the former table, or the copy if it was not exchanged.
         self.drop_table(&copy).await?;
@@ -252,27 +251,14 @@ impl Remover {
         let mut copied_to = self.copy_rows(partition, copy, 0, progress).await?;
         self.compare(partition, copy, copied_to, last).await?;
         let deadline = Instant::now() + EXCHANGE_FOR;
-        loop {
-            if self.is_used_for_long(&partition.name).await? {
-                if Instant::now() > deadline {
-                    return Err(ArchivingError::InUse(partition.name.clone()));
-                }
-                tokio::time::sleep(EXCHANGE_PAUSE).await;
-                copied_to = self.copy_rows(partition, copy, copied_to, progress).await?;
-                continue;
+        while self.is_used_for_long(&partition.name).await? || !self.exchange(partition, copy, copied_to, last).await? {
+            if Instant::now() > deadline {
+                return Err(ArchivingError::InUse(partition.name.clone()));
             }
-            match self.exchange(partition, copy, copied_to, last).await {
-                Ok(()) => return Ok(()),
-                Err(error) if has_sqlstate(&error, "55P03") && Instant::now() < deadline => {
-                    tokio::time::sleep(EXCHANGE_PAUSE).await;
-                    copied_to = self.copy_rows(partition, copy, copied_to, progress).await?;
-                }
-                Err(error) if has_sqlstate(&error, "55P03") => {
-                    return Err(ArchivingError::InUse(partition.name.clone()));
-                }
-                Err(error) => return Err(error.into()),
-            }
+            tokio::time::sleep(EXCHANGE_PAUSE).await;
+            copied_to = self.copy_rows(partition, copy, copied_to, progress).await?;
         }
+        Ok(())
     }
 
     /// Copies the rows after a position, until few are left. Returns the last position that is copied.
@@ -328,7 +314,22 @@ impl Remover {
         Err(differs(partition, "its copy differs from it: the next run begins again"))
     }
 
+    /// Exchanges the table for its copy. Returns false if a lock was not available in time.
     async fn exchange(
+        &mut self,
+        partition: &Partition,
+        copy: &str,
+        copied_to: Position,
+        last: ErasureNo,
+    ) -> Result<bool, DatabaseError> {
+        match self.try_exchange(partition, copy, copied_to, last).await {
+            Ok(()) => Ok(true),
+            Err(error) if has_sqlstate(&error, LOCK_NOT_AVAILABLE) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn try_exchange(
         &mut self,
         partition: &Partition,
         copy: &str,

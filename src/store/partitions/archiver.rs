@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Readers use the database before `archived_at` is set, and the archive afterwards. While both have the partition, the
-//! copies are equal, except for content that was erased meanwhile. One process at a time archives or restores, and holds the advisory lock (events, 3) on its
-//! connection.
+//! copies are equal, except for content that was erased meanwhile. One process at a time archives or restores, and holds
+//! the advisory lock (events, 3) on its connection.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ use crate::archive::partition::ArchivedPartition;
 use crate::archive::place::Archive;
 use crate::clock::Clock;
 use crate::domain::event::{Position, StoredEvent};
-use crate::store::error::{DatabaseError, StoreError, has_sqlstate};
+use crate::store::error::{DatabaseError, LOCK_NOT_AVAILABLE, StoreError, has_sqlstate};
 use crate::store::partitions::partition::Partition;
 use crate::store::primary::Primary;
 use crate::store::reader::Reader;
@@ -337,9 +337,24 @@ pub(super) async fn alter(
 ) -> Result<(), ArchivingError> {
     match connection.execute(AssertSqlSafe(statement)).await.map_err(DatabaseError::from) {
         Ok(_) => Ok(()),
-        Err(error) if has_sqlstate(&error, "55P03") => Err(ArchivingError::StillUsed(partition.name.clone())),
+        Err(error) if has_sqlstate(&error, LOCK_NOT_AVAILABLE) => {
+            Err(ArchivingError::StillUsed(partition.name.clone()))
+        }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Creates a table for the events of a partition, beside the table that the partition may have. Returns its name.
+pub(in crate::store) async fn create_table_beside(
+    connection: &mut PgConnection,
+    partition: &Partition,
+) -> Result<String, ArchivingError> {
+    let name: String = sqlx::query_scalar("SELECT $1 || '_' || left(md5(gen_random_uuid()::text), 8)")
+        .bind(&partition.name)
+        .fetch_one(&mut *connection)
+        .await?;
+    sqlx::query("SELECT create_partition_table($1)").bind(&name).execute(connection).await?;
+    Ok(name)
 }
 
 /// Acquires the lock of archivers. The connection holds it until it is closed.

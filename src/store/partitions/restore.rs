@@ -9,14 +9,14 @@ use crate::archive::manifest::{Manifest, Order};
 use crate::archive::partition::ArchivedPartition;
 use crate::domain::erasure::ErasureNo;
 use crate::store::erasures::masks::Masks;
+use crate::store::log::head::read_log_head;
 use crate::store::partitions::archiver::{
-    Archiver, ArchivingError, Progress, alter, differs, each_event, quote_identifier,
+    Archiver, ArchivingError, Progress, alter, create_table_beside, differs, each_event, quote_identifier,
 };
 use crate::store::partitions::columns::Columns;
 use crate::store::partitions::partition::Partition;
 
-const LAST_ERASURE: &str = include_str!("../sql/last_erasure.sql");
-const ERASE_IN_RESTORED: &str = include_str!("../sql/erase_in_restored.sql");
+const ERASE_AGAIN: &str = include_str!("../sql/erase_again.sql");
 const ARCHIVE_UNDO: &str = include_str!("../sql/archive_undo.sql");
 
 impl Archiver {
@@ -41,12 +41,8 @@ impl Archiver {
         self.archive.clear_cache();
         let manifest = self.archive.manifest(&archived).await?;
 
-        let new_table: String = sqlx::query_scalar("SELECT $1 || '_' || left(md5(gen_random_uuid()::text), 8)")
-            .bind(name)
-            .fetch_one(&mut self.connection)
-            .await?;
-        sqlx::query("SELECT create_partition_table($1)").bind(&new_table).execute(&mut self.connection).await?;
-        let last_erasure: ErasureNo = sqlx::query_scalar(LAST_ERASURE).fetch_one(&mut self.connection).await?;
+        let new_table = create_table_beside(&mut self.connection, &partition).await?;
+        let last_erasure = read_log_head(&mut self.connection, partition.starts_at).await?.last_erasure;
         let filled = self.fill(&new_table, &archived, &manifest, progress).await;
         if filled.is_err() {
             self.connection.execute(AssertSqlSafe(format!("DROP TABLE {}", quote_identifier(&new_table)))).await?;
@@ -67,7 +63,9 @@ impl Archiver {
     ) -> Result<(), ArchivingError> {
         let (old, new) = (quote_identifier(&partition.name), quote_identifier(new_table));
         let mut transaction = self.connection.begin().await?;
-        sqlx::query(ERASE_IN_RESTORED)
+        // Erasures in progress end first, and later ones find the rows in the new table.
+        transaction.execute("LOCK TABLE erasures IN SHARE MODE").await?;
+        sqlx::query(ERASE_AGAIN)
             .bind(new_table)
             .bind(partition.starts_at)
             .bind(partition.ends_at)
