@@ -9,6 +9,7 @@ use crate::domain::append::{Append, AppendRequest, Outcome, REQUEST_STREAMS_MAX}
 use crate::domain::derived_id::DerivedIds;
 use crate::domain::erasure::{ERASED_EVENT_TYPE, ErasureNo};
 use crate::domain::event::NewEvent;
+use crate::domain::name::StreamId;
 use crate::domain::version::ExpectedVersion;
 use crate::erasures::error::ErasureError;
 use crate::erasures::request::{ErasureRequest, NamedEvents};
@@ -194,7 +195,7 @@ impl Erasures {
     async fn announce_too_early(&self, events: &[ErasableEvent]) {
         let next = self.primary.erasures().newest() + 1;
         for event in events {
-            let stream = crate::domain::name::StreamId::parse(event.aggregate_type.clone(), event.aggregate_id.clone());
+            let stream = StreamId::parse(event.aggregate_type.clone(), event.aggregate_id.clone());
             let stream = stream.expect("the stream of a stored event");
             let versions = format!("[[{0}, {0}]]", event.version);
             let append = self.announcement(next, &ErasedStream { stream, versions, members: "null".to_owned() });

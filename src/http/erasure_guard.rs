@@ -22,8 +22,8 @@ use crate::store::erasures::known::ReadMark;
 
 /// A smaller body is written to the connection at once.
 const GUARDED_BYTES_MIN: u64 = 16 * 1024;
-/// The size of the parts.
-const PART_BYTES: usize = 32 * 1024;
+/// The approximate size of the parts in which content is sent. A part that is with the connection cannot be withheld.
+pub const PART_BYTES: usize = 32 * 1024;
 
 tokio::task_local! {
     /// When the current request has begun to read.

@@ -17,6 +17,7 @@ use crate::app::App;
 use crate::domain::cursor::{Cursor, Epoch};
 use crate::domain::event::Position;
 use crate::domain::version::Version;
+use crate::http::erasure_guard::PART_BYTES;
 use crate::http::missing_events::report_if_event_missing;
 use crate::metrics::Metrics;
 use crate::store::erasures::known::ReadMark;
@@ -27,8 +28,6 @@ use crate::subscriptions::subscription::{Batch, Delivery, Subscription};
 /// The first frame, and the last one before the server ends the stream: the milliseconds after which a client
 /// reconnects.
 const RETRY: &[u8] = b"retry: 2000\n\n";
-/// The approximate size of the parts in which many frames are sent.
-const PART_BYTES: usize = 32 * 1024;
 /// A comment line, which clients ignore.
 const COMMENT: &[u8] = b":\n\n";
 

@@ -12,6 +12,7 @@ use futures_util::{StreamExt, stream};
 use crate::app::App;
 use crate::domain::event::{Position, StoredEvent};
 use crate::domain::version::Version;
+use crate::http::erasure_guard::PART_BYTES;
 use crate::http::missing_events::report_if_event_missing;
 use crate::http::problem::error::ApiError;
 use crate::http::request_id::RequestId;
@@ -20,9 +21,8 @@ use crate::store::erasures::known::ReadMark;
 use crate::store::error::StoreError;
 use crate::wire::event::write_event;
 
-/// The approximate size of a piece, which is read at once, and of the parts in which it is sent.
+/// The approximate size of a piece, which is read at once, and sent in parts.
 const PIECE_BYTES: usize = 256 * 1024;
-const PART_BYTES: usize = 32 * 1024;
 
 /// A read that returns its events as lines.
 pub trait LineSource: Clone + Send + Sized + 'static {

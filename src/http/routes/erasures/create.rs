@@ -15,8 +15,9 @@ use crate::domain::access::Scope;
 use crate::domain::erasure::{
     ERASED_IDS_MAX, ERASED_MEMBERS_MAX, ERASED_STREAMS_MAX, ErasedContent, ParseMemberError, REASON_CHARS_MAX,
 };
+use crate::domain::json::EXACT_INTEGER_MAX;
 use crate::domain::name::StreamId;
-use crate::domain::version::{VERSION_MAX, Version};
+use crate::domain::version::Version;
 use crate::erasures::request::{ErasureRequest, NamedStream};
 use crate::erasures::service::{ErasurePreview, ErasureResult};
 use crate::http::cache::NO_CACHE;
@@ -37,20 +38,16 @@ const EXAMPLE: &str =
     r#"{"reason": "Art. 17, ticket 4711", "streams": [{"aggregate_type": "Customer", "aggregate_id": "c-7"}]}"#;
 
 /// What to erase. At least one stream or event id is named.
-#[derive(Deserialize, Serialize, ToSchema)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = NewErasure)]
 pub struct ErasureIn {
-    /// For operators, like the number of a ticket. It is stored in the table of erasures only.
-    #[schema(min_length = 1, max_length = 1000)]
     reason: String,
     #[serde(default, deserialize_with = "optional_objects")]
     #[schema(max_items = 100)]
     streams: Option<Vec<ErasedStreamIn>>,
     #[schema(value_type = Option<Vec<Uuid>>, max_items = 1000)]
     event_ids: Option<Vec<String>>,
-    /// JSON Pointers (RFC 6901) to members below `/event_data` or `/metadata`. Absent: all of both.
-    #[schema(min_items = 1, max_items = 20, example = json!(["/event_data/name", "/metadata/ip"]))]
     members: Option<Vec<String>>,
 }
 
@@ -61,12 +58,8 @@ pub struct ErasureIn {
 pub struct ErasedStreamIn {
     aggregate_type: String,
     aggregate_id: String,
-    /// The first version to erase, default 1.
-    #[schema(value_type = Option<u64>, minimum = 1)]
     #[serde(skip_serializing_if = "Option::is_none")]
     from_version: Option<i64>,
-    /// The last version to erase, default the head of the stream.
-    #[schema(value_type = Option<u64>, minimum = 1)]
     #[serde(skip_serializing_if = "Option::is_none")]
     to_version: Option<i64>,
 }
@@ -156,7 +149,7 @@ impl ErasedStreamIn {
             .map_err(|fault| ApiError::invalid_member(pointer(fault.field), fault.fault.to_string()))?;
         let version = |member: &str, version: Option<i64>, default: Version| {
             let Some(version) = version else { return Ok(default) };
-            if !(1..=i64::try_from(VERSION_MAX).unwrap_or(i64::MAX)).contains(&version) {
+            if !(1..=EXACT_INTEGER_MAX).contains(&version) {
                 return Err(ApiError::invalid_member(pointer(member), "must be a version: 1, 2, 3 …"));
             }
             Ok(Version::try_from(version).unwrap_or(Version::MAX))
