@@ -122,6 +122,12 @@ impl StoreError {
         DatabaseError::TimedOut(what).into()
     }
 
+    /// Returns whether the server did not respond, or the connection to it failed.
+    pub(super) fn is_outage(&self) -> bool {
+        matches!(self, Self::Unavailable(error) if !is_from_server(error)
+            && Failure::classify(error) == Failure::ConnectionLost)
+    }
+
     /// Returns the error for a stored value that cannot be read.
     pub fn unreadable(error: impl std::fmt::Display) -> Self {
         Self::Unreadable(error.to_string())

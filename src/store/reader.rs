@@ -7,8 +7,6 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use sqlx::Connection;
-use sqlx::postgres::PgConnection;
 
 use crate::archive::error::ArchiveError;
 use crate::archive::group::EventGroup;
@@ -25,6 +23,7 @@ use crate::shares::semaphore::{FairPermit, FairSemaphore};
 use crate::store::connection::config::DatabaseConfig;
 use crate::store::connection::connector::{Connector, bulk_read_connections};
 use crate::store::connection::read_pool::{AcquireError, ReadConnection, ReadPool, shared_permits};
+use crate::store::connection::session::Session;
 use crate::store::erasures::known::KnownErasures;
 use crate::store::error::StoreError;
 use crate::store::log::epochs::last_common_position;
@@ -105,7 +104,7 @@ impl Reader {
         let catalogue = Catalogue::read(&mut connection).await?;
         connection.close().await?;
         Ok(Self {
-            pool: ReadPool::new(connector.pool(config, role)),
+            pool: ReadPool::new(connector.pool(config, role), connector.outages.clone()),
             connector,
             role,
             clock,
@@ -301,7 +300,7 @@ impl Reader {
     }
 
     /// Reads the catalogue, and caches it.
-    pub(super) async fn reload_catalogue(&self, connection: &mut PgConnection) -> Result<Arc<Catalogue>, sqlx::Error> {
+    pub(super) async fn reload_catalogue(&self, connection: &mut Session) -> Result<Arc<Catalogue>, sqlx::Error> {
         let catalogue = Arc::new(Catalogue::read(connection).await?);
         *self.catalogue.write().unwrap_or_else(PoisonError::into_inner) = catalogue.clone();
         Ok(catalogue)
@@ -314,7 +313,7 @@ impl Reader {
     /// is void.
     pub(super) async fn check_catalogue(
         &self,
-        connection: &mut PgConnection,
+        connection: &mut Session,
         cached: &Catalogue,
     ) -> Result<CatalogueCheck, StoreError> {
         let head = read_log_head(connection, cached.open_from).await?;
@@ -328,7 +327,7 @@ impl Reader {
     /// Returns the catalogue of the current epoch, and the head of the log.
     pub(super) async fn catalogue_and_head(
         &self,
-        connection: &mut PgConnection,
+        connection: &mut Session,
     ) -> Result<(Arc<Catalogue>, LogHead), StoreError> {
         let mut catalogue = self.catalogue();
         let mut head = read_log_head(connection, catalogue.open_from).await?;
@@ -356,7 +355,7 @@ impl Reader {
     /// cursor is beyond the head.
     pub(super) async fn check_cursor(
         &self,
-        connection: &mut PgConnection,
+        connection: &mut Session,
         cursor: Cursor,
         head: &LogHead,
     ) -> Result<(), StoreError> {

@@ -106,6 +106,35 @@ async fn without_the_database_requests_get_503_and_the_service_recovers_by_itsel
     assert_eq!(app.get("/streams/Order/1").send().await.versions(), [1, 2]);
 }
 
+/// The machine of the server loses its power: no packet ends a connection. All reads wait for statements in progress.
+#[tokio::test]
+async fn after_the_server_has_vanished_the_service_recovers_by_itself() {
+    let (app, proxy) = start_behind_proxy().await;
+    app.append("/streams/Order/1", &["A"]).await;
+    let mut session = app.database.session().await;
+    session.run("BEGIN").await;
+    session.run("LOCK TABLE streams IN ACCESS EXCLUSIVE MODE").await;
+    let read = || app.get("/streams/Order/1").send();
+    let reads = futures_util::future::join_all((0..10).map(|_| read()));
+    let vanish = async {
+        let waiting = "SELECT count(*) FROM pg_stat_activity
+                        WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        within_a_minute("reads wait", async { while session.number(waiting).await < 6 {} }).await;
+        proxy.vanish();
+        session.run("ROLLBACK").await;
+        let not_ready = async { while app.get("/readyz").send().await.status != 503 {} };
+        within_a_minute("the service is not ready", not_ready).await;
+        proxy.up();
+        wait_until_ready(&app).await;
+    };
+    let (replies, ()) = tokio::join!(within_a_minute("each read is answered", reads), vanish);
+    for reply in replies {
+        assert!(reply.status == 503 || reply.status == 200, "{reply:?}");
+    }
+    assert_eq!(read().await.versions(), [1]);
+    assert_eq!(app.append("/streams/Order/1", &["B"]).await, 2);
+}
+
 #[tokio::test]
 async fn a_terminated_backend_fails_no_append() {
     let app = TestApp::start().await;

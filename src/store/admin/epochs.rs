@@ -1,7 +1,7 @@
 //! The list of epochs, and the command that begins one.
 
 use chrono::{DateTime, Utc};
-use sqlx::{Connection, Executor};
+use sqlx::Executor;
 
 use crate::domain::cursor::Epoch;
 use crate::domain::event::Position;

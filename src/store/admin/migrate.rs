@@ -11,13 +11,13 @@ use std::collections::HashMap;
 
 use sha2::{Digest, Sha256};
 use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
-use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Connection, Executor, SqlSafeStr};
+use sqlx::{AssertSqlSafe, Executor, SqlSafeStr};
 
 use crate::domain::hex::hex;
 use crate::store::connection::config::{DatabaseConfig, place};
 use crate::store::connection::connector::Connector;
 use crate::store::connection::explain::{explain, pooler};
+use crate::store::connection::session::Session;
 use crate::store::error::DatabaseError;
 
 /// The table of applied migrations. It does not have sqlx's default name, because another program in the same database
@@ -198,17 +198,17 @@ async fn migrate_database(config: &DatabaseConfig) -> Result<Vec<String>, Schema
     check_server(&mut connection).await?;
     refuse_foreign_tables(&mut connection).await?;
     fix_search_path(&mut connection).await?;
-    connection.lock().await?;
+    connection.driver().lock().await?;
     let applied = apply(&mut connection).await?;
-    connection.unlock().await?;
+    connection.driver().unlock().await?;
     connection.close().await?;
     Ok(applied)
 }
 
-async fn apply(connection: &mut PgConnection) -> Result<Vec<String>, SchemaError> {
+async fn apply(connection: &mut Session) -> Result<Vec<String>, SchemaError> {
     let before = applied_version(connection).await?;
     let migrator = migrator();
-    migrator.run(&mut *connection).await.map_err(|error| match error {
+    migrator.run(connection.driver()).await.map_err(|error| match error {
         MigrateError::VersionMissing(found) => SchemaError::TooNew { found, known: known_version() },
         other => other.into(),
     })?;
@@ -220,7 +220,7 @@ async fn apply(connection: &mut PgConnection) -> Result<Vec<String>, SchemaError
 }
 
 /// Applies the function files that changed, in one transaction.
-async fn apply_functions(connection: &mut PgConnection) -> Result<Vec<String>, SchemaError> {
+async fn apply_functions(connection: &mut Session) -> Result<Vec<String>, SchemaError> {
     let outdated = outdated_functions(connection).await?;
     if outdated.is_empty() {
         return Ok(Vec::new());
@@ -245,7 +245,7 @@ async fn apply_functions(connection: &mut PgConnection) -> Result<Vec<String>, S
 }
 
 /// Returns the files that differ from what is recorded, without those that a newer program has applied.
-async fn outdated_functions(connection: &mut PgConnection) -> Result<Vec<&'static FunctionFile>, sqlx::Error> {
+async fn outdated_functions(connection: &mut Session) -> Result<Vec<&'static FunctionFile>, sqlx::Error> {
     let recorded: Vec<(String, String, String)> = sqlx::query_as(APPLIED_FUNCTIONS).fetch_all(&mut *connection).await?;
     let recorded: HashMap<_, _> =
         recorded.into_iter().map(|(name, sha256, version)| (name, (sha256, version))).collect();
@@ -290,7 +290,7 @@ async fn check_database(config: &DatabaseConfig) -> Result<(), SchemaError> {
 }
 
 /// Connects, and returns an error if two connections share a session: then a pooler assigns sessions to transactions.
-async fn connect(config: &DatabaseConfig) -> Result<PgConnection, SchemaError> {
+async fn connect(config: &DatabaseConfig) -> Result<Session, SchemaError> {
     const SESSION: &str = "SELECT pg_backend_pid()";
     let connector = Connector::new(config);
     let (mut connection, mut other) = (connector.login().await?, connector.login().await?);
@@ -300,7 +300,7 @@ async fn connect(config: &DatabaseConfig) -> Result<PgConnection, SchemaError> {
     if one == another { Err(SchemaError::Unusable(pooler(&place(&config.options)))) } else { Ok(connection) }
 }
 
-async fn check_server(connection: &mut PgConnection) -> Result<(), SchemaError> {
+async fn check_server(connection: &mut Session) -> Result<(), SchemaError> {
     let (number, name, encoding): (i32, String, String) = sqlx::query_as(
         "SELECT current_setting('server_version_num')::integer, current_setting('server_version'),
                 current_setting('server_encoding')",
@@ -316,14 +316,14 @@ async fn check_server(connection: &mut PgConnection) -> Result<(), SchemaError> 
     Ok(())
 }
 
-async fn refuse_foreign_tables(connection: &mut PgConnection) -> Result<(), SchemaError> {
+async fn refuse_foreign_tables(connection: &mut Session) -> Result<(), SchemaError> {
     let foreign: Option<String> = sqlx::query_scalar(FOREIGN_TABLES).fetch_one(connection).await?;
     foreign.map_or(Ok(()), |names| Err(SchemaError::ForeignTables(names)))
 }
 
 /// Sets the search path to the schema of the tables. Each function stores the search path under which it is created,
 /// and that path must not name a schema in which another session could create objects.
-async fn fix_search_path(connection: &mut PgConnection) -> Result<(), SchemaError> {
+async fn fix_search_path(connection: &mut Session) -> Result<(), SchemaError> {
     let schema: Option<String> =
         sqlx::query_scalar("SELECT quote_ident(current_schema())").fetch_one(&mut *connection).await?;
     let schema = schema.ok_or(SchemaError::NoSchema)?;
@@ -333,7 +333,7 @@ async fn fix_search_path(connection: &mut PgConnection) -> Result<(), SchemaErro
     Ok(())
 }
 
-async fn applied_version(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
+async fn applied_version(connection: &mut Session) -> Result<i64, sqlx::Error> {
     let exists: bool =
         sqlx::query_scalar("SELECT to_regclass('annals_migrations') IS NOT NULL").fetch_one(&mut *connection).await?;
     if !exists {

@@ -1,9 +1,9 @@
 //! The secret of the store: the namespace of derived event ids. The migration made it, and backups contain it.
 
-use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
 use crate::domain::derived_id::DerivedIds;
+use crate::store::connection::session::Session;
 use crate::store::error::StoreError;
 use crate::store::reader::Reader;
 
@@ -17,7 +17,7 @@ impl Reader {
 }
 
 /// Reads the derivation of event ids.
-pub(in crate::store) async fn read_derived_ids(connection: &mut PgConnection) -> Result<DerivedIds, sqlx::Error> {
+pub(in crate::store) async fn read_derived_ids(connection: &mut Session) -> Result<DerivedIds, sqlx::Error> {
     let namespace: Uuid = sqlx::query_scalar(ID_NAMESPACE).fetch_one(connection).await?;
     Ok(DerivedIds::new(namespace))
 }

@@ -9,14 +9,15 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use sqlx::postgres::{PgArguments, PgConnection, PgRow, Postgres};
+use sqlx::postgres::{PgArguments, PgRow, Postgres};
 use sqlx::query::Query;
-use sqlx::{Connection, Executor, Row};
+use sqlx::{Executor, Row};
 
 use crate::domain::cursor::Epoch;
 use crate::domain::event::Position;
 use crate::domain::name::StreamId;
 use crate::domain::version::Version;
+use crate::store::connection::session::Session;
 use crate::store::error::DatabaseError;
 
 /// The largest number of cached streams, which take some megabytes. When it is exceeded, the cache is cleared.
@@ -27,7 +28,7 @@ pub(super) type Call = Query<'static, Postgres, PgArguments>;
 
 /// A connection that appends, with its cache.
 pub(super) struct AppendSession {
-    pub(super) connection: PgConnection,
+    pub(super) connection: Session,
     cache: WriterCache,
     /// The temporary table of the check exists, or the login may not create it.
     has_check_table: bool,
@@ -60,7 +61,7 @@ pub(super) struct CachedStream {
 
 impl AppendSession {
     /// Creates a session with an empty cache.
-    pub(super) fn new(connection: PgConnection) -> Self {
+    pub(super) fn new(connection: Session) -> Self {
         Self { connection, cache: WriterCache::default(), has_check_table: false }
     }
 

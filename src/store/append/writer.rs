@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
 use futures_util::future::join;
-use sqlx::{Connection, Executor};
+use sqlx::Executor;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 

@@ -6,10 +6,11 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, Postgres};
 use sqlx::{ConnectOptions, Connection, Executor};
 
 use crate::store::connection::config::DatabaseConfig;
+use crate::store::connection::session::{Outages, SILENCE_MAX, Session, WaitLimit};
 use crate::store::error::{DatabaseError, has_sqlstate};
 use crate::store::log::epochs::ensure_current_epoch;
 
@@ -40,6 +41,9 @@ const APP_ROLE_IS_GRANTED: &str = "
 /// plans a load takes twelve times as long with 120 partitions as with one. Compiling a statement (JIT) takes longer
 /// than any of these statements runs; before version 18 PostgreSQL compiles every statement that scans a table, because
 /// `enable_seqscan = off` adds a very high cost to it.
+///
+/// PostgreSQL ends the session of a process that has vanished after a minute, and not after two hours: until then its
+/// snapshot would delay VACUUM and the removal of erased content.
 const READ_SETTINGS: &str = "
     SET plan_cache_mode = force_generic_plan;
     SET enable_seqscan = off;
@@ -48,13 +52,21 @@ const READ_SETTINGS: &str = "
     SET enable_mergejoin = off;
     SET jit = off;
     SET default_transaction_isolation = 'read committed';
-    SET statement_timeout = '30s'";
+    SET statement_timeout = '30s';
+    SET tcp_keepalives_idle = 30;
+    SET tcp_keepalives_interval = 10;
+    SET tcp_keepalives_count = 3;
+    SET tcp_user_timeout = '60s'";
 
 /// Raises synchronous_commit to what an acknowledgement promises, and never lowers it.
 const WRITER_SETTINGS: &str = "
     SET default_transaction_isolation = 'read committed';
     SET statement_timeout = 0;
     SET lock_timeout = '3s';
+    SET tcp_keepalives_idle = 30;
+    SET tcp_keepalives_interval = 10;
+    SET tcp_keepalives_count = 3;
+    SET tcp_user_timeout = '60s';
     SELECT set_config('synchronous_commit', 'on', false)
      WHERE current_setting('synchronous_commit') IN ('off', 'local')";
 
@@ -63,19 +75,25 @@ const WRITER_SETTINGS: &str = "
 pub(in crate::store) struct Connector {
     options: PgConnectOptions,
     timeout: Duration,
+    /// When the server was away. The connections of this connector, and of its clones, end then.
+    pub(in crate::store) outages: Outages,
 }
 
 impl Connector {
     /// Prepares connections to a database.
     pub(in crate::store) fn new(config: &DatabaseConfig) -> Self {
         let options = config.options.clone().application_name("annals").disable_statement_logging();
-        Self { options, timeout: config.connect_timeout }
+        Self { options, timeout: config.connect_timeout, outages: Outages::default() }
     }
 
     /// Connects as the login itself. Migrations, archiving, imports and the commands of operators need a login with the
     /// rights of the owner; maintenance needs none.
-    pub(in crate::store) async fn login(&self) -> Result<PgConnection, DatabaseError> {
-        self.in_time(async { Ok(PgConnection::connect_with(&self.options).await?) }).await
+    pub(in crate::store) async fn login(&self) -> Result<Session, DatabaseError> {
+        self.in_time(async {
+            let connection = PgConnection::connect_with(&self.options).await?;
+            Ok(Session::own(connection, &self.outages))
+        })
+        .await
     }
 
     /// Limits the time of connecting. A server that accepts the connection and does not respond counts as unreachable.
@@ -85,7 +103,7 @@ impl Connector {
     }
 
     /// Connects the writer.
-    pub(in crate::store) async fn writer(&self, role: Option<&'static str>) -> Result<PgConnection, DatabaseError> {
+    pub(in crate::store) async fn writer(&self, role: Option<&'static str>) -> Result<Session, DatabaseError> {
         self.in_time(async {
             let mut connection = self.login().await?;
             connection.execute(WRITER_SETTINGS).await?;
@@ -97,7 +115,7 @@ impl Connector {
     }
 
     /// Connects the tailer.
-    pub(in crate::store) async fn tailer(&self, role: Option<&'static str>) -> Result<PgConnection, DatabaseError> {
+    pub(in crate::store) async fn tailer(&self, role: Option<&'static str>) -> Result<Session, DatabaseError> {
         self.in_time(async {
             let mut connection = self.login().await?;
             connection.execute(READ_SETTINGS).await?;
@@ -109,18 +127,25 @@ impl Connector {
 
     /// Creates the pool for reads. Its connections are opened when they are first used.
     pub(in crate::store) fn pool(&self, config: &DatabaseConfig, role: Option<&'static str>) -> PgPool {
+        let (before, after) = (self.outages.clone(), self.outages.clone());
         PgPoolOptions::new()
             .max_connections(config.max_connections - RESERVED)
             .idle_timeout(config.idle_timeout)
             .acquire_timeout(config.connect_timeout)
             .test_before_acquire(false)
-            .before_acquire(|connection, meta| {
+            .before_acquire(move |connection, meta| {
+                let is_void = before.created_before_outage(meta.age);
                 Box::pin(async move {
-                    if meta.idle_for > UNCHECKED_IDLE_MAX {
+                    if !is_void && meta.idle_for > UNCHECKED_IDLE_MAX {
                         connection.ping().await?;
                     }
-                    Ok(true)
+                    Ok(!is_void)
                 })
+            })
+            // The pool then reads the rest of a result, without a limit of its own.
+            .after_release(move |connection, _| {
+                let limit = WaitLimit::new(&after, Some(SILENCE_MAX));
+                Box::pin(async move { limit.response(connection.ping()).await.map(|()| true) })
             })
             .after_connect(move |connection, _| {
                 Box::pin(async move {
@@ -133,12 +158,9 @@ impl Connector {
 
     /// Returns the role of the service's connections: `None` if one login is used for everything, or if the role has no
     /// privileges (after a restore without them).
-    pub(in crate::store) async fn role(
-        &self,
-        connection: &mut PgConnection,
-    ) -> Result<Option<&'static str>, DatabaseError> {
+    pub(in crate::store) async fn role(&self, connection: &mut Session) -> Result<Option<&'static str>, DatabaseError> {
         let granted: bool = sqlx::query_scalar(APP_ROLE_IS_GRANTED).fetch_one(&mut *connection).await?;
-        let taken = if granted { set_role(connection, Some(APP_ROLE)).await } else { Ok(()) };
+        let taken = if granted { set_role(&mut *connection, Some(APP_ROLE)).await } else { Ok(()) };
         let taken = taken.map_err(DatabaseError::from);
         match taken {
             Ok(()) => {
@@ -151,7 +173,10 @@ impl Connector {
     }
 }
 
-async fn set_role(connection: &mut PgConnection, role: Option<&'static str>) -> Result<(), sqlx::Error> {
+async fn set_role<'c>(
+    connection: impl Executor<'c, Database = Postgres>,
+    role: Option<&'static str>,
+) -> Result<(), sqlx::Error> {
     if role.is_some() {
         connection.execute("SET ROLE annals_app").await?;
     }

@@ -5,3 +5,4 @@ pub mod config;
 pub(super) mod connector;
 pub(super) mod explain;
 pub(super) mod read_pool;
+pub(super) mod session;

@@ -18,15 +18,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sqlx::PgPool;
-use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgConnection, Postgres};
 
 use crate::shares::client::ClientId;
 use crate::shares::semaphore::{FairPermit, FairSemaphore};
+use crate::store::connection::session::{Outages, Session};
 
 pub(in crate::store) struct ReadPool {
     pool: PgPool,
     permits: Arc<FairSemaphore>,
+    outages: Outages,
     /// The longest time that a task waits.
     timeout: Duration,
     handoffs: Mutex<HandoffQueue>,
@@ -36,7 +36,7 @@ pub(in crate::store) struct ReadPool {
 #[derive(Default)]
 struct HandoffQueue {
     waiting_tasks: usize,
-    connections: Vec<PoolConnection<Postgres>>,
+    connections: Vec<Session>,
 }
 
 /// Why no connection was acquired.
@@ -50,10 +50,10 @@ pub(in crate::store) enum AcquireError {
     Database(#[from] sqlx::Error),
 }
 
-/// An acquired connection. When it is dropped, it returns to sqlx's pool.
+/// An acquired connection. When it is dropped, it returns to sqlx's pool, or is closed if the server did not respond.
 pub(in crate::store) struct ReadConnection<'p> {
     /// `None` only after a hand-off.
-    connection: Option<PoolConnection<Postgres>>,
+    connection: Option<Session>,
     pool: &'p ReadPool,
     /// Released after the connection.
     _permit: FairPermit,
@@ -66,10 +66,11 @@ pub(in crate::store) fn shared_permits(connections: usize) -> Arc<FairSemaphore>
 }
 
 impl ReadPool {
-    pub(in crate::store) fn new(pool: PgPool) -> Self {
+    pub(in crate::store) fn new(pool: PgPool, outages: Outages) -> Self {
         let options = pool.options();
         Self {
             permits: shared_permits(options.get_max_connections() as usize),
+            outages,
             timeout: options.get_acquire_timeout(),
             handoffs: Mutex::default(),
             pool,
@@ -91,7 +92,7 @@ impl ReadPool {
         let handed_off = self.handoffs().connections.pop();
         let connection = match handed_off {
             Some(connection) => connection,
-            None => self.pool.acquire().await?,
+            None => Session::pooled(self.pool.acquire().await?, &self.outages),
         };
         Ok(ReadConnection { connection: Some(connection), pool: self, _permit: permit })
     }
@@ -123,16 +124,24 @@ impl ReadConnection<'_> {
 }
 
 impl Deref for ReadConnection<'_> {
-    type Target = PgConnection;
+    type Target = Session;
 
-    fn deref(&self) -> &PgConnection {
+    fn deref(&self) -> &Session {
         self.connection.as_ref().expect("only hand_off takes the connection")
     }
 }
 
 impl DerefMut for ReadConnection<'_> {
-    fn deref_mut(&mut self) -> &mut PgConnection {
+    fn deref_mut(&mut self) -> &mut Session {
         self.connection.as_mut().expect("only hand_off takes the connection")
+    }
+}
+
+impl Drop for ReadConnection<'_> {
+    fn drop(&mut self) {
+        if let Some(session) = &mut self.connection {
+            session.close_if_void();
+        }
     }
 }
 

@@ -2,10 +2,9 @@
 
 use std::collections::HashMap;
 
-use sqlx::postgres::PgConnection;
-
 use crate::domain::erasure::ErasedContent;
 use crate::domain::event::Position;
+use crate::store::connection::session::Session;
 
 const ARCHIVED_ERASED_EVENTS: &str = include_str!("../sql/archived_erased_events.sql");
 
@@ -15,7 +14,7 @@ pub(in crate::store) struct Masks(HashMap<Position, ErasedContent>);
 
 impl Masks {
     /// Reads the erased events of archived partitions whose files were not written again since.
-    pub(in crate::store) async fn read(connection: &mut PgConnection) -> Result<Self, sqlx::Error> {
+    pub(in crate::store) async fn read(connection: &mut Session) -> Result<Self, sqlx::Error> {
         let rows: Vec<(Position, Option<Vec<String>>)> =
             sqlx::query_as(ARCHIVED_ERASED_EVENTS).fetch_all(connection).await?;
         let mut masks = HashMap::<_, ErasedContent>::with_capacity(rows.len());

@@ -12,8 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Connection, Executor};
+use sqlx::{AssertSqlSafe, Executor};
 
 use crate::archive::digest::EventDigest;
 use crate::archive::manifest::{FileManifest, Manifest, Order};
@@ -23,6 +22,7 @@ use crate::clock::Clock;
 use crate::domain::erasure::ErasureNo;
 use crate::domain::event::Position;
 use crate::mutants;
+use crate::store::connection::session::Session;
 use crate::store::erasures::masks::Masks;
 use crate::store::error::{DatabaseError, LOCK_NOT_AVAILABLE, has_sqlstate};
 use crate::store::partitions::archiver::{
@@ -75,7 +75,7 @@ pub struct Removed {
 
 /// A connection that removes erased content.
 pub struct Remover {
-    connection: PgConnection,
+    connection: Session,
     archive: Option<Arc<Archive>>,
     clock: Clock,
 }

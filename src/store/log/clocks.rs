@@ -1,9 +1,9 @@
 //! The clock of PostgreSQL, the time of the last event, and the clock of the service.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sqlx::postgres::PgConnection;
 
 use crate::clock::Clock;
+use crate::store::connection::session::Session;
 use crate::store::error::StoreError;
 use crate::store::log::head::read_log_head;
 use crate::store::reader::Reader;
@@ -46,7 +46,7 @@ impl Reader {
 
 /// Compares the clocks over a connection. `open_from` is the start of the oldest partition that is not sealed.
 pub(in crate::store) async fn compare_clocks(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     clock: &Clock,
     open_from: DateTime<Utc>,
 ) -> Result<ClockComparison, sqlx::Error> {

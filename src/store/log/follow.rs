@@ -4,9 +4,8 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::postgres::PgConnection;
-
 use crate::domain::event::StoredEvent;
+use crate::store::connection::session::Session;
 use crate::store::error::StoreError;
 use crate::store::log::head::LogHead;
 use crate::store::log::scan::LogScan;
@@ -18,7 +17,7 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection that follows the log.
 pub struct Follower {
     reader: Arc<Reader>,
-    connection: PgConnection,
+    connection: Session,
 }
 
 impl Follower {
@@ -32,7 +31,8 @@ impl Follower {
     pub async fn head(&mut self) -> Result<LogHead, StoreError> {
         let read = self.reader.catalogue_and_head(&mut self.connection);
         let read = tokio::time::timeout(STATEMENT_TIMEOUT, read).await;
-        Ok(read.map_err(|_| StoreError::timed_out("reading the head of the log"))??.1)
+        let read = read.unwrap_or_else(|_| Err(StoreError::timed_out("reading the head of the log")));
+        Ok(read.inspect_err(|error| self.note_outage(error))?.1)
     }
 
     /// Delivers the next events, up to the head; see [`Reader::read_log`].
@@ -43,6 +43,14 @@ impl Follower {
     ) -> Result<LogHead, StoreError> {
         let read = self.reader.read_log_over(&mut self.connection, scan, deliver);
         let read = tokio::time::timeout(STATEMENT_TIMEOUT, read).await;
-        read.map_err(|_| StoreError::timed_out("following the log"))?
+        let read = read.unwrap_or_else(|_| Err(StoreError::timed_out("following the log")));
+        read.inspect_err(|error| self.note_outage(error))
+    }
+
+    /// Ends the statements that wait for a server that is away, on all connections of the process.
+    fn note_outage(&self, error: &StoreError) {
+        if error.is_outage() {
+            self.reader.connector.outages.record();
+        }
     }
 }

@@ -1,11 +1,11 @@
 //! The head of the log.
 
 use chrono::{DateTime, Utc};
-use sqlx::postgres::PgConnection;
 
 use crate::domain::cursor::Epoch;
 use crate::domain::erasure::ErasureNo;
 use crate::domain::event::Position;
+use crate::store::connection::session::Session;
 
 const LOG_HEAD: &str = include_str!("../sql/log_head.sql");
 
@@ -26,7 +26,7 @@ pub struct LogHead {
 /// Reads the head of the log. `open_from` is the start of the oldest partition that is not sealed, or an older time:
 /// the partition of the last event is never sealed.
 pub(in crate::store) async fn read_log_head(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     open_from: DateTime<Utc>,
 ) -> Result<LogHead, sqlx::Error> {
     let (epoch, global_position, occurred_at, catalogue_changes, last_erasure) =

@@ -1,10 +1,10 @@
 //! Finds the positions of the events in a window that match a filter, through the index that fits the filter best.
 
 use chrono::{DateTime, Utc};
-use sqlx::postgres::PgConnection;
 
 use crate::domain::event::Position;
 use crate::domain::filter::EventFilter;
+use crate::store::connection::session::Session;
 use crate::store::log::readable::WantedTypes;
 
 /// The statements of one direction, by the index that they use.
@@ -53,7 +53,7 @@ pub(super) struct Matches {
 
 /// Finds the first matches in a window, at most `rows`.
 pub(super) async fn find_matches(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     statements: &MatchStatements,
     filter: &EventFilter,
     types: &WantedTypes,

@@ -10,13 +10,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sqlx::postgres::PgConnection;
 
 use crate::archive::error::ArchiveError;
 use crate::archive::found_position::FoundPosition;
 use crate::archive::manifest::Order;
 use crate::archive::partition::ArchivedPartition;
 use crate::domain::event::Position;
+use crate::store::connection::session::Session;
 use crate::store::error::StoreError;
 use crate::store::log::scan::LogSegment;
 use crate::store::log::segment::positions_before;
@@ -180,7 +180,7 @@ fn place_before(catalogue: &Catalogue, time: DateTime<Utc>, head: Position, head
 
 /// Replaces the places in segments of the database by positions, with one statement for each segment.
 async fn search_segments(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     times: &[DateTime<Utc>],
     places: Vec<Place>,
 ) -> Result<Vec<Place>, StoreError> {
@@ -200,7 +200,7 @@ async fn search_segments(
 
 /// Finds the gaps at the starts of epochs, and the starts in archived partitions.
 async fn find_gaps(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     catalogue: &Catalogue,
     head_time: DateTime<Utc>,
 ) -> Result<(Vec<Gap>, ArchivedStarts), StoreError> {

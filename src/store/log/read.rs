@@ -21,11 +21,10 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sqlx::postgres::PgConnection;
-
 use crate::archive::partition::ArchivedPartition;
 use crate::domain::cursor::Cursor;
 use crate::domain::event::{Position, StoredEvent};
+use crate::store::connection::session::Session;
 use crate::store::error::{MissingEvent, StoreError};
 use crate::store::log::head::LogHead;
 use crate::store::log::readable::WantedTypes;
@@ -45,7 +44,7 @@ fn is_beyond(cursor: Cursor, head: &LogHead) -> bool {
 }
 
 /// Returns the transaction that appends; `None` if there is none.
-async fn append_lock_holder(connection: &mut PgConnection) -> Result<Option<String>, sqlx::Error> {
+async fn append_lock_holder(connection: &mut Session) -> Result<Option<String>, sqlx::Error> {
     sqlx::query_scalar(APPEND_LOCK_HOLDER).fetch_one(connection).await
 }
 
@@ -91,7 +90,7 @@ impl Reader {
 
     async fn head_and_check(
         &self,
-        connection: &mut PgConnection,
+        connection: &mut Session,
         cursor: Cursor,
     ) -> Result<(Result<(), StoreError>, LogHead), StoreError> {
         let (_, head) = self.catalogue_and_head(connection).await?;
@@ -126,7 +125,7 @@ impl Reader {
     /// Reads one page without a limit, up to the head, over a connection of the caller.
     pub(super) async fn read_log_over(
         &self,
-        connection: &mut PgConnection,
+        connection: &mut Session,
         scan: &mut LogScan,
         mut deliver: impl FnMut(&StoredEvent<'_>) -> ControlFlow<()> + Send,
     ) -> Result<LogHead, StoreError> {
@@ -145,7 +144,7 @@ impl Reader {
     /// Reads until the page is complete, or the next segment is archived.
     async fn read_database(
         &self,
-        connection: &mut PgConnection,
+        connection: &mut Session,
         scan: &mut LogScan,
         to: Position,
         budget: &mut PageBudget,
@@ -192,11 +191,7 @@ impl Reader {
     }
 
     /// Returns why the next event is missing: the log was rewound in the meantime, or it is damaged.
-    async fn explain_missing_event(
-        &self,
-        connection: &mut PgConnection,
-        scan: &LogScan,
-    ) -> Result<StoreError, StoreError> {
+    async fn explain_missing_event(&self, connection: &mut Session, scan: &LogScan) -> Result<StoreError, StoreError> {
         let (_, head) = self.catalogue_and_head(connection).await?;
         self.check_cursor(connection, scan.cursor(), &head).await?;
         Ok(StoreError::EventMissing(MissingEvent::AfterPosition(scan.after())))

@@ -3,10 +3,9 @@
 //! What a reader may see is part of the statements, so a read costs what the reader's own events cost. Events of other
 //! types are neither fetched nor counted by time.
 
-use sqlx::postgres::PgConnection;
-
 use crate::domain::access::Pattern;
 use crate::domain::filter::EventFilter;
+use crate::store::connection::session::Session;
 
 const EXISTING_TYPES: &str = include_str!("../sql/existing_types.sql");
 const READABLE_TYPES: &str = include_str!("../sql/readable_types.sql");
@@ -33,7 +32,7 @@ impl WantedTypes {
     }
 
     /// Finds the types of a filter that have events. Only a reader that may not see all types needs the database.
-    pub(super) async fn find(connection: &mut PgConnection, filter: &EventFilter) -> Result<Self, sqlx::Error> {
+    pub(super) async fn find(connection: &mut Session, filter: &EventFilter) -> Result<Self, sqlx::Error> {
         // The filter names only types that the reader may see.
         if !filter.aggregate_types.is_empty() {
             return Ok(Self::Listed(filter.aggregate_types.clone()));

@@ -3,10 +3,11 @@
 //! A read never steps over an event: it ends before the first position that is not the expected one.
 
 use futures_util::TryStreamExt;
-use sqlx::postgres::{PgArguments, PgConnection, Postgres};
+use sqlx::postgres::{PgArguments, Postgres};
 use sqlx::query::Query;
 
 use crate::domain::event::Position;
+use crate::store::connection::session::Session;
 use crate::store::log::scan::{PageBudget, Scan};
 use crate::store::row::{Deliver, event_from_row};
 
@@ -22,7 +23,7 @@ pub(super) enum Expected {
 /// Runs a statement that lists events in the order of the scan, and delivers them up to the first unexpected gap.
 /// Returns the number of rows; `None` if the first row is not the expected one.
 pub(super) async fn deliver_rows<S: Scan>(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     query: Query<'_, Postgres, PgArguments>,
     expected: Expected,
     scan: &mut S,

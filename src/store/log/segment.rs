@@ -4,10 +4,10 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use sqlx::postgres::PgConnection;
 
 use crate::domain::event::Position;
 use crate::domain::filter::EventFilter;
+use crate::store::connection::session::Session;
 use crate::store::log::matches::{FORWARD, Matches, Window, find_matches};
 use crate::store::log::readable::WantedTypes;
 use crate::store::log::rows::{Expected, deliver_rows};
@@ -38,7 +38,7 @@ pub(super) enum Delivery {
 
 /// Finds out what the filter wants of a segment. `end` is the last position of the read.
 pub(super) async fn scan_segment(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     scan: &LogScan,
     types: &WantedTypes,
     segment: LogSegment,
@@ -59,7 +59,7 @@ pub(super) async fn scan_segment(
 /// Restricts a segment to the filter's span of time. Breaks with the position up to which no event is wanted if the
 /// restricted segment is empty.
 async fn restrict_to_times(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     filter: &EventFilter,
     mut segment: LogSegment,
     end: Position,
@@ -89,7 +89,7 @@ async fn restrict_to_times(
 
 /// Returns the last position of a segment whose event is before a time.
 pub(super) async fn position_before(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     time: DateTime<Utc>,
     segment: &LogSegment,
 ) -> Result<Position, sqlx::Error> {
@@ -98,7 +98,7 @@ pub(super) async fn position_before(
 
 /// Returns for each of some times the last position of a segment whose event is before the time.
 pub(super) async fn positions_before(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     times: &[DateTime<Utc>],
     segment: &LogSegment,
 ) -> Result<Vec<Position>, sqlx::Error> {
@@ -114,7 +114,7 @@ pub(super) async fn positions_before(
 
 /// Finds the positions of matching events in the next window of a segment.
 async fn scan_window(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     scan: &LogScan,
     types: &WantedTypes,
     segment: LogSegment,
@@ -134,7 +134,7 @@ impl SegmentScan {
     /// began.
     pub(super) async fn deliver(
         self,
-        connection: &mut PgConnection,
+        connection: &mut Session,
         scan: &mut LogScan,
         budget: &mut PageBudget,
         gap_is_allowed: bool,

@@ -14,8 +14,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt;
-use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Connection, Executor};
+use sqlx::{AssertSqlSafe, Executor};
 
 use crate::archive::digest::EventDigest;
 use crate::archive::error::ArchiveError;
@@ -25,6 +24,7 @@ use crate::archive::partition::ArchivedPartition;
 use crate::archive::place::Archive;
 use crate::clock::Clock;
 use crate::domain::event::{Position, StoredEvent};
+use crate::store::connection::session::Session;
 use crate::store::error::{DatabaseError, LOCK_NOT_AVAILABLE, StoreError, has_sqlstate};
 use crate::store::partitions::partition::Partition;
 use crate::store::primary::Primary;
@@ -112,7 +112,7 @@ pub type Progress<'p> = &'p (dyn Fn(u64) + Sync);
 
 /// A connection that archives and restores.
 pub struct Archiver {
-    pub(super) connection: PgConnection,
+    pub(super) connection: Session,
     pub(super) archive: Arc<Archive>,
     clock: Clock,
 }
@@ -303,7 +303,7 @@ pub(in crate::store) async fn read_back(
 
 /// Detaches an archived partition and drops its table. Resumes at the step at which an earlier run was interrupted.
 pub(in crate::store) async fn drop_archived_table(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     archive: &Archive,
     partition: &Partition,
 ) -> Result<(), ArchivingError> {
@@ -331,7 +331,7 @@ pub(in crate::store) async fn drop_archived_table(
 /// Runs a statement on a partition's table. DETACH CONCURRENTLY waits for every transaction that has used the table, and
 /// blocks no other.
 pub(super) async fn alter(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     partition: &Partition,
     statement: String,
 ) -> Result<(), ArchivingError> {
@@ -346,7 +346,7 @@ pub(super) async fn alter(
 
 /// Creates a table for the events of a partition, beside the table that the partition may have. Returns its name.
 pub(in crate::store) async fn create_table_beside(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     partition: &Partition,
 ) -> Result<String, ArchivingError> {
     let name: String = sqlx::query_scalar("SELECT $1 || '_' || left(md5(gen_random_uuid()::text), 8)")
@@ -358,7 +358,7 @@ pub(in crate::store) async fn create_table_beside(
 }
 
 /// Acquires the lock of archivers. The connection holds it until it is closed.
-pub(in crate::store) async fn lock_archive(connection: &mut PgConnection) -> Result<(), ArchivingError> {
+pub(in crate::store) async fn lock_archive(connection: &mut Session) -> Result<(), ArchivingError> {
     let locked: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock('events'::regclass::oid::integer, 3)")
         .fetch_one(connection)
         .await?;

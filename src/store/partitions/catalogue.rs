@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use sqlx::Row;
-use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::postgres::PgRow;
 
 use crate::archive::partition::ArchivedPartition;
 use crate::domain::cursor::Epoch;
 use crate::domain::erasure::ErasureNo;
 use crate::domain::event::{BEGINNING_OF_TIME, Position};
+use crate::store::connection::session::Session;
 use crate::store::erasures::masks::Masks;
 use crate::store::log::head::{LogHead, read_log_head};
 
@@ -88,7 +89,7 @@ impl Catalogue {
     /// While the log is empty, an import may still add events to older partitions, so no partition counts as sealed
     /// then. That is why the head is read before the partitions. The head is read again at the end: the folders of the
     /// archive and the masks must be of the same time.
-    pub(in crate::store) async fn read(connection: &mut PgConnection) -> Result<Self, sqlx::Error> {
+    pub(in crate::store) async fn read(connection: &mut Session) -> Result<Self, sqlx::Error> {
         loop {
             let head = read_log_head(connection, BEGINNING_OF_TIME).await?;
             let changes = (head.catalogue_changes, head.last_erasure);
@@ -164,9 +165,7 @@ impl Catalogue {
 }
 
 /// Reads the start of the oldest partition that is not sealed; `None` if no partition exists.
-pub(in crate::store) async fn read_open_from(
-    connection: &mut PgConnection,
-) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
+pub(in crate::store) async fn read_open_from(connection: &mut Session) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
     sqlx::query_scalar(OPEN_FROM).fetch_optional(connection).await
 }
 

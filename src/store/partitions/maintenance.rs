@@ -6,10 +6,9 @@
 //! oldest ones. Sealing can be interrupted and repeated, and several processes can do it at the same time.
 
 use chrono::{DateTime, Months, Utc};
-use sqlx::Connection;
-use sqlx::postgres::PgConnection;
 
 use crate::domain::event::BEGINNING_OF_TIME;
+use crate::store::connection::session::Session;
 use crate::store::error::StoreError;
 use crate::store::log::epochs::{ensure_current_epoch, origin_is_visible};
 use crate::store::log::head::read_log_head;
@@ -47,7 +46,7 @@ impl Primary {
 /// Creates the partition of the next event, and those of the following months, if they are missing. `now` is the time
 /// of a clock that a test has set.
 pub(in crate::store) async fn create_missing_partitions(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     now: Option<DateTime<Utc>>,
 ) -> Result<(), sqlx::Error> {
     let now: DateTime<Utc> = match now {
@@ -65,7 +64,7 @@ pub(in crate::store) async fn create_missing_partitions(
 
 /// Creates the partitions from the month of `from` to the month of `to` where they are missing.
 pub(in crate::store) async fn create_partitions(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     from: DateTime<Utc>,
     to: DateTime<Utc>,
 ) -> Result<(), sqlx::Error> {
@@ -77,7 +76,7 @@ pub(in crate::store) async fn create_partitions(
 }
 
 /// Seals the partitions whose month is over.
-pub(in crate::store) async fn seal_partitions(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+pub(in crate::store) async fn seal_partitions(connection: &mut Session) -> Result<(), sqlx::Error> {
     let open_from = read_open_from(connection).await?.unwrap_or(BEGINNING_OF_TIME);
     let Some(last) = read_log_head(connection, open_from).await?.occurred_at else { return Ok(()) };
     let partitions: Vec<(DateTime<Utc>, DateTime<Utc>)> =

@@ -2,11 +2,12 @@
 
 use chrono::{DateTime, Utc};
 use sqlx::Row;
-use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::postgres::PgRow;
 
 use crate::archive::manifest::PartitionFacts;
 use crate::archive::partition::ArchivedPartition;
 use crate::domain::event::Position;
+use crate::store::connection::session::Session;
 
 const PARTITIONS: &str = include_str!("../sql/partitions.sql");
 
@@ -42,7 +43,7 @@ pub struct Partition {
 
 impl Partition {
     /// Reads the catalogue, oldest partition first.
-    pub(in crate::store) async fn read_all(connection: &mut PgConnection) -> Result<Vec<Self>, sqlx::Error> {
+    pub(in crate::store) async fn read_all(connection: &mut Session) -> Result<Vec<Self>, sqlx::Error> {
         sqlx::query(PARTITIONS).fetch_all(connection).await?.iter().map(Self::from_row).collect()
     }
 

@@ -1,7 +1,7 @@
 //! Restoring: an archived partition returns to the database, into a new table. It replaces the old table, if that still
 //! exists, only when it is complete.
 
-use sqlx::{AssertSqlSafe, Connection, Executor};
+use sqlx::{AssertSqlSafe, Executor};
 
 use crate::archive::digest::EventDigest;
 use crate::archive::group::EventGroup;

@@ -18,6 +18,8 @@ use super::TestDatabase;
 struct Faults {
     /// Whether new and existing connections are closed at once.
     down: AtomicBool,
+    /// Whether all connections, also new ones, stay open and transfer nothing, as if the server's machine had vanished.
+    vanished: AtomicBool,
     /// The number of results of a CALL to drop. When a result is dropped, its connection is closed.
     results_to_drop: AtomicU32,
     /// Whether new connections are closed, too, after a result was dropped.
@@ -78,7 +80,15 @@ impl Proxy {
         self.faults.changed.notify_waiters();
     }
 
+    /// Makes the server vanish until [`Proxy::up`]: no packet ends a connection, and none is answered.
+    pub fn vanish(&self) {
+        self.faults.vanished.store(true, Ordering::SeqCst);
+        self.faults.changed.notify_waiters();
+    }
+
+    /// Accepts new connections again. Those of before stay as they are.
     pub fn up(&self) {
+        self.faults.vanished.store(false, Ordering::SeqCst);
         self.faults.down_after_drop.store(false, Ordering::SeqCst);
         self.faults.down.store(false, Ordering::SeqCst);
     }
@@ -91,7 +101,9 @@ impl Proxy {
 
 async fn accept(listener: TcpListener, targets: Arc<Mutex<VecDeque<PathBuf>>>, faults: Arc<Faults>) {
     while let Ok((client, _)) = listener.accept().await {
-        if !faults.down.load(Ordering::SeqCst) {
+        if faults.vanished.load(Ordering::SeqCst) {
+            tokio::spawn(hold(client));
+        } else if !faults.down.load(Ordering::SeqCst) {
             let socket = {
                 let mut targets = targets.lock().expect("the lock");
                 targets.rotate_left(1);
@@ -102,16 +114,25 @@ async fn accept(listener: TcpListener, targets: Arc<Mutex<VecDeque<PathBuf>>>, f
     }
 }
 
+/// Keeps a connection open, and transfers nothing.
+async fn hold(client: TcpStream) {
+    std::future::pending::<()>().await;
+    drop(client);
+}
+
 async fn forward(mut client: TcpStream, socket: PathBuf, faults: Arc<Faults>) {
     let Ok(mut server) = UnixStream::connect(socket).await else { return };
     let (mut request, mut response) = (vec![0; 65_536], vec![0; 65_536]);
     loop {
         let down = faults.changed.notified();
+        if faults.vanished.load(Ordering::SeqCst) {
+            return hold(client).await;
+        }
         if faults.down.load(Ordering::SeqCst) {
             return;
         }
         let forwarded = tokio::select! {
-            () = down => return,
+            () = down => continue,
             read = client.read(&mut request) => match read {
                 Ok(0) | Err(_) => return,
                 Ok(length) => server.write_all(&request[..length]).await,

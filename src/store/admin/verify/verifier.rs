@@ -4,8 +4,7 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use sqlx::postgres::PgConnection;
-use sqlx::{Connection, Executor, Row};
+use sqlx::{Executor, Row};
 
 use crate::archive::group::EventGroup;
 use crate::archive::manifest::Order;
@@ -16,6 +15,7 @@ use crate::domain::append::REQUEST_EVENTS_MAX;
 use crate::domain::event::{BEGINNING_OF_TIME, Position};
 use crate::domain::version::Version;
 use crate::store::admin::verify::check::Check;
+use crate::store::connection::session::Session;
 use crate::store::error::{DatabaseError, StoreError, has_sqlstate};
 use crate::store::log::clocks::compare_clocks;
 use crate::store::log::head::{LogHead, read_log_head};
@@ -59,7 +59,7 @@ pub struct Reach {
 
 /// A verification in progress.
 pub struct Verifier {
-    pub(super) connection: PgConnection,
+    pub(super) connection: Session,
     pub(super) archive: Option<Arc<Archive>>,
     clock: Clock,
     pub(super) partitions: Vec<Partition>,

@@ -2,9 +2,8 @@
 
 use std::ops::ControlFlow;
 
-use sqlx::postgres::PgConnection;
-
 use crate::domain::event::StoredEvent;
+use crate::store::connection::session::Session;
 use crate::store::error::{MissingEvent, StoreError};
 use crate::store::log::backward::scan::BackwardScan;
 use crate::store::log::backward::segment::{SegmentScan, scan_segment};
@@ -47,7 +46,7 @@ impl Reader {
     /// Reads until the page is complete, or the next segment is archived.
     async fn read_database_backward(
         &self,
-        connection: &mut PgConnection,
+        connection: &mut Session,
         scan: &mut BackwardScan,
         budget: &mut PageBudget,
         deliver: Deliver<'_>,

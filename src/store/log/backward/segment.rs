@@ -5,10 +5,10 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
-use sqlx::postgres::PgConnection;
 
 use crate::domain::event::Position;
 use crate::domain::filter::EventFilter;
+use crate::store::connection::session::Session;
 use crate::store::log::backward::scan::BackwardScan;
 use crate::store::log::matches::{BACKWARD, Matches, Window, find_matches};
 use crate::store::log::readable::WantedTypes;
@@ -34,7 +34,7 @@ pub(super) enum SegmentScan {
 
 /// Finds out what the filter wants of a segment.
 pub(super) async fn scan_segment(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     scan: &BackwardScan,
     types: &WantedTypes,
     segment: LogSegment,
@@ -58,7 +58,7 @@ pub(super) async fn scan_segment(
 
 /// Restricts a segment to the filter's span of time. Breaks if the restricted segment is empty.
 async fn restrict_to_times(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     filter: &EventFilter,
     mut segment: LogSegment,
 ) -> Result<ControlFlow<SegmentScan, LogSegment>, sqlx::Error> {
@@ -95,7 +95,7 @@ impl SegmentScan {
     /// because an epoch began after a gap.
     pub(super) async fn deliver(
         self,
-        connection: &mut PgConnection,
+        connection: &mut Session,
         scan: &mut BackwardScan,
         budget: &mut PageBudget,
         gap_is_allowed: bool,

@@ -1,0 +1,250 @@
+//! A session: a connection to PostgreSQL whose statements end although the server has vanished.
+//!
+//! When the machine of a server loses its power, no packet ends its connections, and a statement in progress would wait
+//! for ever. Two limits end it:
+//! - Time: PostgreSQL ends each statement of a pooled connection after 30 s (`statement_timeout`), so silence for longer
+//!   than [`SILENCE_MAX`] means that no response will come.
+//! - An outage: the tailer, which reads every quarter of a second, has found that the server is away. What began before
+//!   that is void, see [`Outages`].
+//!
+//! Invariant: a session that a limit has ended is void. It is closed, and never used for another statement.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use futures_util::{FutureExt, Stream, StreamExt, TryStreamExt};
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgConnection, PgQueryResult, PgRow, PgStatement, PgTypeInfo, Postgres};
+use sqlx::{Connection, Either, Execute, Executor, SqlStr, Transaction};
+use tokio::time::{Instant, Sleep, sleep};
+
+/// The longest time for which a statement on a pooled connection waits for the next message of the server.
+pub(super) const SILENCE_MAX: Duration = Duration::from_secs(35);
+/// The pause between two looks at the outages, while a statement waits.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// The begin of this process, more or less: times are counted from here.
+static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// When a server was last found to be away. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub(in crate::store) struct Outages {
+    /// Milliseconds since [`BEGIN`]; 0 if the server was never away.
+    last: Arc<AtomicU64>,
+}
+
+impl Outages {
+    /// Records that the server does not respond: what waits for it now is void.
+    pub(in crate::store) fn record(&self) {
+        self.last.store(milliseconds(Instant::now()).max(1), Ordering::Relaxed);
+    }
+
+    /// Returns whether a connection of this age was opened before the server was last away.
+    pub(super) fn created_before_outage(&self, age: Duration) -> bool {
+        self.is_void(Instant::now().checked_sub(age).unwrap_or(*BEGIN))
+    }
+
+    /// Returns whether the server was found to be away after `time`.
+    pub(super) fn is_void(&self, time: Instant) -> bool {
+        let last = self.last.load(Ordering::Relaxed);
+        last > 0 && milliseconds(time) <= last
+    }
+}
+
+fn milliseconds(time: Instant) -> u64 {
+    u64::try_from(time.saturating_duration_since(*BEGIN).as_millis()).unwrap_or(u64::MAX)
+}
+
+/// When a wait for a server ends without a response.
+#[derive(Debug, Clone)]
+pub(super) struct WaitLimit {
+    outages: Outages,
+    /// Outages after this time end the wait.
+    since: Instant,
+    silence_max: Option<Duration>,
+}
+
+impl WaitLimit {
+    /// Creates the limit of what begins now. Without `silence_max` only an outage ends it.
+    pub(super) fn new(outages: &Outages, silence_max: Option<Duration>) -> Self {
+        Self { outages: outages.clone(), since: Instant::now(), silence_max }
+    }
+
+    /// Returns the response of the server, or an error when a limit has passed.
+    pub(super) async fn response<T>(
+        &self,
+        response: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, sqlx::Error> {
+        let began = Instant::now();
+        let limit = async {
+            while !self.has_passed(began) {
+                sleep(LOOK_EVERY).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            response = response => response,
+            () = limit => Err(no_response()),
+        }
+    }
+
+    fn has_passed(&self, began: Instant) -> bool {
+        self.outages.is_void(self.since) || self.silence_max.is_some_and(|max| began.elapsed() >= max)
+    }
+}
+
+fn no_response() -> sqlx::Error {
+    sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "the server does not respond"))
+}
+
+/// A connection with limits. It executes statements like the driver's connection.
+#[derive(Debug)]
+pub(in crate::store) struct Session {
+    connection: Raw,
+    limit: WaitLimit,
+    is_void: bool,
+}
+
+/// A connection of the driver.
+#[derive(Debug)]
+enum Raw {
+    Own(PgConnection),
+    Pooled(PoolConnection<Postgres>),
+}
+
+impl Raw {
+    fn get(&mut self) -> &mut PgConnection {
+        match self {
+            Self::Own(connection) => connection,
+            Self::Pooled(connection) => connection,
+        }
+    }
+}
+
+impl Session {
+    /// Wraps a connection that is not pooled. Its statements may take long: only an outage ends them.
+    pub(super) fn own(connection: PgConnection, outages: &Outages) -> Self {
+        Self { connection: Raw::Own(connection), limit: WaitLimit::new(outages, None), is_void: false }
+    }
+
+    /// Wraps a connection of a pool, which has acquired it now.
+    pub(super) fn pooled(connection: PoolConnection<Postgres>, outages: &Outages) -> Self {
+        let limit = WaitLimit::new(outages, Some(SILENCE_MAX));
+        Self { connection: Raw::Pooled(connection), limit, is_void: false }
+    }
+
+    /// Closes the connection when it is dropped, instead of returning it to its pool, if a limit has ended a statement.
+    pub(super) fn close_if_void(&mut self) {
+        if let (Raw::Pooled(connection), true) = (&mut self.connection, self.is_void) {
+            connection.close_on_drop();
+        }
+    }
+
+    /// Begins a transaction. Its statements have no limits.
+    pub(in crate::store) async fn begin(&mut self) -> Result<Transaction<'_, Postgres>, sqlx::Error> {
+        self.driver().begin().await
+    }
+
+    /// Waits for a response of the server.
+    pub(in crate::store) async fn ping(&mut self) -> Result<(), sqlx::Error> {
+        let ping = self.limit.response(self.connection.get().ping()).await;
+        self.is_void |= ping.is_err();
+        ping
+    }
+
+    /// Returns the driver's connection, whose statements have no limits.
+    pub(in crate::store) fn driver(&mut self) -> &mut PgConnection {
+        self.connection.get()
+    }
+
+    /// Ends the session.
+    pub(in crate::store) async fn close(self) -> Result<(), sqlx::Error> {
+        match self.connection {
+            Raw::Own(connection) => connection.close().await,
+            Raw::Pooled(connection) => connection.close().await,
+        }
+    }
+}
+
+impl<'c> Executor<'c> for &'c mut Session {
+    type Database = Postgres;
+
+    fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, Result<Either<PgQueryResult, PgRow>, sqlx::Error>>
+    where
+        'c: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let Session { connection, limit, is_void } = self;
+        let rows = connection.get().fetch_many(query);
+        Box::pin(LimitedRows { rows, limit, waiting_since: None, sleep: None, is_void })
+    }
+
+    fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>>
+    where
+        'c: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let mut steps = self.fetch_many(query);
+        Box::pin(async move {
+            let mut first = None;
+            // To the end, so that the session is ready for the next statement.
+            while let Some(step) = steps.try_next().await? {
+                first = first.or(step.right());
+            }
+            Ok(first)
+        })
+    }
+
+    fn prepare_with<'e>(
+        self,
+        sql: SqlStr,
+        parameters: &'e [PgTypeInfo],
+    ) -> BoxFuture<'e, Result<PgStatement, sqlx::Error>>
+    where
+        'c: 'e,
+    {
+        let Session { connection, limit, is_void } = self;
+        Box::pin(async move {
+            let prepared = limit.response(connection.get().prepare_with(sql, parameters)).await;
+            *is_void |= prepared.is_err();
+            prepared
+        })
+    }
+}
+
+/// The rows of a statement, until the server does not respond.
+struct LimitedRows<'e> {
+    rows: BoxStream<'e, Result<Either<PgQueryResult, PgRow>, sqlx::Error>>,
+    limit: &'e WaitLimit,
+    /// Since when no row is there.
+    waiting_since: Option<Instant>,
+    /// Until the next look at the limit, while no row is there.
+    sleep: Option<Pin<Box<Sleep>>>,
+    is_void: &'e mut bool,
+}
+
+impl Stream for LimitedRows<'_> {
+    type Item = Result<Either<PgQueryResult, PgRow>, sqlx::Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Poll::Ready(row) = self.rows.poll_next_unpin(context) {
+            self.waiting_since = None;
+            return Poll::Ready(row);
+        }
+        let since = *self.waiting_since.get_or_insert_with(Instant::now);
+        loop {
+            if self.limit.has_passed(since) {
+                *self.is_void = true;
+                return Poll::Ready(Some(Err(no_response())));
+            }
+            let look = self.sleep.get_or_insert_with(|| Box::pin(sleep(LOOK_EVERY)));
+            ready!(look.poll_unpin(context));
+            self.sleep = None;
+        }
+    }
+}
