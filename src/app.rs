@@ -22,6 +22,7 @@ use crate::shutdown::Shutdown;
 use crate::store::append::queue::{AppendQueue, QueueLimits};
 use crate::store::primary::Primary;
 use crate::store::reader::Reader;
+use crate::store::readers::Readers;
 use crate::subscriptions::feed::{Feed, FeedLimits};
 use crate::subscriptions::projection_wait::AwaitedProjections;
 
@@ -101,8 +102,8 @@ impl Default for ClientLimits {
 pub struct App {
     pub settings: Settings,
     pub primary: Arc<Primary>,
-    /// The database for feeds and loads: a read replica, or the primary.
-    pub reader: Arc<Reader>,
+    /// The databases for feeds and loads.
+    pub readers: Arc<Readers>,
     /// The requests that are handled at the same time, which clients share.
     pub requests_in_progress: Arc<FairLimit>,
     pub append_queue: AppendQueue,
@@ -122,6 +123,11 @@ pub struct App {
 }
 
 impl App {
+    /// Returns the database for feeds and loads: the read replica while it is available, and else the primary.
+    pub fn reader(&self) -> Arc<Reader> {
+        self.readers.current()
+    }
+
     /// Returns the parts that an append uses.
     pub fn append(&self) -> AppendParts<'_> {
         AppendParts {

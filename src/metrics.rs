@@ -71,7 +71,9 @@ pub struct Metrics {
     pub partitions_archived: IntGauge,
     pub archive_failures: IntCounter,
     pub maintenance_last_success_timestamp_seconds: IntGauge,
+    pub replica_up: IntGauge,
     pub replica_lag_events: IntGauge,
+    pub replica_lag_seconds: Gauge,
     pub missing_events: IntCounter,
     pub erasures: IntCounter,
     pub erased_events: IntCounter,
@@ -178,6 +180,14 @@ impl Metrics {
             maintenance_last_success_timestamp_seconds: declare.gauge(
                 "annals_maintenance_last_success_timestamp_seconds",
                 "Unix time at which maintenance last succeeded.",
+            ),
+            replica_up: declare.gauge(
+                "annals_replica_up",
+                "1 while the read replica serves reads, 0 while the primary serves them instead of it.",
+            ),
+            replica_lag_seconds: declare.float_gauge(
+                "annals_replica_lag_seconds",
+                "Time for which the primary has had something that the read replica does not have yet.",
             ),
             replica_lag_events: declare
                 .gauge("annals_replica_lag_events", "Number of events that the read replica is behind the primary."),

@@ -7,7 +7,7 @@ use crate::clock::Clock;
 use crate::erasures::service::Erasures;
 use crate::groups::service::Groups;
 use crate::jobs::projection_history::ProjectionHistory;
-use crate::jobs::{api_keys, caches, clocks, erasures, groups, maintenance, projection_history, statistics};
+use crate::jobs::{api_keys, caches, clocks, erasures, groups, maintenance, projection_history, replica, statistics};
 use crate::keyring::Keyring;
 use crate::metrics::Metrics;
 use crate::reducers::javascript::workers::Workers;
@@ -19,7 +19,7 @@ use crate::store::append::writer;
 use crate::store::connection::config::DatabaseConfig;
 use crate::store::error::StoreError;
 use crate::store::primary::Primary;
-use crate::store::reader::Reader;
+use crate::store::readers::Readers;
 use crate::subscriptions::feed::Feed;
 use crate::subscriptions::projection_wait::AwaitedProjections;
 use crate::subscriptions::tailer;
@@ -28,7 +28,7 @@ use crate::subscriptions::tailer;
 pub async fn start(
     settings: Settings,
     database: &DatabaseConfig,
-    replica: Option<&DatabaseConfig>,
+    read_replica: Option<&DatabaseConfig>,
     clock: Clock,
     shutdown: Shutdown,
 ) -> Result<Arc<App>, StoreError> {
@@ -38,15 +38,13 @@ pub async fn start(
     primary.maintain_partitions().await?;
     primary.check_archive().await?;
     let derived_ids = primary.derived_ids().await?;
-    let reader = match replica {
-        Some(replica) => Reader::connect_to_replica(replica, &primary).await?,
-        None => primary.reader(),
-    };
     let closing = shutdown.soft();
+    let readers = Readers::new(primary.clone(), read_replica);
+    shutdown.track(replica::start(readers.clone(), metrics.clone(), closing.clone()).await);
 
     let (append_queue, queued) = AppendQueue::new(settings.queue);
     shutdown.track(writer::run(primary.clone(), queued, closing.clone()));
-    let feed = Feed::new(primary.clone(), reader.clone(), settings.feed, closing.clone());
+    let feed = Feed::new(primary.clone(), readers.clone(), settings.feed, closing.clone());
     shutdown.track(tailer::run(feed.clone()));
     let awaited_projections = AwaitedProjections::new(feed.clone());
     shutdown.track(awaited_projections.clone().run());
@@ -68,7 +66,7 @@ pub async fn start(
     shutdown.track(clocks::run(primary.clone(), metrics.clone(), closing.clone()));
     shutdown.track(caches::run(caches::Caches {
         primary: primary.clone(),
-        replica: replica.map(|_| reader.clone()),
+        readers: readers.clone(),
         snapshotter: snapshotter.clone(),
         metrics: metrics.clone(),
         closing: closing.clone(),
@@ -99,7 +97,7 @@ pub async fn start(
         requests_in_progress: FairLimit::new(settings.clients.requests_in_progress),
         settings,
         primary,
-        reader,
+        readers,
         append_queue,
         feed,
         awaited_projections,

@@ -68,11 +68,7 @@ async fn serve(args: &ServeArgs, settings: Settings, database: &Database, shutdo
     announce(database, &server);
     let orderly = shutdown.finish(server.run()).await;
     if orderly {
-        let closing = async {
-            app.reader.close().await;
-            app.primary.close().await;
-        };
-        if tokio::time::timeout(CLOSING_MAX, closing).await.is_err() {
+        if tokio::time::timeout(CLOSING_MAX, app.readers.close()).await.is_err() {
             tracing::warn!("connections to PostgreSQL are still in use, and end with the process");
         }
     }

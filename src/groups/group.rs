@@ -344,7 +344,8 @@ impl ActiveGroup {
     ) -> Result<(Epoch, Vec<GroupEvent>, Position), GroupError> {
         let mut scan = LogScan::new(self.filter.clone(), cursor, self.feed.limits().scan);
         let (mut events, mut bytes) = (Vec::new(), 0);
-        let _permit = self.feed.reader.bulk_read_permit().await;
+        let reader = self.feed.readers.for_subscribers();
+        let _permit = reader.bulk_read_permit().await;
         let deliver = |event: &StoredEvent<'_>| {
             let event = GroupEvent::new(Arc::new(LiveEvent::new(event)));
             if is_wanted(&event) {
@@ -353,7 +354,7 @@ impl ActiveGroup {
             }
             if bytes < bytes_max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         };
-        let head = self.feed.reader.read_log(&mut scan, to, usize::MAX, deliver).await?;
+        let head = reader.read_log(&mut scan, to, usize::MAX, deliver).await?;
         Ok((head.epoch, events, scan.after()))
     }
 

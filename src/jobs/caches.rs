@@ -12,7 +12,7 @@ use crate::metrics::Metrics;
 use crate::reducers::snapshotter::Snapshotter;
 use crate::store::error::StoreError;
 use crate::store::primary::Primary;
-use crate::store::reader::Reader;
+use crate::store::readers::Readers;
 
 const PAUSE: Duration = Duration::from_secs(5);
 /// The number of projections with a series of their own: those that were moved last. So unused names cannot displace the
@@ -22,7 +22,7 @@ const PROJECTIONS_MAX: usize = 200;
 /// The parts of the service that the job uses.
 pub struct Caches {
     pub primary: Arc<Primary>,
-    pub replica: Option<Arc<Reader>>,
+    pub readers: Arc<Readers>,
     pub snapshotter: Arc<Snapshotter>,
     pub metrics: Arc<Metrics>,
     pub closing: CancellationToken,
@@ -45,9 +45,11 @@ impl Caches {
         let mut projections = self.primary.projections().await?;
         projections.sort_by_key(|projection| Reverse(projection.last_processed_at));
         let head = self.primary.log_head().await?.global_position;
-        if let Some(replica) = &self.replica {
-            let replica_head = replica.log_head().await?.global_position;
-            self.metrics.replica_lag_events.set((head - replica_head).max(0));
+        if let Some(replica) = self.readers.replica() {
+            // A replica that is away is reported by its own job.
+            if let Ok(replica_head) = replica.log_head().await {
+                self.metrics.replica_lag_events.set((head - replica_head.global_position).max(0));
+            }
         }
         let lags = &self.metrics.projection_lag_events;
         // Removes the series of projections that were deleted, or that are no longer among those moved last.

@@ -8,5 +8,6 @@ pub mod groups;
 pub mod maintenance;
 pub mod projection_history;
 mod repeat;
+pub mod replica;
 pub mod samples;
 pub mod statistics;

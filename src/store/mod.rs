@@ -2,7 +2,7 @@
 //!
 //! | what | where |
 //! |---|---|
-//! | the two databases: reads of either, writes of the primary | [`reader`], [`required_position`], [`primary`] |
+//! | the two databases: reads of either, writes of the primary | [`reader`], [`readers`], [`required_position`], [`primary`] |
 //! | settings and kinds of connections, the pool for reads | [`connection`] |
 //! | append: the queue, the writer, one call a batch; import | [`append`] |
 //! | streams: heads, events, loads and snapshots | [`streams`] |
@@ -26,6 +26,7 @@ pub mod log;
 pub mod partitions;
 pub mod primary;
 pub mod reader;
+pub mod readers;
 pub mod required_position;
 mod row;
 pub mod streams;

@@ -2,7 +2,7 @@
 //!
 //! A read acquires a pooled connection for one short statement at a time, so a client that reads slowly holds none.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -62,6 +62,8 @@ pub struct Reader {
     /// After a connection could not be acquired in time, other tasks fail at once for a moment: a request that reads
     /// several times must not wait for the limit each time.
     outage_until: Mutex<Option<Instant>>,
+    /// Whether the last attempt to connect, or the last check, has succeeded.
+    is_available: AtomicBool,
     pub(super) server_kind: ServerKind,
     erasures: Arc<KnownErasures>,
 }
@@ -73,21 +75,10 @@ pub(super) enum CatalogueCheck {
 }
 
 impl Reader {
-    /// Connects to a read replica. Retries for a while, because a new replica may not have the schema yet.
-    pub async fn connect_to_replica(config: &DatabaseConfig, primary: &Reader) -> Result<Arc<Self>, StoreError> {
-        const RETRY_FOR: Duration = Duration::from_secs(30);
-        const RETRY_PAUSE: Duration = Duration::from_millis(250);
-        let deadline = Instant::now() + RETRY_FOR;
-        loop {
-            let (clock, metrics) = (primary.clock.clone(), primary.metrics.clone());
-            match Self::connect(config, clock, metrics, ServerKind::Replica, primary.erasures.clone()).await {
-                Err(error) if Instant::now() < deadline => {
-                    tracing::warn!(%error, "the read replica is not ready; retrying");
-                    tokio::time::sleep(RETRY_PAUSE).await;
-                }
-                connected => return connected.map(Arc::new),
-            }
-        }
+    /// Connects to a read replica.
+    pub async fn connect_to_replica(config: &DatabaseConfig, primary: &Reader) -> Result<Self, StoreError> {
+        let (clock, metrics) = (primary.clock.clone(), primary.metrics.clone());
+        Self::connect(config, clock, metrics, ServerKind::Replica, primary.erasures.clone()).await
     }
 
     /// Connects to a database whose schema is up to date, and reads its catalogue.
@@ -114,6 +105,7 @@ impl Reader {
             high_water_mark: AtomicI64::new(0),
             bulk_reads: shared_permits(bulk_read_connections(config)),
             outage_until: Mutex::default(),
+            is_available: AtomicBool::new(true),
             server_kind,
             erasures,
         })
@@ -194,12 +186,30 @@ impl Reader {
             Ok(connection) => Ok(connection),
             Err(AcquireError::NoTurn) => Err(StoreError::timed_out("waiting for a connection that other reads use")),
             Err(AcquireError::Database(error)) => {
+                self.set_available(false);
                 if started.elapsed() > OUTAGE_MIN {
                     let until = Instant::now() + OUTAGE_PAUSE;
                     *self.outage_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
                 }
                 Err(error.into())
             }
+        }
+    }
+
+    /// Returns whether the database was available at the last check, and reads have got connections since then.
+    pub(super) fn is_available(&self) -> bool {
+        self.is_available.load(Ordering::Relaxed)
+    }
+
+    /// Records whether the database is available.
+    pub(super) fn set_available(&self, is_available: bool) {
+        self.is_available.store(is_available, Ordering::Relaxed);
+    }
+
+    /// Ends the statements that wait for a server that is away, if an error shows that.
+    pub(super) fn note_outage(&self, error: &StoreError) {
+        if error.is_outage() {
+            self.connector.outages.record();
         }
     }
 

@@ -16,7 +16,7 @@ use crate::shares::limit::{FairLimit, Refused, Share};
 use crate::store::erasures::known::ReadMark;
 use crate::store::log::scan::ScanLimits;
 use crate::store::primary::Primary;
-use crate::store::reader::Reader;
+use crate::store::readers::Readers;
 use crate::subscriptions::ring::{Found, LiveEvent, Ring};
 
 /// The number of subscribers that may hold a large batch at the same time, while they are behind the ring.
@@ -70,7 +70,7 @@ pub struct Feed {
     /// The tailer follows the primary. Streams are read there, too.
     pub primary: Arc<Primary>,
     /// Subscribers of the log that are behind the ring read the log here.
-    pub reader: Arc<Reader>,
+    pub readers: Arc<Readers>,
     limits: FeedLimits,
     slots: Arc<FairLimit>,
     /// The subscribers that may hold a large batch: all others hold small ones.
@@ -108,13 +108,13 @@ impl Feed {
     /// Creates a feed with an empty ring. The tailer fills it.
     pub fn new(
         primary: Arc<Primary>,
-        reader: Arc<Reader>,
+        readers: Arc<Readers>,
         limits: FeedLimits,
         closing: CancellationToken,
     ) -> Arc<Self> {
         Arc::new(Self {
             primary,
-            reader,
+            readers,
             limits,
             slots: FairLimit::new(limits.subscribers),
             large_batches: Arc::new(Semaphore::new(LARGE_BATCHES)),

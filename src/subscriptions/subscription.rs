@@ -229,10 +229,11 @@ impl Subscription {
         let feed = self.feed.clone();
         self.large_batch = feed.large_batches.clone().try_acquire_owned().ok();
         let bytes_max = if self.large_batch.is_some() { LARGE_BATCH_BYTES } else { BATCH_BYTES };
-        let _permit = match self.source {
-            Source::Log(_) => feed.reader.bulk_read_permit().await,
-            Source::Stream { .. } => feed.primary.bulk_read_permit().await,
+        let reader = match self.source {
+            Source::Log(_) => feed.readers.for_subscribers(),
+            Source::Stream { .. } => feed.primary.reader(),
         };
+        let _permit = reader.bulk_read_permit().await;
         let mark = feed.read_mark();
         let mut events = Vec::new();
         let mut bytes = 0;
@@ -247,7 +248,7 @@ impl Subscription {
         let (head, position) = match &mut source {
             Source::Log(scan) => {
                 scan.advance_to(self.cursor());
-                let head = feed.reader.read_log(scan, Position::MAX, usize::MAX, deliver).await?;
+                let head = reader.read_log(scan, Position::MAX, usize::MAX, deliver).await?;
                 (head, Some(scan.after()))
             }
             Source::Stream { stream, next } => {

@@ -124,7 +124,7 @@ impl Hostile {
 async fn replayed(app: &TestApp, aggregate_type: &str, version: i32) -> Result<Value, String> {
     let reducer = app.app.primary.reducer(aggregate_type).await.expect("a read").expect("a reducer");
     let stream = StreamId::parse(aggregate_type.to_owned(), "1".to_owned()).expect("a stream");
-    match replay(&app.app.reader, &app.app.workers, &reducer, &stream, AsOf::Version(version)).await {
+    match replay(&app.app.reader(), &app.app.workers, &reducer, &stream, AsOf::Version(version)).await {
         Ok(folded) => Ok(serde_json::from_str(&folded.state).expect("JSON")),
         Err(FoldError::Failed(failure)) => Err(failure.reason),
         Err(error) => panic!("{aggregate_type} at version {version}: {error}"),

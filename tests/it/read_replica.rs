@@ -160,6 +160,87 @@ async fn min_position_holds_on_each_connection() {
     }
 }
 
+async fn wait_for_metric(app: &TestApp, name: &str, value: f64) {
+    within_a_minute(name, async { while app.metric(name).await != value {} }).await;
+}
+
+#[tokio::test]
+async fn the_primary_serves_the_reads_of_a_replica_that_is_away() {
+    let pair = ReplicationPair::start().await;
+    let proxy = Proxy::start(&pair.standby()).await;
+    proxy.down();
+    let replica = Some(proxy.config(&pair.standby()));
+    let app = TestApp::start_on(pair.primary(), TestOptions { replica, ..TestOptions::default() }).await;
+    app.append("/streams/Order/1", &["A"]).await;
+    let mut standby = pair.standby().session().await;
+    let waits_for_lock = "SELECT count(*) FROM pg_stat_activity
+                           WHERE application_name = 'annals' AND wait_event_type = 'Lock'";
+    let paths = ["/events", "/aggregates/Order/1", "/events?direction=backward"];
+    for has_vanished in [false, true] {
+        assert_eq!(app.metric("annals_replica_up").await, 0.0);
+        for path in paths {
+            app.get(path).send().await.expect_status(200);
+        }
+        app.get("/readyz").send().await.expect_status(200);
+        proxy.up();
+        wait_for_metric(&app, "annals_replica_up", 1.0).await;
+        // The replica serves again.
+        pause_replay(&mut standby).await;
+        let version = app.append("/streams/Order/1", &["B"]).await;
+        assert_eq!(app.get("/aggregates/Order/1").send().await.json()["version"], version - 1);
+        standby.run("SELECT pg_wal_replay_resume()").await;
+        if has_vanished {
+            break;
+        }
+        // A statement is in progress while the server vanishes.
+        let mut session = pair.primary().session().await;
+        session.run("BEGIN").await;
+        session.run("LOCK TABLE streams IN ACCESS EXCLUSIVE MODE").await;
+        let vanish = async {
+            within_a_minute("a load waits", async { while standby.number(waits_for_lock).await == 0 {} }).await;
+            proxy.vanish();
+            session.run("ROLLBACK").await;
+            wait_for_metric(&app, "annals_replica_up", 0.0).await;
+        };
+        let load = async {
+            // The lock reaches the standby with the write-ahead log, after some loads.
+            within_a_minute("a load fails", async {
+                while app.get("/aggregates/Order/1").send().await.status != 503 {}
+            })
+            .await;
+        };
+        tokio::join!(load, vanish);
+    }
+}
+
+#[tokio::test]
+async fn subscribers_do_not_wait_for_a_replica_that_is_behind() {
+    let pair = ReplicationPair::start().await;
+    let app = start(&pair).await;
+    app.append("/streams/Order/1", &["A"]).await;
+    let mut standby = pair.standby().session().await;
+    pause_replay(&mut standby).await;
+    app.append("/streams/Order/1", &["B"]).await;
+    let head = app.get("/events?after=head").send().await.expect_status(200).json();
+    assert_eq!((&head["next_after"], &head["head"], &head["at_head"]), (&json!(2), &json!(2), &json!(true)));
+    // The subscriber has caught up at the head of the primary, and not at that of the replica.
+    let mut subscriber = app.subscribe("/events?after=0").await;
+    assert_eq!([subscriber.event().await.position(), subscriber.event().await.position()], [1, 2]);
+    let (events, _) = subscriber.until("caught-up").await;
+    assert_eq!(events, []);
+    let poll = app.get("/events?after=1&wait=60").send();
+    let page = within_a_minute("a long poll behind the head", poll).await.expect_status(200);
+    assert_eq!(page.versions(), [2]);
+    let poll = app.get("/events?after=2&wait=60").send();
+    let (page, _) =
+        tokio::join!(within_a_minute("a long poll at the head", poll), app.append("/streams/Order/1", &["C"]));
+    assert_eq!(page.expect_status(200).versions(), [3]);
+    assert!(app.metric("annals_replica_lag_seconds").await > 1.0);
+    assert_eq!(app.metric("annals_replica_up").await, 1.0);
+    standby.run("SELECT pg_wal_replay_resume()").await;
+    wait_for_metric(&app, "annals_replica_lag_seconds", 0.0).await;
+}
+
 #[tokio::test]
 async fn workers_of_a_group_do_not_wait_for_the_replica() {
     let pair = ReplicationPair::start().await;

@@ -10,6 +10,7 @@ use crate::http::problem::error::{ApiError, ApiResult};
 use crate::http::problem::field_error::FieldError;
 use crate::store::error::StoreError;
 use crate::store::log::head::LogHead;
+use crate::store::reader::Reader;
 use crate::store::required_position::WAIT_MAX;
 
 /// Takes `min_position` from the query: a position, or an epoch and a position.
@@ -19,28 +20,18 @@ pub fn take_min_position(query: &mut Query) -> ApiResult<Option<Cursor>> {
     position.parse().map(Some).map_err(|fault| ApiError::invalid(invalid(fault)))
 }
 
-/// What to do if the read replica is behind a cursor that the primary has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum IfBehind {
-    /// Wait for the replica.
-    Wait,
-    /// Return the head of the primary.
-    UsePrimary,
-}
-
 /// Returns the head of the log if it contains a cursor. A read replica may be behind a cursor that another process has
 /// returned.
-pub async fn head_for_cursor(app: &App, cursor: Cursor, if_behind: IfBehind) -> ApiResult<LogHead> {
+pub async fn head_for_cursor(app: &App, reader: &Reader, cursor: Cursor) -> ApiResult<LogHead> {
     let mut backoff = Backoff::new(WAIT_MAX, Instant::now() + WAIT_MAX, app.shutdown.soft());
     let mut is_checked = false;
     loop {
-        let behind = match app.reader.log_head_for(cursor).await {
+        let behind = match reader.log_head_for(cursor).await {
             Err(StoreError::Behind(head)) => head,
             head => return Ok(head?),
         };
         if !is_checked {
             match app.primary.log_head_for(cursor).await {
-                Ok(head) if if_behind == IfBehind::UsePrimary => return Ok(head),
                 // Without the primary, only the replica knows the log.
                 Ok(_) | Err(StoreError::Unavailable(_)) => is_checked = true,
                 // A standby has shown the position, and the primary waits for another one.

@@ -32,7 +32,7 @@ impl Follower {
         let read = self.reader.catalogue_and_head(&mut self.connection);
         let read = tokio::time::timeout(STATEMENT_TIMEOUT, read).await;
         let read = read.unwrap_or_else(|_| Err(StoreError::timed_out("reading the head of the log")));
-        Ok(read.inspect_err(|error| self.note_outage(error))?.1)
+        Ok(read.inspect_err(|error| self.reader.note_outage(error))?.1)
     }
 
     /// Delivers the next events, up to the head; see [`Reader::read_log`].
@@ -44,13 +44,6 @@ impl Follower {
         let read = self.reader.read_log_over(&mut self.connection, scan, deliver);
         let read = tokio::time::timeout(STATEMENT_TIMEOUT, read).await;
         let read = read.unwrap_or_else(|_| Err(StoreError::timed_out("following the log")));
-        read.inspect_err(|error| self.note_outage(error))
-    }
-
-    /// Ends the statements that wait for a server that is away, on all connections of the process.
-    fn note_outage(&self, error: &StoreError) {
-        if error.is_outage() {
-            self.reader.connector.outages.record();
-        }
+        read.inspect_err(|error| self.reader.note_outage(error))
     }
 }

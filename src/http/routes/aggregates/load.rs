@@ -147,7 +147,7 @@ async fn respond(
     let mut headers = Representation::Page.headers();
     headers.remove(header::VARY);
     if *method == Method::HEAD || if_none_match.is_present() {
-        let head = app.reader.stream_head(stream).await?.ok_or_else(not_found)?;
+        let head = app.reader().stream_head(stream).await?.ok_or_else(not_found)?;
         headers.insert(header::ETAG, etag(head.version));
         if let Some(response) = without_body(method, if_none_match.matches(head.version)?, &headers) {
             return Ok(response);
@@ -181,7 +181,8 @@ struct LoadedPage {
 async fn write_load(app: &App, stream: &StreamId, snapshot_use: SnapshotUse<'_>) -> ApiResult<Option<LoadedPage>> {
     // The page begins with the head, which is the first row.
     let mut page = None;
-    let loaded = app.reader.load_aggregate(stream, snapshot_use, Version::MAX, |row| match (row, &mut page) {
+    let reader = app.reader();
+    let loaded = reader.load_aggregate(stream, snapshot_use, Version::MAX, |row| match (row, &mut page) {
         (LoadRow::Head(head), page) => {
             let page = page.insert(begin_page(stream, head));
             if page.is_full() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -193,7 +194,7 @@ async fn write_load(app: &App, stream: &StreamId, snapshot_use: SnapshotUse<'_>)
     let mut fetch_size = FetchSize::default();
     while !left.is_empty() && !page.is_full() && page.count() < EVENTS_MAX {
         let read = StreamRead { stream, head: &head.stream, range: left, limit: EVENTS_MAX - page.count() };
-        left = app.reader.read_stream(read, &mut fetch_size, |event| page.push(event)).await?;
+        left = reader.read_stream(read, &mut fetch_size, |event| page.push(event)).await?;
     }
     let next = (!left.is_empty()).then(|| {
         let parameters = [("from_version", left.from.to_string()), ("limit", LIMIT_MAX.to_string())];

@@ -107,7 +107,7 @@ async fn respond(app: &App, stream: &StreamId, as_of: AsOf) -> ApiResult<Respons
     let reducer = reducer_of(app, stream).await?;
 
     let started = Instant::now();
-    let folded = fold(&app.reader, &app.workers, &reducer, stream, as_of).await.inspect_err(|error| {
+    let folded = fold(&app.reader(), &app.workers, &reducer, stream, as_of).await.inspect_err(|error| {
         if matches!(error, FoldError::Failed(_)) {
             app.metrics.reducer_failures.inc();
         }

@@ -135,7 +135,7 @@ async fn respond(app: &App, stream: &StreamId, parameters: &StatesParameters) ->
     let version = |version: u64| Version::try_from(version).unwrap_or(Version::MAX);
     let from = parameters.from_version.map_or(1, version);
     let to = parameters.to_version.map_or(Version::MAX, version);
-    let folded = fold_states(&app.reader, &app.workers, &reducer, stream, from, to).await.inspect_err(|error| {
+    let folded = fold_states(&app.reader(), &app.workers, &reducer, stream, from, to).await.inspect_err(|error| {
         if matches!(error, FoldError::Failed(_)) {
             app.metrics.reducer_failures.inc();
         }

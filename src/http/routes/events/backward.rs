@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::domain::cursor::{Cursor, Epoch};
 use crate::domain::event::Position;
-use crate::http::extract::min_position::{IfBehind, head_for_cursor};
+use crate::http::extract::min_position::head_for_cursor;
 use crate::http::problem::error::{ApiError, ApiResult};
 use crate::http::representation::format::LIMIT_DEFAULT;
 use crate::http::representation::page::{LOG_LINK_BYTES_MAX, PageEvents, link_to_next, next_member};
@@ -39,11 +39,12 @@ pub async fn read_backward(
     request: &LogReadRequest,
     before: Option<Cursor>,
 ) -> ApiResult<Response> {
+    let reader = app.reader();
     let (head, before) = match before {
         Some(Cursor { epoch, position }) => {
             // The page has the events before the cursor, so only these must still be in the log.
             let last = Cursor { epoch, position: (position - 1).max(1) };
-            let head = head_for_cursor(app, last, IfBehind::Wait).await?;
+            let head = head_for_cursor(app, &reader, last).await?;
             if position > head.global_position.max(1) {
                 return Err(match epoch {
                     Some(_) => ApiError::epoch_changed(head.epoch, head.global_position),
@@ -53,7 +54,7 @@ pub async fn read_backward(
             (head, position)
         }
         None => {
-            let head = app.reader.log_head().await?;
+            let head = reader.log_head().await?;
             (head, head.global_position + 1)
         }
     };
@@ -65,7 +66,7 @@ pub async fn read_backward(
     let mut events = PageEvents::new(b"{\"events\":", request.representation);
     let mut scan = BackwardScan::new(request.filter.clone(), before, app.feed.limits().scan);
     let limit = request.limit.unwrap_or(LIMIT_DEFAULT);
-    let head = app.reader.read_log_backward(&mut scan, limit, |event| events.push(event)).await?;
+    let head = reader.read_log_backward(&mut scan, limit, |event| events.push(event)).await?;
     let next_before = scan.before().max(1);
     let next =
         (!scan.is_at_beginning()).then(|| request.link_to(Cursor { epoch: Some(head.epoch), position: next_before }));

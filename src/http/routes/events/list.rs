@@ -19,7 +19,7 @@ use crate::domain::filter::EventFilter;
 use crate::http::caller::Caller;
 use crate::http::erasure_guard;
 use crate::http::event_stream::{EventIdFormat, event_stream};
-use crate::http::extract::min_position::{IfBehind, head_for_cursor};
+use crate::http::extract::min_position::head_for_cursor;
 use crate::http::openapi::parameters::{LastEventIdParams, MinPositionParams};
 use crate::http::openapi::responses::ReadProblems;
 use crate::http::problem::error::ApiResult;
@@ -34,6 +34,7 @@ use crate::http::routes::events::read_request::{After, LogReadRequest, Start};
 use crate::store::error::StoreError;
 use crate::store::log::head::LogHead;
 use crate::store::log::scan::LogScan;
+use crate::store::reader::Reader;
 use crate::store::required_position::RequiredPosition;
 use crate::subscriptions::long_poll::LongPoll;
 use crate::subscriptions::subscription::{StartFrom, Subscription};
@@ -138,18 +139,18 @@ async fn respond(
         Start::Backward(before) => return read_backward(app, method, &request, before).await,
     };
     let representation = request.representation;
-    let (head, after) = resolve(app, after, representation).await?;
+    let (head, position) = resolve(app, after, &request).await?;
 
-    let cursor = Cursor { epoch: Some(head.epoch), position: after };
+    let cursor = Cursor { epoch: Some(head.epoch), position };
     let mut headers = representation.headers();
     if let Some(response) = without_body(method, false, &headers) {
         return Ok(response);
     }
     match representation {
         Representation::EventStream => {
-            let start_from = StartFrom::Log { filter: request.filter, after };
+            let start_from = StartFrom::Log { filter: request.filter, after: position };
             let subscription = Subscription::start(&app.feed, start_from, &head)?;
-            let body = event_stream(app, subscription, EventIdFormat::Position, after, &head);
+            let body = event_stream(app, subscription, EventIdFormat::Position, position, &head);
             Ok((headers, body).into_response())
         }
         Representation::Lines => {
@@ -160,7 +161,7 @@ async fn respond(
             Ok((headers, body).into_response())
         }
         Representation::Page | Representation::CloudEvents => {
-            let (page, next) = write_page(app, &request, cursor).await?;
+            let (page, next) = write_page(app, &request, after, cursor).await?;
             // A batch of CloudEvents has its only cursor in this header. A page has the link in its body, so the header
             // is omitted if it could exceed the limits of clients and proxies.
             if next.len() <= LOG_LINK_BYTES_MAX || representation == Representation::CloudEvents {
@@ -178,36 +179,56 @@ fn readable(caller: &Caller, filter: &EventFilter) -> ApiResult<Option<Vec<Patte
     Ok(caller.readable_types())
 }
 
+/// Returns the database that a page or the lines are read from.
+fn reader_for(app: &App, after: After, wait: Option<u64>) -> Arc<Reader> {
+    match (after, wait) {
+        // The head is that of the primary, and a replica does not have it yet.
+        (After::Head, _) => app.primary.reader(),
+        (After::Cursor(_), Some(_)) => app.readers.for_subscribers(),
+        (After::Cursor(_), None) => app.reader(),
+    }
+}
+
 /// Returns the head of the log, and the position after which a read begins. Fails if the cursor is no longer valid.
-async fn resolve(app: &App, after: After, representation: Representation) -> ApiResult<(LogHead, Position)> {
+async fn resolve(app: &App, after: After, request: &LogReadRequest) -> ApiResult<(LogHead, Position)> {
     match after {
         After::Head => {
-            let head = app.reader.log_head().await?;
+            let head = app.primary.log_head().await?;
             Ok((head, head.global_position))
         }
+        After::Cursor(cursor) if request.representation == Representation::EventStream => {
+            Ok((head_for_subscription(app, cursor).await?, cursor.position))
+        }
         After::Cursor(cursor) => {
-            let if_behind = match representation {
-                // A subscription waits for the replica itself, and a browser does not retry after an error.
-                Representation::EventStream => IfBehind::UsePrimary,
-                _ => IfBehind::Wait,
-            };
-            Ok((head_for_cursor(app, cursor, if_behind).await?, cursor.position))
+            let reader = reader_for(app, after, request.wait);
+            Ok((head_for_cursor(app, &reader, cursor).await?, cursor.position))
         }
     }
 }
 
+/// Returns the head at which a subscription has caught up: that of the primary. The subscription waits for the replica
+/// itself.
+async fn head_for_subscription(app: &App, cursor: Cursor) -> ApiResult<LogHead> {
+    Ok(match app.primary.log_head_for(cursor).await {
+        // Without the primary, only the replica knows the log.
+        Err(StoreError::Unavailable(_)) => app.reader().log_head_for(cursor).await?,
+        head => head?,
+    })
+}
+
 /// Writes a page. Returns it, and the link to the next one. With `wait`, an empty page is held until there is a new
 /// event, or the time is up.
-async fn write_page(app: &App, request: &LogReadRequest, after: Cursor) -> ApiResult<(Vec<u8>, String)> {
+async fn write_page(app: &App, request: &LogReadRequest, after: After, cursor: Cursor) -> ApiResult<(Vec<u8>, String)> {
     let deadline = Instant::now() + Duration::from_secs(request.wait.unwrap_or(0));
     let limit = request.limit.unwrap_or(LIMIT_DEFAULT);
     let mut events = PageEvents::new(b"{\"events\":", request.representation);
-    let mut scan = LogScan::new(request.filter.clone(), after, app.feed.limits().scan);
+    let mut scan = LogScan::new(request.filter.clone(), cursor, app.feed.limits().scan);
     let mut poll = None;
     let head = loop {
         // What an earlier round has read is not in the response.
         erasure_guard::begin_again();
-        let head = app.reader.read_log(&mut scan, Position::MAX, limit, |event| events.push(event)).await?;
+        let reader = reader_for(app, after, request.wait);
+        let head = reader.read_log(&mut scan, Position::MAX, limit, |event| events.push(event)).await?;
         let at_head = scan.after() >= head.global_position;
         if events.count() > 0 || !at_head || Instant::now() >= deadline {
             break head;
@@ -249,9 +270,10 @@ struct LogLines {
 impl LineSource for LogLines {
     async fn read(&mut self, lines: &mut LineBuffer) -> Result<Option<String>, StoreError> {
         let Self { app, scan, to, min_position } = self;
-        let _permit = app.reader.bulk_read_permit().await;
+        let reader = app.reader();
+        let _permit = reader.bulk_read_permit().await;
         // The parts are read after the handler has returned, so the position is required again.
-        let read = app.reader.read_log(scan, *to, lines.left(), |event| lines.push(event));
+        let read = reader.read_log(scan, *to, lines.left(), |event| lines.push(event));
         let head = RequiredPosition::scope(*min_position, read).await?;
         if head.global_position < *to {
             return Err(StoreError::Behind(head.global_position));

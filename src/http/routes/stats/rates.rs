@@ -85,7 +85,7 @@ pub async fn read_rates(
         return Err(ApiError::invalid(FieldError::parameter("from", "must be earlier than to")));
     }
     let borders = borders(from, to, buckets);
-    let positions = app.reader.count_events_before(&borders).await.map_err(|error| match error {
+    let positions = app.reader().count_events_before(&borders).await.map_err(|error| match error {
         CountError::Store(error) => error.into(),
         CountError::TooManyGroups(groups) => {
             let detail = format!(
@@ -101,7 +101,7 @@ pub async fn read_rates(
 /// Returns the current time, or the time after the last event if that is later: the clock of PostgreSQL may be ahead.
 async fn end_of_log(app: &App) -> ApiResult<DateTime<Utc>> {
     let now = round_up_to_micros(app.clock.now());
-    let last = app.reader.log_head().await?.occurred_at;
+    let last = app.reader().log_head().await?.occurred_at;
     Ok(last.map_or(now, |last| now.max(last + TimeDelta::microseconds(1))))
 }
 
