@@ -1,22 +1,25 @@
 //! `annals serve`: the database, the schema, the service, and the shutdown.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::app::Settings;
 use crate::cli::database::Database;
 use crate::cli::file_limit::connections_within_limit;
 use crate::clock::Clock;
 use crate::config::serve::ServeArgs;
-use crate::http::server::{ADMIN_CONNECTIONS, SPARE_CONNECTIONS, Server};
+use crate::http::server::{ADMIN_CONNECTIONS, SPARE_CONNECTIONS, Server, bind};
+use crate::http::starting::StartingServer;
 use crate::shutdown::Shutdown;
 use crate::startup;
-use crate::store::admin::migrate;
-use crate::store::connection::config::place;
+use crate::store::admin::migrate::{self, SchemaError};
+use crate::store::connection::config::{DatabaseConfig, place};
 
 /// The longest wait for connections that are still in use at the shutdown, for example because a host is gone.
 const CLOSING_MAX: Duration = Duration::from_secs(5);
+/// The pause between two attempts to reach the database at the start.
+const START_PAUSE: Duration = Duration::from_millis(500);
 
 /// Runs `annals serve` until shutdown.
 pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
@@ -27,15 +30,38 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let shutdown = Shutdown::new();
     shutdown.on_signals()?;
     // An address that is in use is reported before a cluster and a schema are created.
-    std::net::TcpListener::bind(args.annals_listen)
-        .map_err(|error| cannot_listen("ANNALS_LISTEN", args.annals_listen, &error))?;
+    let sockets = Sockets::bind(&args)?;
+    let starting = StartingServer::run(sockets.all())?;
     let database = Database::open(&args.database).await?;
 
-    let served = serve(&args, settings, &database, &shutdown).await;
+    let served = serve(&args, settings, &database, sockets, starting, &shutdown).await;
     database.close().await?;
     let orderly = served?;
     tracing::info!(orderly, "stopped");
     Ok(if orderly { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The sockets of the two addresses.
+struct Sockets {
+    service: TcpListener,
+    admin: Option<TcpListener>,
+}
+
+impl Sockets {
+    fn bind(args: &ServeArgs) -> anyhow::Result<Self> {
+        let bind_to = |setting: &str, address: SocketAddr| {
+            bind(address).map_err(|error| {
+                anyhow::anyhow!("{setting}={address}: the server cannot listen on the address: {error}")
+            })
+        };
+        let service = bind_to("ANNALS_LISTEN", args.annals_listen)?;
+        let admin = args.annals_admin_listen.map(|address| bind_to("ANNALS_ADMIN_LISTEN", address)).transpose()?;
+        Ok(Self { service, admin })
+    }
+
+    fn all(&self) -> impl Iterator<Item = &TcpListener> {
+        std::iter::once(&self.service).chain(&self.admin)
+    }
 }
 
 /// Returns the number of connections besides those of clients within their limit.
@@ -46,22 +72,24 @@ fn reserved_connections(args: &ServeArgs) -> usize {
 }
 
 /// Serves until shutdown. Returns whether all requests in progress got a response.
-async fn serve(args: &ServeArgs, settings: Settings, database: &Database, shutdown: &Shutdown) -> anyhow::Result<bool> {
-    if args.annals_migrate {
-        let applied = migrate::migrate(&database.config).await?;
-        if !applied.is_empty() {
-            tracing::info!(files = applied.len(), applied = applied.join(", "), "updated the schema");
-        }
-    } else {
-        migrate::check(&database.config).await?;
+async fn serve(
+    args: &ServeArgs,
+    settings: Settings,
+    database: &Database,
+    sockets: Sockets,
+    starting: StartingServer,
+    shutdown: &Shutdown,
+) -> anyhow::Result<bool> {
+    match shutdown.soft().run_until_cancelled(wait_for_schema(args, &database.config, &starting)).await {
+        Some(prepared) => prepared?,
+        None => return Ok(true),
     }
     let replica = args.replica(&database.config)?;
     let app = startup::start(settings, &database.config, replica.as_ref(), Clock::system(), shutdown.clone()).await?;
-    let bound = Server::bind(app.clone(), args.annals_listen).await;
-    let mut server = bound.map_err(|error| cannot_listen("ANNALS_LISTEN", args.annals_listen, &error))?;
-    if let Some(address) = args.annals_admin_listen {
-        let bound = server.bind_admin(address).await;
-        let address = bound.map_err(|error| cannot_listen("ANNALS_ADMIN_LISTEN", address, &error))?;
+    starting.stop().await;
+    let mut server = Server::on(app.clone(), sockets.service)?;
+    if let Some(socket) = sockets.admin {
+        let address = server.serve_admin_on(socket)?;
         tracing::info!("probes and metrics are also on http://{address}, without API keys: do not expose this address");
     }
     app.workers.check_start().await;
@@ -75,8 +103,36 @@ async fn serve(args: &ServeArgs, settings: Settings, database: &Database, shutdo
     Ok(orderly)
 }
 
-fn cannot_listen(setting: &str, address: SocketAddr, error: &std::io::Error) -> anyhow::Error {
-    anyhow::anyhow!("{setting}={address}: the server cannot listen on the address: {error}")
+/// Brings the schema up to date, or checks it, once the database is available. An outage at the start of a process must
+/// not become a loop of restarts.
+async fn wait_for_schema(args: &ServeArgs, config: &DatabaseConfig, starting: &StartingServer) -> anyhow::Result<()> {
+    let deadline = Instant::now() + args.database_start_timeout;
+    let mut is_waiting = false;
+    loop {
+        let prepared = prepare_schema(args.annals_migrate, config).await;
+        match prepared {
+            Err(SchemaError::NotAvailable(reason)) if Instant::now() < deadline => {
+                if !std::mem::replace(&mut is_waiting, true) {
+                    let longest = humantime::format_duration(args.database_start_timeout);
+                    tracing::warn!("{reason}. The service waits for it, {longest} at most (DATABASE_START_TIMEOUT)");
+                }
+                starting.set_reason(reason);
+                tokio::time::sleep(START_PAUSE).await;
+            }
+            prepared => return Ok(prepared?),
+        }
+    }
+}
+
+async fn prepare_schema(migrates: bool, config: &DatabaseConfig) -> Result<(), SchemaError> {
+    if !migrates {
+        return migrate::check(config).await;
+    }
+    let applied = migrate::migrate(config).await?;
+    if !applied.is_empty() {
+        tracing::info!(files = applied.len(), applied = applied.join(", "), "updated the schema");
+    }
+    Ok(())
 }
 
 /// Logs the places of the data and of the archive, a first request to try on a stream that no lesson uses, and the

@@ -14,11 +14,13 @@ pub fn non_empty(value: &Option<String>) -> Option<&str> {
 
 /// Parses a duration longer than 0s.
 pub fn duration(value: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(value) {
-        Ok(duration) if duration.is_zero() => Err("must be longer than 0s".to_owned()),
-        Ok(duration) => Ok(duration),
-        Err(_) => Err("must be a length of time like 500ms, 30s, 2m or 365d".to_owned()),
-    }
+    let duration = duration_or_zero(value)?;
+    if duration.is_zero() { Err("must be longer than 0s".to_owned()) } else { Ok(duration) }
+}
+
+/// Parses a duration.
+pub fn duration_or_zero(value: &str) -> Result<Duration, String> {
+    humantime::parse_duration(value).map_err(|_| "must be a length of time like 500ms, 30s, 2m or 365d".to_owned())
 }
 
 /// Parses the address of a server: an IP address or a host name, and a port. If a name has several addresses, an IPv4

@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use crate::app::{ClientLimits, CorsOrigins, Settings};
 use crate::config::database::{DatabaseArgs, options_from_url};
 use crate::config::error::ConfigError;
-use crate::config::parse::{address, duration, non_empty, whole_number};
+use crate::config::parse::{address, duration, duration_or_zero, non_empty, whole_number};
 use crate::config::program::this_program;
 use crate::domain::append::BODY_BYTES_MAX;
 use crate::store::append::queue::QueueLimits;
@@ -94,6 +94,11 @@ pub struct ServeArgs {
     #[arg(long, env = "DATABASE_READ_URL", value_name = "DATABASE_READ_URL", hide_env_values = true)]
     pub database_read_url: Option<String>,
 
+    /// How long to wait for PostgreSQL at the start, 0s to 1d
+    #[arg(long, env = "DATABASE_START_TIMEOUT", value_name = "DATABASE_START_TIMEOUT", default_value = "5m",
+          value_parser = start_timeout)]
+    pub database_start_timeout: Duration,
+
     /// Archive the events of months that ended at least this long ago, like 365d, to ARCHIVE_URL [default: never]
     #[arg(long, env = "ARCHIVE_AFTER", value_name = "ARCHIVE_AFTER")]
     pub archive_after: Option<String>,
@@ -106,6 +111,13 @@ pub struct ServeArgs {
 
     #[command(flatten)]
     pub database: DatabaseArgs,
+}
+
+/// Parses a time of at most a day, which may be 0.
+fn start_timeout(text: &str) -> Result<Duration, String> {
+    const LONGEST: Duration = Duration::from_secs(24 * 3_600);
+    let time = duration_or_zero(text)?;
+    if time > LONGEST { Err("must be at most 1d".to_owned()) } else { Ok(time) }
 }
 
 /// Parses a time of at most 7 days.

@@ -46,9 +46,14 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Binds an address. Port 0 binds any free port.
-    pub async fn bind(address: SocketAddr, app: Arc<App>, router: Router, limits: SeatLimits) -> std::io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
+    /// Accepts connections of a socket.
+    pub fn on(
+        socket: std::net::TcpListener,
+        app: Arc<App>,
+        router: Router,
+        limits: SeatLimits,
+    ) -> std::io::Result<Self> {
+        let listener = TcpListener::from_std(socket)?;
         Ok(Self { address: listener.local_addr()?, listener, app, router, limits })
     }
 

@@ -25,12 +25,10 @@ use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 
 use crate::app::App;
-use crate::http::cache::NO_STORE;
 use crate::http::caller::AuthenticatedKeyId;
 use crate::http::erasure_guard::{guarded, may_return_content};
 use crate::http::host::check_host;
 use crate::http::lingering_body::linger;
-use crate::http::media_type::PROBLEM_JSON;
 use crate::http::missing_events::report_missing_event;
 use crate::http::problem::code::Code;
 use crate::http::problem::error::{ApiError, ApiResult, Problem};
@@ -159,7 +157,7 @@ impl ObservedRequest {
             if problem.is_missing_event {
                 report_missing_event(&self.app.metrics, problem.cause().unwrap_or_default());
             }
-            write_problem(&mut response, problem, self.id.as_str());
+            problem.write_to(&mut response, self.id.as_str());
         }
         let elapsed = self.started.elapsed();
         self.app
@@ -226,16 +224,6 @@ fn trace_id(traceparent: Option<&HeaderValue>) -> Option<&str> {
     let trace_id = traceparent?.to_str().ok()?.split('-').nth(1)?;
     let hexadecimal = trace_id.len() == 32 && trace_id.bytes().all(|byte| byte.is_ascii_hexdigit());
     hexadecimal.then_some(trace_id)
-}
-
-fn write_problem(response: &mut Response, problem: &Problem, request_id: &str) {
-    *response.status_mut() = problem.status;
-    let body = problem.to_json(request_id);
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
-    headers.insert(header::CACHE_CONTROL, NO_STORE);
-    *response.body_mut() = Body::from(body);
 }
 
 /// The codings that a client accepts for the response.

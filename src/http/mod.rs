@@ -45,3 +45,4 @@ pub mod routes;
 pub mod routing_hints;
 pub mod seats;
 pub mod server;
+pub mod starting;

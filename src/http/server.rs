@@ -17,6 +17,13 @@ pub const SPARE_CONNECTIONS: usize = 100;
 /// The number of connections to the admin address. Clients of the service cannot occupy them.
 pub const ADMIN_CONNECTIONS: usize = 64;
 
+/// Binds an address. Port 0 binds any free port.
+pub fn bind(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
+    let socket = std::net::TcpListener::bind(address)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
 /// A server whose addresses are bound.
 pub struct Server {
     pub address: SocketAddr,
@@ -26,17 +33,17 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds an address. Port 0 binds any free port.
-    pub async fn bind(app: Arc<App>, address: SocketAddr) -> std::io::Result<Self> {
+    /// Serves on a socket.
+    pub fn on(app: Arc<App>, socket: std::net::TcpListener) -> std::io::Result<Self> {
         let limits = SeatLimits { regular: app.settings.clients.connections, spare: SPARE_CONNECTIONS };
-        let listener = Listener::bind(address, app.clone(), router(app.clone()), limits).await?;
+        let listener = Listener::on(socket, app.clone(), router(app.clone()), limits)?;
         Ok(Self { address: listener.address, app, listener, admin: None })
     }
 
-    /// Binds the admin address. Returns it, with the port that the system has chosen for port 0.
-    pub async fn bind_admin(&mut self, address: SocketAddr) -> std::io::Result<SocketAddr> {
+    /// Serves probes and metrics on the socket of the admin address. Returns the address.
+    pub fn serve_admin_on(&mut self, socket: std::net::TcpListener) -> std::io::Result<SocketAddr> {
         let limits = SeatLimits { regular: ADMIN_CONNECTIONS, spare: 0 };
-        let listener = Listener::bind(address, self.app.clone(), admin_router(self.app.clone()), limits).await?;
+        let listener = Listener::on(socket, self.app.clone(), admin_router(self.app.clone()), limits)?;
         Ok(self.admin.insert(listener).address)
     }
 

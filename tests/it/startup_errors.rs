@@ -1,14 +1,17 @@
 //! Promise P10: a start that fails says once which of the usual causes it is and what helps, and shows no password.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
+
+use annals::store::connection::config::to_url;
+use reqwest::header::HeaderValue;
 
 use crate::cli::{annals, output};
-use crate::support::TestDatabase;
+use crate::support::{Proxy, TestDatabase, http_client, within_a_minute};
 
 /// Starts the service with these variables. Returns what it printed before it failed.
 async fn failed_start(variables: &[(&str, &str)]) -> String {
     let mut command: Command = annals(None);
-    command.env("ANNALS_LISTEN", "127.0.0.1:0").envs(variables.iter().copied());
+    command.env("ANNALS_LISTEN", "127.0.0.1:0").env("DATABASE_START_TIMEOUT", "0s").envs(variables.iter().copied());
     let output = output(command).await;
     let printed = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success(), "{variables:?}: {printed}");
@@ -51,6 +54,86 @@ async fn a_start_that_fails_names_the_cause_and_the_remedy_once() {
     assert!(printed.contains("is read-only") && printed.contains("the address of the primary"), "{printed}");
     session.run(&format!("DROP OWNED BY {role}")).await;
     session.run(&format!("DROP ROLE {role}")).await;
+}
+
+/// A service whose database is away for a moment waits for it: a restart would only lengthen the outage.
+#[tokio::test]
+async fn a_service_waits_for_its_database_at_the_start_and_answers_probes() {
+    let database = TestDatabase::create_empty().await;
+    let proxy = Proxy::start(&database).await;
+    proxy.down();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("an address").to_string();
+    drop(listener);
+    let mut command = annals(None);
+    command.env("DATABASE_URL", to_url(&proxy.config(&database).options)).env("ANNALS_LISTEN", &address);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut process = Process(command.spawn().expect("the binary runs"));
+    let base = format!("http://{address}");
+    let client = http_client().build().expect("a client");
+    let get = |path: &str| client.get(format!("{base}{path}")).send();
+    let waiting = within_a_minute("the service answers", async {
+        loop {
+            if let Ok(reply) = get("/readyz").await {
+                return reply;
+            }
+        }
+    })
+    .await;
+    assert_eq!(waiting.status(), 503);
+    let text = waiting.text().await.expect("a body");
+    assert!(text.contains("\"status\":\"unavailable\",\"checks\":{\"database\":\""), "{text}");
+    assert_eq!(get("/livez").await.expect("a reply").status(), 200);
+    let append = client.post(format!("{base}/streams/Order/1")).header("x-request-id", "r1").body("{}").send();
+    let refused = append.await.expect("a reply");
+    assert_eq!((refused.status().as_u16(), &refused.headers()["retry-after"]), (503, &HeaderValue::from_static("1")));
+    let problem = refused.text().await.expect("a body");
+    assert!(
+        problem.contains("\"code\":\"database_unavailable\"") && problem.contains("\"instance\":\"r1\""),
+        "{problem}"
+    );
+    within_a_minute("the reason is shown", async {
+        while !get("/readyz").await.expect("a reply").text().await.expect("a body").contains("PostgreSQL") {}
+    })
+    .await;
+    proxy.up();
+    within_a_minute("the service is ready", async { while get("/readyz").await.expect("a reply").status() != 200 {} })
+        .await;
+    process.terminate().await;
+
+    // A service that waits ends at once.
+    proxy.down();
+    let mut process = Process(command.spawn().expect("the binary runs"));
+    within_a_minute("the service answers", async { while get("/livez").await.is_err() {} }).await;
+    process.terminate().await;
+}
+
+/// A process that is killed when it is dropped.
+struct Process(std::process::Child);
+
+impl Process {
+    /// Sends SIGTERM, and waits for an orderly end.
+    async fn terminate(&mut self) {
+        use nix::sys::signal::{Signal, kill};
+        let pid = nix::unistd::Pid::from_raw(self.0.id().try_into().expect("a pid"));
+        kill(pid, Signal::SIGTERM).expect("the signal is sent");
+        let ended = within_a_minute("the process ends", async {
+            loop {
+                if let Some(status) = self.0.try_wait().expect("the state of the process") {
+                    return status;
+                }
+                tokio::task::yield_now().await;
+            }
+        });
+        assert!(ended.await.success());
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
 }
 
 /// A pooler in transaction mode gives the session of one connection to another one. The database pretends that: its own

@@ -1,11 +1,14 @@
 //! The error of a request, and the problem document that it becomes.
 
+use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 
+use crate::http::cache::NO_STORE;
+use crate::http::media_type::PROBLEM_JSON;
 use crate::http::problem::code::Code;
 use crate::http::problem::field_error::FieldError;
 
@@ -120,7 +123,18 @@ impl Problem {
         self.cause.as_deref()
     }
 
-    /// Writes the document, with the id of the request as `instance`.
+    /// Writes the document into a response, with the id of the request as `instance`.
+    pub fn write_to(&self, response: &mut Response, request_id: &str) {
+        *response.status_mut() = self.status;
+        let body = self.to_json(request_id);
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        headers.insert(header::CACHE_CONTROL, NO_STORE);
+        *response.body_mut() = Body::from(body);
+    }
+
+    /// Returns the document, with the id of the request as `instance`.
     pub fn to_json(&self, instance: &str) -> Vec<u8> {
         serde_json::to_vec(&Document { problem: self, instance }).expect("a problem is plain data")
     }

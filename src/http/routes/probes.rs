@@ -124,6 +124,11 @@ async fn details(app: &App) -> BTreeMap<&'static str, String> {
     ])
 }
 
+/// Returns the response of a service that is not ready, with the reasons.
+pub fn unavailable(checks: BTreeMap<&'static str, String>) -> Response {
+    respond(Health { status: "unavailable", checks, details: None })
+}
+
 fn respond(health: Health) -> Response {
     if health.status == "ok" {
         return ([(header::CACHE_CONTROL, NO_STORE)], Json(health)).into_response();

@@ -16,7 +16,7 @@ use sqlx::{AssertSqlSafe, Executor, SqlSafeStr};
 use crate::domain::hex::hex;
 use crate::store::connection::config::{DatabaseConfig, place};
 use crate::store::connection::connector::Connector;
-use crate::store::connection::explain::{explain, pooler};
+use crate::store::connection::explain::{explain, is_temporary, pooler};
 use crate::store::connection::session::Session;
 use crate::store::error::DatabaseError;
 
@@ -143,6 +143,9 @@ pub enum SchemaError {
     /// Why the database cannot be used, as a sentence.
     #[error("{0}")]
     Unusable(String),
+    /// Why the database cannot be used at this time.
+    #[error("{0}")]
+    NotAvailable(String),
     #[error("{0}")]
     Database(DatabaseError),
 }
@@ -151,6 +154,7 @@ impl SchemaError {
     /// Replaces an error of the database with a sentence for the operator, with the cause and the remedy.
     fn explained(self, config: &DatabaseConfig) -> Self {
         match self {
+            Self::Database(error) if is_temporary(&error) => Self::NotAvailable(explain(&error, &config.options)),
             Self::Database(error) => Self::Unusable(explain(&error, &config.options)),
             other => other,
         }

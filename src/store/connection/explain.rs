@@ -5,6 +5,21 @@ use rustls::CertificateError;
 use crate::store::connection::config::{ConnectOptions, place};
 use crate::store::error::DatabaseError;
 
+/// Returns whether an error of the first connections may end by itself: the server is away, starts, or is a standby that
+/// a failover may promote.
+pub(in crate::store) fn is_temporary(error: &DatabaseError) -> bool {
+    match error {
+        DatabaseError::Driver(sqlx::Error::Database(reported)) => {
+            let code = reported.code().unwrap_or_default();
+            matches!(&*code, "25006" | "53300" | "57P01" | "57P02" | "57P03")
+                || code.starts_with("08") && code != "08P01"
+        }
+        DatabaseError::Driver(sqlx::Error::Io(failed)) => tls_error(failed).is_none(),
+        DatabaseError::Driver(sqlx::Error::Protocol(_)) | DatabaseError::TimedOut(_) | DatabaseError::ReadOnly => true,
+        _ => false,
+    }
+}
+
 /// Describes an error of the first connections.
 pub(in crate::store) fn explain(error: &DatabaseError, options: &ConnectOptions) -> String {
     let (place, user) = (place(options), options.get_username());

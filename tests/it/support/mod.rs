@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 use annals::app::{App, ClientLimits, CorsOrigins, Settings};
 use annals::clock::Clock;
-use annals::http::server::Server;
+use annals::http::server::{Server, bind};
 use annals::shutdown::Shutdown;
 use annals::startup;
 use annals::store::admin::migrate;
@@ -108,10 +108,10 @@ impl TestApp {
             .await
             .expect("the service starts");
         let address = ([127, 0, 0, 1], 0).into();
-        let mut server = Server::bind(app.clone(), address).await.expect("a free port");
+        let mut server = Server::on(app.clone(), bind(address).expect("a free port")).expect("a server");
         let base = format!("http://{}", server.address);
         let admin_base = if options.has_admin_address {
-            Some(format!("http://{}", server.bind_admin(address).await.expect("a free port")))
+            Some(format!("http://{}", server.serve_admin_on(bind(address).expect("a free port")).expect("a server")))
         } else {
             None
         };
