@@ -18,7 +18,7 @@ const CLIENTS: usize = 256;
 pub async fn measure(args: &BenchArgs, database: &Database, report: &mut Report) -> anyhow::Result<()> {
     let mut figures = Figures::default();
     for _ in 0..args.rounds {
-        let instance = BenchInstance::start(args, &database.config.options, SERVICE_DATABASE).await?;
+        let instance = BenchInstance::start(args, &database.config.servers[0], SERVICE_DATABASE).await?;
         figures.add("start to ready, empty database", "ms", milliseconds(instance.server.ready_after));
         let memory = peak_memory(args, &instance.server).await?;
         let name = format!("peak resident memory, {CLIENTS} clients and {} subscribers", args.subscribers);

@@ -47,7 +47,7 @@ async fn main() -> anyhow::Result<()> {
 }
 
 async fn measure(args: &BenchArgs, parts: &[Part], database: &Database) -> anyhow::Result<Report> {
-    let other = &database.config.options;
+    let other = &database.config.servers[0];
     let direct = Scratch::create(other.clone(), DIRECT_DATABASE).await?;
     direct.run(direct::DIRECT_TABLES).await?;
     let machine = Machine::read(&direct).await?;
@@ -87,7 +87,7 @@ async fn measure_server(
 ) -> anyhow::Result<()> {
     let instance = match args.server {
         Some(_) => None,
-        None => Some(BenchInstance::start(args, &database.config.options, SERVICE_DATABASE).await?),
+        None => Some(BenchInstance::start(args, &database.config.servers[0], SERVICE_DATABASE).await?),
     };
     let address = match (&instance, &args.server) {
         (Some(instance), _) => &instance.server.address,

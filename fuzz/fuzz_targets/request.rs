@@ -28,7 +28,7 @@ static SERVICE: LazyLock<SocketAddr> = LazyLock::new(|| {
 
 async fn start(options: ConnectOptions) -> SocketAddr {
     let database = DatabaseConfig {
-        options,
+        servers: vec![options],
         max_connections: 10,
         idle_timeout: Duration::from_secs(30),
         connect_timeout: Duration::from_secs(5),

@@ -55,7 +55,7 @@ impl Database {
             DatabaseSource::Own => {
                 let archive = args.archive()?;
                 let own = OwnPostgres::start(args.own_postgres.data_dir(), args.own_postgres.bin()).await?;
-                Self { config: args.with_options(own.options(), archive), own: Some(own) }
+                Self { config: args.with_servers(vec![own.options()], archive), own: Some(own) }
             }
         })
     }

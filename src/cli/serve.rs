@@ -14,7 +14,7 @@ use crate::http::starting::StartingServer;
 use crate::shutdown::Shutdown;
 use crate::startup;
 use crate::store::admin::migrate::{self, SchemaError};
-use crate::store::connection::config::{DatabaseConfig, place};
+use crate::store::connection::config::DatabaseConfig;
 
 /// The longest wait for connections that are still in use at the shutdown, for example because a host is gone.
 const CLOSING_MAX: Duration = Duration::from_secs(5);
@@ -95,10 +95,8 @@ async fn serve(
     app.workers.check_start().await;
     announce(database, &server);
     let orderly = shutdown.finish(server.run()).await;
-    if orderly {
-        if tokio::time::timeout(CLOSING_MAX, app.readers.close()).await.is_err() {
-            tracing::warn!("connections to PostgreSQL are still in use, and end with the process");
-        }
+    if orderly && tokio::time::timeout(CLOSING_MAX, app.readers.close()).await.is_err() {
+        tracing::warn!("connections to PostgreSQL are still in use, and end with the process");
     }
     Ok(orderly)
 }
@@ -145,11 +143,7 @@ fn announce(database: &Database, server: &Server) {
             own.data_dir().display(),
             own.major(),
         ),
-        None => tracing::info!(
-            "the data is in the database {} {}",
-            database.config.options.get_database().unwrap_or("named like the user"),
-            place(&database.config.options),
-        ),
+        None => tracing::info!("the data is in the database {} {}", database.config.name(), database.config.place(),),
     }
     if let Some(archive) = &database.config.archive {
         tracing::info!("the archive is {}", archive.url());

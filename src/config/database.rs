@@ -94,10 +94,10 @@ impl DatabaseArgs {
                 return Err(ConfigError(format!("DATABASE_URL and {name} are both set: unset one of them")));
             }
             (Some(url), None) => options_from_url("DATABASE_URL", &url)?,
-            (None, Some(_)) => options_from_parts(&parts)?,
+            (None, Some(_)) => vec![options_from_parts(&parts)?],
             (None, None) => return Ok(DatabaseSource::Own),
         };
-        Ok(DatabaseSource::Configured(Box::new(self.with_options(options, self.archive()?))))
+        Ok(DatabaseSource::Configured(Box::new(self.with_servers(options, self.archive()?))))
     }
 
     /// Opens the archive, if one is configured.
@@ -105,10 +105,10 @@ impl DatabaseArgs {
         non_empty(&self.archive_url).map(Archive::open).transpose().map_err(|error| ConfigError(error.to_string()))
     }
 
-    /// Returns the configuration of a database with these connection options.
-    pub fn with_options(&self, options: ConnectOptions, archive: Option<Arc<Archive>>) -> DatabaseConfig {
+    /// Returns the configuration of a database on these servers, of which one is the primary.
+    pub fn with_servers(&self, servers: Vec<ConnectOptions>, archive: Option<Arc<Archive>>) -> DatabaseConfig {
         DatabaseConfig {
-            options,
+            servers,
             max_connections: self.database_max_connections,
             idle_timeout: self.database_idle_timeout,
             connect_timeout: self.database_connect_timeout,
@@ -118,7 +118,7 @@ impl DatabaseArgs {
 }
 
 /// Parses the URL in a variable. The error does not contain the URL, which has a password.
-pub fn options_from_url(variable: &str, url: &str) -> Result<ConnectOptions, ConfigError> {
+pub fn options_from_url(variable: &str, url: &str) -> Result<Vec<ConnectOptions>, ConfigError> {
     let options = Address::parse(url).and_then(|address| address.to_options());
     options.map_err(|fault| ConfigError(format!("{variable} {fault}")))
 }
@@ -136,12 +136,18 @@ fn options_from_parts(parts: &[(&'static str, Option<String>); 5]) -> Result<Con
     };
     let port = port.1.as_deref().map(parse_port_variable).transpose()?;
     let mut address = Address::default();
-    address.port = port;
+    address.set_port(port);
     address.name = Some(required(name)?);
     address.user = Some(required(user)?);
     address.password.clone_from(&password.1);
-    let set = address.set_host(&required(host)?).and_then(|()| address.to_options());
-    set.map_err(|fault| ConfigError(format!("DATABASE_HOST {fault}")))
+    let host = required(host)?;
+    if host.contains(',') {
+        let advice = "has several hosts: use DATABASE_URL with target_session_attrs=read-write instead";
+        return Err(ConfigError(format!("DATABASE_HOST {advice}")));
+    }
+    address.set_hosts(&host);
+    let mut servers = address.to_options().map_err(|fault| ConfigError(format!("DATABASE_HOST {fault}")))?;
+    Ok(servers.remove(0))
 }
 
 fn parse_port_variable(port: &str) -> Result<u16, ConfigError> {

@@ -226,7 +226,11 @@ impl ServeArgs {
     /// Returns the configuration of the read replica, if one is configured.
     pub fn replica(&self, database: &DatabaseConfig) -> Result<Option<DatabaseConfig>, ConfigError> {
         let Some(url) = non_empty(&self.database_read_url) else { return Ok(None) };
-        let options = options_from_url("DATABASE_READ_URL", url)?;
-        Ok(Some(DatabaseConfig { options, ..database.clone() }))
+        let servers = options_from_url("DATABASE_READ_URL", url)?;
+        if servers.len() > 1 {
+            let advice = "has several hosts: name one, like the address of a proxy that distributes connections";
+            return Err(ConfigError(format!("DATABASE_READ_URL {advice}")));
+        }
+        Ok(Some(DatabaseConfig { servers, ..database.clone() }))
     }
 }

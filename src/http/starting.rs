@@ -12,8 +12,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use uuid::Uuid;
 
+use crate::app::event_id_at;
+use crate::clock::Clock;
 use crate::http::problem::code::Code;
 use crate::http::problem::error::ApiError;
 use crate::http::request_id::{REQUEST_ID, RequestId};
@@ -86,7 +87,7 @@ async fn check_readiness(State(reason): State<Reason>) -> Response {
 /// Returns the error for every other request.
 async fn not_started(headers: HeaderMap) -> Response {
     let error = ApiError::new(Code::DatabaseUnavailable, "the service waits for its database: try again later");
-    let id = RequestId::from_headers(&headers, Uuid::now_v7);
+    let id = RequestId::from_headers(&headers, || event_id_at(Clock::system().now()));
     let problem = error.problem().clone();
     let mut response = error.into_response();
     problem.write_to(&mut response, id.as_str());

@@ -24,6 +24,9 @@ pub enum DatabaseError {
     /// PostgreSQL accepts no writes.
     #[error("the database is read-only: it is a standby, or default_transaction_read_only is on")]
     ReadOnly,
+    /// None of several servers is a primary that accepts connections. The field has the reason of each.
+    #[error("no server is a primary that accepts connections: {0}")]
+    NoPrimary(String),
     /// A statement returned something that it never returns.
     #[error("PostgreSQL returned an unexpected result: {0}")]
     UnexpectedResult(String),
@@ -175,7 +178,7 @@ impl Failure {
     pub(super) fn classify(error: &DatabaseError) -> Self {
         match error {
             DatabaseError::Driver(error) => Self::classify_driver_error(error),
-            DatabaseError::TimedOut(_) => Self::ConnectionLost,
+            DatabaseError::TimedOut(_) | DatabaseError::NoPrimary(_) => Self::ConnectionLost,
             DatabaseError::ReadOnly => Self::Transient,
             DatabaseError::ClockAhead => Self::ClockSkew,
             DatabaseError::UnexpectedResult(_) => Self::Unexpected,

@@ -18,14 +18,14 @@ async fn login(database: &TestDatabase, name: &str, roles: &str) -> DatabaseConf
     let grant = if roles.is_empty() { String::new() } else { format!("IN ROLE {roles}") };
     database.session().await.run(&format!("CREATE ROLE {login} LOGIN {grant}")).await;
     let mut config = database.config();
-    config.options = config.options.username(&login);
+    config.servers = vec![config.servers.remove(0).username(&login)];
     config
 }
 
 /// Becomes a login that is a member of the role of the service alone.
 async fn as_service(database: &TestDatabase, session: &mut Session) {
     let config = login(database, "service", "annals_app").await;
-    session.run(&format!("SET SESSION AUTHORIZATION {}", config.options.get_username())).await;
+    session.run(&format!("SET SESSION AUTHORIZATION {}", config.servers[0].get_username())).await;
 }
 
 /// Calls an append procedure. Returns its results.
@@ -44,7 +44,7 @@ async fn a_login_without_rights_cannot_stop_appends_or_new_partitions() {
     let app = TestApp::start().await;
     let outsider = login(&app.database, "outsider", "").await;
     let mut session = app.database.session().await;
-    session.run(&format!("SET SESSION AUTHORIZATION {}", outsider.options.get_username())).await;
+    session.run(&format!("SET SESSION AUTHORIZATION {}", outsider.servers[0].get_username())).await;
     for table in ["append_lock", "partition_lock", "events"] {
         for mode in ["ACCESS SHARE", "EXCLUSIVE", "ACCESS EXCLUSIVE"] {
             let refused = refusal(&mut session, &format!("BEGIN; LOCK TABLE {table} IN {mode} MODE")).await;

@@ -10,7 +10,7 @@ use annals::store::reader::Reader;
 use serde_json::json;
 
 use crate::support::{
-    Call, Proxy, ReplicationPair, Reply, Session, TestApp, TestDatabase, TestOptions, event_with_id, events,
+    Call, Proxy, ReplicationPair, Reply, Session, TestApp, TestDatabase, TestOptions, event_with_id, events, id,
     within_a_minute,
 };
 
@@ -75,6 +75,35 @@ async fn retried(call: impl Fn() -> Call) -> Reply {
         }
     })
     .await
+}
+
+#[tokio::test]
+async fn with_several_hosts_a_service_finds_the_new_primary() {
+    let pair = ReplicationPair::start().await;
+    let (standby, primary) = (Proxy::start(&pair.standby()).await, Proxy::start(&pair.primary()).await);
+    let mut config = standby.config(&pair.standby());
+    config.servers.extend(primary.config(&pair.primary()).servers);
+    let app = TestApp::start_with_config(config, pair.primary(), TestOptions::default()).await;
+    app.append("/streams/Order/1", &["A"]).await;
+    within_a_minute("the standby has the event", async {
+        let mut session = pair.standby().session().await;
+        while session.number("SELECT count(*) FROM events").await < 1 {}
+    })
+    .await;
+    let mut subscriber = app.subscribe("/events?after=0").await;
+    assert_eq!(subscriber.event().await.position(), 1);
+    primary.vanish();
+    pair.fail_over().await;
+    let event = event_with_id(&id(2));
+    within_a_minute("an append is written", async {
+        while !matches!(app.post("/streams/Order/1", &event).send().await.status, 200 | 201) {}
+    })
+    .await;
+    assert_eq!(app.get("/streams/Order/1").send().await.versions(), [1, 2]);
+    assert_eq!(app.get("/events").send().await.versions(), [1, 2]);
+    assert_eq!(subscriber.event().await.position(), 2);
+    let mut session = pair.standby().session().await;
+    assert_eq!(session.number("SELECT count(*) FROM events").await, 2);
 }
 
 #[tokio::test]

@@ -91,7 +91,7 @@ fn cursors_names_headers_and_json_hold_for_changed_inputs() {
 #[tokio::test]
 async fn the_validator_of_json_agrees_with_postgresql_on_changed_inputs() {
     let app = TestApp::start().await;
-    let mut session = app.database.config().options.connect().await.expect("a connection");
+    let mut session = app.database.config().servers[0].connect().await.expect("a connection");
     for input in inputs("json_in_postgres", 3_000) {
         let checked = AssertUnwindSafe(json_in_postgres::check(&input, &mut session)).catch_unwind().await;
         if let Err(panic) = checked {

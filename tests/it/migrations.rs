@@ -140,7 +140,7 @@ async fn a_login_that_may_not_create_roles_migrates_and_serves() {
     let mut session = database.session().await;
     session.run(&format!("CREATE ROLE {login} LOGIN; ALTER DATABASE {} OWNER TO {login}", database.name)).await;
     let mut config = database.config();
-    config.options = config.options.username(&login);
+    config.servers = vec![config.servers.remove(0).username(&login)];
     migrate::migrate(&config).await.expect("the migration succeeds");
     let app = TestApp::start_with_config(config, database.clone(), Default::default()).await;
     app.post("/streams/Order/1", &events(&["A"])).if_match(0).send().await.expect_status(201);

@@ -66,7 +66,7 @@ async fn a_service_waits_for_its_database_at_the_start_and_answers_probes() {
     let address = listener.local_addr().expect("an address").to_string();
     drop(listener);
     let mut command = annals(None);
-    command.env("DATABASE_URL", to_url(&proxy.config(&database).options)).env("ANNALS_LISTEN", &address);
+    command.env("DATABASE_URL", to_url(&proxy.config(&database).servers[0])).env("ANNALS_LISTEN", &address);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut process = Process(command.spawn().expect("the binary runs"));
     let base = format!("http://{address}");

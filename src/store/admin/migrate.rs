@@ -14,7 +14,7 @@ use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{AssertSqlSafe, Executor, SqlSafeStr};
 
 use crate::domain::hex::hex;
-use crate::store::connection::config::{DatabaseConfig, place};
+use crate::store::connection::config::DatabaseConfig;
 use crate::store::connection::connector::Connector;
 use crate::store::connection::explain::{explain, is_temporary, pooler};
 use crate::store::connection::session::Session;
@@ -154,8 +154,8 @@ impl SchemaError {
     /// Replaces an error of the database with a sentence for the operator, with the cause and the remedy.
     fn explained(self, config: &DatabaseConfig) -> Self {
         match self {
-            Self::Database(error) if is_temporary(&error) => Self::NotAvailable(explain(&error, &config.options)),
-            Self::Database(error) => Self::Unusable(explain(&error, &config.options)),
+            Self::Database(error) if is_temporary(&error) => Self::NotAvailable(explain(&error, config)),
+            Self::Database(error) => Self::Unusable(explain(&error, config)),
             other => other,
         }
     }
@@ -301,7 +301,7 @@ async fn connect(config: &DatabaseConfig) -> Result<Session, SchemaError> {
     let one: i32 = sqlx::query_scalar(SESSION).fetch_one(&mut connection).await?;
     let another: i32 = sqlx::query_scalar(SESSION).fetch_one(&mut other).await?;
     other.close().await?;
-    if one == another { Err(SchemaError::Unusable(pooler(&place(&config.options)))) } else { Ok(connection) }
+    if one == another { Err(SchemaError::Unusable(pooler(&config.place()))) } else { Ok(connection) }
 }
 
 async fn check_server(connection: &mut Session) -> Result<(), SchemaError> {

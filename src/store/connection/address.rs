@@ -17,8 +17,7 @@ const SOCKET_FOLDERS: [&str; 4] = ["/run/postgresql", "/var/run/postgresql", "/p
 const PORT_DEFAULT: u16 = 5432;
 const SSL_MODES: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
 /// Parameters that have no effect here, with the only values that mean what Annals does.
-const FIXED: [(&str, &[&str]); 9] = [
-    ("target_session_attrs", &["any"]),
+const FIXED: [(&str, &[&str]); 8] = [
     ("load_balance_hosts", &["disable"]),
     ("gssencmode", &["disable", "prefer"]),
     ("channel_binding", &["disable", "prefer"]),
@@ -29,12 +28,17 @@ const FIXED: [(&str, &[&str]); 9] = [
     ("ssl_min_protocol_version", &["TLSv1", "TLSv1.1", "TLSv1.2"]),
 ];
 
+/// The values of `target_session_attrs`. Annals writes, so the others have no use.
+const SESSION_ATTRIBUTES: [&str; 3] = ["any", "read-write", "primary"];
+
 /// The parts of an address.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Address {
-    /// A name, an IP address, or the folder of a Unix-domain socket; empty for a local server.
-    pub host: String,
-    pub port: Option<u16>,
+    /// Names, IP addresses, or folders of Unix-domain sockets; none, or an empty one, for a local server. With several
+    /// hosts, one of them is the primary.
+    hosts: Vec<String>,
+    /// The port of each host, or one for all; `None`: the default.
+    ports: Vec<Option<u16>>,
     pub user: Option<String>,
     pub password: Option<String>,
     pub name: Option<String>,
@@ -45,6 +49,7 @@ pub struct Address {
     ssl_cert: Option<String>,
     ssl_key: Option<String>,
     options: Option<String>,
+    session_attributes: Option<String>,
 }
 
 impl Address {
@@ -67,7 +72,9 @@ impl Address {
             name: decoded(name, "the name of the database")?,
             ..Self::default()
         };
-        address.set_server(servers)?;
+        for server in servers.split(',') {
+            address.add_server(server)?;
+        }
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             let key = decoded(key, "a parameter")?.unwrap_or_default();
@@ -76,11 +83,8 @@ impl Address {
         Ok(address)
     }
 
-    /// Sets `host` or `host:port` of a URI.
-    fn set_server(&mut self, server: &str) -> Result<(), String> {
-        if server.contains(',') {
-            return Err(several_hosts());
-        }
+    /// Adds `host` or `host:port` of a URI.
+    fn add_server(&mut self, server: &str) -> Result<(), String> {
         let (host, port) = match server.strip_prefix('[') {
             Some(bracketed) => {
                 let (host, rest) = bracketed.split_once(']').ok_or("has a [ without a ] in the host")?;
@@ -91,27 +95,21 @@ impl Address {
         if host.contains(':') && !server.starts_with('[') {
             return Err("has an IPv6 address without brackets: write it like [::1]".to_owned());
         }
-        self.host = decoded(host, "the host")?.unwrap_or_default();
-        self.set_port(port)
-    }
-
-    fn set_port(&mut self, port: &str) -> Result<(), String> {
-        if !port.is_empty() {
-            // The text is not shown: after a password with a `/`, it is a part of the password.
-            let invalid = "has a port that is not a number from 1 to 65535; write %2F for / in a user or a password";
-            self.port = Some(parse_port(port).ok_or(invalid)?);
-        }
+        self.hosts.push(decoded(host, "the host")?.unwrap_or_default());
+        self.ports.push(parse_port_of_uri(port)?);
         Ok(())
     }
 
-    /// Sets the host of a variable, which may have the brackets of a URI.
-    pub fn set_host(&mut self, host: &str) -> Result<(), String> {
-        if host.contains(',') {
-            return Err(several_hosts());
-        }
-        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        bare.clone_into(&mut self.host);
-        Ok(())
+    /// Sets the port of a variable.
+    pub fn set_port(&mut self, port: Option<u16>) {
+        self.ports = vec![port];
+    }
+
+    /// Sets the hosts of a variable or a parameter, separated by commas. Each may have the brackets of a URI.
+    pub fn set_hosts(&mut self, hosts: &str) {
+        let bare =
+            |host: &str| host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host).to_owned();
+        self.hosts = hosts.split(',').map(bare).collect();
     }
 
     fn set(&mut self, key: &str, value: Option<String>) -> Result<(), String> {
@@ -124,13 +122,13 @@ impl Address {
             };
         }
         match key {
-            "host" => return self.set_host(&text),
+            "host" => self.set_hosts(&text),
             "hostaddr" => {
                 let address: IpAddr =
                     text.parse().map_err(|_| "has a hostaddr that is not an IP address".to_owned())?;
                 self.host_address = Some(address.to_string());
             }
-            "port" => return self.set_port(&text),
+            "port" => self.ports = text.split(',').map(parse_port_of_uri).collect::<Result<_, _>>()?,
             "dbname" => self.name = value,
             "user" => self.user = value,
             "password" => self.password = value,
@@ -140,6 +138,12 @@ impl Address {
             "sslcert" => self.ssl_cert = value,
             "sslkey" => self.ssl_key = value,
             "options" => self.options = value,
+            "target_session_attrs" if SESSION_ATTRIBUTES.contains(&text.as_str()) => self.session_attributes = value,
+            "target_session_attrs" => {
+                return Err(format!(
+                    "has target_session_attrs={text}: use read-write, because Annals needs the primary"
+                ));
+            }
             // The name is always annals: statements and documents of operators search for it.
             "application_name" | "fallback_application_name" => {}
             "connect_timeout" => return Err("has connect_timeout: set DATABASE_CONNECT_TIMEOUT instead".to_owned()),
@@ -155,14 +159,36 @@ impl Address {
         Ok(())
     }
 
-    /// Returns the options of a connection. Nothing is taken from the variables of libpq (`PGHOST` and others).
-    pub fn to_options(&self) -> Result<ConnectOptions, String> {
-        let port = self.port.unwrap_or(PORT_DEFAULT);
-        if self.host_address.is_some() && !self.host.is_empty() && self.ssl_mode.as_deref() == Some("verify-full") {
+    /// Returns the options of a connection to each server. Nothing is taken from the variables of libpq (`PGHOST` and
+    /// others).
+    pub fn to_options(&self) -> Result<Vec<ConnectOptions>, String> {
+        let local = [String::new()];
+        let hosts = if self.hosts.is_empty() { &local[..] } else { &self.hosts };
+        if hosts.len() > 1 && !matches!(self.session_attributes.as_deref(), Some("read-write" | "primary")) {
+            return Err("has several hosts without target_session_attrs=read-write: add it, because Annals needs the \
+                        primary of them"
+                .to_owned());
+        }
+        if hosts.len() > 1 && self.host_address.is_some() {
+            return Err("has hostaddr and several hosts: use the hosts alone".to_owned());
+        }
+        if !(self.ports.len() <= 1 || self.ports.len() == hosts.len()) {
+            return Err(format!(
+                "has {} hosts and {} ports: give one port, or one for each host",
+                hosts.len(),
+                self.ports.len()
+            ));
+        }
+        let port = |n: usize| self.ports.get(n).or(self.ports.first()).copied().flatten().unwrap_or(PORT_DEFAULT);
+        hosts.iter().enumerate().map(|(n, host)| self.options_of(host, port(n))).collect()
+    }
+
+    fn options_of(&self, host: &str, port: u16) -> Result<ConnectOptions, String> {
+        if self.host_address.is_some() && !host.is_empty() && self.ssl_mode.as_deref() == Some("verify-full") {
             return Err("has host and hostaddr with sslmode=verify-full: use host alone".to_owned());
         }
-        let host = self.host_address.clone().or_else(|| Some(self.host.clone()).filter(|host| !host.is_empty()));
-        let host = host.unwrap_or_else(|| local_host(port));
+        let host = self.host_address.as_deref().unwrap_or(host);
+        let host = if host.is_empty() { local_host(port) } else { host.to_owned() };
         let is_socket = host.starts_with('/');
         let user = match &self.user {
             Some(user) => user.clone(),
@@ -225,9 +251,14 @@ pub fn parse_port(port: &str) -> Option<u16> {
     port.parse().ok().filter(|port: &u16| is_number && *port > 0)
 }
 
-fn several_hosts() -> String {
-    "has several hosts, which Annals does not support: name one, like the address of a proxy that finds the primary"
-        .to_owned()
+/// Parses a port of a URI, which may be empty.
+fn parse_port_of_uri(port: &str) -> Result<Option<u16>, String> {
+    if port.is_empty() {
+        return Ok(None);
+    }
+    // The text is not shown: after a password with a `/`, it is a part of the password.
+    let invalid = "has a port that is not a number from 1 to 65535; write %2F for / in a user or a password";
+    Ok(Some(parse_port(port).ok_or(invalid)?))
 }
 
 /// Returns the folder with the socket of a local server, or else its name.
@@ -252,8 +283,12 @@ fn decoded(part: &str, what: &str) -> Result<Option<String>, String> {
 mod tests {
     use super::*;
 
-    fn options(uri: &str) -> ConnectOptions {
+    fn servers(uri: &str) -> Vec<ConnectOptions> {
         Address::parse(uri).and_then(|address| address.to_options()).unwrap_or_else(|error| panic!("{uri}: {error}"))
+    }
+
+    fn options(uri: &str) -> ConnectOptions {
+        servers(uri).remove(0)
     }
 
     fn mode(options: &ConnectOptions) -> String {
@@ -289,6 +324,23 @@ mod tests {
     }
 
     #[test]
+    fn several_hosts_have_their_ports_or_one_for_all() {
+        for (uri, expected) in [
+            ("postgres://me@a,b:6432,[::1]/x", [("a", 5432), ("b", 6432), ("::1", 5432)]),
+            ("postgres://me@/x?host=a,b,c&port=1,2,3", [("a", 1), ("b", 2), ("c", 3)]),
+            ("postgres://me@/x?host=a,b,c&port=6432", [("a", 6432), ("b", 6432), ("c", 6432)]),
+        ] {
+            for attributes in ["read-write", "primary"] {
+                let uri =
+                    format!("{uri}{}target_session_attrs={attributes}", if uri.contains('?') { '&' } else { '?' });
+                let servers = servers(&uri);
+                let found: Vec<_> = servers.iter().map(|options| (options.get_host(), options.get_port())).collect();
+                assert_eq!(found, expected, "{uri}");
+            }
+        }
+    }
+
+    #[test]
     fn the_mode_of_tls_is_that_of_libpq() {
         let file = tempfile::NamedTempFile::new().expect("a file");
         let root = file.path().display();
@@ -311,9 +363,11 @@ mod tests {
             ("mysql://me@db/x", "is not a URL of PostgreSQL"),
             ("host=db", "is not a URL of PostgreSQL"),
             ("postgres://me:geheim@a,b/x", "several hosts"),
-            ("postgres://me:geheim@a:1,b:2/x?target_session_attrs=primary", "several hosts"),
+            ("postgres://me:geheim@a:1,b:2/x?target_session_attrs=any", "add it"),
+            ("postgres://me:geheim@a,b/x?target_session_attrs=read-write&port=1,2,3", "2 hosts and 3 ports"),
+            ("postgres://me:geheim@a,b/x?target_session_attrs=read-write&hostaddr=::1", "hosts alone"),
             ("postgres://me:geheim@/x?host=a,b", "several hosts"),
-            ("postgres://me:geheim@db/x?target_session_attrs=read-write", "target_session_attrs=read-write"),
+            ("postgres://me:geheim@db/x?target_session_attrs=standby", "target_session_attrs=standby"),
             ("postgres://me:geheim@db:0/x", "port"),
             ("postgres://me:geheim@db:70000/x", "port"),
             ("postgres://me:geheim@::1/x", "brackets"),

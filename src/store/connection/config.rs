@@ -14,7 +14,8 @@ pub use sqlx::postgres::PgConnectOptions as ConnectOptions;
 /// A database to connect to.
 #[derive(Clone)]
 pub struct DatabaseConfig {
-    pub options: ConnectOptions,
+    /// The servers of the database, of which one is the primary. Mostly it is one, or a proxy that finds the primary.
+    pub servers: Vec<ConnectOptions>,
     /// The largest number of connections of one process to this database.
     pub max_connections: u32,
     /// A pooled connection that is idle for longer is closed.
@@ -25,8 +26,21 @@ pub struct DatabaseConfig {
     pub archive: Option<Arc<Archive>>,
 }
 
-/// Returns the address of the server, for messages.
-pub fn place(options: &ConnectOptions) -> String {
+impl DatabaseConfig {
+    /// Returns the addresses of the servers, for messages.
+    pub fn place(&self) -> String {
+        self.servers.iter().map(place).collect::<Vec<_>>().join(" or ")
+    }
+
+    /// Returns the name of the database, for messages.
+    pub fn name(&self) -> &str {
+        let options = self.servers.first();
+        options.and_then(|options| options.get_database()).unwrap_or("named like the user")
+    }
+}
+
+/// Returns the address of a server, for messages.
+pub(in crate::store) fn place(options: &ConnectOptions) -> String {
     match options.get_socket() {
         Some(socket) => format!("behind the socket in {}", socket.display()),
         None => format!("on {}:{}", options.get_host(), options.get_port()),

@@ -4,12 +4,14 @@
 //! tailer's, one is reserved for maintenance, and the rest are the pool for reads. No connection of the writer or of
 //! the pool has a transaction open between two round trips.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, Postgres};
 use sqlx::{ConnectOptions, Connection, Executor};
 
-use crate::store::connection::config::DatabaseConfig;
+use crate::store::connection::config::{DatabaseConfig, place};
 use crate::store::connection::session::{Outages, SILENCE_MAX, Session, WaitLimit};
 use crate::store::error::{DatabaseError, has_sqlstate};
 use crate::store::log::epochs::ensure_current_epoch;
@@ -73,27 +75,76 @@ const WRITER_SETTINGS: &str = "
 /// The address of the database, and the login.
 #[derive(Clone)]
 pub(in crate::store) struct Connector {
-    options: PgConnectOptions,
+    servers: Arc<Servers>,
     timeout: Duration,
     /// When the server was away. The connections of this connector, and of its clones, end then.
     pub(in crate::store) outages: Outages,
 }
 
+/// The servers of the database.
+struct Servers {
+    options: Vec<PgConnectOptions>,
+    /// The number of the server to which the last connection was opened: of several servers, the primary.
+    current: AtomicUsize,
+    /// The pool, which opens its connections to the same server.
+    pool: OnceLock<PgPool>,
+}
+
 impl Connector {
     /// Prepares connections to a database.
     pub(in crate::store) fn new(config: &DatabaseConfig) -> Self {
-        let options = config.options.clone().application_name("annals").disable_statement_logging();
-        Self { options, timeout: config.connect_timeout, outages: Outages::default() }
+        let options =
+            |options: &PgConnectOptions| options.clone().application_name("annals").disable_statement_logging();
+        let servers = Servers {
+            options: config.servers.iter().map(options).collect(),
+            current: AtomicUsize::new(0),
+            pool: OnceLock::new(),
+        };
+        Self { servers: Arc::new(servers), timeout: config.connect_timeout, outages: Outages::new() }
     }
 
     /// Connects as the login itself. Migrations, archiving, imports and the commands of operators need a login with the
     /// rights of the owner; maintenance needs none.
+    ///
+    /// Several servers are tried in turn, beginning with the one that was the primary last.
     pub(in crate::store) async fn login(&self) -> Result<Session, DatabaseError> {
-        self.in_time(async {
-            let connection = PgConnection::connect_with(&self.options).await?;
-            Ok(Session::own(connection, &self.outages))
-        })
-        .await
+        let Servers { options, current, .. } = &*self.servers;
+        if let [only] = &options[..] {
+            return Ok(self.session(self.in_time(connect(only)).await?));
+        }
+        let first = current.load(Ordering::Relaxed);
+        let mut reasons = Vec::new();
+        for n in (first..options.len()).chain(0..first) {
+            let login = async {
+                let mut connection = connect(&options[n]).await?;
+                if is_read_only(&mut connection).await? { Err(DatabaseError::ReadOnly) } else { Ok(connection) }
+            };
+            match self.in_time(login).await {
+                Ok(connection) => {
+                    // The session begins afterwards, so it is not void.
+                    self.use_server(n);
+                    return Ok(self.session(connection));
+                }
+                Err(error) => reasons.push(format!("{}: {error}", place(&options[n]))),
+            }
+        }
+        Err(DatabaseError::NoPrimary(reasons.join("; ")))
+    }
+
+    fn session(&self, connection: PgConnection) -> Session {
+        Session::own(connection, &self.outages)
+    }
+
+    /// Makes the pool use another server than before. Its connections to the former one are void.
+    fn use_server(&self, n: usize) {
+        let Servers { options, current, pool } = &*self.servers;
+        if current.swap(n, Ordering::Relaxed) != n {
+            if let Some(pool) = pool.get() {
+                pool.set_connect_options(options[n].clone());
+            }
+            self.outages.record();
+            tracing::info!("the primary is {}", place(&options[n]));
+        }
     }
 
     /// Limits the time of connecting. A server that accepts the connection and does not respond counts as unreachable.
@@ -104,8 +155,8 @@ impl Connector {
 
     /// Connects the writer.
     pub(in crate::store) async fn writer(&self, role: Option<&'static str>) -> Result<Session, DatabaseError> {
+        let mut connection = self.login().await?;
         self.in_time(async {
-            let mut connection = self.login().await?;
             connection.execute(WRITER_SETTINGS).await?;
             set_role(&mut connection, role).await?;
             ensure_current_epoch(&mut connection).await?;
@@ -116,8 +167,8 @@ impl Connector {
 
     /// Connects the tailer.
     pub(in crate::store) async fn tailer(&self, role: Option<&'static str>) -> Result<Session, DatabaseError> {
+        let mut connection = self.login().await?;
         self.in_time(async {
-            let mut connection = self.login().await?;
             connection.execute(READ_SETTINGS).await?;
             set_role(&mut connection, role).await?;
             Ok(connection)
@@ -125,10 +176,12 @@ impl Connector {
         .await
     }
 
-    /// Creates the pool for reads. Its connections are opened when they are first used.
+    /// Creates the pool for reads, once. Its connections are opened when they are first used.
     pub(in crate::store) fn pool(&self, config: &DatabaseConfig, role: Option<&'static str>) -> PgPool {
         let (before, after) = (self.outages.clone(), self.outages.clone());
-        PgPoolOptions::new()
+        let Servers { options, current, pool } = &*self.servers;
+        let needs_check = options.len() > 1;
+        let created = PgPoolOptions::new()
             .max_connections(config.max_connections - RESERVED)
             .idle_timeout(config.idle_timeout)
             .acquire_timeout(config.connect_timeout)
@@ -149,11 +202,16 @@ impl Connector {
             })
             .after_connect(move |connection, _| {
                 Box::pin(async move {
+                    if needs_check && is_read_only(&mut *connection).await? {
+                        return Err(sqlx::Error::Protocol("the server is not the primary".to_owned()));
+                    }
                     connection.execute(READ_SETTINGS).await?;
                     set_role(connection, role).await
                 })
             })
-            .connect_lazy_with(self.options.clone())
+            .connect_lazy_with(options[current.load(Ordering::Relaxed)].clone());
+        drop(pool.set(created.clone()));
+        created
     }
 
     /// Returns the role of the service's connections: `None` if one login is used for everything, or if the role has no
@@ -171,6 +229,14 @@ impl Connector {
             Err(error) => Err(error),
         }
     }
+}
+
+async fn connect(server: &PgConnectOptions) -> Result<PgConnection, DatabaseError> {
+    Ok(PgConnection::connect_with(server).await?)
+}
+
+async fn is_read_only<'c>(connection: impl Executor<'c, Database = Postgres>) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT current_setting('transaction_read_only')::boolean").fetch_one(connection).await
 }
 
 async fn set_role<'c>(

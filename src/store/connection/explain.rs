@@ -2,7 +2,7 @@
 
 use rustls::CertificateError;
 
-use crate::store::connection::config::{ConnectOptions, place};
+use crate::store::connection::config::DatabaseConfig;
 use crate::store::error::DatabaseError;
 
 /// Returns whether an error of the first connections may end by itself: the server is away, starts, or is a standby that
@@ -15,15 +15,20 @@ pub(in crate::store) fn is_temporary(error: &DatabaseError) -> bool {
                 || code.starts_with("08") && code != "08P01"
         }
         DatabaseError::Driver(sqlx::Error::Io(failed)) => tls_error(failed).is_none(),
-        DatabaseError::Driver(sqlx::Error::Protocol(_)) | DatabaseError::TimedOut(_) | DatabaseError::ReadOnly => true,
+        DatabaseError::Driver(sqlx::Error::Protocol(_))
+        | DatabaseError::TimedOut(_)
+        | DatabaseError::ReadOnly
+        | DatabaseError::NoPrimary(_) => true,
         _ => false,
     }
 }
 
 /// Describes an error of the first connections.
-pub(in crate::store) fn explain(error: &DatabaseError, options: &ConnectOptions) -> String {
-    let (place, user) = (place(options), options.get_username());
-    let database = options.get_database().unwrap_or(user);
+pub(in crate::store) fn explain(error: &DatabaseError, config: &DatabaseConfig) -> String {
+    let place = config.place();
+    // The servers have the same user and database.
+    let user = config.servers.first().map_or("", |options| options.get_username());
+    let database = config.servers.first().and_then(|options| options.get_database()).unwrap_or(user);
     match error {
         DatabaseError::Driver(sqlx::Error::Database(reported)) => {
             let message = reported.message();
@@ -66,6 +71,9 @@ pub(in crate::store) fn explain(error: &DatabaseError, options: &ConnectOptions)
             "PostgreSQL {place} did not respond in time: check the address, and that no firewall drops the packets"
         ),
         DatabaseError::ReadOnly => read_only(&place),
+        DatabaseError::NoPrimary(reasons) => {
+            format!("no server of DATABASE_URL is a primary that accepts connections: {reasons}")
+        }
         other => format!("PostgreSQL {place} cannot be used: {other}"),
     }
 }

@@ -28,20 +28,25 @@ pub(super) const SILENCE_MAX: Duration = Duration::from_secs(35);
 /// The pause between two looks at the outages, while a statement waits.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// The begin of this process, more or less: times are counted from here.
+/// Times are counted from here: from before the first connection.
 static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// When a server was last found to be away. Clones share it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(in crate::store) struct Outages {
-    /// Milliseconds since [`BEGIN`]; 0 if the server was never away.
+    /// Microseconds since [`BEGIN`]; 0 if the server was never away.
     last: Arc<AtomicU64>,
 }
 
 impl Outages {
+    pub(super) fn new() -> Self {
+        LazyLock::force(&BEGIN);
+        Self { last: Arc::default() }
+    }
+
     /// Records that the server does not respond: what waits for it now is void.
     pub(in crate::store) fn record(&self) {
-        self.last.store(milliseconds(Instant::now()).max(1), Ordering::Relaxed);
+        self.last.store(microseconds(Instant::now()), Ordering::Relaxed);
     }
 
     /// Returns whether a connection of this age was opened before the server was last away.
@@ -51,13 +56,12 @@ impl Outages {
 
     /// Returns whether the server was found to be away after `time`.
     pub(super) fn is_void(&self, time: Instant) -> bool {
-        let last = self.last.load(Ordering::Relaxed);
-        last > 0 && milliseconds(time) <= last
+        microseconds(time) < self.last.load(Ordering::Relaxed)
     }
 }
 
-fn milliseconds(time: Instant) -> u64 {
-    u64::try_from(time.saturating_duration_since(*BEGIN).as_millis()).unwrap_or(u64::MAX)
+fn microseconds(time: Instant) -> u64 {
+    u64::try_from(time.saturating_duration_since(*BEGIN).as_micros()).unwrap_or(u64::MAX)
 }
 
 /// When a wait for a server ends without a response.

@@ -183,7 +183,7 @@ impl ReplicationPair {
 
 fn config(options: ConnectOptions) -> DatabaseConfig {
     DatabaseConfig {
-        options,
+        servers: vec![options],
         max_connections: 10,
         idle_timeout: Duration::from_secs(30),
         connect_timeout: Duration::from_secs(5),

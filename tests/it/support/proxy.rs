@@ -60,8 +60,8 @@ impl Proxy {
         let config = database.config();
         // The options of the database have a socket, which would take precedence over the address.
         let url = format!("postgres://annals@{}/{}?sslmode=disable", self.address, database.name);
-        let options = Address::parse(&url).and_then(|address| address.to_options()).expect("a URL");
-        DatabaseConfig { options, ..config }
+        let servers = Address::parse(&url).and_then(|address| address.to_options()).expect("a URL");
+        DatabaseConfig { servers, ..config }
     }
 
     /// Closes the connection of the next append after PostgreSQL has sent the result, and before the result arrives.
