@@ -39,7 +39,10 @@ pub async fn run(job: ErasureJob) {
         let (job, next_removal) = (&job, &next_removal);
         async move {
             match job.pass(number, next_removal).await {
-                Ok(()) | Err(ErasureError::Store(StoreError::Unavailable(_) | StoreError::ShuttingDown)) => {}
+                Ok(())
+                | Err(ErasureError::Store(
+                    StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_) | StoreError::ShuttingDown,
+                )) => {}
                 Err(error) => tracing::warn!(%error, "failed to complete the erasures; retrying later"),
             }
         }

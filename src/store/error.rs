@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::domain::cursor::Epoch;
 use crate::domain::event::Position;
 use crate::domain::version::Version;
+use crate::store::connection::session::OutcomeUnknown;
 
 /// The SQLSTATE of a statement that has waited for a lock for longer than lock_timeout.
 pub(super) const LOCK_NOT_AVAILABLE: &str = "55P03";
@@ -24,6 +25,12 @@ pub enum DatabaseError {
     /// PostgreSQL accepts no writes.
     #[error("the database is read-only: it is a standby, or default_transaction_read_only is on")]
     ReadOnly,
+    /// A write was sent, and its result did not arrive.
+    #[error("{0}")]
+    OutcomeUnknown(String),
+    /// Commits wait for a synchronous standby, so nothing is written. The field is the setting that names the standbys.
+    #[error("commits wait for a synchronous standby that is away (synchronous_standby_names = {0:?})")]
+    CommitsWait(String),
     /// None of several servers is a primary that accepts connections. The field has the reason of each.
     #[error("no server is a primary that accepts connections: {0}")]
     NoPrimary(String),
@@ -59,6 +66,11 @@ fn describe_driver_error(error: &sqlx::Error) -> String {
 
 impl From<sqlx::Error> for DatabaseError {
     fn from(error: sqlx::Error) -> Self {
+        if let sqlx::Error::Io(lost) = &error
+            && let Some(unknown) = lost.get_ref().and_then(|cause| cause.downcast_ref::<OutcomeUnknown>())
+        {
+            return Self::OutcomeUnknown(unknown.to_string());
+        }
         Self::Driver(error)
     }
 }
@@ -69,6 +81,9 @@ pub enum StoreError {
     /// PostgreSQL cannot be reached, or cannot execute statements at this time.
     #[error("the database is not available: {0}")]
     Unavailable(Arc<DatabaseError>),
+    /// A write was sent, and its result did not arrive: it may have taken effect or not.
+    #[error("the outcome is unknown: {0}")]
+    OutcomeUnknown(Arc<DatabaseError>),
     /// The process is shutting down.
     #[error("the service is shutting down")]
     ShuttingDown,
@@ -139,6 +154,9 @@ impl StoreError {
 
 impl From<DatabaseError> for StoreError {
     fn from(error: DatabaseError) -> Self {
+        if matches!(error, DatabaseError::OutcomeUnknown(_)) {
+            return Self::OutcomeUnknown(Arc::new(error));
+        }
         match Failure::classify(&error) {
             Failure::ConnectionLost | Failure::Transient | Failure::LockTimeout => Self::Unavailable(Arc::new(error)),
             Failure::PartitionMissing | Failure::DataRejected | Failure::ClockSkew | Failure::Unexpected => {
@@ -178,8 +196,10 @@ impl Failure {
     pub(super) fn classify(error: &DatabaseError) -> Self {
         match error {
             DatabaseError::Driver(error) => Self::classify_driver_error(error),
-            DatabaseError::TimedOut(_) | DatabaseError::NoPrimary(_) => Self::ConnectionLost,
-            DatabaseError::ReadOnly => Self::Transient,
+            DatabaseError::TimedOut(_) | DatabaseError::NoPrimary(_) | DatabaseError::OutcomeUnknown(_) => {
+                Self::ConnectionLost
+            }
+            DatabaseError::ReadOnly | DatabaseError::CommitsWait(_) => Self::Transient,
             DatabaseError::ClockAhead => Self::ClockSkew,
             DatabaseError::UnexpectedResult(_) => Self::Unexpected,
         }

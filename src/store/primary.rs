@@ -6,13 +6,19 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
+use sqlx::{Executor, Row};
 use tokio::sync::Notify;
 
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::store::connection::config::DatabaseConfig;
+use crate::store::connection::read_pool::ReadConnection;
+use crate::store::connection::session::Session;
 use crate::store::error::{DatabaseError, StoreError};
 use crate::store::reader::{Reader, ServerKind};
+
+const LONGEST_WAIT: &str = include_str!("sql/longest_wait.sql");
+const WAITING_COMMITS: &str = include_str!("sql/waiting_commits.sql");
 
 /// Reads and writes of the primary.
 pub struct Primary {
@@ -52,6 +58,42 @@ impl Primary {
             .fetch_one(&mut *connection)
             .await?;
         if read_only { Err(DatabaseError::ReadOnly.into()) } else { Ok(()) }
+    }
+
+    /// Acquires a pooled connection for one statement that writes. It has a limit of time, after which the outcome is
+    /// unknown.
+    pub(super) async fn acquire_to_write(&self) -> Result<ReadConnection<'_>, StoreError> {
+        let mut connection = self.acquire().await?;
+        self.check_commits(&mut connection).await?;
+        connection.begin_writing();
+        Ok(connection)
+    }
+
+    /// Returns an error if a write got no response in time, and commits still wait for a synchronous standby.
+    pub(super) async fn check_commits(&self, connection: &mut Session) -> Result<(), DatabaseError> {
+        if !self.connector.server_state.commits_may_wait() {
+            return Ok(());
+        }
+        match connection.fetch_optional(WAITING_COMMITS).await? {
+            Some(row) => Err(DatabaseError::CommitsWait(row.try_get(0)?)),
+            None => {
+                self.connector.server_state.set_commits_may_wait(false);
+                Ok(())
+            }
+        }
+    }
+
+    /// Records that a write got no response in time, or could not begin in time. Returns an error if commits wait for a
+    /// synchronous standby.
+    pub(super) async fn explain_slow_commits(&self) -> Result<(), StoreError> {
+        self.connector.server_state.set_commits_may_wait(true);
+        Ok(self.check_commits(&mut *self.acquire().await?).await?)
+    }
+
+    /// Describes the wait of the session that has waited longest; `None` if none waits for a lock or a standby.
+    pub async fn longest_wait(&self) -> Result<Option<String>, StoreError> {
+        let row = (&mut *self.acquire().await?).fetch_optional(LONGEST_WAIT).await?;
+        Ok(row.map(|row| row.try_get(0)).transpose()?)
     }
 
     /// Waits until this process has committed an append since the last call. There is one waiter: the tailer.

@@ -95,7 +95,7 @@ impl Reader {
         let catalogue = Catalogue::read(&mut connection).await?;
         connection.close().await?;
         Ok(Self {
-            pool: ReadPool::new(connector.pool(config, role), connector.outages.clone()),
+            pool: ReadPool::new(connector.pool(config, role), connector.server_state.clone()),
             connector,
             role,
             clock,
@@ -209,7 +209,7 @@ impl Reader {
     /// Ends the statements that wait for a server that is away, if an error shows that.
     pub(super) fn note_outage(&self, error: &StoreError) {
         if error.is_outage() {
-            self.connector.outages.record();
+            self.connector.server_state.record_outage();
         }
     }
 

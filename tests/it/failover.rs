@@ -324,6 +324,51 @@ async fn a_cursor_that_a_standby_has_shown_before_the_primary_is_not_lost() {
     app.get("/events?after=3").send().await.expect_problem(422, "position_beyond_head");
 }
 
+/// PostgreSQL does not end a commit that waits for a standby, so the sessions of further writes would add up.
+#[tokio::test]
+async fn writes_that_wait_for_an_absent_standby_end_and_do_not_add_up() {
+    let pair = ReplicationPair::start().await;
+    let app = TestApp::start_on(pair.primary(), TestOptions::default()).await;
+    app.append("/streams/Order/1", &["A"]).await;
+    let mut session = pair.primary().session().await;
+    wait_for_an_absent_standby(&pair.primary(), &mut session).await;
+
+    let put =
+        |position: i64| app.call("PUT", "/projections/p").json(&json!({"last_processed_position": position})).send();
+    within_a_minute("a write ends", put(1)).await.expect_problem(503, "outcome_unknown");
+    let refused = within_a_minute("further writes are refused", async {
+        loop {
+            let reply = put(1).await;
+            if reply.json()["code"] == "database_unavailable" {
+                return reply;
+            }
+        }
+    });
+    refused.await.expect_problem(503, "database_unavailable");
+    within_a_minute("the service is not ready", async {
+        loop {
+            let ready = app.get("/readyz").send().await;
+            if ready.status == 503 && ready.text().contains("synchronous_standby_names") {
+                return;
+            }
+        }
+    })
+    .await;
+    let ready = app.get("/readyz?verbose").send().await;
+    assert!(ready.text().contains("waits for IPC: SyncRep"), "{}", ready.text());
+    let before = session.number("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'").await;
+    for _ in 0..20 {
+        put(1).await.expect_problem(503, "database_unavailable");
+    }
+    let after = session.number("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'").await;
+    assert_eq!(after, before);
+
+    wait_for_no_standby(&mut session).await;
+    within_a_minute("the service is ready again", async { while app.get("/readyz").send().await.status != 200 {} })
+        .await;
+    put(1).await.expect_status(200);
+}
+
 #[tokio::test]
 async fn a_replayed_append_waits_for_the_synchronous_standby() {
     let pair = ReplicationPair::start().await;

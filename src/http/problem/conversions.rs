@@ -27,6 +27,11 @@ impl From<StoreError> for ApiError {
             StoreError::Behind(head) => Self::replica_behind(*head),
             StoreError::NotReached { head, requested } => Self::position_not_reached(*head, *requested),
             StoreError::ShuttingDown => Self::shutting_down().with_cause(error),
+            StoreError::OutcomeUnknown(_) => {
+                let detail = "the result of the database did not arrive in time: read what was to be changed, or repeat \
+                              the request";
+                Self::new(Code::OutcomeUnknown, detail).with_cause(error)
+            }
             StoreError::Unavailable(_) => Self::new(Code::DatabaseUnavailable, DATABASE_UNAVAILABLE).with_cause(error),
             StoreError::ArchiveUnavailable(_) => {
                 let detail = "the requested events are in the archive, which cannot be read at this time";

@@ -108,6 +108,7 @@ async fn details(app: &App) -> BTreeMap<&'static str, String> {
         (seconds(compared.database_ahead), seconds(compared.log_ahead))
     });
     let (database_ahead, log_ahead) = clocks.unwrap_or_else(|reason| (reason.clone(), reason));
+    let wait = check(app.primary.longest_wait()).await.map(|wait| wait.unwrap_or_else(|| "none".to_owned()));
     let archive = if app.primary.has_archive() { "configured" } else { "none" };
     BTreeMap::from([
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
@@ -119,6 +120,7 @@ async fn details(app: &App) -> BTreeMap<&'static str, String> {
         ("epoch", epoch),
         ("database_clock_ahead_seconds", database_ahead),
         ("log_ahead_seconds", log_ahead),
+        ("longest_wait", wait.unwrap_or_else(|reason| reason)),
         ("append_queue", app.append_queue.length().to_string()),
         ("pool", format!("{in_use} in use, {idle} idle")),
     ])

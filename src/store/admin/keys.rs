@@ -102,7 +102,7 @@ impl Primary {
     /// Records when keys were last used.
     pub async fn record_key_use(&self, used: &[(String, DateTime<Utc>)]) -> Result<(), StoreError> {
         let (key_ids, times): (Vec<_>, Vec<_>) = used.iter().cloned().unzip();
-        sqlx::query(RECORD_KEY_USE).bind(key_ids).bind(times).execute(&mut *self.acquire().await?).await?;
+        sqlx::query(RECORD_KEY_USE).bind(key_ids).bind(times).execute(&mut *self.acquire_to_write().await?).await?;
         Ok(())
     }
 

@@ -110,7 +110,7 @@ impl Primary {
             .bind(key_id)
             .bind(PROJECTIONS_MAX)
             .bind(PROJECTIONS_OF_KEY_MAX)
-            .fetch_one(&mut *self.acquire().await?)
+            .fetch_one(&mut *self.acquire_to_write().await?)
             .await?;
         match (outcome.as_str(), current) {
             ("created", _) => Ok(SetProjectionResult::Created),
@@ -126,7 +126,7 @@ impl Primary {
 
     /// Deletes a projection's position. Returns whether it existed.
     pub async fn delete_projection(&self, name: &str) -> Result<bool, StoreError> {
-        let deleted = sqlx::query(DELETE_PROJECTION).bind(name).execute(&mut *self.acquire().await?).await?;
+        let deleted = sqlx::query(DELETE_PROJECTION).bind(name).execute(&mut *self.acquire_to_write().await?).await?;
         Ok(deleted.rows_affected() > 0)
     }
 }

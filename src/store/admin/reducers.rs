@@ -25,14 +25,15 @@ impl Primary {
             .bind(source.language.as_str())
             .bind(&source.source)
             .bind(i32::try_from(source.snapshot_every).unwrap_or(i32::MAX))
-            .fetch_one(&mut *self.acquire().await?)
+            .fetch_one(&mut *self.acquire_to_write().await?)
             .await?;
         Ok((Reducer { aggregate_type: aggregate_type.to_owned(), revision, source, created_at }, created))
     }
 
     /// Deletes a type's reducer. Returns whether it existed.
     pub async fn delete_reducer(&self, aggregate_type: &str) -> Result<bool, StoreError> {
-        let deleted = sqlx::query(DELETE_REDUCER).bind(aggregate_type).execute(&mut *self.acquire().await?).await?;
+        let deleted =
+            sqlx::query(DELETE_REDUCER).bind(aggregate_type).execute(&mut *self.acquire_to_write().await?).await?;
         Ok(deleted.rows_affected() > 0)
     }
 }

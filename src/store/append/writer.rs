@@ -36,7 +36,7 @@ use crate::store::append::error::AppendError;
 use crate::store::append::queue::{AppendResult, Pending, QueuedAppends};
 use crate::store::append::session::AppendSession;
 use crate::store::append::single::SingleEventAppend;
-use crate::store::error::{DatabaseError, Failure, is_from_server};
+use crate::store::error::{DatabaseError, Failure, StoreError, is_from_server};
 use crate::store::partitions::maintenance::create_missing_partitions;
 use crate::store::primary::Primary;
 
@@ -174,11 +174,18 @@ impl Writer {
         let Self { primary, session, last_used, queued, next_check, .. } = self;
         let check = async {
             let session = connected_session(primary, session, last_used).await?;
+            primary.check_commits(&mut session.connection).await?;
             let check = tokio::time::timeout(CHECK_TIMEOUT, session.check_writable());
-            let time = check.await.unwrap_or(Err(DatabaseError::TimedOut("a write that checks the database")))?;
+            let time = match check.await {
+                Ok(time) => time?,
+                Err(_) => {
+                    primary.explain_slow_commits().await?;
+                    return Err(DatabaseError::TimedOut("a write that checks the database").into());
+                }
+            };
             *last_used = Some(Instant::now());
             let is_ahead = primary.clock.set_to().is_none() && time > primary.clock.now() + TimeDelta::days(1);
-            if is_ahead { Err(DatabaseError::ClockAhead) } else { Ok(()) }
+            if is_ahead { Err(StoreError::from(DatabaseError::ClockAhead)) } else { Ok(()) }
         };
         let checked = tokio::select! {
             biased;
@@ -284,6 +291,7 @@ impl Writer {
             };
             match Failure::classify(&error) {
                 Failure::ConnectionLost => {
+                    let error = explained(&primary, error).await;
                     tracing::warn!(%error, "the writer lost its connection; submitting the batch again");
                     self.session = None;
                     submissions += 1;
@@ -300,7 +308,7 @@ impl Writer {
                         return Err(failed(sent, failed_before_sending(error.into())));
                     }
                 }
-                Failure::LockTimeout => return Err(failed(sent, AppendError::Overloaded)),
+                Failure::LockTimeout => return Err(failed(sent, lock_timeout(&primary).await)),
                 Failure::ClockSkew => return Err(failed(sent, AppendError::ClockSkew)),
                 Failure::Transient => {
                     // A demoted primary refuses every append; a new connection may reach the new primary.
@@ -354,6 +362,27 @@ fn concerns_one_request(error: &AppendError) -> bool {
         AppendError::ClockSkew => true,
         AppendError::Internal(error) => Failure::classify(error) == Failure::DataRejected,
         _ => false,
+    }
+}
+
+/// Returns an error with the reason why a batch got no result in time.
+async fn explained(primary: &Primary, error: DatabaseError) -> Arc<DatabaseError> {
+    if matches!(error, DatabaseError::TimedOut(_))
+        && let Err(StoreError::Unavailable(reason)) = primary.explain_slow_commits().await
+        && matches!(*reason, DatabaseError::CommitsWait(_))
+    {
+        return reason;
+    }
+    Arc::new(error)
+}
+
+/// Returns the error for a batch that did not get the append lock in time: a commit may hold it.
+async fn lock_timeout(primary: &Primary) -> AppendError {
+    match primary.explain_slow_commits().await {
+        Err(StoreError::Unavailable(error)) if matches!(*error, DatabaseError::CommitsWait(_)) => {
+            AppendError::Unavailable(error)
+        }
+        _ => AppendError::Overloaded,
     }
 }
 

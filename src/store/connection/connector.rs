@@ -12,7 +12,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, Post
 use sqlx::{ConnectOptions, Connection, Executor};
 
 use crate::store::connection::config::{DatabaseConfig, place};
-use crate::store::connection::session::{Outages, SILENCE_MAX, Session, WaitLimit};
+use crate::store::connection::session::{SILENCE_MAX, ServerState, Session, WaitLimit};
 use crate::store::error::{DatabaseError, has_sqlstate};
 use crate::store::log::epochs::ensure_current_epoch;
 
@@ -78,7 +78,7 @@ pub(in crate::store) struct Connector {
     servers: Arc<Servers>,
     timeout: Duration,
     /// When the server was away. The connections of this connector, and of its clones, end then.
-    pub(in crate::store) outages: Outages,
+    pub(in crate::store) server_state: ServerState,
 }
 
 /// The servers of the database.
@@ -100,7 +100,7 @@ impl Connector {
             current: AtomicUsize::new(0),
             pool: OnceLock::new(),
         };
-        Self { servers: Arc::new(servers), timeout: config.connect_timeout, outages: Outages::new() }
+        Self { servers: Arc::new(servers), timeout: config.connect_timeout, server_state: ServerState::new() }
     }
 
     /// Connects as the login itself. Migrations, archiving, imports and the commands of operators need a login with the
@@ -132,7 +132,7 @@ impl Connector {
     }
 
     fn session(&self, connection: PgConnection) -> Session {
-        Session::own(connection, &self.outages)
+        Session::own(connection, &self.server_state)
     }
 
     /// Makes the pool use another server than before. Its connections to the former one are void.
@@ -142,7 +142,7 @@ impl Connector {
             if let Some(pool) = pool.get() {
                 pool.set_connect_options(options[n].clone());
             }
-            self.outages.record();
+            self.server_state.record_outage();
             tracing::info!("the primary is {}", place(&options[n]));
         }
     }
@@ -178,7 +178,7 @@ impl Connector {
 
     /// Creates the pool for reads, once. Its connections are opened when they are first used.
     pub(in crate::store) fn pool(&self, config: &DatabaseConfig, role: Option<&'static str>) -> PgPool {
-        let (before, after) = (self.outages.clone(), self.outages.clone());
+        let (before, after) = (self.server_state.clone(), self.server_state.clone());
         let Servers { options, current, pool } = &*self.servers;
         let needs_check = options.len() > 1;
         let created = PgPoolOptions::new()

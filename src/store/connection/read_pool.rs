@@ -21,12 +21,12 @@ use sqlx::PgPool;
 
 use crate::shares::client::ClientId;
 use crate::shares::semaphore::{FairPermit, FairSemaphore};
-use crate::store::connection::session::{Outages, Session};
+use crate::store::connection::session::{ServerState, Session};
 
 pub(in crate::store) struct ReadPool {
     pool: PgPool,
     permits: Arc<FairSemaphore>,
-    outages: Outages,
+    server_state: ServerState,
     /// The longest time that a task waits.
     timeout: Duration,
     handoffs: Mutex<HandoffQueue>,
@@ -66,11 +66,11 @@ pub(in crate::store) fn shared_permits(connections: usize) -> Arc<FairSemaphore>
 }
 
 impl ReadPool {
-    pub(in crate::store) fn new(pool: PgPool, outages: Outages) -> Self {
+    pub(in crate::store) fn new(pool: PgPool, server_state: ServerState) -> Self {
         let options = pool.options();
         Self {
             permits: shared_permits(options.get_max_connections() as usize),
-            outages,
+            server_state,
             timeout: options.get_acquire_timeout(),
             handoffs: Mutex::default(),
             pool,
@@ -92,7 +92,7 @@ impl ReadPool {
         let handed_off = self.handoffs().connections.pop();
         let connection = match handed_off {
             Some(connection) => connection,
-            None => Session::pooled(self.pool.acquire().await?, &self.outages),
+            None => Session::pooled(self.pool.acquire().await?, &self.server_state),
         };
         Ok(ReadConnection { connection: Some(connection), pool: self, _permit: permit })
     }

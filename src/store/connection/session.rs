@@ -5,12 +5,14 @@
 //! - Time: PostgreSQL ends each statement of a pooled connection after 30 s (`statement_timeout`), so silence for longer
 //!   than [`SILENCE_MAX`] means that no response will come.
 //! - An outage: the tailer, which reads every quarter of a second, has found that the server is away. What began before
-//!   that is void, see [`Outages`].
+//!   that is void, see [`ServerState`].
+//!
+//! A write has a shorter limit. When it passes, or the connection is lost, the outcome is unknown.
 //!
 //! Invariant: a session that a limit has ended is void. It is closed, and never used for another statement.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -25,38 +27,53 @@ use tokio::time::{Instant, Sleep, sleep};
 
 /// The longest time for which a statement on a pooled connection waits for the next message of the server.
 pub(super) const SILENCE_MAX: Duration = Duration::from_secs(35);
-/// The pause between two looks at the outages, while a statement waits.
+/// The longest time for which a write waits for its result: that of the writer for an append.
+const WRITE_MAX: Duration = Duration::from_secs(8);
+/// The pause between two looks at the server_state, while a statement waits.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Times are counted from here: from before the first connection.
 static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// When a server was last found to be away. Clones share it.
+/// What the connections of a process have found out about their server. Clones share it.
 #[derive(Debug, Clone)]
-pub(in crate::store) struct Outages {
-    /// Microseconds since [`BEGIN`]; 0 if the server was never away.
-    last: Arc<AtomicU64>,
+pub(in crate::store) struct ServerState {
+    /// When the server was last found to be away, in microseconds since [`BEGIN`]; 0 if it never was.
+    last_outage: Arc<AtomicU64>,
+    /// Whether a write got no response in time. Until it is known that commits do not wait for a standby, no further write
+    /// begins: PostgreSQL does not end a commit that waits when its client is gone, so the sessions would add up.
+    commits_may_wait: Arc<AtomicBool>,
 }
 
-impl Outages {
+impl ServerState {
     pub(super) fn new() -> Self {
         LazyLock::force(&BEGIN);
-        Self { last: Arc::default() }
+        Self { last_outage: Arc::default(), commits_may_wait: Arc::default() }
     }
 
     /// Records that the server does not respond: what waits for it now is void.
-    pub(in crate::store) fn record(&self) {
-        self.last.store(microseconds(Instant::now()), Ordering::Relaxed);
+    pub(in crate::store) fn record_outage(&self) {
+        self.last_outage.store(microseconds(Instant::now()), Ordering::Relaxed);
+    }
+
+    /// Records that a write got no response in time, or that commits do not wait.
+    pub(in crate::store) fn set_commits_may_wait(&self, may_wait: bool) {
+        self.commits_may_wait.store(may_wait, Ordering::Relaxed);
+    }
+
+    /// Returns whether a write got no response in time.
+    pub(in crate::store) fn commits_may_wait(&self) -> bool {
+        self.commits_may_wait.load(Ordering::Relaxed)
     }
 
     /// Returns whether a connection of this age was opened before the server was last away.
     pub(super) fn created_before_outage(&self, age: Duration) -> bool {
-        self.is_void(Instant::now().checked_sub(age).unwrap_or(*BEGIN))
+        self.was_away_after(Instant::now().checked_sub(age).unwrap_or(*BEGIN))
     }
 
     /// Returns whether the server was found to be away after `time`.
-    pub(super) fn is_void(&self, time: Instant) -> bool {
-        microseconds(time) < self.last.load(Ordering::Relaxed)
+    fn was_away_after(&self, time: Instant) -> bool {
+        microseconds(time) < self.last_outage.load(Ordering::Relaxed)
     }
 }
 
@@ -67,16 +84,16 @@ fn microseconds(time: Instant) -> u64 {
 /// When a wait for a server ends without a response.
 #[derive(Debug, Clone)]
 pub(super) struct WaitLimit {
-    outages: Outages,
-    /// Outages after this time end the wait.
+    server_state: ServerState,
+    /// ServerState after this time end the wait.
     since: Instant,
     silence_max: Option<Duration>,
 }
 
 impl WaitLimit {
     /// Creates the limit of what begins now. Without `silence_max` only an outage ends it.
-    pub(super) fn new(outages: &Outages, silence_max: Option<Duration>) -> Self {
-        Self { outages: outages.clone(), since: Instant::now(), silence_max }
+    pub(super) fn new(server_state: &ServerState, silence_max: Option<Duration>) -> Self {
+        Self { server_state: server_state.clone(), since: Instant::now(), silence_max }
     }
 
     /// Returns the response of the server, or an error when a limit has passed.
@@ -98,7 +115,7 @@ impl WaitLimit {
     }
 
     fn has_passed(&self, began: Instant) -> bool {
-        self.outages.is_void(self.since) || self.silence_max.is_some_and(|max| began.elapsed() >= max)
+        self.server_state.was_away_after(self.since) || self.silence_max.is_some_and(|max| began.elapsed() >= max)
     }
 }
 
@@ -106,11 +123,18 @@ fn no_response() -> sqlx::Error {
     sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "the server does not respond"))
 }
 
+/// Why the outcome of a write is unknown. It is the inner error of an [`sqlx::Error::Io`].
+#[derive(Debug, thiserror::Error)]
+#[error("the result of a write did not arrive: {0}")]
+pub(in crate::store) struct OutcomeUnknown(std::io::Error);
+
 /// A connection with limits. It executes statements like the driver's connection.
 #[derive(Debug)]
 pub(in crate::store) struct Session {
     connection: Raw,
     limit: WaitLimit,
+    /// Whether the statements write. If their results do not arrive, the error says that their outcome is unknown.
+    writes: bool,
     is_void: bool,
 }
 
@@ -132,14 +156,19 @@ impl Raw {
 
 impl Session {
     /// Wraps a connection that is not pooled. Its statements may take long: only an outage ends them.
-    pub(super) fn own(connection: PgConnection, outages: &Outages) -> Self {
-        Self { connection: Raw::Own(connection), limit: WaitLimit::new(outages, None), is_void: false }
+    pub(super) fn own(connection: PgConnection, server_state: &ServerState) -> Self {
+        Self {
+            connection: Raw::Own(connection),
+            limit: WaitLimit::new(server_state, None),
+            writes: false,
+            is_void: false,
+        }
     }
 
     /// Wraps a connection of a pool, which has acquired it now.
-    pub(super) fn pooled(connection: PoolConnection<Postgres>, outages: &Outages) -> Self {
-        let limit = WaitLimit::new(outages, Some(SILENCE_MAX));
-        Self { connection: Raw::Pooled(connection), limit, is_void: false }
+    pub(super) fn pooled(connection: PoolConnection<Postgres>, server_state: &ServerState) -> Self {
+        let limit = WaitLimit::new(server_state, Some(SILENCE_MAX));
+        Self { connection: Raw::Pooled(connection), limit, writes: false, is_void: false }
     }
 
     /// Closes the connection when it is dropped, instead of returning it to its pool, if a limit has ended a statement.
@@ -147,6 +176,12 @@ impl Session {
         if let (Raw::Pooled(connection), true) = (&mut self.connection, self.is_void) {
             connection.close_on_drop();
         }
+    }
+
+    /// Declares that the following statements write.
+    pub(in crate::store) fn begin_writing(&mut self) {
+        self.writes = true;
+        self.limit.silence_max = Some(WRITE_MAX);
     }
 
     /// Begins a transaction. Its statements have no limits.
@@ -183,9 +218,10 @@ impl<'c> Executor<'c> for &'c mut Session {
         'c: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        let Session { connection, limit, is_void } = self;
+        let Session { connection, limit, writes, is_void } = self;
+        let writes = *writes;
         let rows = connection.get().fetch_many(query);
-        Box::pin(LimitedRows { rows, limit, waiting_since: None, sleep: None, is_void })
+        Box::pin(LimitedRows { rows, limit, writes, waiting_since: None, sleep: None, is_void })
     }
 
     fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>>
@@ -212,7 +248,7 @@ impl<'c> Executor<'c> for &'c mut Session {
     where
         'c: 'e,
     {
-        let Session { connection, limit, is_void } = self;
+        let Session { connection, limit, is_void, .. } = self;
         Box::pin(async move {
             let prepared = limit.response(connection.get().prepare_with(sql, parameters)).await;
             *is_void |= prepared.is_err();
@@ -225,11 +261,22 @@ impl<'c> Executor<'c> for &'c mut Session {
 struct LimitedRows<'e> {
     rows: BoxStream<'e, Result<Either<PgQueryResult, PgRow>, sqlx::Error>>,
     limit: &'e WaitLimit,
+    writes: bool,
     /// Since when no row is there.
     waiting_since: Option<Instant>,
     /// Until the next look at the limit, while no row is there.
     sleep: Option<Pin<Box<Sleep>>>,
     is_void: &'e mut bool,
+}
+
+impl LimitedRows<'_> {
+    /// Returns the error of the statement.
+    fn failed(&self, error: sqlx::Error) -> sqlx::Error {
+        match error {
+            sqlx::Error::Io(lost) if self.writes => sqlx::Error::Io(std::io::Error::other(OutcomeUnknown(lost))),
+            error => error,
+        }
+    }
 }
 
 impl Stream for LimitedRows<'_> {
@@ -238,13 +285,16 @@ impl Stream for LimitedRows<'_> {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if let Poll::Ready(row) = self.rows.poll_next_unpin(context) {
             self.waiting_since = None;
-            return Poll::Ready(row);
+            return Poll::Ready(row.map(|row| row.map_err(|error| self.failed(error))));
         }
         let since = *self.waiting_since.get_or_insert_with(Instant::now);
         loop {
             if self.limit.has_passed(since) {
                 *self.is_void = true;
-                return Poll::Ready(Some(Err(no_response())));
+                if self.writes {
+                    self.limit.server_state.set_commits_may_wait(true);
+                }
+                return Poll::Ready(Some(Err(self.failed(no_response()))));
             }
             let look = self.sleep.get_or_insert_with(|| Box::pin(sleep(LOOK_EVERY)));
             ready!(look.poll_unpin(context));

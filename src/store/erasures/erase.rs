@@ -77,7 +77,7 @@ impl Primary {
         let events = new.events;
         let mut attempts = 0;
         loop {
-            let mut connection = self.acquire().await?;
+            let mut connection = self.acquire_to_write().await?;
             let erased = sqlx::query_scalar(ERASE_EVENTS)
                 .bind(new.reason)
                 .bind(JsonbText(new.request))
@@ -114,7 +114,7 @@ impl Primary {
             .bind(announced.iter().map(|event| event.stream.aggregate_type().to_owned()).collect::<Vec<_>>())
             .bind(announced.iter().map(|event| event.stream.aggregate_id().to_owned()).collect::<Vec<_>>())
             .bind(announced.iter().map(|event| event.version).collect::<Vec<_>>())
-            .execute(&mut *self.acquire().await?)
+            .execute(&mut *self.acquire_to_write().await?)
             .await?;
         Ok(())
     }

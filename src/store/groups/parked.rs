@@ -214,7 +214,7 @@ impl Primary {
             .bind(query.aggregate_type)
             .bind(query.event_type)
             .bind(query.reason)
-            .execute(&mut *self.acquire().await?)
+            .execute(&mut *self.acquire_to_write().await?)
             .await?;
         Ok(retried.rows_affected())
     }

@@ -108,7 +108,7 @@ impl Primary {
             .bind(key_id)
             .bind(PROJECTIONS_MAX)
             .bind(PROJECTIONS_OF_KEY_MAX)
-            .fetch_one(&mut *self.acquire().await?)
+            .fetch_one(&mut *self.acquire_to_write().await?)
             .await?;
         match outcome.as_str() {
             "created" => Ok(CreateGroupResult::Created),
@@ -134,7 +134,7 @@ impl Primary {
             .bind(&settings.retry_after)
             .bind(settings.paused)
             .bind(reset_to)
-            .fetch_one(&mut *self.acquire().await?)
+            .fetch_one(&mut *self.acquire_to_write().await?)
             .await?;
         match (outcome.as_str(), open_seconds) {
             ("changed", _) => Ok(ChangeGroupResult::Changed),
@@ -146,7 +146,7 @@ impl Primary {
 
     /// Deletes a group with its projection. Returns whether it existed.
     pub async fn delete_group(&self, name: &str) -> Result<bool, StoreError> {
-        Ok(sqlx::query_scalar(DELETE_GROUP).bind(name).fetch_one(&mut *self.acquire().await?).await?)
+        Ok(sqlx::query_scalar(DELETE_GROUP).bind(name).fetch_one(&mut *self.acquire_to_write().await?).await?)
     }
 
     /// Moves the stored position of a group forward, unless the group was changed since `revision`.
@@ -155,7 +155,7 @@ impl Primary {
             .bind(group_no)
             .bind(revision)
             .bind(position)
-            .fetch_one(&mut *self.acquire().await?)
+            .fetch_one(&mut *self.acquire_to_write().await?)
             .await?;
         Ok(moved)
     }

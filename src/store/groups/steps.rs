@@ -271,7 +271,7 @@ impl Primary {
     /// Takes a step.
     pub async fn step(&self, new: &NewStep) -> Result<StepResult, StoreError> {
         let query = new.bind(sqlx::query(STEP_PARTITION), Some(new.step.stepped_at))?;
-        let row = query.fetch_one(&mut *self.acquire().await?).await?;
+        let row = query.fetch_one(&mut *self.acquire_to_write().await?).await?;
         new.result(&row, 0)
     }
 
@@ -280,7 +280,7 @@ impl Primary {
         let query = first.bind(sqlx::query(STEP_TWO_PARTITIONS), Some(first.step.stepped_at))?;
         let is_other = second.step.partition != first.step.partition;
         let query = second.bind(query, is_other.then_some(second.step.stepped_at))?;
-        let row = query.fetch_one(&mut *self.acquire().await?).await?;
+        let row = query.fetch_one(&mut *self.acquire_to_write().await?).await?;
         Ok((first.result(&row, 0)?, second.result(&row, 4)?))
     }
 
@@ -330,7 +330,7 @@ impl Primary {
             .bind(partition)
             .bind(after)
             .bind(limit)
-            .fetch_one(&mut *self.acquire().await?)
+            .fetch_one(&mut *self.acquire_to_write().await?)
             .await?;
         Ok(last)
     }
@@ -339,7 +339,7 @@ impl Primary {
     pub async fn delete_steps_of_deleted_groups(&self, limit: i64) -> Result<i64, StoreError> {
         let deleted = sqlx::query_scalar(DELETE_STEPS_OF_DELETED_GROUPS)
             .bind(limit)
-            .fetch_one(&mut *self.acquire().await?)
+            .fetch_one(&mut *self.acquire_to_write().await?)
             .await?;
         Ok(deleted)
     }

@@ -91,7 +91,7 @@ impl Primary {
             .bind(new.occurred_at)
             .bind(new.reducer)
             .bind(new.erasure)
-            .fetch_optional(&mut *self.acquire().await?)
+            .fetch_optional(&mut *self.acquire_to_write().await?)
             .await?;
         Ok(row.map(|(created, created_at)| PutSnapshotResult { created, created_at }))
     }
@@ -101,7 +101,7 @@ impl Primary {
         let deleted = sqlx::query(DELETE_SNAPSHOT)
             .bind(stream.aggregate_type())
             .bind(stream.aggregate_id())
-            .execute(&mut *self.acquire().await?)
+            .execute(&mut *self.acquire_to_write().await?)
             .await?;
         Ok(deleted.rows_affected() > 0)
     }
