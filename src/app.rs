@@ -25,6 +25,7 @@ use crate::store::reader::Reader;
 use crate::store::readers::Readers;
 use crate::subscriptions::feed::{Feed, FeedLimits};
 use crate::subscriptions::projection_wait::AwaitedProjections;
+use crate::wire::path::BasePath;
 
 /// Runtime settings of the service.
 #[derive(Debug, Clone)]
@@ -41,6 +42,10 @@ pub struct Settings {
     /// The names, in lower case, that a request may have as its host if requests need no API keys. `localhost` and IP
     /// addresses are allowed in any case.
     pub hosts: Vec<String>,
+    /// The path below which clients see the service.
+    pub base_path: BasePath,
+    /// Whether the header `X-Forwarded-Prefix` of a request replaces the base path.
+    pub trusts_forwarded_prefix: bool,
     /// Whether the service has the web console, `/console/`.
     pub has_console: bool,
     /// The origins whose pages may call the service from a browser.

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use annals::wire::path::BasePath;
 use annals::app::{ClientLimits, CorsOrigins, Settings};
 use annals::clock::Clock;
 use annals::http::server::Server;
@@ -45,6 +46,8 @@ async fn start(options: ConnectOptions) -> SocketAddr {
         cors_origins: CorsOrigins::None,
         archive_after: None,
         erase_rewrite_every: Duration::from_secs(24 * 3600),
+        base_path: BasePath::default(),
+        trusts_forwarded_prefix: false,
         has_console: true,
         program: "annals".into(),
     };

@@ -15,6 +15,7 @@ use crate::domain::append::BODY_BYTES_MAX;
 use crate::store::append::queue::QueueLimits;
 use crate::store::connection::config::DatabaseConfig;
 use crate::subscriptions::feed::FeedLimits;
+use crate::wire::path::{BasePath, InvalidBasePath};
 
 /// The number of connections for clients that do not subscribe, in addition to the largest number of subscribers.
 const OTHER_CONNECTIONS: usize = 1_000;
@@ -64,6 +65,17 @@ pub struct ServeArgs {
     #[arg(long, env = "ANNALS_CORS_ORIGINS", value_name = "ANNALS_CORS_ORIGINS")]
     pub annals_cors_origins: Option<String>,
 
+    /// Path below which clients see the service, like /stores/shop: links in responses begin with it [default: none]
+    #[arg(long, env = "ANNALS_BASE_PATH", value_name = "ANNALS_BASE_PATH", default_value = "", hide_default_value = true,
+          value_parser = base_path)]
+    pub annals_base_path: BasePath,
+
+    /// Take the base path of a request from its header X-Forwarded-Prefix, which a proxy must set or remove
+    #[arg(long, env = "ANNALS_TRUST_FORWARDED_PREFIX", value_name = "ANNALS_TRUST_FORWARDED_PREFIX",
+          default_value = "false", action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true",
+          require_equals = true, value_parser = BoolishValueParser::new())]
+    pub annals_trust_forwarded_prefix: bool,
+
     /// Serve the web console, /console/
     #[arg(long, env = "ANNALS_CONSOLE", value_name = "ANNALS_CONSOLE", default_value = "true",
           action = clap::ArgAction::Set, value_parser = BoolishValueParser::new())]
@@ -111,6 +123,36 @@ pub struct ServeArgs {
 
     #[command(flatten)]
     pub database: DatabaseArgs,
+}
+
+/// Parses a base path that is not that of a route.
+fn base_path(text: &str) -> Result<BasePath, String> {
+    const ROUTES: [&str; 19] = [
+        "aggregates",
+        "appends",
+        "assets",
+        "console",
+        "docs",
+        "erasures",
+        "events",
+        "groups",
+        "keys",
+        "livez",
+        "metrics",
+        "openapi.json",
+        "problems",
+        "projections",
+        "readyz",
+        "reducers",
+        "snapshots",
+        "stats",
+        "streams",
+    ];
+    let base: BasePath = text.parse().map_err(|error: InvalidBasePath| error.to_string())?;
+    if ROUTES.contains(&text.trim_start_matches('/').split('/').next().unwrap_or_default()) {
+        return Err("must not begin with the name of a route of Annals".to_owned());
+    }
+    Ok(base)
 }
 
 /// Parses a time of at most a day, which may be 0.
@@ -166,6 +208,8 @@ impl ServeArgs {
             clients: ClientLimits { connections: clients.connections.max(subscribers + OTHER_CONNECTIONS), ..clients },
             needs_keys: self.annals_auth == Auth::Keys,
             hosts: hosts(non_empty(&self.annals_hosts).unwrap_or_default())?,
+            base_path: self.annals_base_path.clone(),
+            trusts_forwarded_prefix: self.annals_trust_forwarded_prefix,
             has_console: self.annals_console,
             cors_origins: cors_origins(non_empty(&self.annals_cors_origins).unwrap_or_default())?,
             archive_after,

@@ -18,6 +18,7 @@ use tokio::time::Sleep;
 
 use crate::app::App;
 use crate::http::activity::Activity;
+use crate::http::base_path::sync_scope;
 use crate::http::media_type::PROBLEM_JSON;
 use crate::http::problem::code::Code;
 use crate::http::problem::error::ApiError;
@@ -81,7 +82,7 @@ impl Connection {
         let request_id = self.app.new_event_id().to_string();
         let (status, code) = (problem.status, problem.code.as_str());
         tracing::info!(status = status.as_u16(), code, detail = problem.detail, request_id, "request");
-        let body = problem.to_json(&request_id);
+        let body = sync_scope(self.app.settings.base_path.clone(), || problem.to_json(&request_id));
         let reason = status.canonical_reason().unwrap_or_default();
         let mut response = format!(
             "HTTP/1.1 {} {reason}\r\ncontent-type: {PROBLEM_JSON}\r\ncontent-length: {}\r\ncache-control: no-store\r\n\

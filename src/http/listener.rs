@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::app::{App, ClientLimits};
 use crate::http::activity::{HeldShare, ResponseBody};
+use crate::http::base_path::{self, Target};
 use crate::http::connection::Connection;
 use crate::http::middleware::OverConnectionLimit;
 use crate::http::seats::{Seat, SeatLimits, Seats};
@@ -95,9 +96,19 @@ async fn serve(stream: TcpStream, client: ClientId, app: Arc<App>, router: Route
             request.extensions_mut().insert(OverConnectionLimit);
         }
         let share = share.and_then(Result::ok).map(|share| HeldShare(Arc::new(share)));
-        let responding = client.clone().scope(router.call(request));
+        let (base, target) = base_path::take(&mut request, &app.settings);
+        let responding = match target {
+            Target::Route => Ok(client.clone().scope(base_path::scope(base, router.call(request)))),
+            Target::Redirect(location) => Err(base_path::redirect(location)),
+        };
         async move {
-            let Ok(mut response) = responding.await;
+            let mut response = match responding {
+                Ok(responding) => {
+                    let Ok(response) = responding.await;
+                    response
+                }
+                Err(redirect) => redirect,
+            };
             let share = share.or_else(|| response.extensions_mut().remove());
             Ok::<_, Infallible>(response.map(|body| ResponseBody { body, request: in_progress, share }))
         }

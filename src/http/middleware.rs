@@ -25,6 +25,7 @@ use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 
 use crate::app::App;
+use crate::http::base_path::InvalidForwardedPrefix;
 use crate::http::caller::AuthenticatedKeyId;
 use crate::http::erasure_guard::{guarded, may_return_content};
 use crate::http::host::check_host;
@@ -32,9 +33,11 @@ use crate::http::lingering_body::linger;
 use crate::http::missing_events::report_missing_event;
 use crate::http::problem::code::Code;
 use crate::http::problem::error::{ApiError, ApiResult, Problem};
+use crate::http::problem::field_error::FieldError;
 use crate::http::request_id::{REQUEST_ID, RequestId};
 use crate::http::request_log::{RequestLog, logged_detail};
 use crate::http::routing_hints::{RouteMethods, method_not_allowed, route_not_found};
+use crate::wire::path::InvalidBasePath;
 
 /// Marks the requests of a connection that has a spare seat or no seat.
 #[derive(Debug, Clone, Copy)]
@@ -103,6 +106,9 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
 /// the limit. Above the limit of connections, only probes and metrics are served.
 fn admit(app: &App, request: &Request) -> ApiResult<()> {
     check_host(&app.settings, request)?;
+    if request.extensions().get::<InvalidForwardedPrefix>().is_some() {
+        return Err(ApiError::invalid(FieldError::header("X-Forwarded-Prefix", InvalidBasePath.to_string())));
+    }
     let is_monitoring = || matches!(request.uri().path(), "/livez" | "/readyz" | "/metrics");
     if request.extensions().get::<OverConnectionLimit>().is_some() && !is_monitoring() {
         let detail = "the connections are at their limit, or the client has its share of them; nothing was written";

@@ -20,6 +20,7 @@
 pub mod activity;
 pub mod authorize;
 pub mod backoff;
+pub mod base_path;
 pub mod cache;
 pub mod caller;
 pub mod connection;

@@ -13,6 +13,7 @@ mod archive_damage;
 mod archiver;
 mod authorization_matrix;
 mod backward;
+mod base_path;
 mod cancellation;
 mod cli;
 mod client_commands;

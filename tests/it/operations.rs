@@ -22,6 +22,7 @@ async fn a_service_that_serves_requests_is_live_and_ready() {
         "epoch",
         "head",
         "log_ahead_seconds",
+        "longest_wait",
         "pool",
         "postgresql",
         "started_at",

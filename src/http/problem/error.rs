@@ -7,6 +7,7 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 
+use crate::http::base_path;
 use crate::http::cache::NO_STORE;
 use crate::http::media_type::PROBLEM_JSON;
 use crate::http::problem::code::Code;
@@ -149,7 +150,7 @@ impl Serialize for Document<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Problem { code, status, detail, members, .. } = self.problem;
         let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("type", &format!("/problems/{}", code.as_str()))?;
+        map.serialize_entry("type", &format!("{}/problems/{}", base_path::current(), code.as_str()))?;
         map.serialize_entry("title", code.title())?;
         map.serialize_entry("status", &status.as_u16())?;
         map.serialize_entry("detail", detail)?;

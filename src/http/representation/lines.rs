@@ -12,6 +12,7 @@ use futures_util::{StreamExt, stream};
 use crate::app::App;
 use crate::domain::event::{Position, StoredEvent};
 use crate::domain::version::Version;
+use crate::http::base_path;
 use crate::http::erasure_guard::PART_BYTES;
 use crate::http::missing_events::report_if_event_missing;
 use crate::http::problem::error::ApiError;
@@ -97,7 +98,7 @@ struct Lines<S> {
 /// Returns a body with at most `limit` events as lines, and one more line: the end line, or the error that ended the
 /// read.
 pub fn lines(app: &Arc<App>, source: impl LineSource, limit: usize, request_id: RequestId) -> Body {
-    let client = ClientId::current();
+    let (client, base) = (ClientId::current(), base_path::current());
     let lines = Lines {
         next: Some(source.clone()),
         source,
@@ -108,10 +109,10 @@ pub fn lines(app: &Arc<App>, source: impl LineSource, limit: usize, request_id: 
         request_id,
     };
     let parts = stream::unfold(lines, move |mut lines| {
-        client.clone().scope(async move {
+        client.clone().scope(base_path::scope(base.clone(), async move {
             let part = lines.next_part().await?;
             Some((Ok::<_, Infallible>(part), lines))
-        })
+        }))
     });
     // The compression polls again after the end, which an unfold does not allow.
     Body::from_stream(parts.fuse())

@@ -8,6 +8,7 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::app::App;
+use crate::http::base_path;
 use crate::http::extract::query::NoQuery;
 use crate::http::html::Page;
 use crate::http::media_type::JSON;
@@ -59,5 +60,11 @@ pub async fn index(State(app): State<Arc<App>>, _: NoQuery, headers: HeaderMap) 
 
 /// `GET /openapi.json`: the OpenAPI document.
 pub async fn openapi_document(_: NoQuery, Extension(document): Extension<Arc<str>>) -> Response {
-    ([(header::CONTENT_TYPE, JSON)], document.to_string()).into_response()
+    let base = base_path::current();
+    let document = if base.is_empty() {
+        document.to_string()
+    } else {
+        document.replacen("\"url\": \"/\"", &format!("\"url\": \"{base}\""), 1)
+    };
+    ([(header::CONTENT_TYPE, JSON)], document).into_response()
 }

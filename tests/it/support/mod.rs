@@ -36,6 +36,7 @@ use annals::store::append::queue::QueueLimits;
 use annals::store::connection::config::DatabaseConfig;
 use annals::store::partitions::archiver::{Archiver, ArchivingError};
 use annals::subscriptions::feed::FeedLimits;
+use annals::wire::path::BasePath;
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -71,6 +72,8 @@ impl Default for TestOptions {
             clients: ClientLimits { stalled: std::time::Duration::from_secs(600), ..ClientLimits::default() },
             needs_keys: false,
             hosts: Vec::new(),
+            base_path: BasePath::default(),
+            trusts_forwarded_prefix: false,
             has_console: true,
             cors_origins: CorsOrigins::None,
             archive_after: None,

@@ -13,6 +13,7 @@ use crate::app::App;
 use crate::domain::cursor::Cursor;
 use crate::domain::name::{StreamId, check_name};
 use crate::domain::version::Version;
+use crate::http::base_path::link;
 use crate::http::cache::etag;
 use crate::http::extract::accepts::AcceptsJson;
 use crate::http::extract::conditional::IfNoneMatch;
@@ -32,7 +33,7 @@ use crate::store::required_position::RequiredPosition;
 use crate::store::streams::events::StreamRead;
 use crate::store::streams::load::{LoadHead, LoadRow, SnapshotUse};
 use crate::wire::event::{EventSchema, write_stream_head};
-use crate::wire::path::{link, stream_path};
+use crate::wire::path::stream_path;
 use crate::wire::time::format_time;
 
 /// The largest number of events in a load. A client reads the rest from the stream.

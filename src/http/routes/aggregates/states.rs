@@ -12,6 +12,7 @@ use crate::app::App;
 use crate::domain::cursor::Cursor;
 use crate::domain::name::StreamId;
 use crate::domain::version::{VERSION_MAX, Version};
+use crate::http::base_path::link;
 use crate::http::extract::accepts::AcceptsJson;
 use crate::http::extract::min_position::take_min_position;
 use crate::http::extract::path::StreamPath;
@@ -26,7 +27,7 @@ use crate::http::routes::aggregates::reducer::reducer_of;
 use crate::reducers::error::FoldError;
 use crate::reducers::states::{StateAfter, fold_states};
 use crate::store::required_position::RequiredPosition;
-use crate::wire::path::{link, segment};
+use crate::wire::path::segment;
 use crate::wire::time::format_time;
 
 /// A page of the states of an aggregate.

@@ -20,6 +20,7 @@ use crate::domain::name::StreamId;
 use crate::domain::version::Version;
 use crate::erasures::request::{ErasureRequest, NamedStream};
 use crate::erasures::service::{ErasurePreview, ErasureResult};
+use crate::http::base_path;
 use crate::http::cache::NO_CACHE;
 use crate::http::caller::Caller;
 use crate::http::extract::accepts::AcceptsJson;
@@ -205,8 +206,8 @@ pub async fn erase_events(
     let projections = Projections::read(&app).await?;
     match result {
         ErasureResult::Erased(erasure) => {
-            let location =
-                HeaderValue::try_from(format!("/erasures/{}", erasure.erasure)).map_err(ApiError::internal)?;
+            let location = HeaderValue::try_from(format!("{}/erasures/{}", base_path::current(), erasure.erasure))
+                .map_err(ApiError::internal)?;
             let headers = [(header::LOCATION, location), (header::CACHE_CONTROL, NO_CACHE)];
             Ok((StatusCode::CREATED, headers, Json(ErasureOut::new(erasure, &projections))).into_response())
         }

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::domain::erasure::ErasureNo;
 use crate::domain::json::EXACT_INTEGER_MAX;
+use crate::http::base_path::link;
 use crate::http::caller::Caller;
 use crate::http::extract::accepts::AcceptsJson;
 use crate::http::extract::query::{FromQuery, Parameters, Query};
@@ -18,7 +19,6 @@ use crate::http::problem::error::ApiResult;
 use crate::http::representation::format::{LIMIT_DEFAULT, LIMIT_MAX};
 use crate::http::representation::response::json;
 use crate::http::routes::erasures::receipt::{ErasureOut, Projections, may_read};
-use crate::wire::path::link;
 
 /// A page of the receipts.
 #[derive(Serialize, ToSchema)]

@@ -9,6 +9,7 @@ use crate::domain::cursor::{Cursor, ParseCursorError};
 use crate::domain::filter::EventFilter;
 use crate::domain::name::{NameFault, check_name, check_path_name};
 use crate::domain::partition::{ParsePartitionError, PartitionOf};
+use crate::http::base_path::link;
 use crate::http::extract::last_event_id::take_last_event_id;
 use crate::http::extract::min_position::take_min_position;
 use crate::http::extract::query::{Query, round_up_to_micros};
@@ -16,7 +17,6 @@ use crate::http::problem::error::{ApiError, ApiResult};
 use crate::http::problem::field_error::FieldError;
 use crate::http::representation::format::{Representation, WAIT_SECONDS_MAX};
 use crate::wire::correlation::id_from_text;
-use crate::wire::path::link;
 use crate::wire::time::format_time;
 
 /// The largest number of values of one filter.

@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::domain::name::check_name;
 use crate::groups::claim::{Claim, ClaimOptions, ClaimResult};
+use crate::http::base_path;
 use crate::http::cache::NO_CACHE;
 use crate::http::caller::Caller;
 use crate::http::extract::accepts::AcceptsJson;
@@ -122,7 +123,7 @@ pub async fn create_claim(
 }
 
 fn headers(name: &str, claim: &Claim) -> [(header::HeaderName, HeaderValue); 3] {
-    let location = format!("/groups/{}/claims/{}", segment(name), claim.claim_id);
+    let location = format!("{}/groups/{}/claims/{}", base_path::current(), segment(name), claim.claim_id);
     [
         (header::CONTENT_TYPE, HeaderValue::from_static(JSON)),
         (header::CACHE_CONTROL, NO_CACHE),

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::groups::error::GroupError;
+use crate::http::base_path::link;
 use crate::http::extract::accepts::AcceptsJson;
 use crate::http::extract::query::{FromQuery, Parameters, Query};
 use crate::http::openapi::responses::ReadProblems;
@@ -16,7 +17,6 @@ use crate::http::problem::error::ApiResult;
 use crate::http::representation::format::{LIMIT_DEFAULT, LIMIT_MAX};
 use crate::http::representation::response::json;
 use crate::http::routes::groups::shared::GroupOut;
-use crate::wire::path::link;
 
 /// A page of the groups.
 #[derive(Serialize, ToSchema)]

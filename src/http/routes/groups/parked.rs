@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::domain::name::check_path_name;
+use crate::http::base_path::link;
 use crate::http::cache::{NO_CACHE, etag};
 use crate::http::caller::Caller;
 use crate::http::extract::accepts::AcceptsJson;
@@ -26,7 +27,7 @@ use crate::http::representation::response::{json, stored_json};
 use crate::http::routes::groups::shared::{ParkedStreamOut, of_group, open_readable};
 use crate::store::groups::parked::ParkedQuery;
 use crate::wire::event::EventSchema;
-use crate::wire::path::{link, segment};
+use crate::wire::path::segment;
 
 /// A page of the parked streams.
 #[derive(Serialize, ToSchema)]

@@ -15,6 +15,7 @@ use crate::domain::access::Scope;
 use crate::domain::append::{Append, AppendRequest, Outcome};
 use crate::domain::event::StoredEvent;
 use crate::domain::version::Version;
+use crate::http::base_path;
 use crate::http::cache::etag;
 use crate::http::caller::Caller;
 use crate::http::extract::accepts::AcceptsJson;
@@ -126,7 +127,8 @@ pub async fn append_to_stream(
     write_appended(&mut body, append, places.epoch, recorded, snapshot_due.first().copied().unwrap_or(false));
     let mut response = append_response(written, body);
     let stream = stream_path(append.stream.aggregate_type(), append.stream.aggregate_id());
-    let location = HeaderValue::try_from(format!("{stream}/{}", first.version)).map_err(ApiError::internal)?;
+    let location = HeaderValue::try_from(format!("{}{stream}/{}", base_path::current(), first.version))
+        .map_err(ApiError::internal)?;
     response.headers_mut().insert(header::ETAG, etag(last.version));
     response.headers_mut().insert(header::LOCATION, location);
     Ok(response)

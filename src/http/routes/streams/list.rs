@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::domain::version::Version;
+use crate::http::base_path::link;
 use crate::http::extract::accepts::AcceptsJson;
 use crate::http::extract::name_prefix::{ids_of_prefix, take_prefix};
 use crate::http::extract::path::TypePath;
@@ -19,7 +20,7 @@ use crate::http::problem::error::ApiResult;
 use crate::http::representation::format::{LIMIT_DEFAULT, LIMIT_MAX};
 use crate::http::representation::response::json;
 use crate::store::streams::head::ListedStream;
-use crate::wire::path::{link, segment};
+use crate::wire::path::segment;
 use crate::wire::time::format_time;
 
 /// A page of the streams of a type.

@@ -11,6 +11,7 @@ use crate::app::App;
 use crate::domain::name::{NameFault, check_path_name};
 use crate::domain::name_range::NameRange;
 use crate::domain::version::Version;
+use crate::http::base_path::link;
 use crate::http::caller::Caller;
 use crate::http::extract::accepts::AcceptsJson;
 use crate::http::extract::name_prefix::{ids_of_prefix, take_prefix};
@@ -21,7 +22,6 @@ use crate::http::problem::field_error::FieldError;
 use crate::http::representation::format::{LIMIT_DEFAULT, LIMIT_MAX};
 use crate::http::representation::response::json;
 use crate::store::streams::of_types::{ListPlace, ListRead, StreamOfType};
-use crate::wire::path::link;
 use crate::wire::time::format_time;
 
 /// A page of the streams of all types.

@@ -7,6 +7,7 @@ use axum::http::request::Parts;
 use crate::domain::cursor::Cursor;
 use crate::domain::name::StreamId;
 use crate::domain::version::{VERSION_MAX, Version};
+use crate::http::base_path::link;
 use crate::http::extract::conditional::IfNoneMatch;
 use crate::http::extract::last_event_id::take_last_event_id;
 use crate::http::extract::min_position::take_min_position;
@@ -16,7 +17,7 @@ use crate::http::problem::error::{ApiError, ApiResult};
 use crate::http::problem::field_error::FieldError;
 use crate::http::representation::format::Representation;
 use crate::store::streams::range::{Direction, VersionRange};
-use crate::wire::path::{link, stream_path};
+use crate::wire::path::stream_path;
 
 /// A read of a stream. It is extracted as a whole, because the representation decides which parameters are valid.
 pub struct StreamReadRequest {
