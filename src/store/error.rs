@@ -39,10 +39,25 @@ pub enum DatabaseError {
     UnexpectedResult(String),
 }
 
+/// What poolers report when a client has waited too long for a session, or when too many clients are connected.
+const POOLER_MESSAGES: [&str; 4] =
+    ["query_wait_timeout", "client_login_timeout", "no more connections allowed", "server_login_retry"];
+
+/// Returns whether a message is that of a pooler without a free session.
+pub(super) fn is_from_pooler(message: &str) -> bool {
+    POOLER_MESSAGES.iter().any(|part| message.contains(part))
+}
+
 /// Describes an error of the driver in the words of an operator. The driver names its own parts, adds a line of
 /// PostgreSQL's source code, and repeats the text of its cause.
 fn describe_driver_error(error: &sqlx::Error) -> String {
     match error {
+        // The messages of PgBouncer, and of poolers that are compatible with it.
+        sqlx::Error::Database(error) if is_from_pooler(error.message()) => format!(
+            "a connection pooler between Annals and PostgreSQL has no free session ({}): give it more sessions, or \
+             connect to PostgreSQL directly",
+            error.message()
+        ),
         // Not the detail, which can contain a row.
         sqlx::Error::Database(error) => format!("PostgreSQL reports: {}", error.message()),
         sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {

@@ -136,14 +136,19 @@ impl Drop for Process {
     }
 }
 
-/// A pooler in transaction mode gives the session of one connection to another one. The database pretends that: its own
-/// function hides that of PostgreSQL.
+/// With a pooler in transaction mode, a setting ends with its transaction. The database pretends that: its own function
+/// hides that of PostgreSQL.
 #[tokio::test]
 async fn a_pooler_in_transaction_mode_is_recognized() {
     let database = TestDatabase::create_empty().await;
     let mut session = database.session().await;
     session.run("CREATE SCHEMA hiding").await;
-    session.run("CREATE FUNCTION hiding.pg_backend_pid() RETURNS integer LANGUAGE sql RETURN 7").await;
+    session
+        .run(
+            "CREATE FUNCTION hiding.set_config(text, text, boolean) RETURNS text LANGUAGE sql AS
+             $$ SELECT pg_catalog.set_config($1, $2, true) $$",
+        )
+        .await;
     let path = format!("ALTER DATABASE {} SET search_path = hiding, pg_catalog, public", database.name);
     session.run(&path).await;
     let printed = failed_start(&[("DATABASE_URL", &url(&database, "annals", &database.name))]).await;

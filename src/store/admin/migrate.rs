@@ -11,7 +11,7 @@ use std::collections::HashMap;
 
 use sha2::{Digest, Sha256};
 use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
-use sqlx::{AssertSqlSafe, Executor, SqlSafeStr};
+use sqlx::{AssertSqlSafe, Executor, Row, SqlSafeStr};
 
 use crate::domain::hex::hex;
 use crate::store::connection::config::DatabaseConfig;
@@ -293,15 +293,29 @@ async fn check_database(config: &DatabaseConfig) -> Result<(), SchemaError> {
     if outdated.is_empty() { Ok(()) } else { Err(SchemaError::FunctionsOutdated(outdated.join(", "))) }
 }
 
-/// Connects, and returns an error if two connections share a session: then a pooler assigns sessions to transactions.
+/// Connects, and returns an error if a pooler assigns sessions to transactions.
 async fn connect(config: &DatabaseConfig) -> Result<Session, SchemaError> {
-    const SESSION: &str = "SELECT pg_backend_pid()";
     let connector = Connector::new(config);
     let (mut connection, mut other) = (connector.login().await?, connector.login().await?);
-    let one: i32 = sqlx::query_scalar(SESSION).fetch_one(&mut connection).await?;
-    let another: i32 = sqlx::query_scalar(SESSION).fetch_one(&mut other).await?;
+    let has_session = has_session(&mut connection, &mut other).await?;
     other.close().await?;
-    if one == another { Err(SchemaError::Unusable(pooler(&config.place()))) } else { Ok(connection) }
+    if has_session { Ok(connection) } else { Err(SchemaError::Unusable(pooler(&config.place()))) }
+}
+
+/// Returns whether a connection has a session of its own, in which a setting remains.
+///
+/// The other connection has a transaction open meanwhile. A pooler in transaction mode gives it the session in which the
+/// setting was set, or the connection gets another session afterwards. The statements are not prepared, because such a
+/// pooler refuses prepared ones.
+async fn has_session(connection: &mut Session, other: &mut Session) -> Result<bool, sqlx::Error> {
+    const SET: &str = "SELECT set_config('annals.session', 'own', false)";
+    const GET: &str = "SELECT current_setting('annals.session', true)";
+    connection.execute(SET).await?;
+    other.execute("BEGIN").await?;
+    let shared: Option<String> = other.fetch_one(GET).await?.try_get(0)?;
+    let own: Option<String> = connection.fetch_one(GET).await?.try_get(0)?;
+    other.execute("ROLLBACK").await?;
+    Ok(own.as_deref() == Some("own") && shared.as_deref() != Some("own"))
 }
 
 async fn check_server(connection: &mut Session) -> Result<(), SchemaError> {

@@ -3,7 +3,7 @@
 use rustls::CertificateError;
 
 use crate::store::connection::config::DatabaseConfig;
-use crate::store::error::DatabaseError;
+use crate::store::error::{DatabaseError, is_from_pooler};
 
 /// Returns whether an error of the first connections may end by itself: the server is away, starts, or is a standby that
 /// a failover may promote.
@@ -11,7 +11,8 @@ pub(in crate::store) fn is_temporary(error: &DatabaseError) -> bool {
     match error {
         DatabaseError::Driver(sqlx::Error::Database(reported)) => {
             let code = reported.code().unwrap_or_default();
-            matches!(&*code, "25006" | "53300" | "57P01" | "57P02" | "57P03")
+            is_from_pooler(reported.message())
+                || matches!(&*code, "25006" | "53300" | "57P01" | "57P02" | "57P03")
                 || code.starts_with("08") && code != "08P01"
         }
         DatabaseError::Driver(sqlx::Error::Io(failed)) => tls_error(failed).is_none(),
@@ -53,6 +54,7 @@ pub(in crate::store) fn explain(error: &DatabaseError, config: &DatabaseConfig) 
                      PostgreSQL directly, or add it to ignore_startup_parameters and set pool_mode = session"
                 ),
                 "26000" | "42P05" => pooler(&place),
+                _ if is_from_pooler(message) => format!("{error}. Its address is {place}"),
                 _ => format!("PostgreSQL {place} reports: {message}"),
             }
         }
