@@ -3,13 +3,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, header};
-use axum::middleware::map_response;
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use hyper::server::conn::http1::Builder;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -19,6 +23,9 @@ use crate::http::problem::code::Code;
 use crate::http::problem::error::ApiError;
 use crate::http::request_id::{REQUEST_ID, RequestId};
 use crate::http::routes::probes::{check_liveness, unavailable};
+
+/// The pause after a failed accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// A server that runs until [`StartingServer::stop`].
 pub struct StartingServer {
@@ -40,17 +47,11 @@ impl StartingServer {
             .route("/livez", get(check_liveness))
             .route("/readyz", get(check_readiness))
             .fallback(not_started)
-            .layer(map_response(close_connection))
             .with_state(reason.clone());
         for listener in listeners {
-            let listener = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
-            let serving =
-                axum::serve(listener, router.clone()).with_graceful_shutdown(stopping.clone().cancelled_owned());
-            tasks.spawn(async move {
-                if let Err(error) = serving.await {
-                    tracing::debug!(%error, "the server of the start has failed");
-                }
-            });
+            let listener = TcpListener::from_std(listener.try_clone()?)?;
+            let (router, stopping) = (router.clone(), stopping.clone());
+            tasks.spawn(async move { stopping.run_until_cancelled(accept(listener, router)).await });
         }
         tasks.close();
         Ok(Self { reason, stopping, tasks })
@@ -61,17 +62,32 @@ impl StartingServer {
         *self.reason.0.lock().unwrap_or_else(PoisonError::into_inner) = reason;
     }
 
-    /// Completes the requests in progress, and stops.
+    /// Stops accepting connections. The service accepts those that wait on the sockets.
     pub async fn stop(self) {
         self.stopping.cancel();
         self.tasks.wait().await;
     }
 }
 
-/// Makes the client open another connection for its next request, which the service may answer.
-async fn close_connection(mut response: Response) -> Response {
-    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    response
+/// Accepts connections, and serves one request of each: the service answers the next one.
+async fn accept(listener: TcpListener, router: Router) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let service = TowerToHyperService::new(router.clone());
+                let serving = Builder::new()
+                    .timer(TokioTimer::new())
+                    .keep_alive(false)
+                    .serve_connection(TokioIo::new(stream), service);
+                // It continues after the server has stopped, so that the request gets its response.
+                tokio::spawn(serving);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "failed to accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
 }
 
 impl Reason {
