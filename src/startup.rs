@@ -35,7 +35,10 @@ pub async fn start(
     let started_at = clock.now();
     let metrics = Arc::new(Metrics::new());
     let primary = Primary::connect(database, clock.clone(), metrics.clone()).await?;
-    primary.maintain_partitions().await?;
+    match primary.maintain_partitions().await {
+        Err(StoreError::LogMoving) => tracing::warn!("this database refuses writes: its log is moving, or has moved"),
+        maintained => maintained?,
+    }
     primary.check_archive().await?;
     let derived_ids = primary.derived_ids().await?;
     let closing = shutdown.soft();

@@ -82,6 +82,7 @@ fn result_label(result: &Result<Outcome, AppendError>) -> &'static str {
         Err(AppendError::ClockSkew) => "clock_skew",
         Err(AppendError::ShuttingDown) => "shutting_down",
         Err(AppendError::Unavailable(_)) => "database_unavailable",
+        Err(AppendError::LogMoving) => "log_moving",
         Err(AppendError::OutcomeUnknown) => "outcome_unknown",
         Err(AppendError::Internal(_)) => "internal",
     }

@@ -9,8 +9,8 @@ use crate::cli::client::watch::WatchArgs;
 use crate::cli::demo::command as demo;
 use crate::cli::import::command as import;
 use crate::cli::{
-    append, archive, completions, epoch, erasures, export, groups, healthcheck, keys, logging, man, migrate, openapi,
-    projections, serve, show, state, streams, tail, trace, verify,
+    append, archive, completions, epoch, erasures, export, groups, healthcheck, keys, logging, man, migrate, move_log,
+    openapi, projections, serve, show, state, streams, tail, trace, verify,
 };
 use crate::config::database::DatabaseArgs;
 use crate::config::log::LogArgs;
@@ -78,6 +78,9 @@ enum Command {
     Keys(keys::KeysArgs),
     /// List the epochs of the log, or begin one after a restore
     Epoch(epoch::EpochArgs),
+    /// Move the log to another PostgreSQL, with a pause of seconds
+    #[command(after_help = move_log::EXAMPLES)]
+    Move(move_log::MoveArgs),
     /// List erasures, remove erased content from the files, or erase again after a restore
     #[command(after_help = erasures::EXAMPLES)]
     Erasures(erasures::ErasuresArgs),
@@ -123,6 +126,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Keys(args) => keys::run(args).await,
             Command::Verify(args) => verify::run(args).await,
             Command::Epoch(args) => epoch::run(args).await,
+            Command::Move(args) => move_log::run(args).await,
             Command::Erasures(args) => erasures::run(args).await,
             Command::Healthcheck(args) => healthcheck::run(args).await,
             Command::Openapi => openapi::run(),

@@ -20,6 +20,7 @@ mod keys;
 mod logging;
 mod man;
 mod migrate;
+mod move_log;
 mod openapi;
 mod projections;
 mod serve;

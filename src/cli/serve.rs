@@ -143,7 +143,7 @@ fn announce(database: &Database, server: &Server) {
             own.data_dir().display(),
             own.major(),
         ),
-        None => tracing::info!("the data is in the database {} {}", database.config.name(), database.config.place(),),
+        None => tracing::info!("the data is in {}", database.config.address()),
     }
     if let Some(archive) = &database.config.archive {
         tracing::info!("the archive is {}", archive.url());

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::domain::event::Position;
 use crate::groups::error::GroupError;
 use crate::groups::group::{ActiveGroup, Extension, Source};
+use crate::store::error::StoreError;
 
 /// The time for which the position of a group is searched for in the log.
 const SEARCH_MAX: Duration = Duration::from_millis(250);
@@ -41,14 +42,26 @@ impl ActiveGroup {
             }
         }
         // A partition passes the events of its parked streams by a step.
-        self.advance(|state, view| view.step.parked > 0 && state.reached_by(view) > state.position_of(view)).await?;
+        let advanced =
+            self.advance(|state, view| view.step.parked > 0 && state.reached_by(view) > state.position_of(view)).await;
+        unless_moving(advanced)?;
         let (position, revision) = {
             let state = self.state();
             (state.position(), state.group.revision)
         };
-        if self.feed.primary.move_group(self.group_no, revision, position).await? {
+        let moved = self.feed.primary.move_group(self.group_no, revision, position).await;
+        if unless_moving(moved.map_err(GroupError::from))?.unwrap_or(false) {
             self.report(position);
         }
         Ok(position)
+    }
+}
+
+/// Returns the result of a write that only records what is known; `None` if the log is moving and refuses it: the position
+/// of the group is known without it.
+fn unless_moving<T>(written: Result<T, GroupError>) -> Result<Option<T>, GroupError> {
+    match written {
+        Err(GroupError::Store(StoreError::LogMoving)) => Ok(None),
+        written => written.map(Some),
     }
 }

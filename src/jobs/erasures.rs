@@ -41,7 +41,10 @@ pub async fn run(job: ErasureJob) {
             match job.pass(number, next_removal).await {
                 Ok(())
                 | Err(ErasureError::Store(
-                    StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_) | StoreError::ShuttingDown,
+                    StoreError::Unavailable(_)
+                    | StoreError::OutcomeUnknown(_)
+                    | StoreError::LogMoving
+                    | StoreError::ShuttingDown,
                 )) => {}
                 Err(error) => tracing::warn!(%error, "failed to complete the erasures; retrying later"),
             }

@@ -27,7 +27,10 @@ pub async fn run(groups: Arc<Groups>, primary: Arc<Primary>, metrics: Arc<Metric
             let deleted =
                 if number.is_multiple_of(DELETE_EVERY) { clean_up(groups, primary, metrics).await } else { Ok(()) };
             match maintained.and(deleted) {
-                Ok(()) | Err(GroupError::Store(StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_))) => {}
+                Ok(())
+                | Err(GroupError::Store(
+                    StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_) | StoreError::LogMoving,
+                )) => {}
                 Err(error) => tracing::warn!(%error, "failed to maintain the consumer groups; the next pass continues"),
             }
         }

@@ -34,8 +34,10 @@ pub async fn run(maintenance: Maintenance) {
     let pass = |number| {
         let maintenance = &maintenance;
         async move {
-            if let Err(error) = maintenance.pass(number).await {
-                tracing::warn!(%error, "maintenance failed; retrying later");
+            match maintenance.pass(number).await {
+                // The log is moving: its partitions are sealed where it moves to.
+                Ok(()) | Err(StoreError::LogMoving) => {}
+                Err(error) => tracing::warn!(%error, "maintenance failed; retrying later"),
             }
         }
     };

@@ -10,6 +10,9 @@ use crate::store::connection::session::OutcomeUnknown;
 /// The SQLSTATE of a statement that has waited for a lock for longer than lock_timeout.
 pub(super) const LOCK_NOT_AVAILABLE: &str = "55P03";
 
+/// The SQLSTATE with which the triggers of a move refuse a write.
+const LOG_MOVING: &str = "AN004";
+
 /// Why a statement or a connection failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
@@ -31,6 +34,9 @@ pub enum DatabaseError {
     /// Commits wait for a synchronous standby, so nothing is written. The field is the setting that names the standbys.
     #[error("commits wait for a synchronous standby that is away (synchronous_standby_names = {0:?})")]
     CommitsWait(String),
+    /// The log is moving to another database, and refuses writes.
+    #[error("the log is moving to another database, or has moved: see `annals move`")]
+    LogMoving,
     /// None of several servers is a primary that accepts connections. The field has the reason of each.
     #[error("no server is a primary that accepts connections: {0}")]
     NoPrimary(String),
@@ -86,6 +92,9 @@ impl From<sqlx::Error> for DatabaseError {
         {
             return Self::OutcomeUnknown(unknown.to_string());
         }
+        if matches!(&error, sqlx::Error::Database(error) if error.code().as_deref() == Some(LOG_MOVING)) {
+            return Self::LogMoving;
+        }
         Self::Driver(error)
     }
 }
@@ -99,6 +108,9 @@ pub enum StoreError {
     /// A write was sent, and its result did not arrive: it may have taken effect or not.
     #[error("the outcome is unknown: {0}")]
     OutcomeUnknown(Arc<DatabaseError>),
+    /// The log is moving to another database. Nothing was written.
+    #[error("the log is moving to another database")]
+    LogMoving,
     /// The process is shutting down.
     #[error("the service is shutting down")]
     ShuttingDown,
@@ -174,6 +186,7 @@ impl From<DatabaseError> for StoreError {
         }
         match Failure::classify(&error) {
             Failure::ConnectionLost | Failure::Transient | Failure::LockTimeout => Self::Unavailable(Arc::new(error)),
+            Failure::LogMoving => Self::LogMoving,
             Failure::PartitionMissing | Failure::DataRejected | Failure::ClockSkew | Failure::Unexpected => {
                 Self::Internal(Arc::new(error))
             }
@@ -200,6 +213,8 @@ pub(super) enum Failure {
     PartitionMissing,
     /// `append_events` refused to move the time of the log more than a day ahead of the service's clock.
     ClockSkew,
+    /// The log is moving to another database, and refuses the write.
+    LogMoving,
     /// PostgreSQL rejected a value (SQLSTATE class 22 or 23).
     DataRejected,
     /// Any other error.
@@ -216,6 +231,7 @@ impl Failure {
             }
             DatabaseError::ReadOnly | DatabaseError::CommitsWait(_) => Self::Transient,
             DatabaseError::ClockAhead => Self::ClockSkew,
+            DatabaseError::LogMoving => Self::LogMoving,
             DatabaseError::UnexpectedResult(_) => Self::Unexpected,
         }
     }

@@ -23,6 +23,7 @@ pub mod fetch_size;
 pub mod groups;
 mod jsonb;
 pub mod log;
+pub mod moves;
 pub mod partitions;
 pub mod primary;
 pub mod reader;

@@ -414,8 +414,8 @@ async fn the_number_of_projections_is_limited_for_each_key_and_for_the_store() {
     put(&one, "first").await.expect_status(201);
     let fill = |name: &str, created_by: &str, count: u32| {
         format!(
-            "INSERT INTO projection_positions (projection_name, last_processed_position, created_by) \
-             SELECT '{name}' || n, 0, {created_by} FROM generate_series(1, {count}) n"
+            "INSERT INTO projection_positions (projection_name, last_processed_position, epoch, created_by) \
+             SELECT '{name}' || n, 0, 1, {created_by} FROM generate_series(1, {count}) n"
         )
     };
     let key_id = format!("'{}'", one.split('_').nth(1).expect("a key id"));

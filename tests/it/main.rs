@@ -46,6 +46,7 @@ mod log;
 mod logging;
 mod migrations;
 mod model;
+mod move_log;
 mod notices;
 mod openapi;
 mod operations;

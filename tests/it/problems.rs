@@ -244,6 +244,13 @@ async fn provoke(code: Code) -> Reply {
             proxy.down();
             app.get("/streams/Order/1").send().await
         }
+        Code::LogMoving => {
+            let app = start_with_stream().await;
+            let moving = "INSERT INTO log_moves (move_id, side, other) VALUES (gen_random_uuid(), 'source', 'another');
+                          SELECT set_move_triggers(p_refused => 'all')";
+            app.database.session().await.run(moving).await;
+            app.post("/streams/Order/1", &events(&["B"])).send().await
+        }
         Code::OutcomeUnknown => {
             let (app, proxy) = start_behind_proxy().await;
             app.append("/streams/Order/1", &["A"]).await;

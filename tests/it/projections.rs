@@ -204,8 +204,8 @@ async fn the_projections_that_were_moved_last_have_a_series() {
     let mut session = app.database.session().await;
     session
         .run(
-            "INSERT INTO projection_positions (projection_name, last_processed_position, last_processed_at) \
-             SELECT 'a-' || n, 1, now() - interval '1 day' FROM generate_series(1, 205) n",
+            "INSERT INTO projection_positions (projection_name, last_processed_position, epoch, last_processed_at) \
+             SELECT 'a-' || n, 1, 1, now() - interval '1 day' FROM generate_series(1, 205) n",
         )
         .await;
     put(&app, "zebra", 4).send().await.expect_status(201);

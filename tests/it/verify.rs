@@ -132,7 +132,7 @@ async fn every_kind_of_damage_is_found_and_reported() {
         ("INSERT INTO streams (stream_no, aggregate_type, aggregate_id, first_occurred_at)
             VALUES (1, 'Order', 'lost', '2026-01-05')", "records", "Order/lost is in the table streams, and has no event"),
         ("UPDATE snapshots SET version = 999 WHERE aggregate_type = 'Order'", "records", "does not have this version"),
-        ("INSERT INTO projection_positions VALUES ('ahead', 112)", "records", "beyond the head"),
+        ("INSERT INTO projection_positions VALUES ('ahead', 112, now(), 1)", "records", "beyond the head"),
         ("UPDATE event_counts SET events = events + 1 WHERE aggregate_type = 'Cart'", "records", "of the type Cart"),
         ("UPDATE stream_counts SET streams = streams + 1 WHERE at_least = 1", "records", "streams of the type Order"),
         ("UPDATE snapshot_counts SET snapshots = 7", "records", "is 7 in the statistics"),

@@ -81,6 +81,7 @@ codes! {
     ClockSkew "clock_skew" SERVICE_UNAVAILABLE;
     Overloaded "overloaded" SERVICE_UNAVAILABLE;
     DatabaseUnavailable "database_unavailable" SERVICE_UNAVAILABLE;
+    LogMoving "log_moving" SERVICE_UNAVAILABLE;
     OutcomeUnknown "outcome_unknown" SERVICE_UNAVAILABLE;
     TooManySubscribers "too_many_subscribers" SERVICE_UNAVAILABLE;
     ReplicaBehind "replica_behind" SERVICE_UNAVAILABLE;

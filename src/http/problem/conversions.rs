@@ -15,6 +15,7 @@ use crate::store::error::StoreError;
 use crate::subscriptions::feed::TooManySubscribers;
 use crate::wire::validation::ValidationError;
 
+const LOG_MOVING: &str = "the log is moving to another database, and nothing was written: try again later";
 const DATABASE_UNAVAILABLE: &str = "the database cannot be reached, or is not ready";
 
 impl From<StoreError> for ApiError {
@@ -27,6 +28,7 @@ impl From<StoreError> for ApiError {
             StoreError::Behind(head) => Self::replica_behind(*head),
             StoreError::NotReached { head, requested } => Self::position_not_reached(*head, *requested),
             StoreError::ShuttingDown => Self::shutting_down().with_cause(error),
+            StoreError::LogMoving => Self::new(Code::LogMoving, LOG_MOVING),
             StoreError::OutcomeUnknown(_) => {
                 let detail = "the result of the database did not arrive in time: read what was to be changed, or repeat \
                               the request";
@@ -52,6 +54,7 @@ impl From<AppendError> for ApiError {
                 Self::new(Code::Overloaded, "too many appends are waiting; nothing was written").with_cause(error)
             }
             AppendError::ClockSkew => Self::new(Code::ClockSkew, format!("{error}; nothing was written")),
+            AppendError::LogMoving => Self::new(Code::LogMoving, LOG_MOVING),
             AppendError::ShuttingDown => Self::shutting_down().with_cause(error),
             AppendError::Unavailable(_) => Self::new(Code::DatabaseUnavailable, DATABASE_UNAVAILABLE).with_cause(error),
             AppendError::OutcomeUnknown => {

@@ -78,9 +78,11 @@ pub const FUNCTION_FILES: &[FunctionFile] = function_files![
     "record_announcement",
     "record_snapshot_change",
     "refuse_change",
+    "refuse_while_moving",
     "replace_partition_table",
     "seal_partition",
     "seal_streams",
+    "set_move_triggers",
     "set_projection",
     "snapshot_checksum",
     "step_partition",
@@ -97,6 +99,8 @@ fn migrations() -> Vec<Migration> {
         (1, "schema", include_str!("../../../migrations/0001_schema.sql")),
         (2, "groups", include_str!("../../../migrations/0002_groups.sql")),
         (3, "erasures", include_str!("../../../migrations/0003_erasures.sql")),
+        (4, "unique first epoch", include_str!("../../../migrations/0004_unique_first_epoch.sql")),
+        (5, "log moves", include_str!("../../../migrations/0005_log_moves.sql")),
     ];
     let migration = |(version, name, source): (i64, &'static str, &'static str)| {
         Migration::new(version, name.into(), MigrationType::Simple, source.into_sql_str(), false)

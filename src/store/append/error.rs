@@ -13,6 +13,9 @@ pub enum AppendError {
     /// The clock of PostgreSQL would move the time of the log too far ahead. Nothing is written.
     #[error("the clock of PostgreSQL is more than a day ahead of the clock of the service")]
     ClockSkew,
+    /// The log is moving to another database. Nothing is written.
+    #[error("the log is moving to another database")]
+    LogMoving,
     /// The service accepts no more appends. Nothing is written.
     #[error("the service is shutting down")]
     ShuttingDown,

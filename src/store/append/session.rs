@@ -72,16 +72,19 @@ impl AppendSession {
     pub(super) async fn check_writable(&mut self) -> Result<DateTime<Utc>, DatabaseError> {
         const CREATE: &str = include_str!("../sql/check_table.sql");
         const CHECK: &str = include_str!("../sql/check_writable.sql");
+        const STATE: &str = include_str!("../sql/writable_state.sql");
         if !self.has_check_table {
             self.connection.execute(CREATE).await?;
             self.has_check_table = true;
         }
         self.connection.execute(CHECK).await?;
-        let (time, is_read_only): (DateTime<Utc>, bool) =
-            sqlx::query_as("SELECT clock_timestamp(), current_setting('transaction_read_only')::boolean")
-                .fetch_one(&mut self.connection)
-                .await?;
-        if is_read_only { Err(DatabaseError::ReadOnly) } else { Ok(time) }
+        let (time, is_read_only, is_frozen): (DateTime<Utc>, bool, bool) =
+            sqlx::query_as(STATE).fetch_one(&mut self.connection).await?;
+        match (is_read_only, is_frozen) {
+            (true, _) => Err(DatabaseError::ReadOnly),
+            (false, true) => Err(DatabaseError::LogMoving),
+            (false, false) => Ok(time),
+        }
     }
 
     /// Completes a call of `append_events` with the cache, and runs it.

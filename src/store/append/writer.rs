@@ -275,6 +275,7 @@ impl Writer {
                     tokio::time::sleep(RESUBMIT_PAUSE).await;
                     continue;
                 }
+                Err(DatabaseError::LogMoving) => return Err(failed(sent, AppendError::LogMoving)),
                 Err(error) => return Err(failed(sent, AppendError::Unavailable(Arc::new(error)))),
             };
             let is_first = submission == Submission::First && !sent;
@@ -310,6 +311,7 @@ impl Writer {
                 }
                 Failure::LockTimeout => return Err(failed(sent, lock_timeout(&primary).await)),
                 Failure::ClockSkew => return Err(failed(sent, AppendError::ClockSkew)),
+                Failure::LogMoving => return Err(failed(sent, AppendError::LogMoving)),
                 Failure::Transient => {
                     // A demoted primary refuses every append; a new connection may reach the new primary.
                     self.session = None;
@@ -392,6 +394,7 @@ fn failed_before_sending(error: DatabaseError) -> AppendError {
         Failure::ConnectionLost | Failure::Transient | Failure::LockTimeout => {
             AppendError::Unavailable(Arc::new(error))
         }
+        Failure::LogMoving => AppendError::LogMoving,
         Failure::PartitionMissing | Failure::DataRejected | Failure::ClockSkew | Failure::Unexpected => {
             AppendError::Internal(Arc::new(error))
         }

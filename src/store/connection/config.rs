@@ -32,6 +32,11 @@ impl DatabaseConfig {
         self.servers.iter().map(place).collect::<Vec<_>>().join(" or ")
     }
 
+    /// Returns the name of the database with the addresses of its servers, for messages.
+    pub fn address(&self) -> String {
+        format!("the database {} {}", self.name(), self.place())
+    }
+
     /// Returns the name of the database, for messages.
     pub fn name(&self) -> &str {
         let options = self.servers.first();

@@ -39,6 +39,7 @@ use annals::subscriptions::feed::FeedLimits;
 use annals::wire::path::BasePath;
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
+use sqlx::{ConnectOptions, Executor};
 use tokio::task::JoinHandle;
 
 /// A service in this process, on a free port.
@@ -261,7 +262,9 @@ pub fn id(n: u32) -> String {
     format!("00000000-0000-4000-8000-{n:012}")
 }
 
-/// Creates the schema.
+/// Creates the schema. The first epoch is 1, and not a number of its own, so that tests can write cursors down.
 pub async fn migrate_schema(config: &DatabaseConfig) {
     migrate::migrate(config).await.expect("the schema is created");
+    let mut connection = config.servers[0].connect().await.expect("a connection");
+    connection.execute("UPDATE epochs SET epoch = 1").await.expect("the epoch is set");
 }

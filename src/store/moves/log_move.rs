@@ -1,0 +1,504 @@
+//! The steps of a move. Each can be repeated.
+
+use sqlx::{AssertSqlSafe, Executor, Row};
+use uuid::Uuid;
+
+use crate::domain::cursor::Epoch;
+use crate::domain::event::Position;
+use crate::store::admin::migrate::{self, SchemaError};
+use crate::store::connection::config::DatabaseConfig;
+use crate::store::connection::connector::Connector;
+use crate::store::connection::session::Session;
+use crate::store::error::DatabaseError;
+use crate::store::moves::digest::Digest;
+use crate::store::moves::pipe;
+use crate::store::partitions::archiver::{ArchivingError, lock_archive, quote_identifier};
+use crate::store::partitions::partition::Partition;
+
+const LOG_MOVE: &str = include_str!("../sql/log_move.sql");
+const BEGIN_MOVE: &str = include_str!("../sql/begin_move.sql");
+const COMPLETE_MOVE: &str = include_str!("../sql/complete_move.sql");
+const EPOCH_OF_MOVE: &str = include_str!("../sql/epoch_of_move.sql");
+
+/// The number of positions of a chunk.
+const CHUNK_POSITIONS: Position = 50_000;
+/// A pass that copies fewer events is the last one before the source is frozen.
+const LAST_PASS_EVENTS: i64 = 2_000;
+/// The number of passes while the source accepts appends: if they are faster than the copy, no pass is small.
+const PASSES_MAX: u32 = 20;
+
+/// The tables that are copied as a whole while the source is frozen, in the order of their references. Those of events,
+/// event ids and streams grow with the log, and are copied before. `snapshots` are copied before, and then brought up to
+/// date.
+const SMALL_TABLES: [&str; 19] = [
+    "epochs",
+    "partitions",
+    "reducers",
+    "projection_positions",
+    "groups",
+    "claims",
+    "parked_streams",
+    "statistics",
+    "event_counts",
+    "stream_counts",
+    "largest_aggregates",
+    "api_keys",
+    "store_secrets",
+    "verification",
+    "erasures",
+    "erased_events",
+    "erased_streams",
+    "erasure_months",
+    "former_folders",
+];
+
+/// The sequences whose values the tables use.
+const SEQUENCES: [&str; 6] = [
+    "streams_stream_no_seq",
+    "position_bound",
+    "reducer_revisions",
+    "groups_group_no_seq",
+    "claim_step_bound",
+    "erasures_erasure_seq",
+];
+
+/// Why a log was not moved.
+#[derive(Debug, thiserror::Error)]
+pub enum MoveError {
+    #[error("a move to {0} is in progress: continue it with this address, or cancel it with `annals move --cancel`")]
+    OtherTarget(String),
+    #[error("this log has moved to {0} already: it is kept here, and refuses writes")]
+    Completed(String),
+    #[error("no move is in progress")]
+    NotInProgress,
+    #[error("the source and the target are the same database")]
+    SameDatabase,
+    #[error("the target has a log of its own: name an empty database")]
+    TargetInUse,
+    #[error("this database is the target of a move that is not complete: continue the move from its source")]
+    IsTarget,
+    #[error(
+        "the target differs from the source in {0}: nothing was switched. Run the command again with an empty database"
+    )]
+    Differs(String),
+    #[error(
+        "appends are faster than the copy: the target is {0} events behind. Reduce them, and run the command again"
+    )]
+    TooFast(i64),
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    #[error(transparent)]
+    Archive(#[from] ArchivingError),
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+}
+
+impl From<sqlx::Error> for MoveError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error.into())
+    }
+}
+
+/// The row of `log_moves`.
+#[derive(Debug)]
+struct MoveRow {
+    move_id: Uuid,
+    side: String,
+    other: String,
+    is_completed: bool,
+}
+
+/// The result of a move.
+#[derive(Debug, Clone, Copy)]
+pub struct Moved {
+    /// The epoch that the target has begun, and its first position.
+    pub epoch: Epoch,
+    pub first_position: Position,
+}
+
+/// What the caller is shown while a log moves.
+pub type Progress<'p> = &'p mut (dyn FnMut(Step) + Send);
+
+/// A step of a move that has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// The number of events that were copied, of all that the source had.
+    Copied {
+        events: i64,
+        of: i64,
+    },
+    /// All archived months have their event ids and streams.
+    CopiedArchived,
+    CopiedSnapshots,
+    /// The source refuses all writes.
+    Frozen,
+}
+
+/// A move in progress.
+pub struct LogMove {
+    source: Session,
+    target: Session,
+    move_id: Uuid,
+    source_place: String,
+    /// The move was completed by an earlier run, which could not record it.
+    is_switched: bool,
+}
+
+impl LogMove {
+    /// Begins a move, or continues one. From now on the source refuses erasures, and seals and archives no partition.
+    pub async fn begin(source: &DatabaseConfig, target: &DatabaseConfig, new_id: Uuid) -> Result<Self, MoveError> {
+        migrate::check(source).await?;
+        let mut from = connect(source).await?;
+        lock_archive(&mut from).await?;
+        let found = read_move(&mut from).await?;
+        if let Some(found) = &found {
+            if found.side == "target" {
+                return Err(MoveError::IsTarget);
+            }
+            if found.is_completed {
+                return Err(MoveError::Completed(found.other.clone()));
+            }
+            if found.other != target.address() {
+                return Err(MoveError::OtherTarget(found.other.clone()));
+            }
+        }
+        migrate::migrate(target).await?;
+        let mut to = connect(target).await?;
+        let move_id = found.as_ref().map_or(new_id, |found| found.move_id);
+        let is_switched = epoch_of(&mut to, move_id).await?.is_some();
+        if !is_switched {
+            claim_target(&mut to, &mut from, move_id, &source.address()).await?;
+        }
+        if found.is_none() {
+            from.execute("BEGIN").await?;
+            sqlx::query(BEGIN_MOVE)
+                .bind(move_id)
+                .bind("source")
+                .bind(target.address())
+                .bind(false)
+                .execute(&mut from)
+                .await?;
+            from.execute("SELECT set_move_triggers(p_refused => 'history')").await?;
+            from.execute("COMMIT").await?;
+        }
+        Ok(Self { source: from, target: to, move_id, source_place: source.address(), is_switched })
+    }
+
+    /// Copies the events until the target is nearly as far as the source, which accepts appends meanwhile.
+    pub async fn copy(&mut self, progress: Progress<'_>) -> Result<(), MoveError> {
+        if self.is_switched {
+            return Ok(());
+        }
+        self.copy_archived().await?;
+        progress(Step::CopiedArchived);
+        let mut copied = 0;
+        for _ in 0..PASSES_MAX {
+            copied = self.copy_events(progress).await?;
+            if copied < LAST_PASS_EVENTS {
+                break;
+            }
+        }
+        if copied >= LAST_PASS_EVENTS {
+            return Err(MoveError::TooFast(copied));
+        }
+        self.copy_snapshots().await?;
+        progress(Step::CopiedSnapshots);
+        // The plans of the service do not depend on statistics, and those of operators do.
+        self.target.execute("ANALYZE streams, event_ids").await?;
+        Ok(())
+    }
+
+    /// Freezes the source, copies the rest, and lets the target take over. Returns its new epoch.
+    pub async fn switch(mut self, progress: Progress<'_>) -> Result<Moved, MoveError> {
+        if !self.is_switched {
+            self.source.execute("BEGIN").await?;
+            self.source.execute("SELECT set_move_triggers(p_refused => 'all')").await?;
+            self.source.execute("UPDATE log_moves SET frozen_at = coalesce(frozen_at, clock_timestamp())").await?;
+            self.source.execute("COMMIT").await?;
+            progress(Step::Frozen);
+            self.copy_events(progress).await?;
+            self.take_over().await?;
+        }
+        sqlx::query(COMPLETE_MOVE).execute(&mut self.source).await?;
+        let (epoch, first_position) =
+            epoch_of(&mut self.target, self.move_id).await?.ok_or(MoveError::NotInProgress)?;
+        self.source.close().await?;
+        self.target.close().await?;
+        Ok(Moved { epoch, first_position })
+    }
+
+    /// Closes the connections. The move can be continued.
+    pub async fn close(self) -> Result<(), MoveError> {
+        self.source.close().await?;
+        Ok(self.target.close().await?)
+    }
+
+    /// Cancels a move whose target has not taken over: the source accepts writes again.
+    pub async fn cancel(source: &DatabaseConfig) -> Result<String, MoveError> {
+        let mut session = connect(source).await?;
+        let found = read_move(&mut session).await?.ok_or(MoveError::NotInProgress)?;
+        if found.side == "target" {
+            return Err(MoveError::IsTarget);
+        }
+        if found.is_completed {
+            return Err(MoveError::Completed(found.other));
+        }
+        session.execute("BEGIN").await?;
+        session.execute("SELECT set_move_triggers(p_refused => 'none')").await?;
+        session.execute("DELETE FROM log_moves").await?;
+        session.execute("COMMIT").await?;
+        session.close().await?;
+        Ok(found.other)
+    }
+
+    /// Copies the event ids and the streams of archived months, whose events are in the archive, in one transaction.
+    async fn copy_archived(&mut self) -> Result<(), MoveError> {
+        // Months that are archived, and have no table any more.
+        let archived = "SELECT FROM partitions p
+                         WHERE p.archived_at IS NOT NULL
+                           AND to_regclass(quote_ident(p.name)) IS NULL";
+        let ids = format!(
+            "SELECT i.* FROM event_ids i WHERE EXISTS ({archived} AND i.occurred_at >= p.starts_at AND i.occurred_at < p.ends_at)"
+        );
+        let streams = format!(
+            "SELECT s.* FROM streams s WHERE EXISTS ({archived} AND s.first_occurred_at >= p.starts_at AND s.first_occurred_at < p.ends_at)"
+        );
+        let wanted = Digest::of(&mut self.source, &ids).await?;
+        if wanted.rows == 0 {
+            return Ok(());
+        }
+        // The target has no partition of these months yet, so its ids of them are those without an event.
+        let months = self.archived_months().await?;
+        let in_months = |column: &str| {
+            let ranges: Vec<_> =
+                months.iter().map(|(from, to)| format!("{column} >= '{from}' AND {column} < '{to}'")).collect();
+            ranges.join(" OR ")
+        };
+        let found = format!("SELECT i.* FROM event_ids i WHERE {}", in_months("i.occurred_at"));
+        if Digest::of(&mut self.target, &found).await? == wanted {
+            return Ok(());
+        }
+        self.target.execute("BEGIN").await?;
+        pipe::copy(&mut self.source, &ids, &mut self.target, "event_ids").await?;
+        pipe::copy(&mut self.source, &streams, &mut self.target, "streams").await?;
+        if Digest::of(&mut self.target, &found).await? != wanted {
+            return Err(MoveError::Differs("the event ids of archived months".to_owned()));
+        }
+        self.target.execute("COMMIT").await?;
+        Ok(())
+    }
+
+    async fn archived_months(&mut self) -> Result<Vec<(String, String)>, MoveError> {
+        let partitions = Partition::read_all(&mut self.source).await?;
+        let archived = partitions.iter().filter(|partition| partition.archived_at.is_some() && !partition.has_table);
+        Ok(archived.map(|partition| (partition.starts_at.to_rfc3339(), partition.ends_at.to_rfc3339())).collect())
+    }
+
+    /// Copies the events that the target does not have, with their ids and the streams that begin with them. Returns
+    /// their number.
+    async fn copy_events(&mut self, progress: Progress<'_>) -> Result<i64, MoveError> {
+        let partitions = Partition::read_all(&mut self.source).await?;
+        let head = self.last_position(&partitions).await?;
+        let mut copied = 0;
+        for partition in partitions.iter().filter(|partition| partition.has_table) {
+            sqlx::query("SELECT create_partition(p_at => $1)")
+                .bind(partition.starts_at)
+                .execute(&mut self.target)
+                .await?;
+            let table = quote_identifier(&partition.name);
+            let end = last_position(&mut self.source, &table).await?;
+            let mut after = last_position(&mut self.target, &table).await?;
+            while after < end {
+                if after == 0 {
+                    after = first_position(&mut self.source, &table).await? - 1;
+                }
+                let to = end.min(after + CHUNK_POSITIONS);
+                copied += self.copy_chunk(&table, after, to).await?;
+                after = to;
+                progress(Step::Copied { events: to, of: head });
+            }
+        }
+        Ok(copied)
+    }
+
+    async fn last_position(&mut self, partitions: &[Partition]) -> Result<Position, MoveError> {
+        let mut last = 0;
+        for partition in partitions.iter().filter(|partition| partition.has_table) {
+            last = last.max(last_position(&mut self.source, &quote_identifier(&partition.name)).await?);
+        }
+        Ok(last)
+    }
+
+    /// Copies the events of a partition after a position and up to another one, in one transaction, and compares them.
+    async fn copy_chunk(&mut self, table: &str, after: Position, to: Position) -> Result<i64, MoveError> {
+        let range = format!("e.global_position > {after} AND e.global_position <= {to}");
+        let events = format!("SELECT e.* FROM {table} e WHERE {range} ORDER BY e.global_position");
+        let ids = format!("SELECT i.* FROM {table} e JOIN event_ids i ON i.event_id = e.event_id WHERE {range}");
+        let streams = format!(
+            "SELECT s.* FROM {table} e JOIN streams s ON s.aggregate_type = e.aggregate_type \
+                AND s.aggregate_id = e.aggregate_id WHERE {range} AND e.version = 1"
+        );
+        let mut copied = 0;
+        self.target.execute("BEGIN").await?;
+        for (query, into, what) in
+            [(&events, table, "events"), (&ids, "event_ids", "ids"), (&streams, "streams", "streams")]
+        {
+            pipe::copy(&mut self.source, query, &mut self.target, into).await?;
+            let (there, here) =
+                (Digest::of(&mut self.source, query).await?, Digest::of(&mut self.target, query).await?);
+            if there != here {
+                return Err(MoveError::Differs(format!("the {what} of positions {} to {to}", after + 1)));
+            }
+            if into == table {
+                copied = here.rows;
+            }
+        }
+        self.target.execute("COMMIT").await?;
+        Ok(copied)
+    }
+
+    /// Copies the snapshots as a whole. Those that change meanwhile follow with the small tables.
+    async fn copy_snapshots(&mut self) -> Result<(), MoveError> {
+        let found: bool =
+            sqlx::query_scalar("SELECT EXISTS (SELECT FROM snapshots)").fetch_one(&mut self.target).await?;
+        if !found {
+            pipe::copy(&mut self.source, "SELECT * FROM snapshots", &mut self.target, "snapshots").await?;
+        }
+        Ok(())
+    }
+
+    /// Copies everything else to the target, compares it, and begins the target's epoch, in one transaction.
+    async fn take_over(&mut self) -> Result<(), MoveError> {
+        self.target.execute("BEGIN").await?;
+        for table in SMALL_TABLES.iter().rev() {
+            self.target.execute(AssertSqlSafe(format!("DELETE FROM {table}"))).await?;
+        }
+        for table in SMALL_TABLES {
+            let rows = format!("SELECT * FROM {table}");
+            pipe::copy(&mut self.source, &rows, &mut self.target, table).await?;
+            self.compare(&rows, table).await?;
+        }
+        self.update_snapshots().await?;
+        for sequence in SEQUENCES {
+            let value: (i64, bool) =
+                sqlx::query_as(AssertSqlSafe(format!("SELECT last_value, is_called FROM {sequence}")))
+                    .fetch_one(&mut self.source)
+                    .await?;
+            sqlx::query("SELECT setval($1::regclass, $2, $3)")
+                .bind(sequence)
+                .bind(value.0)
+                .bind(value.1)
+                .execute(&mut self.target)
+                .await?;
+        }
+        self.compare("SELECT o.log_position, o.log_time FROM end_of_log() AS o", "the end of the log").await?;
+        self.target.execute("SELECT set_move_triggers(p_refused => 'none')").await?;
+        sqlx::query("SELECT begin_epoch(p_reason => $1)")
+            .bind(format!("moved from {} (move {})", self.source_place, self.move_id))
+            .execute(&mut self.target)
+            .await?;
+        self.target.execute("DELETE FROM log_moves").await?;
+        self.target.execute("COMMIT").await?;
+        Ok(())
+    }
+
+    /// Replaces the snapshots that differ. While the source is frozen, none changes.
+    async fn update_snapshots(&mut self) -> Result<(), MoveError> {
+        let keys = "SELECT aggregate_type, aggregate_id, version, created_at FROM snapshots";
+        self.target
+            .execute("CREATE TEMPORARY TABLE source_snapshots ON COMMIT DROP AS SELECT aggregate_type, aggregate_id, version, created_at FROM snapshots WITH NO DATA")
+            .await?;
+        pipe::copy(&mut self.source, keys, &mut self.target, "source_snapshots").await?;
+        let same = "s.aggregate_type = k.aggregate_type AND s.aggregate_id = k.aggregate_id AND s.version = k.version \
+                    AND s.created_at = k.created_at";
+        self.target
+            .execute(AssertSqlSafe(format!(
+                "DELETE FROM snapshots s WHERE NOT EXISTS (SELECT FROM source_snapshots k WHERE {same})"
+            )))
+            .await?;
+        let oldest_missing: Option<chrono::DateTime<chrono::Utc>> = sqlx::query_scalar(AssertSqlSafe(format!(
+            "SELECT min(k.created_at) FROM source_snapshots k WHERE NOT EXISTS (SELECT FROM snapshots s WHERE {same})"
+        )))
+        .fetch_one(&mut self.target)
+        .await?;
+        if let Some(oldest) = oldest_missing {
+            let since = format!("created_at >= '{}'", oldest.to_rfc3339());
+            self.target.execute(AssertSqlSafe(format!("DELETE FROM snapshots WHERE {since}"))).await?;
+            let missing = format!("SELECT * FROM snapshots WHERE {since}");
+            pipe::copy(&mut self.source, &missing, &mut self.target, "snapshots").await?;
+        }
+        self.compare(keys, "snapshots").await
+    }
+
+    async fn compare(&mut self, query: &str, what: &str) -> Result<(), MoveError> {
+        let (there, here) = (Digest::of(&mut self.source, query).await?, Digest::of(&mut self.target, query).await?);
+        if there == here { Ok(()) } else { Err(MoveError::Differs(what.to_owned())) }
+    }
+}
+
+/// Connects as the owner of the tables.
+async fn connect(config: &DatabaseConfig) -> Result<Session, MoveError> {
+    let mut session = Connector::new(config).login().await?;
+    session.execute("SET lock_timeout = '10s'").await?;
+    session.execute("SET statement_timeout = 0").await?;
+    Ok(session)
+}
+
+async fn read_move(session: &mut Session) -> Result<Option<MoveRow>, sqlx::Error> {
+    let row: Option<(Uuid, String, String, bool)> = sqlx::query_as(LOG_MOVE).fetch_optional(session).await?;
+    Ok(row.map(|(move_id, side, other, is_completed)| MoveRow { move_id, side, other, is_completed }))
+}
+
+/// Returns the epoch that the target of a move has begun; `None` if the move is not complete.
+async fn epoch_of(target: &mut Session, move_id: Uuid) -> Result<Option<(Epoch, Position)>, sqlx::Error> {
+    sqlx::query_as(EPOCH_OF_MOVE).bind(move_id).fetch_optional(target).await
+}
+
+/// Makes an empty database the target of a move: it refuses all writes but those of the move.
+async fn claim_target(
+    target: &mut Session,
+    source: &mut Session,
+    move_id: Uuid,
+    source_place: &str,
+) -> Result<(), MoveError> {
+    const IDENTITY: &str = "SELECT (SELECT c.system_identifier FROM pg_control_system() AS c)::text || '/' || d.oid \
+                              FROM pg_database d WHERE d.datname = current_database()";
+    let (here, there): (String, String) =
+        (target.fetch_one(IDENTITY).await?.try_get(0)?, source.fetch_one(IDENTITY).await?.try_get(0)?);
+    if here == there {
+        return Err(MoveError::SameDatabase);
+    }
+    match read_move(target).await? {
+        Some(found) if found.move_id == move_id => {}
+        Some(_) => return Err(MoveError::TargetInUse),
+        None => {
+            let used = "SELECT EXISTS (SELECT FROM event_ids) OR EXISTS (SELECT FROM projection_positions) \
+                            OR EXISTS (SELECT FROM api_keys)";
+            if sqlx::query_scalar(used).fetch_one(&mut *target).await? {
+                return Err(MoveError::TargetInUse);
+            }
+            target.execute("BEGIN").await?;
+            sqlx::query(BEGIN_MOVE)
+                .bind(move_id)
+                .bind("target")
+                .bind(source_place)
+                .bind(true)
+                .execute(&mut *target)
+                .await?;
+            target.execute("SELECT set_move_triggers(p_refused => 'all')").await?;
+            target.execute("COMMIT").await?;
+        }
+    }
+    sqlx::query("SELECT set_config('annals.move', $1, false)").bind(move_id.to_string()).execute(target).await?;
+    Ok(())
+}
+
+async fn last_position(session: &mut Session, table: &str) -> Result<Position, sqlx::Error> {
+    let statement = format!("SELECT coalesce(max(global_position), 0) FROM {table}");
+    sqlx::query_scalar(AssertSqlSafe(statement)).fetch_one(session).await
+}
+
+async fn first_position(session: &mut Session, table: &str) -> Result<Position, sqlx::Error> {
+    let statement = format!("SELECT coalesce(min(global_position), 1) FROM {table}");
+    sqlx::query_scalar(AssertSqlSafe(statement)).fetch_one(session).await
+}
