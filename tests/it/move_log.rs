@@ -1,4 +1,4 @@
-//! Promise P1, P2, P6, P11: a log moves to another database under load. Every acknowledged event is there at its position,
+//! Promise P1, P2, P6: a log moves to another database under load. Every acknowledged event is there at its position,
 //! no event is written on both sides, and a move can be continued after a crash at any step.
 
 use std::sync::Mutex;
