@@ -15,6 +15,7 @@ BEGIN
         GRANT EXECUTE ON FUNCTION erase_events TO annals_app;
         GRANT EXECUTE ON FUNCTION log_origin TO annals_app;
         GRANT EXECUTE ON FUNCTION record_announcement TO annals_app;
+        GRANT EXECUTE ON FUNCTION record_served_epochs TO annals_app;
         GRANT EXECUTE ON FUNCTION seal_partition TO annals_app;
         GRANT EXECUTE ON FUNCTION seal_streams TO annals_app;
     END IF;

@@ -24,6 +24,7 @@ BEGIN
                ('partitions', 'UPDATE OR DELETE'),
                ('streams', 'UPDATE OR DELETE'),
                ('epochs', 'INSERT OR UPDATE OR DELETE'),
+               ('lost_epochs', 'INSERT OR UPDATE OR DELETE'),
                ('snapshots', 'INSERT OR UPDATE OR DELETE'),
                ('reducers', 'INSERT OR UPDATE OR DELETE'),
                ('projection_positions', 'INSERT OR UPDATE OR DELETE'),

@@ -42,7 +42,7 @@ impl Primary {
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Self>, StoreError> {
-        let reader = Reader::connect(config, clock, metrics, ServerKind::Primary, Arc::default()).await?;
+        let reader = Reader::connect(config, clock, metrics, ServerKind::Primary, Default::default()).await?;
         Ok(Arc::new(Self { reader: Arc::new(reader), committed: Notify::new() }))
     }
 

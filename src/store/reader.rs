@@ -26,7 +26,7 @@ use crate::store::connection::read_pool::{AcquireError, ReadConnection, ReadPool
 use crate::store::connection::session::Session;
 use crate::store::erasures::known::KnownErasures;
 use crate::store::error::StoreError;
-use crate::store::log::epochs::last_common_position;
+use crate::store::log::epochs::{ServedEpochs, last_common_position};
 use crate::store::log::head::{LogHead, read_log_head};
 use crate::store::partitions::catalogue::Catalogue;
 use crate::store::required_position::RequiredPosition;
@@ -66,6 +66,7 @@ pub struct Reader {
     is_available: AtomicBool,
     pub(super) server_kind: ServerKind,
     erasures: Arc<KnownErasures>,
+    pub(super) served_epochs: Arc<ServedEpochs>,
 }
 
 /// The result of comparing the cached catalogue with the database.
@@ -78,7 +79,8 @@ impl Reader {
     /// Connects to a read replica.
     pub async fn connect_to_replica(config: &DatabaseConfig, primary: &Reader) -> Result<Self, StoreError> {
         let (clock, metrics) = (primary.clock.clone(), primary.metrics.clone());
-        Self::connect(config, clock, metrics, ServerKind::Replica, primary.erasures.clone()).await
+        let shared = (primary.erasures.clone(), primary.served_epochs.clone());
+        Self::connect(config, clock, metrics, ServerKind::Replica, shared).await
     }
 
     /// Connects to a database whose schema is up to date, and reads its catalogue.
@@ -87,7 +89,7 @@ impl Reader {
         clock: Clock,
         metrics: Arc<Metrics>,
         server_kind: ServerKind,
-        erasures: Arc<KnownErasures>,
+        (erasures, served_epochs): (Arc<KnownErasures>, Arc<ServedEpochs>),
     ) -> Result<Self, StoreError> {
         let connector = Connector::new(config);
         let mut connection = connector.login().await?;
@@ -108,6 +110,7 @@ impl Reader {
             is_available: AtomicBool::new(true),
             server_kind,
             erasures,
+            served_epochs,
         })
     }
 
@@ -347,6 +350,7 @@ impl Reader {
             catalogue = self.reload_catalogue(connection).await?;
             head = read_log_head(connection, catalogue.open_from).await?;
         }
+        self.served_epochs.note(connection, head.epoch).await?;
         self.raise_high_water_mark(head.global_position);
         if self.server_kind == ServerKind::Primary {
             self.metrics.epoch.set(head.epoch.into());
@@ -370,13 +374,12 @@ impl Reader {
         head: &LogHead,
     ) -> Result<(), StoreError> {
         let last_common = match cursor.epoch {
-            Some(epoch) if epoch > head.epoch => match self.server_kind {
-                // The epoch has not reached the replica yet.
-                ServerKind::Replica => return Err(StoreError::Behind(head.global_position)),
-                // An epoch of which the primary has no record belongs to another history, with no common position.
-                ServerKind::Primary => 0,
-            },
-            Some(epoch) if epoch < head.epoch => {
+            // The epoch has not reached the replica yet.
+            Some(epoch) if epoch > head.epoch && self.server_kind == ServerKind::Replica => {
+                return Err(StoreError::Behind(head.global_position));
+            }
+            // A later epoch than that of the primary belongs to another history.
+            Some(epoch) if epoch != head.epoch => {
                 last_common_position(connection, epoch).await?.unwrap_or(Position::MAX)
             }
             _ => Position::MAX,

@@ -76,6 +76,7 @@ pub const FUNCTION_FILES: &[FunctionFile] = function_files![
     "partition_states",
     "put_snapshot",
     "record_announcement",
+    "record_served_epochs",
     "record_snapshot_change",
     "refuse_change",
     "refuse_while_moving",
@@ -101,6 +102,7 @@ fn migrations() -> Vec<Migration> {
         (3, "erasures", include_str!("../../../migrations/0003_erasures.sql")),
         (4, "unique first epoch", include_str!("../../../migrations/0004_unique_first_epoch.sql")),
         (5, "log moves", include_str!("../../../migrations/0005_log_moves.sql")),
+        (6, "lost epochs", include_str!("../../../migrations/0006_lost_epochs.sql")),
     ];
     let migration = |(version, name, source): (i64, &'static str, &'static str)| {
         Migration::new(version, name.into(), MigrationType::Simple, source.into_sql_str(), false)

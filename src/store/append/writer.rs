@@ -350,7 +350,8 @@ async fn connected_session<'s>(
         *session = None;
     }
     if session.is_none() {
-        let connection = primary.connector.writer(primary.role).await?;
+        let mut connection = primary.connector.writer(primary.role).await?;
+        primary.served_epochs.record(&mut connection).await?;
         *session = Some(AppendSession::new(connection));
         *last_used = Some(Instant::now());
     }

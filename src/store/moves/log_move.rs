@@ -30,8 +30,9 @@ const PASSES_MAX: u32 = 20;
 /// The tables that are copied as a whole while the source is frozen, in the order of their references. Those of events,
 /// event ids and streams grow with the log, and are copied before. `snapshots` are copied before, and then brought up to
 /// date.
-const SMALL_TABLES: [&str; 19] = [
+const SMALL_TABLES: [&str; 20] = [
     "epochs",
+    "lost_epochs",
     "partitions",
     "reducers",
     "projection_positions",

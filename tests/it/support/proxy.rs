@@ -132,7 +132,11 @@ async fn forward(mut client: TcpStream, socket: PathBuf, faults: Arc<Faults>) {
             return;
         }
         let forwarded = tokio::select! {
-            () = down => continue,
+            () = down => match faults.vanished.load(Ordering::SeqCst) {
+                true => return hold(client).await,
+                // Also if the proxy is up again already.
+                false => return,
+            },
             read = client.read(&mut request) => match read {
                 Ok(0) | Err(_) => return,
                 Ok(length) => server.write_all(&request[..length]).await,
