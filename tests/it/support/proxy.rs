@@ -132,11 +132,13 @@ async fn forward(mut client: TcpStream, socket: PathBuf, faults: Arc<Faults>) {
             return;
         }
         let forwarded = tokio::select! {
-            () = down => match faults.vanished.load(Ordering::SeqCst) {
-                true => return hold(client).await,
+            () = down => {
+                if faults.vanished.load(Ordering::SeqCst) {
+                    hold(client).await;
+                }
                 // Also if the proxy is up again already.
-                false => return,
-            },
+                return;
+            }
             read = client.read(&mut request) => match read {
                 Ok(0) | Err(_) => return,
                 Ok(length) => server.write_all(&request[..length]).await,
