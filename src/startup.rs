@@ -35,6 +35,10 @@ pub async fn start(
     let started_at = clock.now();
     let metrics = Arc::new(Metrics::new());
     let primary = Primary::connect(database, clock.clone(), metrics.clone()).await?;
+    // The secret of the store, which ids are derived from, comes with the end of the move.
+    if primary.is_target_of_move().await? {
+        return Err(StoreError::LogMoving);
+    }
     match primary.maintain_partitions().await {
         Err(StoreError::LogMoving) => tracing::warn!("this database refuses writes: its log is moving, or has moved"),
         maintained => maintained?,

@@ -3,7 +3,7 @@
 --
 -- `annals move` creates the triggers with set_move_triggers, and drops them.
 --
--- Raises AN004.
+-- Raises AN005.
 CREATE OR REPLACE FUNCTION refuse_while_moving() RETURNS trigger
 LANGUAGE plpgsql
 SET search_path FROM CURRENT
@@ -13,6 +13,6 @@ BEGIN
         RETURN NULL;
     END IF;
     RAISE EXCEPTION 'the log is moving to another database'
-        USING ERRCODE = 'AN004';
+        USING ERRCODE = 'AN005';
 END
 $$;

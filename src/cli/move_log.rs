@@ -30,8 +30,8 @@ pub struct MoveArgs {
     #[arg(long)]
     copy_only: bool,
 
-    /// Cancel a move that is not complete: the source accepts all writes again
-    #[arg(long, conflicts_with_all = ["to", "copy_only"])]
+    /// Cancel a move that is not complete: the source accepts all writes again. If it is frozen, --to is necessary
+    #[arg(long, conflicts_with = "copy_only")]
     cancel: bool,
 
     #[command(flatten)]
@@ -41,16 +41,17 @@ pub struct MoveArgs {
 /// Runs `annals move`.
 pub async fn run(args: MoveArgs) -> anyhow::Result<ExitCode> {
     let target = args.to.as_deref().map(|url| options_from_url("--to", url)).transpose()?;
-    with_database(&args.database, async |database| match target.clone() {
-        Some(servers) => move_log(&args, database, &args.database.with_servers(servers, None)).await,
-        None => cancel(database).await,
+    let target = target.map(|servers| args.database.with_servers(servers, None));
+    with_database(&args.database, async |database| match &target {
+        Some(target) if !args.cancel => move_log(&args, database, target).await,
+        target => cancel(database, target.as_ref()).await,
     })
     .await?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn cancel(database: &Database) -> anyhow::Result<()> {
-    let other = LogMove::cancel(&database.config).await?;
+async fn cancel(database: &Database, target: Option<&DatabaseConfig>) -> anyhow::Result<()> {
+    let other = LogMove::cancel(&database.config, target).await?;
     println!("the move to {other} is cancelled: this database accepts writes again. Drop the other one");
     Ok(())
 }

@@ -11,7 +11,7 @@ use crate::store::connection::session::OutcomeUnknown;
 pub(super) const LOCK_NOT_AVAILABLE: &str = "55P03";
 
 /// The SQLSTATE with which the triggers of a move refuse a write.
-const LOG_MOVING: &str = "AN004";
+const LOG_MOVING: &str = "AN005";
 
 /// Why a statement or a connection failed.
 #[derive(Debug, thiserror::Error)]
@@ -109,7 +109,7 @@ pub enum StoreError {
     #[error("the outcome is unknown: {0}")]
     OutcomeUnknown(Arc<DatabaseError>),
     /// The log is moving to another database. Nothing was written.
-    #[error("the log is moving to another database")]
+    #[error("the log is moving to another database, or to this one: see `annals move`")]
     LogMoving,
     /// The process is shutting down.
     #[error("the service is shutting down")]

@@ -96,6 +96,12 @@ impl Primary {
         Ok(row.map(|row| row.try_get(0)).transpose()?)
     }
 
+    /// Returns whether the log of another database is moving to this one, which is not complete.
+    pub async fn is_target_of_move(&self) -> Result<bool, StoreError> {
+        const IS_TARGET: &str = "SELECT EXISTS (SELECT FROM log_moves WHERE side = 'target')";
+        Ok(sqlx::query_scalar(IS_TARGET).fetch_one(&mut *self.acquire().await?).await?)
+    }
+
     /// Waits until this process has committed an append since the last call. There is one waiter: the tailer.
     pub async fn wait_for_commit(&self) {
         self.committed.notified().await;

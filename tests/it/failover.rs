@@ -251,8 +251,9 @@ async fn a_cursor_of_a_lost_epoch_gets_the_position_at_which_the_histories_parte
     let page = retried(|| app.get("/events")).await.expect_status(200).json();
     let lost_epoch = page["epoch"].as_i64().expect("an epoch");
     // The first server serves again. It has no record of the epoch.
-    proxy.retarget(&primary);
     proxy.down();
+    within_a_minute("the service is not ready", async { while app.get("/readyz").send().await.status != 503 {} }).await;
+    proxy.retarget(&primary);
     proxy.up();
     within_a_minute("the service is connected to the first server", async {
         while app.get("/events").send().await.json()["epoch"] != 1 {}

@@ -190,10 +190,12 @@ async fn a_move_continues_after_a_crash_at_each_step_and_can_be_cancelled() {
     let erase = json!({"event_ids": [event["event_id"]], "reason": "a test"});
     app.post("/erasures", &erase).send().await.expect_problem(503, "log_moving");
     app.append("/streams/Order/1", &["B"]).await;
-    // A service on the target does not write into the incomplete log.
-    let early = TestApp::start_on(target.clone(), TestOptions::default()).await;
-    early.post("/streams/Order/1", &events(&["X"])).send().await.expect_problem(503, "log_moving");
-    early.stop().await;
+    // No service starts on the incomplete log.
+    let mut early = annals(Some(&target));
+    early.env("ANNALS_LISTEN", "127.0.0.1:0");
+    let early = output(early).await;
+    let printed = String::from_utf8_lossy(&early.stderr).into_owned();
+    assert!(!early.status.success() && printed.contains("annals move"), "{printed}");
     // It ends in the middle of the copy, and after it.
     let mut steps = 0;
     let mut log_move = within_a_minute("the lock is free", begin_again(&source, &target)).await;
@@ -208,7 +210,11 @@ async fn a_move_continues_after_a_crash_at_each_step_and_can_be_cancelled() {
     let other = TestDatabase::create_empty().await;
     let (ok, _, error) = run(&app.database, &["move", "--to", &url(&other)]).await;
     assert!(!ok && error.contains("in progress"), "{error}");
-    let (ok, printed, error) = run(&app.database, &["move", "--cancel"]).await;
+    let mut session = app.database.session().await;
+    session.run("UPDATE log_moves SET frozen_at = now()").await;
+    let (ok, _, error) = run(&app.database, &["move", "--cancel"]).await;
+    assert!(!ok && error.contains("name the target with --to"), "{error}");
+    let (ok, printed, error) = run(&app.database, &["move", "--cancel", "--to", &url(&target)]).await;
     assert!(ok && printed.contains("accepts writes again"), "{printed}{error}");
     app.post("/erasures", &erase).send().await.expect_status(201);
     let (ok, _, error) = run(&app.database, &["move", "--cancel"]).await;
@@ -219,12 +225,14 @@ async fn a_move_continues_after_a_crash_at_each_step_and_can_be_cancelled() {
 
     // It ends after the target has taken over, and before the source has recorded that.
     let mut log_move = within_a_minute("the lock is free", begin_again(&source, &other)).await;
+    log_move.copy(&mut |_| {}).await.expect("the events are copied");
     let mut frozen = false;
     log_move.copy(&mut |_| {}).await.expect("the events are copied");
     log_move.switch(&mut |step| frozen |= step == Step::Frozen).await.expect("the target takes over");
     assert!(frozen);
-    let mut session = app.database.session().await;
     session.run("UPDATE log_moves SET completed_at = NULL").await;
+    let (ok, _, error) = run(&app.database, &["move", "--cancel", "--to", &url(&other)]).await;
+    assert!(!ok && error.contains("has taken over already"), "{error}");
     let printed = moved(&app.database, &other).await;
     assert!(printed.contains("which refuses writes"), "{printed}");
     assert_eq!(session.number("SELECT count(*) FROM log_moves WHERE completed_at IS NOT NULL").await, 1);
@@ -244,13 +252,50 @@ async fn begin_again(source: &DatabaseConfig, target: &TestDatabase) -> LogMove 
     }
 }
 
+/// The rest cannot be copied, because something else has written into the target: the source accepts appends again.
+#[tokio::test]
+async fn after_a_failed_switch_the_source_continues() {
+    let app = TestApp::start().await;
+    app.append("/streams/Order/1", &["A"; 20]).await;
+    let target = TestDatabase::create_empty().await;
+    let mut log_move = begin(&app.database.config(), &target.config()).await.expect("the move begins");
+    log_move.copy(&mut |_| {}).await.expect("the events are copied");
+    let mut session = target.session().await;
+    session.run("UPDATE log_moves SET move_id = gen_random_uuid()").await;
+    let mut frozen = false;
+    let error = log_move.switch(&mut |step| frozen |= step == Step::Frozen).await.expect_err("the switch fails");
+    assert!(frozen, "{error}");
+    app.append("/streams/Order/1", &["B"]).await;
+    app.call("PUT", "/projections/p").json(&json!({"last_processed_position": 1})).send().await.expect_status(201);
+    // An instance of the service is connected to the target, and would have read the secret of another log.
+    let (source, other) = (app.database.clone(), TestDatabase::create_empty().await);
+    assert!(run(&other, &["migrate"]).await.0);
+    let instance = TestApp::start_on(other.clone(), TestOptions::default()).await;
+    let (ok, printed, error) = run(&source, &["move", "--cancel", "--to", &url(&target)]).await;
+    assert!(ok, "{printed}{error}");
+    let (ok, _, error) = run(&source, &["move", "--to", &url(&other)]).await;
+    assert!(!ok && error.contains("stop the instances there"), "{error}");
+    let app = instance.app.clone();
+    assert!(instance.stop().await);
+    app.readers.close().await;
+    let mut session = other.session().await;
+    let sessions = "SELECT count(*) FROM pg_stat_activity
+                     WHERE datname = current_database() AND application_name = 'annals'";
+    within_a_minute("the sessions end", async { while session.number(sessions).await > 0 {} }).await;
+    moved(&source, &other).await;
+    let new = TestApp::start_on(other, TestOptions::default()).await;
+    assert_eq!(new.append("/streams/Order/1", &["C"]).await, 22);
+}
+
 #[tokio::test]
 async fn a_target_must_be_an_empty_database_of_its_own() {
     let app = TestApp::start().await;
     app.append("/streams/Order/1", &["A"]).await;
     let (ok, _, error) = run(&app.database, &["move", "--to", &url(&app.database)]).await;
     assert!(!ok && error.contains("the same database"), "{error}");
-    let used = TestApp::start().await;
+    let used = TestDatabase::create_empty().await;
+    assert!(run(&used, &["migrate"]).await.0);
+    let used = TestApp::start_on(used, TestOptions::default()).await;
     used.append("/streams/Order/1", &["A"]).await;
     let (ok, _, error) = run(&app.database, &["move", "--to", &url(&used.database)]).await;
     assert!(!ok && error.contains("a log of its own"), "{error}");

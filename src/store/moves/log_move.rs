@@ -12,7 +12,7 @@ use crate::store::connection::session::Session;
 use crate::store::error::DatabaseError;
 use crate::store::moves::digest::Digest;
 use crate::store::moves::pipe;
-use crate::store::partitions::archiver::{ArchivingError, lock_archive, quote_identifier};
+use crate::store::partitions::archiver::{ArchivingError, acquire_archive_lock, quote_identifier};
 use crate::store::partitions::partition::Partition;
 
 const LOG_MOVE: &str = include_str!("../sql/log_move.sql");
@@ -63,6 +63,8 @@ const SEQUENCES: [&str; 6] = [
     "erasures_erasure_seq",
 ];
 
+const SNAPSHOT_KEYS: &str = "SELECT aggregate_type, aggregate_id, version, created_at FROM snapshots";
+
 /// Why a log was not moved.
 #[derive(Debug, thiserror::Error)]
 pub enum MoveError {
@@ -72,6 +74,17 @@ pub enum MoveError {
     Completed(String),
     #[error("no move is in progress")]
     NotInProgress,
+    #[error("the source is frozen: name the target with --to, so that it can be checked that it has not taken over")]
+    CancelNeedsTarget,
+    #[error("the target has taken over already: run `annals move` again without --cancel, to complete the move")]
+    TakenOver,
+    #[error("{0} other sessions of Annals use the target: stop the instances there, and run the command again")]
+    TargetServed(i64),
+    #[error(
+        "the outcome of the switch is unknown, and the source refuses writes: run the command again, which finds it out \
+         ({0})"
+    )]
+    OutcomeUnknown(DatabaseError),
     #[error("the source and the target are the same database")]
     SameDatabase,
     #[error("the target has a log of its own: name an empty database")]
@@ -79,7 +92,8 @@ pub enum MoveError {
     #[error("this database is the target of a move that is not complete: continue the move from its source")]
     IsTarget,
     #[error(
-        "the target differs from the source in {0}: nothing was switched. Run the command again with an empty database"
+        "the target differs from the source in {0}, and nothing was switched: cancel the move, and begin again with an empty \
+         database"
     )]
     Differs(String),
     #[error(
@@ -106,11 +120,12 @@ struct MoveRow {
     move_id: Uuid,
     side: String,
     other: String,
+    is_frozen: bool,
     is_completed: bool,
 }
 
 /// The result of a move.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moved {
     /// The epoch that the target has begun, and its first position.
     pub epoch: Epoch,
@@ -140,7 +155,7 @@ pub struct LogMove {
     source: Session,
     target: Session,
     move_id: Uuid,
-    source_place: String,
+    source_address: String,
     /// The move was completed by an earlier run, which could not record it.
     is_switched: bool,
 }
@@ -150,39 +165,29 @@ impl LogMove {
     pub async fn begin(source: &DatabaseConfig, target: &DatabaseConfig, new_id: Uuid) -> Result<Self, MoveError> {
         migrate::check(source).await?;
         let mut from = connect(source).await?;
-        lock_archive(&mut from).await?;
+        acquire_archive_lock(&mut from).await?;
         let found = read_move(&mut from).await?;
         if let Some(found) = &found {
-            if found.side == "target" {
-                return Err(MoveError::IsTarget);
-            }
-            if found.is_completed {
-                return Err(MoveError::Completed(found.other.clone()));
-            }
+            check_source(found)?;
             if found.other != target.address() {
                 return Err(MoveError::OtherTarget(found.other.clone()));
             }
         }
-        migrate::migrate(target).await?;
         let mut to = connect(target).await?;
+        check_target(&mut to, &mut from, found.as_ref()).await?;
+        migrate::migrate(target).await?;
         let move_id = found.as_ref().map_or(new_id, |found| found.move_id);
-        let is_switched = epoch_of(&mut to, move_id).await?.is_some();
-        if !is_switched {
-            claim_target(&mut to, &mut from, move_id, &source.address()).await?;
-        }
         if found.is_none() {
             from.execute("BEGIN").await?;
-            sqlx::query(BEGIN_MOVE)
-                .bind(move_id)
-                .bind("source")
-                .bind(target.address())
-                .bind(false)
-                .execute(&mut from)
-                .await?;
+            sqlx::query(BEGIN_MOVE).bind(move_id).bind("source").bind(target.address()).execute(&mut from).await?;
             from.execute("SELECT set_move_triggers(p_refused => 'history')").await?;
             from.execute("COMMIT").await?;
         }
-        Ok(Self { source: from, target: to, move_id, source_place: source.address(), is_switched })
+        let is_switched = epoch_of(&mut to, move_id).await?.is_some();
+        if !is_switched {
+            claim_target(&mut to, move_id, &source.address()).await?;
+        }
+        Ok(Self { source: from, target: to, move_id, source_address: source.address(), is_switched })
     }
 
     /// Copies the events until the target is nearly as far as the source, which accepts appends meanwhile.
@@ -202,7 +207,9 @@ impl LogMove {
         if copied >= LAST_PASS_EVENTS {
             return Err(MoveError::TooFast(copied));
         }
-        self.copy_snapshots().await?;
+        self.target.execute("BEGIN").await?;
+        self.update_snapshots().await?;
+        self.target.execute("COMMIT").await?;
         progress(Step::CopiedSnapshots);
         // The plans of the service do not depend on statistics, and those of operators do.
         self.target.execute("ANALYZE streams, event_ids").await?;
@@ -210,22 +217,59 @@ impl LogMove {
     }
 
     /// Freezes the source, copies the rest, and lets the target take over. Returns its new epoch.
+    ///
+    /// If the rest cannot be copied, the source accepts appends again.
     pub async fn switch(mut self, progress: Progress<'_>) -> Result<Moved, MoveError> {
+        self.freeze().await?;
         if !self.is_switched {
-            self.source.execute("BEGIN").await?;
-            self.source.execute("SELECT set_move_triggers(p_refused => 'all')").await?;
-            self.source.execute("UPDATE log_moves SET frozen_at = coalesce(frozen_at, clock_timestamp())").await?;
-            self.source.execute("COMMIT").await?;
             progress(Step::Frozen);
-            self.copy_events(progress).await?;
-            self.take_over().await?;
+            if let Err(error) = self.copy_rest(progress).await {
+                self.unfreeze().await?;
+                return Err(error);
+            }
+            // Without a response, the target may have taken over or not.
+            self.target.execute("COMMIT").await.map_err(|error| MoveError::OutcomeUnknown(error.into()))?;
+            self.source.execute("COMMIT").await?;
         }
-        sqlx::query(COMPLETE_MOVE).execute(&mut self.source).await?;
+        let completed = sqlx::query(COMPLETE_MOVE).bind(self.move_id).execute(&mut self.source).await?;
+        if completed.rows_affected() != 1 {
+            return Err(MoveError::NotInProgress);
+        }
         let (epoch, first_position) =
             epoch_of(&mut self.target, self.move_id).await?.ok_or(MoveError::NotInProgress)?;
         self.source.close().await?;
         self.target.close().await?;
         Ok(Moved { epoch, first_position })
+    }
+
+    /// Makes the source refuse all writes.
+    async fn freeze(&mut self) -> Result<(), MoveError> {
+        self.source.execute("BEGIN").await?;
+        self.source.execute("SELECT set_move_triggers(p_refused => 'all')").await?;
+        self.source.execute("UPDATE log_moves SET frozen_at = coalesce(frozen_at, clock_timestamp())").await?;
+        self.source.execute("COMMIT").await?;
+        Ok(())
+    }
+
+    /// Makes the source accept writes again, except those that would change copied events. The target has not taken over,
+    /// and its transaction ends with its connection.
+    async fn unfreeze(mut self) -> Result<(), MoveError> {
+        drop(self.target.execute("ROLLBACK").await);
+        self.source.execute("ROLLBACK").await?;
+        self.source.execute("BEGIN").await?;
+        self.source.execute("SELECT set_move_triggers(p_refused => 'history')").await?;
+        self.source.execute("UPDATE log_moves SET frozen_at = NULL").await?;
+        self.source.execute("COMMIT").await?;
+        Ok(())
+    }
+
+    /// Copies the last events and the small tables. All of it is read in one snapshot of the source, because counts and
+    /// partitions still change there. The locked row keeps another command from cancelling the move meanwhile.
+    async fn copy_rest(&mut self, progress: Progress<'_>) -> Result<(), MoveError> {
+        self.source.execute("BEGIN ISOLATION LEVEL REPEATABLE READ").await?;
+        self.source.execute("SELECT FROM log_moves FOR UPDATE").await?;
+        self.copy_events(progress).await?;
+        self.take_over().await
     }
 
     /// Closes the connections. The move can be continued.
@@ -234,15 +278,18 @@ impl LogMove {
         Ok(self.target.close().await?)
     }
 
-    /// Cancels a move whose target has not taken over: the source accepts writes again.
-    pub async fn cancel(source: &DatabaseConfig) -> Result<String, MoveError> {
+    /// Cancels a move whose target has not taken over: the source accepts writes again. The target can no longer take over.
+    /// Returns its address.
+    pub async fn cancel(source: &DatabaseConfig, target: Option<&DatabaseConfig>) -> Result<String, MoveError> {
         let mut session = connect(source).await?;
+        acquire_archive_lock(&mut session).await?;
         let found = read_move(&mut session).await?.ok_or(MoveError::NotInProgress)?;
-        if found.side == "target" {
-            return Err(MoveError::IsTarget);
-        }
-        if found.is_completed {
-            return Err(MoveError::Completed(found.other));
+        check_source(&found)?;
+        match target {
+            Some(target) if target.address() != found.other => return Err(MoveError::OtherTarget(found.other)),
+            Some(target) => abandon_target(target, found.move_id).await?,
+            None if found.is_frozen => return Err(MoveError::CancelNeedsTarget),
+            None => {}
         }
         session.execute("BEGIN").await?;
         session.execute("SELECT set_move_triggers(p_refused => 'none')").await?;
@@ -264,8 +311,8 @@ impl LogMove {
         let streams = format!(
             "SELECT s.* FROM streams s WHERE EXISTS ({archived} AND s.first_occurred_at >= p.starts_at AND s.first_occurred_at < p.ends_at)"
         );
-        let wanted = Digest::of(&mut self.source, &ids).await?;
-        if wanted.rows == 0 {
+        let wanted = count(&mut self.source, &ids).await?;
+        if wanted == 0 {
             return Ok(());
         }
         // The target has no partition of these months yet, so its ids of them are those without an event.
@@ -276,14 +323,19 @@ impl LogMove {
             ranges.join(" OR ")
         };
         let found = format!("SELECT i.* FROM event_ids i WHERE {}", in_months("i.occurred_at"));
-        if Digest::of(&mut self.target, &found).await? == wanted {
+        // They are copied in one transaction.
+        if count(&mut self.target, &found).await? == wanted {
             return Ok(());
         }
         self.target.execute("BEGIN").await?;
         pipe::copy(&mut self.source, &ids, &mut self.target, "event_ids").await?;
         pipe::copy(&mut self.source, &streams, &mut self.target, "streams").await?;
-        if Digest::of(&mut self.target, &found).await? != wanted {
-            return Err(MoveError::Differs("the event ids of archived months".to_owned()));
+        let found_streams = format!("SELECT s.* FROM streams s WHERE {}", in_months("s.first_occurred_at"));
+        for (there, here, what) in [(&ids, &found, "event ids"), (&streams, &found_streams, "streams")] {
+            let (there, here) = (Digest::of(&mut self.source, there).await?, Digest::of(&mut self.target, here).await?);
+            if there != here {
+                return Err(MoveError::Differs(format!("the {what} of archived months")));
+            }
         }
         self.target.execute("COMMIT").await?;
         Ok(())
@@ -358,19 +410,12 @@ impl LogMove {
         Ok(copied)
     }
 
-    /// Copies the snapshots as a whole. Those that change meanwhile follow with the small tables.
-    async fn copy_snapshots(&mut self) -> Result<(), MoveError> {
-        let found: bool =
-            sqlx::query_scalar("SELECT EXISTS (SELECT FROM snapshots)").fetch_one(&mut self.target).await?;
-        if !found {
-            pipe::copy(&mut self.source, "SELECT * FROM snapshots", &mut self.target, "snapshots").await?;
-        }
-        Ok(())
-    }
-
     /// Copies everything else to the target, compares it, and begins the target's epoch, in one transaction.
     async fn take_over(&mut self) -> Result<(), MoveError> {
         self.target.execute("BEGIN").await?;
+        check_unused(&mut self.target).await?;
+        // A count of the target would wait for it.
+        self.target.execute("LOCK TABLE statistics IN ACCESS EXCLUSIVE MODE").await?;
         for table in SMALL_TABLES.iter().rev() {
             self.target.execute(AssertSqlSafe(format!("DELETE FROM {table}"))).await?;
         }
@@ -380,6 +425,7 @@ impl LogMove {
             self.compare(&rows, table).await?;
         }
         self.update_snapshots().await?;
+        self.compare(SNAPSHOT_KEYS, "snapshots").await?;
         for sequence in SEQUENCES {
             let value: (i64, bool) =
                 sqlx::query_as(AssertSqlSafe(format!("SELECT last_value, is_called FROM {sequence}")))
@@ -395,21 +441,19 @@ impl LogMove {
         self.compare("SELECT o.log_position, o.log_time FROM end_of_log() AS o", "the end of the log").await?;
         self.target.execute("SELECT set_move_triggers(p_refused => 'none')").await?;
         sqlx::query("SELECT begin_epoch(p_reason => $1)")
-            .bind(format!("moved from {} (move {})", self.source_place, self.move_id))
+            .bind(format!("moved from {} (move {})", self.source_address, self.move_id))
             .execute(&mut self.target)
             .await?;
         self.target.execute("DELETE FROM log_moves").await?;
-        self.target.execute("COMMIT").await?;
         Ok(())
     }
 
     /// Replaces the snapshots that differ. While the source is frozen, none changes.
     async fn update_snapshots(&mut self) -> Result<(), MoveError> {
-        let keys = "SELECT aggregate_type, aggregate_id, version, created_at FROM snapshots";
         self.target
             .execute("CREATE TEMPORARY TABLE source_snapshots ON COMMIT DROP AS SELECT aggregate_type, aggregate_id, version, created_at FROM snapshots WITH NO DATA")
             .await?;
-        pipe::copy(&mut self.source, keys, &mut self.target, "source_snapshots").await?;
+        pipe::copy(&mut self.source, SNAPSHOT_KEYS, &mut self.target, "source_snapshots").await?;
         let same = "s.aggregate_type = k.aggregate_type AND s.aggregate_id = k.aggregate_id AND s.version = k.version \
                     AND s.created_at = k.created_at";
         self.target
@@ -428,7 +472,7 @@ impl LogMove {
             let missing = format!("SELECT * FROM snapshots WHERE {since}");
             pipe::copy(&mut self.source, &missing, &mut self.target, "snapshots").await?;
         }
-        self.compare(keys, "snapshots").await
+        Ok(())
     }
 
     async fn compare(&mut self, query: &str, what: &str) -> Result<(), MoveError> {
@@ -437,17 +481,42 @@ impl LogMove {
     }
 }
 
-/// Connects as the owner of the tables.
+/// Connects as the owner of the tables. PostgreSQL ends the session of a command that has vanished after a minute, and its
+/// commits are on the disk, like those of the writer.
 async fn connect(config: &DatabaseConfig) -> Result<Session, MoveError> {
+    const SETTINGS: &str = "
+        SET lock_timeout = '10s';
+        SET statement_timeout = 0;
+        SET tcp_keepalives_idle = 30;
+        SET tcp_keepalives_interval = 10;
+        SET tcp_keepalives_count = 3;
+        SET tcp_user_timeout = '60s';
+        SELECT set_config('synchronous_commit', 'on', false)
+         WHERE current_setting('synchronous_commit') IN ('off', 'local')";
     let mut session = Connector::new(config).login().await?;
-    session.execute("SET lock_timeout = '10s'").await?;
-    session.execute("SET statement_timeout = 0").await?;
+    session.execute(SETTINGS).await?;
     Ok(session)
 }
 
+/// Returns an error unless this database is the source of a move that is not complete.
+fn check_source(found: &MoveRow) -> Result<(), MoveError> {
+    match found.side.as_str() {
+        "target" => Err(MoveError::IsTarget),
+        _ if found.is_completed => Err(MoveError::Completed(found.other.clone())),
+        _ => Ok(()),
+    }
+}
+
 async fn read_move(session: &mut Session) -> Result<Option<MoveRow>, sqlx::Error> {
-    let row: Option<(Uuid, String, String, bool)> = sqlx::query_as(LOG_MOVE).fetch_optional(session).await?;
-    Ok(row.map(|(move_id, side, other, is_completed)| MoveRow { move_id, side, other, is_completed }))
+    type Row = (Uuid, String, String, bool, bool);
+    let row: Option<Row> = sqlx::query_as(LOG_MOVE).fetch_optional(session).await?;
+    Ok(row.map(|(move_id, side, other, is_frozen, is_completed)| MoveRow {
+        move_id,
+        side,
+        other,
+        is_frozen,
+        is_completed,
+    }))
 }
 
 /// Returns the epoch that the target of a move has begun; `None` if the move is not complete.
@@ -455,43 +524,89 @@ async fn epoch_of(target: &mut Session, move_id: Uuid) -> Result<Option<(Epoch, 
     sqlx::query_as(EPOCH_OF_MOVE).bind(move_id).fetch_optional(target).await
 }
 
-/// Makes an empty database the target of a move: it refuses all writes but those of the move.
-async fn claim_target(
-    target: &mut Session,
-    source: &mut Session,
-    move_id: Uuid,
-    source_place: &str,
-) -> Result<(), MoveError> {
-    const IDENTITY: &str = "SELECT (SELECT c.system_identifier FROM pg_control_system() AS c)::text || '/' || d.oid \
-                              FROM pg_database d WHERE d.datname = current_database()";
+/// Returns an error unless a database can be the target of a move: it is empty, or is the target already. Changes nothing.
+async fn check_target(target: &mut Session, source: &mut Session, found: Option<&MoveRow>) -> Result<(), MoveError> {
+    let has_tables = "SELECT to_regclass('event_ids') IS NOT NULL AND to_regclass('log_moves') IS NOT NULL";
+    if !sqlx::query_scalar(has_tables).fetch_one(&mut *target).await? {
+        let is_older = "SELECT to_regclass('event_ids') IS NOT NULL";
+        return if sqlx::query_scalar(is_older).fetch_one(target).await? {
+            Err(MoveError::TargetInUse)
+        } else {
+            Ok(())
+        };
+    }
+    if let Some(found) = found
+        && (read_move(target).await?.is_some_and(|there| there.move_id == found.move_id && there.side == "target")
+            || epoch_of(target, found.move_id).await?.is_some())
+    {
+        return Ok(());
+    }
+    const NAMESPACE: &str = "SELECT id_namespace::text FROM store_secrets";
     let (here, there): (String, String) =
-        (target.fetch_one(IDENTITY).await?.try_get(0)?, source.fetch_one(IDENTITY).await?.try_get(0)?);
+        (target.fetch_one(NAMESPACE).await?.try_get(0)?, source.fetch_one(NAMESPACE).await?.try_get(0)?);
     if here == there {
         return Err(MoveError::SameDatabase);
     }
-    match read_move(target).await? {
-        Some(found) if found.move_id == move_id => {}
-        Some(_) => return Err(MoveError::TargetInUse),
-        None => {
-            let used = "SELECT EXISTS (SELECT FROM event_ids) OR EXISTS (SELECT FROM projection_positions) \
+    if is_used(target).await? || read_move(target).await?.is_some() {
+        return Err(MoveError::TargetInUse);
+    }
+    Ok(())
+}
+
+async fn is_used(target: &mut Session) -> Result<bool, sqlx::Error> {
+    const USED: &str = "SELECT EXISTS (SELECT FROM event_ids)
+                            OR EXISTS (SELECT FROM projection_positions)
+                            OR EXISTS (SELECT FROM reducers)
                             OR EXISTS (SELECT FROM api_keys)";
-            if sqlx::query_scalar(used).fetch_one(&mut *target).await? {
-                return Err(MoveError::TargetInUse);
-            }
-            target.execute("BEGIN").await?;
-            sqlx::query(BEGIN_MOVE)
-                .bind(move_id)
-                .bind("target")
-                .bind(source_place)
-                .bind(true)
-                .execute(&mut *target)
-                .await?;
-            target.execute("SELECT set_move_triggers(p_refused => 'all')").await?;
-            target.execute("COMMIT").await?;
+    sqlx::query_scalar(USED).fetch_one(target).await
+}
+
+/// Makes an empty database the target of a move: it refuses all writes but those of the move.
+async fn claim_target(target: &mut Session, move_id: Uuid, source_address: &str) -> Result<(), MoveError> {
+    if read_move(target).await?.is_none() {
+        check_unused(target).await?;
+        target.execute("BEGIN").await?;
+        sqlx::query(BEGIN_MOVE).bind(move_id).bind("target").bind(source_address).execute(&mut *target).await?;
+        target.execute("SELECT set_move_triggers(p_refused => 'all')").await?;
+        // Nothing is written since the triggers exist.
+        if is_used(target).await? {
+            return Err(MoveError::TargetInUse);
         }
+        target.execute("COMMIT").await?;
     }
     sqlx::query("SELECT set_config('annals.move', $1, false)").bind(move_id.to_string()).execute(target).await?;
     Ok(())
+}
+
+/// Returns an error if instances of the service are connected to the target: they have read the secret of another log.
+async fn check_unused(target: &mut Session) -> Result<(), MoveError> {
+    const SESSIONS: &str = "SELECT count(*) FROM pg_stat_activity
+                             WHERE datname = current_database()
+                               AND application_name = 'annals'
+                               AND pid <> pg_backend_pid()";
+    match sqlx::query_scalar(SESSIONS).fetch_one(target).await? {
+        0_i64 => Ok(()),
+        sessions => Err(MoveError::TargetServed(sessions)),
+    }
+}
+
+/// Takes the right to take over from a target. Fails if it has taken over.
+async fn abandon_target(target: &DatabaseConfig, move_id: Uuid) -> Result<(), MoveError> {
+    let mut session = connect(target).await?;
+    session.execute("BEGIN").await?;
+    sqlx::query("DELETE FROM log_moves WHERE move_id = $1 AND side = 'target'")
+        .bind(move_id)
+        .execute(&mut session)
+        .await?;
+    if epoch_of(&mut session, move_id).await?.is_some() {
+        return Err(MoveError::TakenOver);
+    }
+    session.execute("COMMIT").await?;
+    Ok(session.close().await?)
+}
+
+async fn count(session: &mut Session, query: &str) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar(AssertSqlSafe(format!("SELECT count(*) FROM ({query}) AS r"))).fetch_one(session).await
 }
 
 async fn last_position(session: &mut Session, table: &str) -> Result<Position, sqlx::Error> {

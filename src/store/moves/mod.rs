@@ -7,7 +7,9 @@
 //!
 //! Invariants:
 //! - The target accepts no writes before it has everything and its epoch has begun, which is one transaction.
-//! - The source accepts no writes after it is frozen, unless the move is cancelled before the target has taken over.
+//! - The source accepts no events, and no other writes of clients, after it is frozen, unless the switch fails or the move
+//!   is cancelled before the target has taken over. Counts and partitions still change, so the rest is read in one
+//!   snapshot.
 
 mod digest;
 pub mod log_move;

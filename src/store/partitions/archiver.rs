@@ -40,7 +40,7 @@ const PROJECTIONS_BEHIND: &str = include_str!("../sql/projections_behind.sql");
 /// Why a partition is not archived or not restored.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchivingError {
-    #[error("another process archives, restores or verifies at this moment: try again later")]
+    #[error("another process archives, restores, verifies or moves the log at this moment: try again later")]
     Busy,
     #[error("no archive is configured: set ARCHIVE_URL to a folder, or to s3://…, gs://… or az://…")]
     NoArchive,
@@ -357,8 +357,17 @@ pub(in crate::store) async fn create_table_beside(
     Ok(name)
 }
 
-/// Acquires the lock of archivers. The connection holds it until it is closed.
+/// Acquires the lock of archivers, unless the log is moving. The connection holds it until it is closed.
 pub(in crate::store) async fn lock_archive(connection: &mut Session) -> Result<(), ArchivingError> {
+    acquire_archive_lock(connection).await?;
+    let moves = sqlx::query_scalar("SELECT EXISTS (SELECT FROM log_moves WHERE completed_at IS NULL)")
+        .fetch_one(connection)
+        .await?;
+    if moves { Err(ArchivingError::Busy) } else { Ok(()) }
+}
+
+/// Acquires the lock of archivers. The connection holds it until it is closed.
+pub(in crate::store) async fn acquire_archive_lock(connection: &mut Session) -> Result<(), ArchivingError> {
     let locked: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock('events'::regclass::oid::integer, 3)")
         .fetch_one(connection)
         .await?;
