@@ -9,8 +9,8 @@ SELECT nextval('append_generation');
 
 WITH new_log AS (
     UPDATE epochs
-       SET epoch = extract(epoch FROM clock_timestamp() - timestamptz '2020-01-01T00:00:00Z')::integer
-                   - (random() * 190000000)::integer
+       SET epoch = greatest(2, extract(epoch FROM clock_timestamp() - timestamptz '2020-01-01T00:00:00Z')::integer
+                               - (random() * 190000000)::integer)
      WHERE epoch = 1
        AND NOT EXISTS (SELECT FROM events)
        AND NOT EXISTS (SELECT FROM partitions WHERE archived_to IS NOT NULL)

@@ -24,6 +24,28 @@ use crate::subscriptions::feed::Feed;
 use crate::subscriptions::projection_wait::AwaitedProjections;
 use crate::subscriptions::tailer;
 
+/// Begins the epoch, and creates and seals the partitions, of a database whose schema is up to date.
+pub async fn prepare(database: &DatabaseConfig) -> Result<(), StoreError> {
+    let primary = Primary::connect(database, Clock::system(), Arc::new(Metrics::new())).await?;
+    maintain(&primary).await?;
+    primary.close().await;
+    Ok(())
+}
+
+async fn maintain(primary: &Primary) -> Result<(), StoreError> {
+    // The secret of the store, which ids are derived from, comes with the end of the move.
+    if primary.is_target_of_move().await? {
+        return Err(StoreError::LogMoving);
+    }
+    match primary.maintain_partitions().await {
+        Err(StoreError::LogMoving) => {
+            tracing::warn!("this database refuses writes: its log is moving, or has moved");
+            Ok(())
+        }
+        maintained => maintained,
+    }
+}
+
 /// Connects to a database whose schema is up to date, and starts the writer, the tailer, the snapshotter and the jobs.
 pub async fn start(
     settings: Settings,
@@ -35,14 +57,7 @@ pub async fn start(
     let started_at = clock.now();
     let metrics = Arc::new(Metrics::new());
     let primary = Primary::connect(database, clock.clone(), metrics.clone()).await?;
-    // The secret of the store, which ids are derived from, comes with the end of the move.
-    if primary.is_target_of_move().await? {
-        return Err(StoreError::LogMoving);
-    }
-    match primary.maintain_partitions().await {
-        Err(StoreError::LogMoving) => tracing::warn!("this database refuses writes: its log is moving, or has moved"),
-        maintained => maintained?,
-    }
+    maintain(&primary).await?;
     primary.check_archive().await?;
     let derived_ids = primary.derived_ids().await?;
     let closing = shutdown.soft();

@@ -15,11 +15,15 @@ use crate::shutdown::Shutdown;
 use crate::startup;
 use crate::store::admin::migrate::{self, SchemaError};
 use crate::store::connection::config::DatabaseConfig;
+use crate::store::error::StoreError;
 
 /// The longest wait for connections that are still in use at the shutdown, for example because a host is gone.
 const CLOSING_MAX: Duration = Duration::from_secs(5);
 /// The pause between two attempts to reach the database at the start.
 const START_PAUSE: Duration = Duration::from_millis(500);
+/// The time limit of an attempt to begin the epoch, and to create and seal the partitions. What is not done by then
+/// continues with the next attempt.
+const PREPARE_MAX: Duration = Duration::from_secs(60);
 
 /// Runs `annals serve` until shutdown.
 pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
@@ -31,7 +35,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     shutdown.on_signals()?;
     // An address that is in use is reported before a cluster and a schema are created.
     let sockets = Sockets::bind(&args)?;
-    let starting = StartingServer::run(sockets.all())?;
+    let starting = StartingServer::run(sockets.all(), &settings)?;
     let database = Database::open(&args.database).await?;
 
     let served = serve(&args, settings, &database, sockets, starting, &shutdown).await;
@@ -80,12 +84,15 @@ async fn serve(
     starting: StartingServer,
     shutdown: &Shutdown,
 ) -> anyhow::Result<bool> {
-    match shutdown.soft().run_until_cancelled(wait_for_schema(args, &database.config, &starting)).await {
-        Some(prepared) => prepared?,
-        None => return Ok(true),
-    }
     let replica = args.replica(&database.config)?;
-    let app = startup::start(settings, &database.config, replica.as_ref(), Clock::system(), shutdown.clone()).await?;
+    let start = async {
+        wait_for_database(args, &database.config, &starting).await?;
+        let clock = Clock::system();
+        Ok::<_, anyhow::Error>(
+            startup::start(settings, &database.config, replica.as_ref(), clock, shutdown.clone()).await?,
+        )
+    };
+    let Some(app) = shutdown.soft().run_until_cancelled(start).await.transpose()? else { return Ok(true) };
     starting.stop().await;
     let mut server = Server::on(app.clone(), sockets.service)?;
     if let Some(socket) = sockets.admin {
@@ -101,36 +108,43 @@ async fn serve(
     Ok(orderly)
 }
 
-/// Brings the schema up to date, or checks it, once the database is available. An outage at the start of a process must
-/// not become a loop of restarts.
-async fn wait_for_schema(args: &ServeArgs, config: &DatabaseConfig, starting: &StartingServer) -> anyhow::Result<()> {
+/// Prepares the database once it is available. An outage at the start of a process must not become a loop of restarts.
+async fn wait_for_database(args: &ServeArgs, config: &DatabaseConfig, starting: &StartingServer) -> anyhow::Result<()> {
     let deadline = Instant::now() + args.database_start_timeout;
     let mut is_waiting = false;
-    loop {
-        let prepared = prepare_schema(args.annals_migrate, config).await;
-        match prepared {
-            Err(SchemaError::NotAvailable(reason)) if Instant::now() < deadline => {
-                if !std::mem::replace(&mut is_waiting, true) {
-                    let longest = humantime::format_duration(args.database_start_timeout);
-                    tracing::warn!("{reason}. The service waits for it, {longest} at most (DATABASE_START_TIMEOUT)");
-                }
-                starting.set_reason(reason);
-                tokio::time::sleep(START_PAUSE).await;
-            }
-            prepared => return Ok(prepared?),
+    while let Some(reason) = prepare_database(args.annals_migrate, config).await? {
+        anyhow::ensure!(Instant::now() < deadline, "{reason}");
+        if !std::mem::replace(&mut is_waiting, true) {
+            let longest = humantime::format_duration(args.database_start_timeout);
+            tracing::warn!("{reason}. The service waits for it, {longest} at most (DATABASE_START_TIMEOUT)");
         }
-    }
-}
-
-async fn prepare_schema(migrates: bool, config: &DatabaseConfig) -> Result<(), SchemaError> {
-    if !migrates {
-        return migrate::check(config).await;
-    }
-    let applied = migrate::migrate(config).await?;
-    if !applied.is_empty() {
-        tracing::info!(files = applied.len(), applied = applied.join(", "), "updated the schema");
+        starting.set_reason(reason);
+        tokio::time::sleep(START_PAUSE).await;
     }
     Ok(())
+}
+
+/// Brings the schema up to date, or checks it, and the partitions and the epoch of the log. Returns the reason if the
+/// database is not available at this time.
+async fn prepare_database(migrates: bool, config: &DatabaseConfig) -> anyhow::Result<Option<String>> {
+    let prepared =
+        if migrates { migrate::migrate(config).await } else { migrate::check(config).await.map(|()| vec![]) };
+    match prepared {
+        Ok(applied) if applied.is_empty() => {}
+        Ok(applied) => {
+            tracing::info!(files = applied.len(), applied = applied.join(", "), "updated the schema");
+        }
+        Err(SchemaError::NotAvailable(reason)) => return Ok(Some(reason)),
+        Err(error) => return Err(error.into()),
+    }
+    match tokio::time::timeout(PREPARE_MAX, startup::prepare(config)).await {
+        Ok(Err(StoreError::Unavailable(reason))) => Ok(Some(format!("PostgreSQL {}: {reason}", config.place()))),
+        Ok(prepared) => Ok(prepared.map(|()| None)?),
+        Err(_) => Ok(Some(format!(
+            "PostgreSQL {} does not complete a commit in time: it may wait for a synchronous standby",
+            config.place()
+        ))),
+    }
 }
 
 /// Logs the places of the data and of the archive, a first request to try on a stream that no lesson uses, and the

@@ -15,7 +15,7 @@ use crate::domain::append::BODY_BYTES_MAX;
 use crate::store::append::queue::QueueLimits;
 use crate::store::connection::config::DatabaseConfig;
 use crate::subscriptions::feed::FeedLimits;
-use crate::wire::path::{BasePath, InvalidBasePath};
+use crate::wire::path::BasePath;
 
 /// The number of connections for clients that do not subscribe, in addition to the largest number of subscribers.
 const OTHER_CONNECTIONS: usize = 1_000;
@@ -67,7 +67,7 @@ pub struct ServeArgs {
 
     /// Path below which clients see the service, like /stores/shop: links in responses begin with it [default: none]
     #[arg(long, env = "ANNALS_BASE_PATH", value_name = "ANNALS_BASE_PATH", default_value = "", hide_default_value = true,
-          value_parser = base_path)]
+          value_parser = str::parse::<BasePath>)]
     pub annals_base_path: BasePath,
 
     /// Take the base path of a request from its header X-Forwarded-Prefix, which a proxy must set or remove
@@ -123,36 +123,6 @@ pub struct ServeArgs {
 
     #[command(flatten)]
     pub database: DatabaseArgs,
-}
-
-/// Parses a base path that is not that of a route.
-fn base_path(text: &str) -> Result<BasePath, String> {
-    const ROUTES: [&str; 19] = [
-        "aggregates",
-        "appends",
-        "assets",
-        "console",
-        "docs",
-        "erasures",
-        "events",
-        "groups",
-        "keys",
-        "livez",
-        "metrics",
-        "openapi.json",
-        "problems",
-        "projections",
-        "readyz",
-        "reducers",
-        "snapshots",
-        "stats",
-        "streams",
-    ];
-    let base: BasePath = text.parse().map_err(|error: InvalidBasePath| error.to_string())?;
-    if ROUTES.contains(&text.trim_start_matches('/').split('/').next().unwrap_or_default()) {
-        return Err("must not begin with the name of a route of Annals".to_owned());
-    }
-    Ok(base)
 }
 
 /// Parses a time of at most a day, which may be 0.

@@ -59,8 +59,10 @@ pub fn take<B>(request: &mut Request<B>, settings: &Settings) -> (BasePath, Targ
         let location = HeaderValue::try_from(format!("{base}/{query}"));
         return (base, location.map_or(Target::Route, Target::Redirect));
     }
-    if let Ok(path) = PathAndQuery::try_from(format!("{rest}{query}")) {
-        *request.uri_mut() = Uri::from(path);
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = PathAndQuery::try_from(format!("{rest}{query}")).ok();
+    if let Ok(uri) = Uri::from_parts(parts) {
+        *request.uri_mut() = uri;
     }
     (base, Target::Route)
 }
@@ -71,12 +73,15 @@ fn forwarded<B>(request: &mut Request<B>, settings: &Settings) -> Option<BasePat
         return None;
     }
     let value = request.headers().get(FORWARDED_PREFIX)?;
-    let first = value.to_str().unwrap_or("invalid").split(',').next().unwrap_or_default().trim();
-    let parsed = first.strip_suffix('/').unwrap_or(first).parse();
-    if parsed.is_err() {
+    let first = value.to_str().ok().and_then(|value| value.split(',').next());
+    let parsed = first.and_then(|first| {
+        let path = first.trim();
+        path.strip_suffix('/').unwrap_or(path).parse().ok()
+    });
+    if parsed.is_none() {
         request.extensions_mut().insert(InvalidForwardedPrefix);
     }
-    parsed.ok()
+    parsed
 }
 
 /// Returns the response that redirects to the page of the base path.

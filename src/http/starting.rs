@@ -7,18 +7,21 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, Request};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use hyper::body::Incoming;
 use hyper::server::conn::http1::Builder;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::app::event_id_at;
+use crate::app::{Settings, event_id_at};
 use crate::clock::Clock;
+use crate::http::base_path;
 use crate::http::problem::code::Code;
 use crate::http::problem::error::ApiError;
 use crate::http::request_id::{REQUEST_ID, RequestId};
@@ -40,7 +43,11 @@ struct Reason(Arc<Mutex<String>>);
 
 impl StartingServer {
     /// Serves requests on these listeners, which remain open afterwards.
-    pub fn run<'l>(listeners: impl IntoIterator<Item = &'l std::net::TcpListener>) -> std::io::Result<Self> {
+    pub fn run<'l>(
+        listeners: impl IntoIterator<Item = &'l std::net::TcpListener>,
+        settings: &Settings,
+    ) -> std::io::Result<Self> {
+        let settings = Arc::new(settings.clone());
         let reason = Reason(Arc::new(Mutex::new("the service starts".to_owned())));
         let (stopping, tasks) = (CancellationToken::new(), TaskTracker::new());
         let router = Router::new()
@@ -50,8 +57,8 @@ impl StartingServer {
             .with_state(reason.clone());
         for listener in listeners {
             let listener = TcpListener::from_std(listener.try_clone()?)?;
-            let (router, stopping) = (router.clone(), stopping.clone());
-            tasks.spawn(async move { stopping.run_until_cancelled(accept(listener, router)).await });
+            let (router, settings, stopping) = (router.clone(), settings.clone(), stopping.clone());
+            tasks.spawn(async move { stopping.run_until_cancelled(accept(listener, router, settings)).await });
         }
         tasks.close();
         Ok(Self { reason, stopping, tasks })
@@ -70,11 +77,15 @@ impl StartingServer {
 }
 
 /// Accepts connections, and serves one request of each: the service answers the next one.
-async fn accept(listener: TcpListener, router: Router) {
+async fn accept(listener: TcpListener, router: Router, settings: Arc<Settings>) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let service = TowerToHyperService::new(router.clone());
+                let (router, settings) = (TowerToHyperService::new(router.clone()), settings.clone());
+                let service = service_fn(move |mut request: Request<Incoming>| {
+                    let (base, _) = base_path::take(&mut request, &settings);
+                    base_path::scope(base, router.call(request))
+                });
                 let serving = Builder::new()
                     .timer(TokioTimer::new())
                     .keep_alive(false)

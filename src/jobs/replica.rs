@@ -33,7 +33,7 @@ struct ReplicaJob {
 impl ReplicaJob {
     async fn check(&self) {
         let checked = self.readers.check_replica().await;
-        let is_up = checked.is_ok();
+        let is_up = self.readers.uses_replica() || !self.readers.has_replica();
         self.metrics.replica_up.set(is_up.into());
         self.metrics.replica_lag_seconds.set(self.readers.replica_lag().as_secs_f64());
         let was_up = self.was_up.swap(is_up, Ordering::Relaxed);

@@ -5,6 +5,7 @@
 
 use std::ops::Deref;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sqlx::{Executor, Row};
 use tokio::sync::Notify;
@@ -86,8 +87,10 @@ impl Primary {
     /// Records that a write got no response in time, or could not begin in time. Returns an error if commits wait for a
     /// synchronous standby.
     pub(super) async fn explain_slow_commits(&self) -> Result<(), StoreError> {
+        const EXPLAIN_MAX: Duration = Duration::from_secs(1);
         self.connector.server_state.set_commits_may_wait(true);
-        Ok(self.check_commits(&mut *self.acquire().await?).await?)
+        let check = async { Ok(self.check_commits(&mut *self.acquire().await?).await?) };
+        tokio::time::timeout(EXPLAIN_MAX, check).await.unwrap_or(Ok(()))
     }
 
     /// Describes the wait of the session that has waited longest; `None` if none waits for a lock or a standby.

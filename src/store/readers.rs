@@ -19,7 +19,9 @@ use crate::store::reader::Reader;
 
 const PRIMARY_WAL: &str = include_str!("sql/primary_wal_position.sql");
 const REPLAYED_WAL: &str = include_str!("sql/replayed_wal_position.sql");
-/// The time limit of a check.
+/// The time limit of a check, with the connections that it opens.
+const CHECK_MAX: Duration = Duration::from_secs(10);
+/// The time limit of a statement of a check.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 /// Subscribers do not wait for a replica that is further behind.
 const FOLLOWED_LAG_MAX: Duration = Duration::from_secs(1);
@@ -75,6 +77,11 @@ impl Readers {
         self.replica.is_some()
     }
 
+    /// Returns whether the replica serves reads.
+    pub fn uses_replica(&self) -> bool {
+        self.replica().is_some_and(|replica| replica.is_available())
+    }
+
     /// Returns the replica, if it was reached since the start.
     pub fn replica(&self) -> Option<Arc<Reader>> {
         self.replica.as_ref()?.reader.read().unwrap_or_else(PoisonError::into_inner).clone()
@@ -92,9 +99,15 @@ impl Readers {
     pub async fn check_replica(&self) -> Result<(), StoreError> {
         let Some(replica) = &self.replica else { return Ok(()) };
         let mut check = replica.check.lock().await;
-        let checked = self.check(replica, &mut check).await;
+        let checked = tokio::time::timeout(CHECK_MAX, self.check(replica, &mut check)).await;
+        let checked = checked.unwrap_or_else(|_| Err(StoreError::timed_out("a check of the read replica")));
         if let Some(reader) = self.replica() {
-            reader.set_available(checked.is_ok());
+            match &checked {
+                Err(_) => reader.set_available(false),
+                // After an outage it first catches up: clients have read later positions from the primary.
+                Ok(()) if self.replica_lag() <= FOLLOWED_LAG_MAX => reader.set_available(true),
+                Ok(()) => {}
+            }
         }
         if checked.is_err() {
             check.session = None;
@@ -113,8 +126,12 @@ impl Readers {
         };
         // Without the primary, the lag is that of its last position.
         if check.samples.len() < SAMPLES_MAX
-            && let Ok(Some(written)) = self.primary_wal_position().await
+            && let Ok(Ok(Some(written))) = tokio::time::timeout(CHECK_TIMEOUT, self.primary_wal_position()).await
         {
+            // The write-ahead log of a new primary may end before.
+            if check.samples.back().is_some_and(|(_, last)| *last > written) {
+                check.samples.clear();
+            }
             check.samples.push_back((Instant::now(), written));
         }
         let session = match &mut check.session {

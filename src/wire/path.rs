@@ -30,11 +30,34 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct BasePath(Arc<str>);
 
+/// The first segments of all routes. A request below such a base path would be taken for another one.
+const ROUTES: [&str; 19] = [
+    "aggregates",
+    "appends",
+    "assets",
+    "console",
+    "docs",
+    "erasures",
+    "events",
+    "groups",
+    "keys",
+    "livez",
+    "metrics",
+    "openapi.json",
+    "problems",
+    "projections",
+    "readyz",
+    "reducers",
+    "snapshots",
+    "stats",
+    "streams",
+];
+
 /// Why a text is no base path.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "must be a path like /annals or /stores/shop: up to 200 letters, digits and -._~ between slashes, without a slash at \
-     the end"
+     the end, and not beginning with the name of a route like /events"
 )]
 pub struct InvalidBasePath;
 
@@ -52,6 +75,9 @@ impl FromStr for BasePath {
             is_plain && !matches!(segment, "" | "." | "..")
         };
         let segments = text.strip_prefix('/').ok_or(InvalidBasePath)?;
+        if segments.split('/').next().is_some_and(|first| ROUTES.contains(&first)) {
+            return Err(InvalidBasePath);
+        }
         if text.len() > LENGTH_MAX || !segments.split('/').all(is_segment) {
             return Err(InvalidBasePath);
         }
@@ -116,7 +142,10 @@ mod tests {
             assert_eq!(empty.parse(), Ok(BasePath::default()));
         }
         let long = format!("/{}", "a".repeat(200));
-        for invalid in ["annals", "/annals/", "//a", "/a//b", "/a b", "/a%20", "/../a", "/a/.", "/ä", "/a?b", &long] {
+        for invalid in [
+            "annals", "/annals/", "//a", "/a//b", "/a b", "/a%20", "/../a", "/a/.", "/ä", "/a?b", "/events", "/docs/a",
+            &long,
+        ] {
             assert_eq!(invalid.parse::<BasePath>(), Err(InvalidBasePath), "{invalid}");
         }
     }

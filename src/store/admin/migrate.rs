@@ -11,7 +11,7 @@ use std::collections::HashMap;
 
 use sha2::{Digest, Sha256};
 use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
-use sqlx::{AssertSqlSafe, Executor, Row, SqlSafeStr};
+use sqlx::{AssertSqlSafe, Connection, Executor, Row, SqlSafeStr};
 
 use crate::domain::hex::hex;
 use crate::store::connection::config::DatabaseConfig;
@@ -235,7 +235,7 @@ async fn apply_functions(connection: &mut Session) -> Result<Vec<String>, Schema
     if outdated.is_empty() {
         return Ok(Vec::new());
     }
-    let mut transaction = connection.begin().await?;
+    let mut transaction = connection.driver().begin().await?;
     transaction.execute("SET LOCAL check_function_bodies = off").await?;
     // Appends and reads wait behind a statement that waits for a lock. With a limit it fails instead, and can be
     // retried.
@@ -314,14 +314,14 @@ async fn connect(config: &DatabaseConfig) -> Result<Session, SchemaError> {
 /// setting was set, or the connection gets another session afterwards. The statements are not prepared, because such a
 /// pooler refuses prepared ones.
 async fn has_session(connection: &mut Session, other: &mut Session) -> Result<bool, sqlx::Error> {
-    const SET: &str = "SELECT set_config('annals.session', 'own', false)";
+    const SET: &str = "SELECT set_config('annals.session', gen_random_uuid()::text, false)";
     const GET: &str = "SELECT current_setting('annals.session', true)";
-    connection.execute(SET).await?;
+    let value: String = connection.fetch_one(SET).await?.try_get(0)?;
     other.execute("BEGIN").await?;
     let shared: Option<String> = other.fetch_one(GET).await?.try_get(0)?;
     let own: Option<String> = connection.fetch_one(GET).await?.try_get(0)?;
     other.execute("ROLLBACK").await?;
-    Ok(own.as_deref() == Some("own") && shared.as_deref() != Some("own"))
+    Ok(own.as_ref() == Some(&value) && shared.as_ref() != Some(&value))
 }
 
 async fn check_server(connection: &mut Session) -> Result<(), SchemaError> {

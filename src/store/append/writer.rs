@@ -173,7 +173,14 @@ impl Writer {
     async fn check_or_receive(&mut self) -> CheckedOr {
         let Self { primary, session, last_used, queued, next_check, .. } = self;
         let check = async {
-            let session = connected_session(primary, session, last_used).await?;
+            let session = match connected_session(primary, session, last_used).await {
+                // The commit that begins an epoch may wait for a standby.
+                Err(error @ DatabaseError::TimedOut(_)) => {
+                    primary.explain_slow_commits().await?;
+                    return Err(error.into());
+                }
+                session => session?,
+            };
             primary.check_commits(&mut session.connection).await?;
             let check = tokio::time::timeout(CHECK_TIMEOUT, session.check_writable());
             let time = match check.await {
@@ -309,7 +316,8 @@ impl Writer {
                         return Err(failed(sent, failed_before_sending(error.into())));
                     }
                 }
-                Failure::LockTimeout => return Err(failed(sent, lock_timeout(&primary).await)),
+                Failure::LockTimeout if sent => return Err(AppendError::OutcomeUnknown),
+                Failure::LockTimeout => return Err(lock_timeout(&primary).await),
                 Failure::ClockSkew => return Err(failed(sent, AppendError::ClockSkew)),
                 Failure::LogMoving => return Err(failed(sent, AppendError::LogMoving)),
                 Failure::Transient => {
@@ -351,7 +359,8 @@ async fn connected_session<'s>(
     }
     if session.is_none() {
         let mut connection = primary.connector.writer(primary.role).await?;
-        primary.served_epochs.record(&mut connection).await?;
+        let recorded = tokio::time::timeout(CHECK_TIMEOUT, primary.served_epochs.record(&mut connection)).await;
+        recorded.map_err(|_| DatabaseError::TimedOut("recording the epochs that were served"))??;
         *session = Some(AppendSession::new(connection));
         *last_used = Some(Instant::now());
     }

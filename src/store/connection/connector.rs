@@ -12,7 +12,8 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, Post
 use sqlx::{ConnectOptions, Connection, Executor};
 
 use crate::store::connection::config::{DatabaseConfig, place};
-use crate::store::connection::session::{SILENCE_MAX, ServerState, Session, WaitLimit};
+use crate::store::connection::explain::is_temporary;
+use crate::store::connection::session::{ServerState, Session};
 use crate::store::error::{DatabaseError, has_sqlstate};
 use crate::store::log::epochs::ensure_current_epoch;
 
@@ -77,7 +78,7 @@ const WRITER_SETTINGS: &str = "
 pub(in crate::store) struct Connector {
     servers: Arc<Servers>,
     timeout: Duration,
-    /// When the server was away. The connections of this connector, and of its clones, end then.
+    /// What all connections of this connector, and of its clones, have found out about the server.
     pub(in crate::store) server_state: ServerState,
 }
 
@@ -125,7 +126,8 @@ impl Connector {
                     self.use_server(n);
                     return Ok(self.session(connection));
                 }
-                Err(error) => reasons.push(format!("{}: {error}", place(&options[n]))),
+                Err(error) if is_temporary(&error) => reasons.push(format!("{}: {error}", place(&options[n]))),
+                Err(error) => return Err(error),
             }
         }
         Err(DatabaseError::NoPrimary(reasons.join("; ")))
@@ -178,7 +180,7 @@ impl Connector {
 
     /// Creates the pool for reads, once. Its connections are opened when they are first used.
     pub(in crate::store) fn pool(&self, config: &DatabaseConfig, role: Option<&'static str>) -> PgPool {
-        let (before, after) = (self.server_state.clone(), self.server_state.clone());
+        let server_state = self.server_state.clone();
         let Servers { options, current, pool } = &*self.servers;
         let needs_check = options.len() > 1;
         let created = PgPoolOptions::new()
@@ -187,18 +189,13 @@ impl Connector {
             .acquire_timeout(config.connect_timeout)
             .test_before_acquire(false)
             .before_acquire(move |connection, meta| {
-                let is_void = before.created_before_outage(meta.age);
+                let is_void = server_state.created_before_outage(meta.age);
                 Box::pin(async move {
                     if !is_void && meta.idle_for > UNCHECKED_IDLE_MAX {
                         connection.ping().await?;
                     }
                     Ok(!is_void)
                 })
-            })
-            // The pool then reads the rest of a result, without a limit of its own.
-            .after_release(move |connection, _| {
-                let limit = WaitLimit::new(&after, Some(SILENCE_MAX));
-                Box::pin(async move { limit.response(connection.ping()).await.map(|()| true) })
             })
             .after_connect(move |connection, _| {
                 Box::pin(async move {

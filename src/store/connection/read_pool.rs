@@ -91,8 +91,11 @@ impl ReadPool {
     async fn acquire_with(&self, permit: FairPermit) -> Result<ReadConnection<'_>, sqlx::Error> {
         let handed_off = self.handoffs().connections.pop();
         let connection = match handed_off {
-            Some(connection) => connection,
-            None => Session::pooled(self.pool.acquire().await?, &self.server_state),
+            Some(session) if session.is_usable() => session,
+            handed_off => {
+                handed_off.into_iter().for_each(Session::release);
+                Session::pooled(self.pool.acquire().await?, &self.server_state)
+            }
         };
         Ok(ReadConnection { connection: Some(connection), pool: self, _permit: permit })
     }
@@ -139,8 +142,8 @@ impl DerefMut for ReadConnection<'_> {
 
 impl Drop for ReadConnection<'_> {
     fn drop(&mut self) {
-        if let Some(session) = &mut self.connection {
-            session.close_if_void();
+        if let Some(session) = self.connection.take() {
+            session.release();
         }
     }
 }
@@ -163,6 +166,6 @@ impl Drop for WaitingTask<'_> {
             if handoffs.waiting_tasks == 0 { std::mem::take(&mut handoffs.connections) } else { Vec::new() };
         drop(handoffs);
         // The tasks for which they were handed off have stopped waiting: the connections return to sqlx's pool.
-        drop(unclaimed);
+        unclaimed.into_iter().for_each(Session::release);
     }
 }

@@ -11,25 +11,26 @@
 //!
 //! Invariant: a session that a limit has ended is void. It is closed, and never used for another statement.
 
+use std::future::ready;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
-use std::task::{Context, Poll, ready};
+use std::task::{self, Context, Poll};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use futures_util::stream::BoxStream;
+use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt, Stream, StreamExt, TryStreamExt};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnection, PgQueryResult, PgRow, PgStatement, PgTypeInfo, Postgres};
-use sqlx::{Connection, Either, Execute, Executor, SqlStr, Transaction};
+use sqlx::{Connection, Either, Execute, Executor, SqlStr};
 use tokio::time::{Instant, Sleep, sleep};
 
 /// The longest time for which a statement on a pooled connection waits for the next message of the server.
 pub(super) const SILENCE_MAX: Duration = Duration::from_secs(35);
 /// The longest time for which a write waits for its result: that of the writer for an append.
 const WRITE_MAX: Duration = Duration::from_secs(8);
-/// The pause between two looks at the server_state, while a statement waits.
+/// The pause between two looks at the limit, while a statement waits.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Times are counted from here: from before the first connection.
@@ -41,7 +42,7 @@ pub(in crate::store) struct ServerState {
     /// When the server was last found to be away, in microseconds since [`BEGIN`]; 0 if it never was.
     last_outage: Arc<AtomicU64>,
     /// Whether a write got no response in time. Until it is known that commits do not wait for a standby, no further write
-    /// begins: PostgreSQL does not end a commit that waits when its client is gone, so the sessions would add up.
+    /// of a pooled connection begins: PostgreSQL does not end a commit that waits when its client is gone, so the sessions would add up.
     commits_may_wait: Arc<AtomicBool>,
 }
 
@@ -85,7 +86,7 @@ fn microseconds(time: Instant) -> u64 {
 #[derive(Debug, Clone)]
 pub(super) struct WaitLimit {
     server_state: ServerState,
-    /// ServerState after this time end the wait.
+    /// Outages after this time end the wait.
     since: Instant,
     silence_max: Option<Duration>,
 }
@@ -126,7 +127,16 @@ fn no_response() -> sqlx::Error {
 /// Why the outcome of a write is unknown. It is the inner error of an [`sqlx::Error::Io`].
 #[derive(Debug, thiserror::Error)]
 #[error("the result of a write did not arrive: {0}")]
-pub(in crate::store) struct OutcomeUnknown(std::io::Error);
+pub(in crate::store) struct OutcomeUnknown(String);
+
+/// Returns whether the connection was lost during a statement. A pooler reports that with an error of its own.
+fn is_lost(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::Protocol(_) => true,
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| code.starts_with("08")),
+        _ => false,
+    }
+}
 
 /// A connection with limits. It executes statements like the driver's connection.
 #[derive(Debug)]
@@ -135,6 +145,8 @@ pub(in crate::store) struct Session {
     limit: WaitLimit,
     /// Whether the statements write. If their results do not arrive, the error says that their outcome is unknown.
     writes: bool,
+    /// A statement has begun, and its result was not read to the end.
+    is_busy: bool,
     is_void: bool,
 }
 
@@ -161,6 +173,7 @@ impl Session {
             connection: Raw::Own(connection),
             limit: WaitLimit::new(server_state, None),
             writes: false,
+            is_busy: false,
             is_void: false,
         }
     }
@@ -168,14 +181,32 @@ impl Session {
     /// Wraps a connection of a pool, which has acquired it now.
     pub(super) fn pooled(connection: PoolConnection<Postgres>, server_state: &ServerState) -> Self {
         let limit = WaitLimit::new(server_state, Some(SILENCE_MAX));
-        Self { connection: Raw::Pooled(connection), limit, writes: false, is_void: false }
+        Self { connection: Raw::Pooled(connection), limit, writes: false, is_busy: false, is_void: false }
     }
 
-    /// Closes the connection when it is dropped, instead of returning it to its pool, if a limit has ended a statement.
-    pub(super) fn close_if_void(&mut self) {
-        if let (Raw::Pooled(connection), true) = (&mut self.connection, self.is_void) {
-            connection.close_on_drop();
+    /// Returns whether the connection can be used for another statement.
+    pub(super) fn is_usable(&self) -> bool {
+        !self.is_void && !self.limit.server_state.was_away_after(self.limit.since)
+    }
+
+    /// Returns a pooled connection to its pool, which reads the rest of a result first. The connection is closed instead if
+    /// a limit has ended a statement, or if the server does not respond in time. So is that of a write that its client no
+    /// longer waits for: its commit may take long.
+    pub(super) fn release(self) {
+        let Raw::Pooled(mut connection) = self.connection else { return };
+        if self.is_busy && self.writes {
+            self.limit.server_state.set_commits_may_wait(true);
         }
+        if self.is_void || self.is_busy && self.writes {
+            connection.close_on_drop();
+            return;
+        }
+        let limit = WaitLimit::new(&self.limit.server_state, Some(SILENCE_MAX));
+        let returned = connection.return_to_pool();
+        tokio::spawn(async move {
+            // Dropping the unfinished return closes the connection.
+            drop(limit.response(returned.map(Ok)).await);
+        });
     }
 
     /// Declares that the following statements write.
@@ -184,9 +215,22 @@ impl Session {
         self.limit.silence_max = Some(WRITE_MAX);
     }
 
-    /// Begins a transaction. Its statements have no limits.
-    pub(in crate::store) async fn begin(&mut self) -> Result<Transaction<'_, Postgres>, sqlx::Error> {
-        self.driver().begin().await
+    /// Ends a transaction that `BEGIN` has begun, with a commit if its result is no error.
+    pub(in crate::store) async fn end_transaction<T, E: From<sqlx::Error>>(
+        &mut self,
+        result: Result<T, E>,
+    ) -> Result<T, E> {
+        match result {
+            Ok(value) => {
+                self.execute("COMMIT").await?;
+                Ok(value)
+            }
+            Err(error) => {
+                // Without a response, the end of the connection rolls back.
+                drop(self.execute("ROLLBACK").await);
+                Err(error)
+            }
+        }
     }
 
     /// Waits for a response of the server.
@@ -218,10 +262,14 @@ impl<'c> Executor<'c> for &'c mut Session {
         'c: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        let Session { connection, limit, writes, is_void } = self;
+        let Session { connection, limit, writes, is_busy, is_void } = self;
+        if *is_void {
+            return Box::pin(stream::once(ready(Err(no_response()))));
+        }
         let writes = *writes;
+        *is_busy = true;
         let rows = connection.get().fetch_many(query);
-        Box::pin(LimitedRows { rows, limit, writes, waiting_since: None, sleep: None, is_void })
+        Box::pin(LimitedRows { rows, limit, writes, waiting_since: None, sleep: None, is_busy, is_void })
     }
 
     fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>>
@@ -266,6 +314,7 @@ struct LimitedRows<'e> {
     waiting_since: Option<Instant>,
     /// Until the next look at the limit, while no row is there.
     sleep: Option<Pin<Box<Sleep>>>,
+    is_busy: &'e mut bool,
     is_void: &'e mut bool,
 }
 
@@ -273,7 +322,9 @@ impl LimitedRows<'_> {
     /// Returns the error of the statement.
     fn failed(&self, error: sqlx::Error) -> sqlx::Error {
         match error {
-            sqlx::Error::Io(lost) if self.writes => sqlx::Error::Io(std::io::Error::other(OutcomeUnknown(lost))),
+            error if self.writes && is_lost(&error) => {
+                sqlx::Error::Io(std::io::Error::other(OutcomeUnknown(error.to_string())))
+            }
             error => error,
         }
     }
@@ -285,6 +336,10 @@ impl Stream for LimitedRows<'_> {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if let Poll::Ready(row) = self.rows.poll_next_unpin(context) {
             self.waiting_since = None;
+            // An error of the server ends the statement, too.
+            if matches!(row, None | Some(Err(_))) {
+                *self.is_busy = false;
+            }
             return Poll::Ready(row.map(|row| row.map_err(|error| self.failed(error))));
         }
         let since = *self.waiting_since.get_or_insert_with(Instant::now);
@@ -297,7 +352,7 @@ impl Stream for LimitedRows<'_> {
                 return Poll::Ready(Some(Err(self.failed(no_response()))));
             }
             let look = self.sleep.get_or_insert_with(|| Box::pin(sleep(LOOK_EVERY)));
-            ready!(look.poll_unpin(context));
+            task::ready!(look.poll_unpin(context));
             self.sleep = None;
         }
     }

@@ -196,15 +196,15 @@ impl Remover {
 
     /// Rewrites the snapshots: deleted rows stay in their pages. Loads wait meanwhile, appends do not.
     async fn rewrite_snapshots(&mut self) -> Result<(), ArchivingError> {
-        let mut transaction = self.connection.begin().await?;
-        transaction.execute("SET LOCAL lock_timeout = '1s'").await?;
-        match transaction.execute(REWRITE_SNAPSHOTS).await.map_err(DatabaseError::from) {
+        self.connection.execute("BEGIN").await?;
+        self.connection.execute("SET LOCAL lock_timeout = '1s'").await?;
+        let rewritten = match self.connection.execute(REWRITE_SNAPSHOTS).await.map_err(DatabaseError::from) {
             Err(error) if has_sqlstate(&error, LOCK_NOT_AVAILABLE) => {
-                return Err(ArchivingError::InUse("snapshots".to_owned()));
+                Err(ArchivingError::InUse("snapshots".to_owned()))
             }
-            rewritten => rewritten?,
+            rewritten => rewritten.map_err(ArchivingError::from),
         };
-        transaction.commit().await?;
+        self.connection.end_transaction(rewritten).await?;
         self.connection.execute("ANALYZE snapshots").await?;
         Ok(())
     }
@@ -336,13 +336,28 @@ impl Remover {
         copied_to: Position,
         last: ErasureNo,
     ) -> Result<(), DatabaseError> {
-        let mut transaction = self.connection.begin().await?;
+        self.connection.execute("BEGIN").await?;
+        let began = self.exchange_in_transaction(partition, copy, copied_to, last).await;
+        let began = self.connection.end_transaction(began).await?;
+        let waited_ms = began.elapsed().as_secs_f64() * 1_000.0;
+        tracing::info!(partition = partition.name, waited_ms, "replaced the table of a partition");
+        Ok(())
+    }
+
+    /// Exchanges the tables. Returns when appends began to wait.
+    async fn exchange_in_transaction(
+        &mut self,
+        partition: &Partition,
+        copy: &str,
+        copied_to: Position,
+        last: ErasureNo,
+    ) -> Result<Instant, DatabaseError> {
         // A VACUUM of the table would delay the exchange, and this lock blocks neither appends nor reads.
-        transaction.execute(VACUUM_LOCK_TIMEOUT).await?;
+        self.connection.execute(VACUUM_LOCK_TIMEOUT).await?;
         let lock =
             format!("LOCK TABLE ONLY events, {} IN SHARE UPDATE EXCLUSIVE MODE", quote_identifier(&partition.name));
-        transaction.execute(AssertSqlSafe(lock)).await?;
-        transaction.execute(EXCHANGE_LOCK_TIMEOUT).await?;
+        self.connection.execute(AssertSqlSafe(lock)).await?;
+        self.connection.execute(EXCHANGE_LOCK_TIMEOUT).await?;
         let began = Instant::now();
         sqlx::query(REPLACE_PARTITION_TABLE)
             .bind(&partition.name)
@@ -351,12 +366,9 @@ impl Remover {
             .bind(copy)
             .bind(copied_to)
             .bind(last)
-            .execute(&mut *transaction)
+            .execute(&mut self.connection)
             .await?;
-        transaction.commit().await?;
-        let waited_ms = began.elapsed().as_secs_f64() * 1_000.0;
-        tracing::info!(partition = partition.name, waited_ms, "replaced the table of a partition");
-        Ok(())
+        Ok(began)
     }
 }
 

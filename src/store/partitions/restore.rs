@@ -9,6 +9,7 @@ use crate::archive::manifest::{Manifest, Order};
 use crate::archive::partition::ArchivedPartition;
 use crate::domain::erasure::ErasureNo;
 use crate::store::erasures::masks::Masks;
+use crate::store::error::DatabaseError;
 use crate::store::log::head::read_log_head;
 use crate::store::partitions::archiver::{
     Archiver, ArchivingError, Progress, alter, create_table_beside, differs, each_event, quote_identifier,
@@ -62,26 +63,37 @@ impl Archiver {
         last_erasure: ErasureNo,
     ) -> Result<(), ArchivingError> {
         let (old, new) = (quote_identifier(&partition.name), quote_identifier(new_table));
-        let mut transaction = self.connection.begin().await?;
+        self.connection.execute("BEGIN").await?;
+        let replaced = self.replace_in_transaction(&old, &new, new_table, partition, last_erasure).await;
+        Ok(self.connection.end_transaction(replaced).await?)
+    }
+
+    async fn replace_in_transaction(
+        &mut self,
+        old: &str,
+        new: &str,
+        new_table: &str,
+        partition: &Partition,
+        last_erasure: ErasureNo,
+    ) -> Result<(), DatabaseError> {
         // Erasures in progress end first, and later ones find the rows in the new table.
-        transaction.execute("LOCK TABLE erasures IN SHARE MODE").await?;
+        self.connection.execute("LOCK TABLE erasures IN SHARE MODE").await?;
         sqlx::query(ERASE_AGAIN)
             .bind(new_table)
             .bind(partition.starts_at)
             .bind(partition.ends_at)
             .bind(last_erasure)
-            .execute(&mut *transaction)
+            .execute(&mut self.connection)
             .await?;
-        transaction.execute(AssertSqlSafe(format!("DROP TABLE IF EXISTS {old}"))).await?;
-        transaction.execute(AssertSqlSafe(format!("ALTER TABLE {new} RENAME TO {old}"))).await?;
+        self.connection.execute(AssertSqlSafe(format!("DROP TABLE IF EXISTS {old}"))).await?;
+        self.connection.execute(AssertSqlSafe(format!("ALTER TABLE {new} RENAME TO {old}"))).await?;
         sqlx::query("SELECT attach_partition_table(p_name => $1, p_starts_at => $2, p_ends_at => $3)")
             .bind(&partition.name)
             .bind(partition.starts_at)
             .bind(partition.ends_at)
-            .execute(&mut *transaction)
+            .execute(&mut self.connection)
             .await?;
-        sqlx::query(ARCHIVE_UNDO).bind(partition.starts_at).execute(&mut *transaction).await?;
-        transaction.commit().await?;
+        sqlx::query(ARCHIVE_UNDO).bind(partition.starts_at).execute(&mut self.connection).await?;
         Ok(())
     }
 

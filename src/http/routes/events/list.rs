@@ -139,7 +139,8 @@ async fn respond(
         Start::Backward(before) => return read_backward(app, method, &request, before).await,
     };
     let representation = request.representation;
-    let (head, position) = resolve(app, after, &request).await?;
+    let reader = reader_for(app, after, request.wait);
+    let (head, position) = resolve(app, &reader, after, &request).await?;
 
     let cursor = Cursor { epoch: Some(head.epoch), position };
     let mut headers = representation.headers();
@@ -156,12 +157,12 @@ async fn respond(
         Representation::Lines => {
             let scan = LogScan::new(request.filter, cursor, app.feed.limits().scan);
             let (to, min_position) = (head.global_position, request.min_position);
-            let source = LogLines { app: app.clone(), scan, to, min_position };
+            let source = LogLines { reader, scan, to, min_position };
             let body = lines(app, source, request.limit.unwrap_or(usize::MAX), request_id);
             Ok((headers, body).into_response())
         }
         Representation::Page | Representation::CloudEvents => {
-            let (page, next) = write_page(app, &request, after, cursor).await?;
+            let (page, next) = write_page(app, reader, &request, after, cursor).await?;
             // A batch of CloudEvents has its only cursor in this header. A page has the link in its body, so the header
             // is omitted if it could exceed the limits of clients and proxies.
             if next.len() <= LOG_LINK_BYTES_MAX || representation == Representation::CloudEvents {
@@ -179,7 +180,7 @@ fn readable(caller: &Caller, filter: &EventFilter) -> ApiResult<Option<Vec<Patte
     Ok(caller.readable_types())
 }
 
-/// Returns the database that a page or the lines are read from.
+/// Returns the database that a page or the lines are read from, from their begin to their end.
 fn reader_for(app: &App, after: After, wait: Option<u64>) -> Arc<Reader> {
     match (after, wait) {
         // The head is that of the primary, and a replica does not have it yet.
@@ -190,7 +191,7 @@ fn reader_for(app: &App, after: After, wait: Option<u64>) -> Arc<Reader> {
 }
 
 /// Returns the head of the log, and the position after which a read begins. Fails if the cursor is no longer valid.
-async fn resolve(app: &App, after: After, request: &LogReadRequest) -> ApiResult<(LogHead, Position)> {
+async fn resolve(app: &App, reader: &Reader, after: After, request: &LogReadRequest) -> ApiResult<(LogHead, Position)> {
     match after {
         After::Head => {
             let head = app.primary.log_head().await?;
@@ -199,10 +200,7 @@ async fn resolve(app: &App, after: After, request: &LogReadRequest) -> ApiResult
         After::Cursor(cursor) if request.representation == Representation::EventStream => {
             Ok((head_for_subscription(app, cursor).await?, cursor.position))
         }
-        After::Cursor(cursor) => {
-            let reader = reader_for(app, after, request.wait);
-            Ok((head_for_cursor(app, &reader, cursor).await?, cursor.position))
-        }
+        After::Cursor(cursor) => Ok((head_for_cursor(app, reader, cursor).await?, cursor.position)),
     }
 }
 
@@ -218,7 +216,13 @@ async fn head_for_subscription(app: &App, cursor: Cursor) -> ApiResult<LogHead> 
 
 /// Writes a page. Returns it, and the link to the next one. With `wait`, an empty page is held until there is a new
 /// event, or the time is up.
-async fn write_page(app: &App, request: &LogReadRequest, after: After, cursor: Cursor) -> ApiResult<(Vec<u8>, String)> {
+async fn write_page(
+    app: &App,
+    mut reader: Arc<Reader>,
+    request: &LogReadRequest,
+    after: After,
+    cursor: Cursor,
+) -> ApiResult<(Vec<u8>, String)> {
     let deadline = Instant::now() + Duration::from_secs(request.wait.unwrap_or(0));
     let limit = request.limit.unwrap_or(LIMIT_DEFAULT);
     let mut events = PageEvents::new(b"{\"events\":", request.representation);
@@ -227,7 +231,6 @@ async fn write_page(app: &App, request: &LogReadRequest, after: After, cursor: C
     let head = loop {
         // What an earlier round has read is not in the response.
         erasure_guard::begin_again();
-        let reader = reader_for(app, after, request.wait);
         let head = reader.read_log(&mut scan, Position::MAX, limit, |event| events.push(event)).await?;
         let at_head = scan.after() >= head.global_position;
         if events.count() > 0 || !at_head || Instant::now() >= deadline {
@@ -245,6 +248,8 @@ async fn write_page(app: &App, request: &LogReadRequest, after: After, cursor: C
         if !poll.wait(scan.after(), deadline).await {
             break head;
         }
+        // The replica may have fallen behind meanwhile.
+        reader = reader_for(app, after, request.wait);
     };
     let next_after = scan.after();
     let next = request.link_to(Cursor { epoch: Some(head.epoch), position: next_after });
@@ -261,7 +266,7 @@ async fn write_page(app: &App, request: &LogReadRequest, after: After, cursor: C
 /// The lines of the log, up to the head that it had when the read began.
 #[derive(Clone)]
 struct LogLines {
-    app: Arc<App>,
+    reader: Arc<Reader>,
     scan: LogScan,
     to: Position,
     min_position: Option<Cursor>,
@@ -269,8 +274,7 @@ struct LogLines {
 
 impl LineSource for LogLines {
     async fn read(&mut self, lines: &mut LineBuffer) -> Result<Option<String>, StoreError> {
-        let Self { app, scan, to, min_position } = self;
-        let reader = app.reader();
+        let Self { reader, scan, to, min_position } = self;
         let _permit = reader.bulk_read_permit().await;
         // The parts are read after the handler has returned, so the position is required again.
         let read = reader.read_log(scan, *to, lines.left(), |event| lines.push(event));
