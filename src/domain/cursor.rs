@@ -9,7 +9,7 @@ use std::str::FromStr;
 use crate::domain::event::Position;
 use crate::domain::json::EXACT_INTEGER_MAX;
 
-/// The number of an epoch: 1, 2, 3 …
+/// The number of an epoch. Later epochs have higher numbers, and the first one of a log is a number of its own.
 pub type Epoch = i32;
 
 /// The last position that a reader has processed, and its epoch. Its text form is `epoch:position`, or `position`.
