@@ -42,7 +42,8 @@ pub(in crate::store) struct ServerState {
     /// When the server was last found to be away, in microseconds since [`BEGIN`]; 0 if it never was.
     last_outage: Arc<AtomicU64>,
     /// Whether a write got no response in time. Until it is known that commits do not wait for a standby, no further write
-    /// of a pooled connection begins: PostgreSQL does not end a commit that waits when its client is gone, so the sessions would add up.
+    /// of a pooled connection begins: PostgreSQL does not end a commit that waits when its client is gone, so the
+    /// sessions would add up.
     commits_may_wait: Arc<AtomicBool>,
 }
 
