@@ -40,14 +40,33 @@ const APP_ROLE_IS_GRANTED: &str = "
        AND p.proname = 'append_events'
        AND p.pronamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'events'::regclass)";
 
+/// PostgreSQL ends the session of a process that has vanished after a minute, and not after two hours: until then its
+/// snapshot would delay VACUUM and the removal of erased content.
+macro_rules! end_vanished {
+    () => {
+        "
+    SET tcp_keepalives_idle = 30;
+    SET tcp_keepalives_interval = 10;
+    SET tcp_keepalives_count = 3;
+    SET tcp_user_timeout = '60s';"
+    };
+}
+
+/// Raises synchronous_commit to what an acknowledgement promises, and never lowers it.
+macro_rules! commit_durably {
+    () => {
+        "
+    SELECT set_config('synchronous_commit', 'on', false)
+     WHERE current_setting('synchronous_commit') IN ('off', 'local')"
+    };
+}
+
 /// The plan of a statement must not depend on the size of the tables at the time at which it was prepared. With custom
 /// plans a load takes twelve times as long with 120 partitions as with one. Compiling a statement (JIT) takes longer
 /// than any of these statements runs; before version 18 PostgreSQL compiles every statement that scans a table, because
 /// `enable_seqscan = off` adds a very high cost to it.
-///
-/// PostgreSQL ends the session of a process that has vanished after a minute, and not after two hours: until then its
-/// snapshot would delay VACUUM and the removal of erased content.
-const READ_SETTINGS: &str = "
+const READ_SETTINGS: &str = concat!(
+    "
     SET plan_cache_mode = force_generic_plan;
     SET enable_seqscan = off;
     SET enable_bitmapscan = off;
@@ -55,23 +74,27 @@ const READ_SETTINGS: &str = "
     SET enable_mergejoin = off;
     SET jit = off;
     SET default_transaction_isolation = 'read committed';
-    SET statement_timeout = '30s';
-    SET tcp_keepalives_idle = 30;
-    SET tcp_keepalives_interval = 10;
-    SET tcp_keepalives_count = 3;
-    SET tcp_user_timeout = '60s'";
+    SET statement_timeout = '30s';",
+    end_vanished!()
+);
 
-/// Raises synchronous_commit to what an acknowledgement promises, and never lowers it.
-const WRITER_SETTINGS: &str = "
+const WRITER_SETTINGS: &str = concat!(
+    "
     SET default_transaction_isolation = 'read committed';
     SET statement_timeout = 0;
-    SET lock_timeout = '3s';
-    SET tcp_keepalives_idle = 30;
-    SET tcp_keepalives_interval = 10;
-    SET tcp_keepalives_count = 3;
-    SET tcp_user_timeout = '60s';
-    SELECT set_config('synchronous_commit', 'on', false)
-     WHERE current_setting('synchronous_commit') IN ('off', 'local')";
+    SET lock_timeout = '3s';",
+    end_vanished!(),
+    commit_durably!()
+);
+
+/// The settings of both connections of a move.
+pub(in crate::store) const MOVE_SETTINGS: &str = concat!(
+    "
+    SET statement_timeout = 0;
+    SET lock_timeout = '10s';",
+    end_vanished!(),
+    commit_durably!()
+);
 
 /// The address of the database, and the login.
 #[derive(Clone)]
@@ -232,7 +255,10 @@ async fn connect(server: &PgConnectOptions) -> Result<PgConnection, DatabaseErro
     Ok(PgConnection::connect_with(server).await?)
 }
 
-async fn is_read_only<'c>(connection: impl Executor<'c, Database = Postgres>) -> Result<bool, sqlx::Error> {
+/// Returns whether the server accepts no writes.
+pub(in crate::store) async fn is_read_only<'c>(
+    connection: impl Executor<'c, Database = Postgres>,
+) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar("SELECT current_setting('transaction_read_only')::boolean").fetch_one(connection).await
 }
 

@@ -8,7 +8,7 @@ use crate::store::connection::session::Session;
 /// doubled or different. It does not resist a forger, who could as well change both sides.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Digest {
-    pub(super) rows: i64,
+    rows: i64,
     sum: String,
 }
 

@@ -7,7 +7,7 @@ use crate::domain::cursor::Epoch;
 use crate::domain::event::Position;
 use crate::store::admin::migrate::{self, SchemaError};
 use crate::store::connection::config::DatabaseConfig;
-use crate::store::connection::connector::Connector;
+use crate::store::connection::connector::{Connector, MOVE_SETTINGS};
 use crate::store::connection::session::Session;
 use crate::store::error::DatabaseError;
 use crate::store::moves::digest::Digest;
@@ -23,7 +23,7 @@ const EPOCH_OF_MOVE: &str = include_str!("../sql/epoch_of_move.sql");
 /// The number of positions of a chunk.
 const CHUNK_POSITIONS: Position = 50_000;
 /// A pass that copies fewer events is the last one before the source is frozen.
-const LAST_PASS_EVENTS: i64 = 2_000;
+const LAST_PASS_EVENTS: u64 = 2_000;
 /// The number of passes while the source accepts appends: if they are faster than the copy, no pass is small.
 const PASSES_MAX: u32 = 20;
 
@@ -70,7 +70,7 @@ const SNAPSHOT_KEYS: &str = "SELECT aggregate_type, aggregate_id, version, creat
 pub enum MoveError {
     #[error("a move to {0} is in progress: continue it with this address, or cancel it with `annals move --cancel`")]
     OtherTarget(String),
-    #[error("this log has moved to {0} already: it is kept here, and refuses writes")]
+    #[error("this log has moved to {0} already: this database refuses writes")]
     Completed(String),
     #[error("no move is in progress")]
     NotInProgress,
@@ -99,7 +99,7 @@ pub enum MoveError {
     #[error(
         "appends are faster than the copy: the target is {0} events behind. Reduce them, and run the command again"
     )]
-    TooFast(i64),
+    TooFast(u64),
     #[error(transparent)]
     Schema(#[from] SchemaError),
     #[error(transparent)]
@@ -244,11 +244,8 @@ impl LogMove {
 
     /// Makes the source refuse all writes.
     async fn freeze(&mut self) -> Result<(), MoveError> {
-        self.source.execute("BEGIN").await?;
-        self.source.execute("SELECT set_move_triggers(p_refused => 'all')").await?;
-        self.source.execute("UPDATE log_moves SET frozen_at = coalesce(frozen_at, clock_timestamp())").await?;
-        self.source.execute("COMMIT").await?;
-        Ok(())
+        let frozen = "UPDATE log_moves SET frozen_at = coalesce(frozen_at, clock_timestamp())";
+        Ok(refuse(&mut self.source, "all", frozen).await?)
     }
 
     /// Makes the source accept writes again, except those that would change copied events. The target has not taken over,
@@ -256,11 +253,7 @@ impl LogMove {
     async fn unfreeze(mut self) -> Result<(), MoveError> {
         drop(self.target.execute("ROLLBACK").await);
         self.source.execute("ROLLBACK").await?;
-        self.source.execute("BEGIN").await?;
-        self.source.execute("SELECT set_move_triggers(p_refused => 'history')").await?;
-        self.source.execute("UPDATE log_moves SET frozen_at = NULL").await?;
-        self.source.execute("COMMIT").await?;
-        Ok(())
+        Ok(refuse(&mut self.source, "history", "UPDATE log_moves SET frozen_at = NULL").await?)
     }
 
     /// Copies the last events and the small tables. All of it is read in one snapshot of the source, because counts and
@@ -291,10 +284,7 @@ impl LogMove {
             None if found.is_frozen => return Err(MoveError::CancelNeedsTarget),
             None => {}
         }
-        session.execute("BEGIN").await?;
-        session.execute("SELECT set_move_triggers(p_refused => 'none')").await?;
-        session.execute("DELETE FROM log_moves").await?;
-        session.execute("COMMIT").await?;
+        refuse(&mut session, "none", "DELETE FROM log_moves").await?;
         session.close().await?;
         Ok(found.other)
     }
@@ -332,10 +322,7 @@ impl LogMove {
         pipe::copy(&mut self.source, &streams, &mut self.target, "streams").await?;
         let found_streams = format!("SELECT s.* FROM streams s WHERE {}", in_months("s.first_occurred_at"));
         for (there, here, what) in [(&ids, &found, "event ids"), (&streams, &found_streams, "streams")] {
-            let (there, here) = (Digest::of(&mut self.source, there).await?, Digest::of(&mut self.target, here).await?);
-            if there != here {
-                return Err(MoveError::Differs(format!("the {what} of archived months")));
-            }
+            self.compare(there, here, &format!("the {what} of archived months")).await?;
         }
         self.target.execute("COMMIT").await?;
         Ok(())
@@ -349,17 +336,21 @@ impl LogMove {
 
     /// Copies the events that the target does not have, with their ids and the streams that begin with them. Returns
     /// their number.
-    async fn copy_events(&mut self, progress: Progress<'_>) -> Result<i64, MoveError> {
+    async fn copy_events(&mut self, progress: Progress<'_>) -> Result<u64, MoveError> {
         let partitions = Partition::read_all(&mut self.source).await?;
-        let head = self.last_position(&partitions).await?;
-        let mut copied = 0;
+        let mut ends = Vec::new();
         for partition in partitions.iter().filter(|partition| partition.has_table) {
+            let table = quote_identifier(&partition.name);
+            let end = last_position(&mut self.source, &table).await?;
+            ends.push((partition, table, end));
+        }
+        let head = ends.iter().map(|(_, _, end)| *end).max().unwrap_or(0);
+        let mut copied = 0;
+        for (partition, table, end) in ends {
             sqlx::query("SELECT create_partition(p_at => $1)")
                 .bind(partition.starts_at)
                 .execute(&mut self.target)
                 .await?;
-            let table = quote_identifier(&partition.name);
-            let end = last_position(&mut self.source, &table).await?;
             let mut after = last_position(&mut self.target, &table).await?;
             while after < end {
                 if after == 0 {
@@ -374,16 +365,8 @@ impl LogMove {
         Ok(copied)
     }
 
-    async fn last_position(&mut self, partitions: &[Partition]) -> Result<Position, MoveError> {
-        let mut last = 0;
-        for partition in partitions.iter().filter(|partition| partition.has_table) {
-            last = last.max(last_position(&mut self.source, &quote_identifier(&partition.name)).await?);
-        }
-        Ok(last)
-    }
-
     /// Copies the events of a partition after a position and up to another one, in one transaction, and compares them.
-    async fn copy_chunk(&mut self, table: &str, after: Position, to: Position) -> Result<i64, MoveError> {
+    async fn copy_chunk(&mut self, table: &str, after: Position, to: Position) -> Result<u64, MoveError> {
         let range = format!("e.global_position > {after} AND e.global_position <= {to}");
         let events = format!("SELECT e.* FROM {table} e WHERE {range} ORDER BY e.global_position");
         let ids = format!("SELECT i.* FROM {table} e JOIN event_ids i ON i.event_id = e.event_id WHERE {range}");
@@ -396,14 +379,10 @@ impl LogMove {
         for (query, into, what) in
             [(&events, table, "events"), (&ids, "event_ids", "ids"), (&streams, "streams", "streams")]
         {
-            pipe::copy(&mut self.source, query, &mut self.target, into).await?;
-            let (there, here) =
-                (Digest::of(&mut self.source, query).await?, Digest::of(&mut self.target, query).await?);
-            if there != here {
-                return Err(MoveError::Differs(format!("the {what} of positions {} to {to}", after + 1)));
-            }
+            let rows = pipe::copy(&mut self.source, query, &mut self.target, into).await?;
+            self.compare(query, query, &format!("the {what} of positions {} to {to}", after + 1)).await?;
             if into == table {
-                copied = here.rows;
+                copied = rows;
             }
         }
         self.target.execute("COMMIT").await?;
@@ -422,10 +401,10 @@ impl LogMove {
         for table in SMALL_TABLES {
             let rows = format!("SELECT * FROM {table}");
             pipe::copy(&mut self.source, &rows, &mut self.target, table).await?;
-            self.compare(&rows, table).await?;
+            self.compare(&rows, &rows, table).await?;
         }
         self.update_snapshots().await?;
-        self.compare(SNAPSHOT_KEYS, "snapshots").await?;
+        self.compare(SNAPSHOT_KEYS, SNAPSHOT_KEYS, "snapshots").await?;
         for sequence in SEQUENCES {
             let value: (i64, bool) =
                 sqlx::query_as(AssertSqlSafe(format!("SELECT last_value, is_called FROM {sequence}")))
@@ -438,7 +417,8 @@ impl LogMove {
                 .execute(&mut self.target)
                 .await?;
         }
-        self.compare("SELECT o.log_position, o.log_time FROM end_of_log() AS o", "the end of the log").await?;
+        let end = "SELECT o.log_position, o.log_time FROM end_of_log() AS o";
+        self.compare(end, end, "the end of the log").await?;
         self.target.execute("SELECT set_move_triggers(p_refused => 'none')").await?;
         sqlx::query("SELECT begin_epoch(p_reason => $1)")
             .bind(format!("moved from {} (move {})", self.source_address, self.move_id))
@@ -475,8 +455,9 @@ impl LogMove {
         Ok(())
     }
 
-    async fn compare(&mut self, query: &str, what: &str) -> Result<(), MoveError> {
-        let (there, here) = (Digest::of(&mut self.source, query).await?, Digest::of(&mut self.target, query).await?);
+    /// Returns an error unless a query of the source and one of the target have the same rows.
+    async fn compare(&mut self, there: &str, here: &str, what: &str) -> Result<(), MoveError> {
+        let (there, here) = (Digest::of(&mut self.source, there).await?, Digest::of(&mut self.target, here).await?);
         if there == here { Ok(()) } else { Err(MoveError::Differs(what.to_owned())) }
     }
 }
@@ -484,18 +465,18 @@ impl LogMove {
 /// Connects as the owner of the tables. PostgreSQL ends the session of a command that has vanished after a minute, and its
 /// commits are on the disk, like those of the writer.
 async fn connect(config: &DatabaseConfig) -> Result<Session, MoveError> {
-    const SETTINGS: &str = "
-        SET lock_timeout = '10s';
-        SET statement_timeout = 0;
-        SET tcp_keepalives_idle = 30;
-        SET tcp_keepalives_interval = 10;
-        SET tcp_keepalives_count = 3;
-        SET tcp_user_timeout = '60s';
-        SELECT set_config('synchronous_commit', 'on', false)
-         WHERE current_setting('synchronous_commit') IN ('off', 'local')";
     let mut session = Connector::new(config).login().await?;
-    session.execute(SETTINGS).await?;
+    session.execute(MOVE_SETTINGS).await?;
     Ok(session)
+}
+
+/// Changes which writes the source refuses, and its record of the move, in one transaction.
+async fn refuse(source: &mut Session, refused: &str, record: &'static str) -> Result<(), sqlx::Error> {
+    source.execute("BEGIN").await?;
+    sqlx::query("SELECT set_move_triggers(p_refused => $1)").bind(refused).execute(&mut *source).await?;
+    source.execute(record).await?;
+    source.execute("COMMIT").await?;
+    Ok(())
 }
 
 /// Returns an error unless this database is the source of a move that is not complete.
