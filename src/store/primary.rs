@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::store::connection::config::DatabaseConfig;
+use crate::store::connection::connector::is_read_only;
 use crate::store::connection::read_pool::ReadConnection;
 use crate::store::connection::session::Session;
 use crate::store::error::{DatabaseError, StoreError};
@@ -55,10 +56,7 @@ impl Primary {
     /// Returns an error unless PostgreSQL responds and accepts writes.
     pub async fn check_writable(&self) -> Result<(), StoreError> {
         let mut connection = self.acquire().await?;
-        let read_only: bool = sqlx::query_scalar("SELECT current_setting('transaction_read_only')::boolean")
-            .fetch_one(&mut *connection)
-            .await?;
-        if read_only { Err(DatabaseError::ReadOnly.into()) } else { Ok(()) }
+        if is_read_only(&mut *connection).await? { Err(DatabaseError::ReadOnly.into()) } else { Ok(()) }
     }
 
     /// Acquires a pooled connection for one statement that writes. It has a limit of time, after which the outcome is
