@@ -34,7 +34,7 @@ const BUFFER_BYTES: usize = 72 * 1024;
 /// The send buffer of a socket, which the system doubles.
 const SEND_BUFFER_BYTES: usize = 128 * 1024;
 /// The pause after a failed accept. The most common cause is the limit of open files, and the pause lets files close.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// A listener whose address is bound.
 pub struct Listener {

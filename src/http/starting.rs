@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -22,13 +21,11 @@ use tokio_util::task::TaskTracker;
 use crate::app::{Settings, event_id_at};
 use crate::clock::Clock;
 use crate::http::base_path;
+use crate::http::listener::ACCEPT_PAUSE;
 use crate::http::problem::code::Code;
 use crate::http::problem::error::ApiError;
 use crate::http::request_id::{REQUEST_ID, RequestId};
 use crate::http::routes::probes::{check_liveness, unavailable};
-
-/// The pause after a failed accept.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// A server that runs until [`StartingServer::stop`].
 pub struct StartingServer {
