@@ -101,7 +101,7 @@ fn announce(moved: Moved, pause: Option<f64>, source: &DatabaseConfig, target: &
         "The log is in {}, in epoch {epoch} from position {first_position}.\n\
          Now set DATABASE_URL to it in every instance and command, and restart the instances. DATABASE_READ_URL needs a\n\
          standby of the new server. ARCHIVE_URL stays the same.\n\
-         It is kept in {}, too, which refuses writes. Drop that when you need it no longer.",
+         The source is {}, which refuses writes. Drop it when you no longer need it.",
         target.address(),
         source.address(),
     );
