@@ -6,12 +6,8 @@ use sqlx::{AssertSqlSafe, Row};
 
 use crate::support::{AppendCall, Procedure, Session, TestDatabase, migrate_schema};
 
-/// Returns the settings of the connections for reads, which are read from the source.
-fn read_settings() -> &'static str {
-    const SOURCE: &str = include_str!("../../src/store/connection/connector.rs");
-    let (_, rest) = SOURCE.split_once("const READ_SETTINGS: &str = \"").expect("the settings");
-    rest.split_once("\";").expect("the end of the settings").0
-}
+/// The settings of the connections that read.
+const READ_SETTINGS: &str = include_str!("../../src/store/sql/read_settings.sql");
 
 const SQL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/store/sql");
 
@@ -38,7 +34,7 @@ async fn seeded() -> Session {
         .await;
     session.run("UPDATE partitions SET sealed_at = now(), last_position = 1 WHERE starts_at < '2026-11-01Z'").await;
     session.run("ANALYZE").await;
-    session.run(read_settings()).await;
+    session.run(READ_SETTINGS).await;
     session
 }
 

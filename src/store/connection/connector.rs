@@ -61,22 +61,7 @@ macro_rules! commit_durably {
     };
 }
 
-/// The plan of a statement must not depend on the size of the tables at the time at which it was prepared. With custom
-/// plans a load takes twelve times as long with 120 partitions as with one. Compiling a statement (JIT) takes longer
-/// than any of these statements runs; before version 18 PostgreSQL compiles every statement that scans a table, because
-/// `enable_seqscan = off` adds a very high cost to it.
-const READ_SETTINGS: &str = concat!(
-    "
-    SET plan_cache_mode = force_generic_plan;
-    SET enable_seqscan = off;
-    SET enable_bitmapscan = off;
-    SET enable_hashjoin = off;
-    SET enable_mergejoin = off;
-    SET jit = off;
-    SET default_transaction_isolation = 'read committed';
-    SET statement_timeout = '30s';",
-    end_vanished!()
-);
+const READ_SETTINGS: &str = concat!(include_str!("../sql/read_settings.sql"), end_vanished!());
 
 const WRITER_SETTINGS: &str = concat!(
     "
