@@ -38,10 +38,18 @@ pub struct BenchArgs {
     #[arg(long)]
     pub fill: Option<u64>,
 
-    /// Number of events in the log in the parts groups, erasures and fairness, at least 1000
+    /// Number of events in the log in the parts catch-up, groups, erasures and fairness, at least 1000
     // With fewer events, some of the streams that the good client reads would not exist: `import::GROWING_STREAMS`.
     #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1_000..))]
     pub events: u64,
+
+    /// Number of event streams that match nothing in the part catch-up; a server has 10,000 connections
+    #[arg(long, default_value_t = 9_900)]
+    pub filtering: usize,
+
+    /// Measure only the rows of the part catch-up whose name contains one of these texts
+    #[arg(long, value_delimiter = ',')]
+    pub rows: Vec<String>,
 
     /// Folder of scripts/get-rivals: the part groups also measures NATS JetStream, pgmq and message-db
     #[arg(long)]
@@ -102,6 +110,8 @@ pub enum Part {
     Partitions,
     /// `annals import`, compared with COPY into the same tables
     Import,
+    /// Reads of the whole log and of parts of it, compared with COPY and with each other
+    CatchUp,
     /// Memory with many clients and subscribers, and the time from start to ready
     Footprint,
     /// Workers of a consumer group, compared with pages of the log and with direct SQL
@@ -145,6 +155,11 @@ impl BenchArgs {
             "--server is allowed only for direct and delivery: the other parts need their own servers and databases"
         );
         Ok(parts)
+    }
+
+    /// Returns whether a row of the part catch-up is measured.
+    pub fn measures(&self, row: &str) -> bool {
+        self.rows.is_empty() || self.rows.iter().any(|wanted| row.contains(wanted.as_str()))
     }
 
     /// Returns the attacks to measure.

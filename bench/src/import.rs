@@ -9,11 +9,10 @@ use std::time::Instant;
 use annals::app::event_id_at;
 use annals::clock::Clock;
 use annals::store::connection::config::ConnectOptions;
-use anyhow::bail;
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use crate::args::BenchArgs;
-use crate::instance::{BenchInstance, SERVICE_DATABASE, ServerDatabase};
+use crate::instance::{BenchInstance, SERVICE_DATABASE, ServerDatabase, run_command};
 use crate::load::EVENT_DATA;
 use crate::report::{Report, Row};
 use crate::scratch::Scratch;
@@ -24,6 +23,15 @@ const TABLES: [&str; 3] = ["streams", "events", "event_ids"];
 pub const STORED_TYPE: &str = "Stored";
 /// The number of streams whose events alternate in an import. Those streams exist if at least as many events do.
 pub const GROWING_STREAMS: u64 = 1_000;
+/// The number of event types of which each has about the same number of events.
+pub const EVENT_TYPES: u64 = 11;
+/// The event type of one event in a hundred.
+pub const RARE_EVENT_TYPE: &str = "OrderFlagged";
+
+/// Returns the event type of the event with a number, which is not of the rare type.
+pub fn event_type(n: u64) -> String {
+    format!("OrderStep{}", n % EVENT_TYPES + 1)
+}
 
 /// Measures `annals import`, in events per second. The baseline is COPY of the rows that the import has written.
 pub async fn compare_with_copy(args: &BenchArgs, other: &ConnectOptions, report: &mut Report) -> anyhow::Result<()> {
@@ -82,10 +90,11 @@ fn write_events(
     let mut lines = BufWriter::new(file);
     for n in events {
         let stream = n % GROWING_STREAMS + n / (GROWING_STREAMS * STREAM_EVENTS) * GROWING_STREAMS;
+        let event_type = if n % 100 == 50 { RARE_EVENT_TYPE.to_owned() } else { event_type(n) };
         let (id, occurred_at) = (event_id_at(time(n)), time(n).to_rfc3339_opts(SecondsFormat::Micros, true));
         writeln!(
             lines,
-            r#"{{"event_id":"{id}","aggregate_type":"{aggregate_type}","aggregate_id":"ord-{stream}","event_type":"OrderPlaced","event_data":{EVENT_DATA},"occurred_at":"{occurred_at}"}}"#
+            r#"{{"event_id":"{id}","aggregate_type":"{aggregate_type}","aggregate_id":"ord-{stream}","event_type":"{event_type}","event_data":{EVENT_DATA},"occurred_at":"{occurred_at}"}}"#
         )?;
     }
     Ok(lines.flush()?)
@@ -93,12 +102,9 @@ fn write_events(
 
 /// Runs `annals import` on a database, and waits until it has ended.
 async fn import_file(args: &BenchArgs, database: &Scratch, file: &Path) -> anyhow::Result<()> {
-    let command = ServerDatabase::Url(&database.options()).command(args, "import")?;
-    let output = tokio::process::Command::from(command).arg(file).output().await?;
-    if !output.status.success() {
-        bail!("annals import failed: {}", String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(())
+    let mut command = ServerDatabase::Url(&database.options()).command(args, "import")?;
+    command.arg(file);
+    run_command(command).await
 }
 
 /// Copies the tables from one database to another in one transaction. Returns the seconds that the transaction took.

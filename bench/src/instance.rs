@@ -46,6 +46,15 @@ impl ServerDatabase<'_> {
     }
 }
 
+/// Runs a command of `annals` on a database, and waits until it has ended.
+pub async fn run_command(mut command: Command) -> anyhow::Result<()> {
+    let output = tokio::task::spawn_blocking(move || command.output()).await??;
+    if !output.status.success() {
+        bail!("the command has failed: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(())
+}
+
 /// A process that runs `annals serve`. It is killed when this value is dropped.
 pub struct Server {
     child: Child,
@@ -126,8 +135,12 @@ pub struct BenchInstance {
 impl BenchInstance {
     /// Creates the database `name` over a connection to the database `other`, and starts a server on it.
     pub async fn start(args: &BenchArgs, other: &ConnectOptions, name: &str) -> anyhow::Result<Self> {
-        let scratch = Scratch::create(other.clone(), name).await?;
-        let server = Server::start(args, ServerDatabase::Url(&scratch.options())).await?;
+        Self::start_on(args, Scratch::create(other.clone(), name).await?, &[]).await
+    }
+
+    /// Starts a server on a database, with further settings.
+    pub async fn start_on(args: &BenchArgs, scratch: Scratch, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
+        let server = Server::start_with(args, ServerDatabase::Url(&scratch.options()), settings).await?;
         Ok(Self { scratch, server })
     }
 

@@ -7,6 +7,7 @@
 
 mod args;
 mod background;
+mod catch_up;
 mod direct;
 mod direct_sql;
 mod erasures;
@@ -60,6 +61,7 @@ async fn measure(args: &BenchArgs, parts: &[Part], database: &Database) -> anyho
             }
             Part::Partitions => growth::compare_partitions(args, other, &mut report).await?,
             Part::Import => import::compare_with_copy(args, other, &mut report).await?,
+            Part::CatchUp => catch_up::measure(args, other, &mut report).await?,
             Part::Footprint => footprint::measure(args, database, &mut report).await?,
             Part::Groups => {
                 let instance = BenchInstance::start(args, other, SERVICE_DATABASE).await?;

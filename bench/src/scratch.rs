@@ -45,6 +45,17 @@ impl Session {
         Ok(())
     }
 
+    /// Copies the rows of a query, discards them, and returns their number.
+    pub async fn count_copied(&mut self, query: &str) -> anyhow::Result<u64> {
+        let mut rows = self.0.copy_out_raw(&format!("COPY ({query}) TO STDOUT")).await?;
+        let mut number = 0;
+        // Each message of PostgreSQL has one row.
+        while rows.try_next().await?.is_some() {
+            number += 1;
+        }
+        Ok(number)
+    }
+
     /// Copies rows to a table, from a file that [`Session::copy_out`] has written.
     pub async fn copy_in(&mut self, table: &str, file: &mut File) -> anyhow::Result<()> {
         const BUFFER_BYTES: usize = 64 * 1024;
