@@ -83,4 +83,11 @@ impl StoredEvent<'_> {
     pub fn payload_bytes(&self) -> usize {
         self.event_data.len() + self.metadata.map_or(0, str::len)
     }
+
+    /// Returns about the size of the event as JSON, in bytes; never more than the size.
+    pub fn approximate_bytes(&self) -> usize {
+        /// The names of the members, the id and the time.
+        const OTHERS: usize = 250;
+        OTHERS + self.aggregate_type.len() + self.aggregate_id.len() + self.event_type.len() + self.payload_bytes()
+    }
 }

@@ -43,14 +43,8 @@ impl EventFilter {
             && self.aggregate_ids.is_empty()
             && self.event_types.is_empty()
             && self.correlation_ids.is_empty()
+            && self.partition.is_none()
             && self.readable.is_none()
-    }
-
-    /// Returns whether the filter has the events of a stream: the reader may see its type, and it belongs to the partition.
-    /// No statement of the database decides that, so every read compares it.
-    pub fn has_stream(&self, aggregate_type: &str, aggregate_id: &str) -> bool {
-        self.may_see(aggregate_type)
-            && self.partition.is_none_or(|partition| partition.has(aggregate_type, aggregate_id))
     }
 
     /// Returns whether the reader may see the events of an aggregate type.

@@ -41,6 +41,16 @@ pub struct PartitionOf {
 pub struct ParsePartitionError;
 
 impl PartitionOf {
+    /// Returns the number of the partition, from 0.
+    pub fn partition(self) -> u16 {
+        self.partition
+    }
+
+    /// Returns the number of all partitions.
+    pub fn partitions(self) -> u16 {
+        self.partitions
+    }
+
     /// Returns whether a stream belongs to the partition.
     pub fn has(self, aggregate_type: &str, aggregate_id: &str) -> bool {
         self.partitions == 1 || u16::from(bucket(aggregate_type, aggregate_id)) % self.partitions == self.partition

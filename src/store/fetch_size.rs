@@ -1,32 +1,66 @@
 //! The number of rows that one statement requests.
 
-const CHUNK_BYTES: usize = 1024 * 1024;
-const CHUNK_ROWS_MAX: i64 = 500;
+/// The bytes of a page, unless its reader wants another number at once. A larger page is read in several of these.
+const PAGE_BYTES: usize = 1024 * 1024;
+const ROWS_MAX: usize = 4_096;
+/// The rows of the first statement, when the size of the events is unknown.
+const FIRST_ROWS: usize = 64;
 
-/// The number of rows that one statement requests. It is estimated from the size of the previous rows, so that the rows
-/// fill about 1 MiB. A page that is limited in bytes then discards few rows.
+/// The number of rows that one statement requests: as many as fill the rest of a page, estimated from the size of the
+/// previous rows. So a page needs few statements, and few rows are discarded.
 #[derive(Debug, Clone, Copy)]
 pub struct FetchSize {
-    rows: i64,
+    page_bytes: usize,
+    /// The bytes that the page has already.
+    filled: usize,
+    /// The average size of the previous rows; `None` before the first ones.
+    row_bytes: Option<usize>,
 }
 
 impl Default for FetchSize {
-    /// Returns the size for the first statement, when the size of the events is unknown.
     fn default() -> Self {
-        Self { rows: 64 }
+        Self { page_bytes: PAGE_BYTES, filled: 0, row_bytes: None }
     }
 }
 
 impl FetchSize {
+    /// Creates the size for a reader that wants this number of bytes at once.
+    pub fn of_pages(bytes: usize) -> Self {
+        Self { page_bytes: bytes, ..Self::default() }
+    }
+
+    /// Sets the number of bytes that the reader wants at once.
+    pub fn set_page_bytes(&mut self, bytes: usize) {
+        self.page_bytes = bytes;
+    }
+
+    /// Begins a page.
+    pub(super) fn begin_page(&mut self) {
+        self.filled = 0;
+    }
+
     /// Returns the number of rows to request if the reader wants at most `wanted`.
     pub(super) fn rows_for(self, wanted: usize) -> i64 {
-        i64::try_from(wanted).unwrap_or(i64::MAX).min(self.rows)
+        let rows = match self.row_bytes {
+            None => FIRST_ROWS,
+            Some(row_bytes) => {
+                // Some more, because a page that is almost full needs another statement.
+                let fitting = (self.page_bytes - self.filled) / row_bytes;
+                (fitting + fitting / 16 + 1).min(ROWS_MAX)
+            }
+        };
+        i64::try_from(rows.min(wanted)).unwrap_or(i64::MAX)
     }
 
     /// Adjusts the size to the number and the bytes of the rows that were read.
-    pub(super) fn adjust(&mut self, rows: i64, bytes: usize) {
-        let fitting = i64::try_from(CHUNK_BYTES * usize::try_from(rows).unwrap_or(1) / bytes.max(1));
-        self.rows = fitting.unwrap_or(CHUNK_ROWS_MAX).clamp(1, CHUNK_ROWS_MAX);
+    pub(super) fn adjust(&mut self, rows: usize, bytes: usize) {
+        if rows > 0 {
+            self.row_bytes = Some((bytes / rows).max(1));
+            self.filled += bytes;
+            if self.filled >= self.page_bytes {
+                self.begin_page();
+            }
+        }
     }
 }
 
@@ -35,15 +69,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_statement_asks_for_as_many_rows_as_fill_a_chunk() {
+    fn a_statement_requests_as_many_rows_as_fill_the_rest_of_the_page() {
         let mut size = FetchSize::default();
-        assert_eq!(size.rows_for(10), 10);
-        assert_eq!(size.rows_for(1_000), 64);
-        size.adjust(64, 64 * 1_024);
-        assert_eq!(size.rows_for(usize::MAX), CHUNK_ROWS_MAX);
-        size.adjust(10, 10 * CHUNK_BYTES);
+        assert_eq!((size.rows_for(10), size.rows_for(1_000)), (10, 64));
+        size.set_page_bytes(64 * 1_024);
+        size.adjust(64, 32 * 1_024);
+        assert_eq!(size.rows_for(usize::MAX), 64 + 4 + 1);
+        size.adjust(64, 32 * 1_024);
+        assert_eq!((size.rows_for(usize::MAX), size.rows_for(3)), (128 + 8 + 1, 3));
+    }
+
+    #[test]
+    fn the_number_of_rows_is_bounded() {
+        let mut size = FetchSize::default();
+        size.adjust(10, 20 * PAGE_BYTES);
         assert_eq!(size.rows_for(1_000), 1);
         size.adjust(1, 0);
-        assert_eq!(size.rows_for(1_000), CHUNK_ROWS_MAX);
+        assert_eq!(size.rows_for(usize::MAX), 4_096);
     }
 }

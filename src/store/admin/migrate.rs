@@ -87,6 +87,7 @@ pub const FUNCTION_FILES: &[FunctionFile] = function_files![
     "set_projection",
     "snapshot_checksum",
     "step_partition",
+    "stream_bucket",
     "stream_head",
 ];
 

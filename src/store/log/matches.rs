@@ -1,10 +1,11 @@
-//! Finds the positions of the events in a window that match a filter, through the index that fits the filter best.
+//! The statements that find the events in a window that match a filter, through the index that fits the filter best.
 
 use chrono::{DateTime, Utc};
+use sqlx::postgres::{PgArguments, Postgres};
+use sqlx::query::Query;
 
 use crate::domain::event::Position;
 use crate::domain::filter::EventFilter;
-use crate::store::connection::session::Session;
 use crate::store::log::readable::WantedTypes;
 
 /// The statements of one direction, by the index that they use.
@@ -18,20 +19,20 @@ pub(super) struct MatchStatements {
 
 /// The statements that return the oldest matches first.
 pub(super) const FORWARD: MatchStatements = MatchStatements {
-    by_aggregate: include_str!("../sql/log_matches_by_aggregate.sql"),
-    by_aggregate_type: include_str!("../sql/log_matches_by_aggregate_type.sql"),
-    by_correlation: include_str!("../sql/log_matches_by_correlation.sql"),
-    by_event_type: include_str!("../sql/log_matches_by_event_type.sql"),
-    by_position: include_str!("../sql/log_matches_by_position.sql"),
+    by_aggregate: include_str!("../sql/log_events_by_aggregate.sql"),
+    by_aggregate_type: include_str!("../sql/log_events_by_aggregate_type.sql"),
+    by_correlation: include_str!("../sql/log_events_by_correlation.sql"),
+    by_event_type: include_str!("../sql/log_events_by_event_type.sql"),
+    by_position: include_str!("../sql/log_events_by_position.sql"),
 };
 
 /// The statements that return the newest matches first.
 pub(super) const BACKWARD: MatchStatements = MatchStatements {
-    by_aggregate: include_str!("../sql/log_matches_by_aggregate_backward.sql"),
-    by_aggregate_type: include_str!("../sql/log_matches_by_aggregate_type_backward.sql"),
-    by_correlation: include_str!("../sql/log_matches_by_correlation_backward.sql"),
-    by_event_type: include_str!("../sql/log_matches_by_event_type_backward.sql"),
-    by_position: include_str!("../sql/log_matches_by_position_backward.sql"),
+    by_aggregate: include_str!("../sql/log_events_by_aggregate_backward.sql"),
+    by_aggregate_type: include_str!("../sql/log_events_by_aggregate_type_backward.sql"),
+    by_correlation: include_str!("../sql/log_events_by_correlation_backward.sql"),
+    by_event_type: include_str!("../sql/log_events_by_event_type_backward.sql"),
+    by_position: include_str!("../sql/log_events_by_position_backward.sql"),
 };
 
 /// A window of the log: the positions after `after` and up to `to`, and the times between which their events are.
@@ -43,32 +44,26 @@ pub(super) struct Window {
     pub(super) latest: DateTime<Utc>,
 }
 
-/// The positions of matching events, and their times.
-pub(super) struct Matches {
-    pub(super) positions: Vec<Position>,
-    pub(super) times: Vec<DateTime<Utc>>,
-    /// The window has no other match.
-    pub(super) is_complete: bool,
-}
-
-/// Finds the first matches in a window, at most `rows`.
-pub(super) async fn find_matches(
-    connection: &mut Session,
+/// Returns the statement that returns the first matches in a window, at most `rows`.
+pub(super) fn matches_query<'f>(
     statements: &MatchStatements,
-    filter: &EventFilter,
-    types: &WantedTypes,
+    filter: &'f EventFilter,
+    types: &'f WantedTypes,
     window: Window,
     rows: i64,
-) -> Result<Matches, sqlx::Error> {
+) -> Query<'f, Postgres, PgArguments> {
     fn null_if_empty<T>(values: &[T]) -> Option<&[T]> {
         (!values.is_empty()).then_some(values)
     }
     let Window { after, to, earliest, latest } = window;
-    let within = |statement| sqlx::query_as(statement).bind(after).bind(to).bind(earliest).bind(latest).bind(rows);
+    let within = |statement| sqlx::query(statement).bind(after).bind(to).bind(earliest).bind(latest).bind(rows);
+    let all_of = |names: Option<&'f [String]>, prefixes: &'f [String]| {
+        within(statements.by_position).bind(names).bind(prefixes).bind(null_if_empty(&filter.event_types))
+    };
     let query = match types {
-        WantedTypes::Many { names, prefixes } if filter.correlation_ids.is_empty() => {
-            within(statements.by_position).bind(names).bind(prefixes).bind(null_if_empty(&filter.event_types))
-        }
+        WantedTypes::Many { names, prefixes } if filter.correlation_ids.is_empty() => all_of(Some(names), prefixes),
+        // The partition is the only condition.
+        WantedTypes::All if filter.event_types.is_empty() && filter.correlation_ids.is_empty() => all_of(None, &[]),
         types => {
             // Of many types, the few events with a correlation id are compared after they are fetched.
             let listed = if let WantedTypes::Listed(types) = types { Some(types.as_slice()) } else { None };
@@ -79,10 +74,9 @@ pub(super) async fn find_matches(
                 .bind(null_if_empty(&filter.correlation_ids))
         }
     };
-    let found: Vec<(Position, DateTime<Utc>)> = query.fetch_all(connection).await?;
-    let is_complete = i64::try_from(found.len()).is_ok_and(|found| found < rows);
-    let (positions, times) = found.into_iter().unzip();
-    Ok(Matches { positions, times, is_complete })
+    query
+        .bind(filter.partition.map(|partition| i32::from(partition.partition())))
+        .bind(filter.partition.map(|partition| i32::from(partition.partitions())))
 }
 
 impl MatchStatements {

@@ -4,10 +4,10 @@
 //! bounds the open partitions. So each statement names the partitions that it reads, and its cost does not depend on
 //! their number.
 //!
-//! A filtered read first finds the positions of matching events, in a window of positions and through the index that
-//! fits the filter best, and then fetches the events. A window that costs little is followed by a larger one. A page
-//! ends when its time is up, and returns the position up to which it has read, so no request waits for a scan of the
-//! whole log.
+//! A filtered read finds the matching events in a window of positions, through the index that fits the filter best, and
+//! delivers them once it knows that no partition was archived meanwhile. A window that costs little and has few matches is
+//! followed by a larger one, and one with more matches than a statement returns by a smaller one. A page ends when its
+//! time is up, and returns the position up to which it has read, so no request waits for a scan of the whole log.
 //!
 //! Every page first reads the head, and then reads only up to it, on one connection. If the epoch is no longer that of
 //! the cursor, or the cursor is beyond the head, the read checks on the same connection whether the cursor is still
@@ -28,7 +28,7 @@ use crate::store::connection::session::Session;
 use crate::store::error::{MissingEvent, StoreError};
 use crate::store::log::head::LogHead;
 use crate::store::log::readable::WantedTypes;
-use crate::store::log::scan::{LogScan, LogSegment, PageBudget, Scan};
+use crate::store::log::scan::{LogScan, LogSegment, PageBudget, PageContext, Scan};
 use crate::store::log::segment::{Delivery, SegmentScan, scan_segment};
 use crate::store::reader::{CatalogueCheck, Reader, ServerKind};
 use crate::store::row::Deliver;
@@ -106,7 +106,7 @@ impl Reader {
         limit: usize,
         mut deliver: impl FnMut(&StoredEvent<'_>) -> ControlFlow<()> + Send,
     ) -> Result<LogHead, StoreError> {
-        let mut budget = scan.budget(limit);
+        let mut budget = scan.begin_page(limit);
         loop {
             let mut connection = self.acquire().await?;
             let (progress, head) = self.read_database(&mut connection, scan, to, &mut budget, &mut deliver).await?;
@@ -129,7 +129,7 @@ impl Reader {
         scan: &mut LogScan,
         mut deliver: impl FnMut(&StoredEvent<'_>) -> ControlFlow<()> + Send,
     ) -> Result<LogHead, StoreError> {
-        let mut budget = scan.budget(usize::MAX);
+        let mut budget = scan.begin_page(usize::MAX);
         loop {
             match self.read_database(connection, scan, Position::MAX, &mut budget, &mut deliver).await? {
                 (ReadProgress::Archived(partition, segment), _) => {
@@ -165,18 +165,24 @@ impl Reader {
             if let Some(partition) = segment.archived.clone() {
                 return Ok((ReadProgress::Archived(partition, segment), head));
             }
-            let found = scan_segment(connection, scan, &types, segment, end, budget.wanted).await?;
-            // A partition that is archived during the scan looks empty, and then the result of the scan is void. If all
-            // events are wanted, this check is not needed: a gap in the positions shows that an event is missing.
-            if !matches!(found, SegmentScan::All(_))
+            let wanted = scan_segment(connection, scan, segment, end).await?;
+            // A partition that is archived meanwhile looks empty. A gap in the positions, and the statement that finds
+            // matches, show that. A search for a time does not.
+            if matches!(wanted, SegmentScan::Nothing { .. })
                 && let CatalogueCheck::Changed(changed) = self.check_catalogue(connection, &catalogue).await?
             {
                 catalogue = changed;
                 continue;
             }
             budget.mark_scanned();
-            match found.deliver(connection, scan, budget, gap_is_allowed, deliver).await? {
+            let page = PageContext { types: &types, catalogue: &catalogue, gap_is_allowed };
+            match wanted.deliver(connection, scan, page, budget, deliver).await? {
                 Delivery::Complete => gap_is_allowed = false,
+                Delivery::Outdated => catalogue = self.reload_catalogue(connection).await?,
+                Delivery::NoMatch(to) => match self.check_catalogue(connection, &catalogue).await? {
+                    CatalogueCheck::Changed(changed) => catalogue = changed,
+                    CatalogueCheck::Unchanged => scan.skip_to(to),
+                },
                 Delivery::FirstEventMissing => match self.check_catalogue(connection, &catalogue).await? {
                     CatalogueCheck::Changed(changed) => catalogue = changed,
                     CatalogueCheck::Unchanged if gap_is_allowed => {

@@ -10,13 +10,16 @@ use crate::domain::cursor::{Cursor, Epoch};
 use crate::domain::event::{BEGINNING_OF_TIME, Position, StoredEvent};
 use crate::domain::filter::EventFilter;
 use crate::store::fetch_size::FetchSize;
+use crate::store::log::readable::WantedTypes;
 use crate::store::partitions::catalogue::Catalogue;
 use crate::store::row::Deliver;
 
-/// A window that took less time than the first limit is followed by one that is four times as large; one that took more
-/// than the second limit is followed by one of half the size.
+/// A window that took less time than the first limit, and had few matches, is followed by one that is four times as
+/// large; one that took more than the second limit is followed by one of half the size.
 const WINDOW_CHEAP: Duration = Duration::from_millis(15);
 const WINDOW_EXPENSIVE: Duration = Duration::from_millis(60);
+/// With this share of the matches that one statement returns, a window that is four times as large would be full.
+const WINDOW_FILLED: f64 = 0.25;
 const WINDOW_MAX: Position = 1 << 20;
 
 /// Limits of one page of a filtered read.
@@ -34,7 +37,16 @@ impl Default for ScanLimits {
     }
 }
 
-/// The number of positions in the next window. It follows the time that windows take.
+/// What a window has cost and returned.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum ScannedWindow {
+    /// It had more matches than one statement returns. The matches are in this number of positions.
+    Full { positions: Position },
+    /// All its matches were returned: this share of what one statement returns.
+    Complete { took: Duration, filled: f64 },
+}
+
+/// The number of positions in the next window. It follows the time that windows take, and their number of matches.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct WindowSize {
     positions: Position,
@@ -44,7 +56,7 @@ pub(super) struct WindowSize {
 /// A read of the log: its filter, and its progress.
 #[derive(Debug, Clone)]
 pub struct LogScan {
-    filter: EventFilter,
+    filter: Arc<EventFilter>,
     limits: ScanLimits,
     /// The epoch of `after`; `None` until the first page, if the reader gave none.
     pub(super) epoch: Option<Epoch>,
@@ -62,7 +74,7 @@ pub(super) trait Scan {
     const STEP: Position;
 
     /// Returns the filter.
-    fn filter(&self) -> &EventFilter;
+    fn filter(&self) -> &Arc<EventFilter>;
 
     /// Moves to an event.
     fn advance(&mut self, event: &StoredEvent<'_>);
@@ -80,6 +92,14 @@ pub(super) struct LogSegment {
     pub(super) latest: DateTime<Utc>,
     /// The partition's place in the archive; `None` if its events are in the database.
     pub(super) archived: Option<Arc<ArchivedPartition>>,
+}
+
+/// What the statements of a page depend on, beside its scan.
+pub(super) struct PageContext<'p> {
+    pub(super) types: &'p WantedTypes,
+    pub(super) catalogue: &'p Catalogue,
+    /// The next segment may begin after a gap, because an epoch began.
+    pub(super) gap_is_allowed: bool,
 }
 
 /// What one page may still read.
@@ -104,13 +124,28 @@ impl WindowSize {
         self.positions
     }
 
-    /// Adjusts the size to the time that the last window took.
-    pub(super) fn adjust(&mut self, took: Duration) {
-        if took < WINDOW_CHEAP {
-            self.positions = (self.positions * 4).min(WINDOW_MAX);
-        } else if took > WINDOW_EXPENSIVE {
-            self.positions = (self.positions / 2).max(self.smallest);
+    /// Adjusts the size to the last window.
+    pub(super) fn adjust(&mut self, last: ScannedWindow) {
+        match last {
+            // A statement reads the matches of each type, and returns the first ones of all. Others are read in vain.
+            ScannedWindow::Full { positions } => self.positions = positions.max(1),
+            ScannedWindow::Complete { took, .. } if took > WINDOW_EXPENSIVE => {
+                self.positions = (self.positions / 2).max(self.smallest);
+            }
+            ScannedWindow::Complete { took, filled } if took < WINDOW_CHEAP && filled < WINDOW_FILLED => {
+                self.positions = (self.positions * 4).min(WINDOW_MAX);
+            }
+            ScannedWindow::Complete { .. } => {}
         }
+    }
+}
+
+impl ScannedWindow {
+    /// Describes a window in which `found` events were found by a statement that requested a number of rows. They are in
+    /// this number of positions.
+    pub(super) fn new(found: usize, rows: i64, positions: Position, took: Duration) -> Self {
+        let filled = found as f64 / rows as f64;
+        if filled < 1.0 { Self::Complete { took, filled } } else { Self::Full { positions } }
     }
 }
 
@@ -151,7 +186,7 @@ impl LogScan {
     pub fn new(filter: EventFilter, after: Cursor, limits: ScanLimits) -> Self {
         let Cursor { epoch, position } = after;
         Self {
-            filter,
+            filter: Arc::new(filter),
             limits,
             epoch,
             after: position,
@@ -182,8 +217,14 @@ impl LogScan {
         (self.after, self.earliest) = (position, BEGINNING_OF_TIME);
     }
 
-    /// Returns the budget of a page of at most `limit` events.
-    pub(super) fn budget(&self, limit: usize) -> PageBudget {
+    /// Sets the number of bytes that the reader wants at once.
+    pub fn set_page_bytes(&mut self, bytes: usize) {
+        self.fetch_size.set_page_bytes(bytes);
+    }
+
+    /// Begins a page of at most `limit` events.
+    pub(super) fn begin_page(&mut self, limit: usize) -> PageBudget {
+        self.fetch_size.begin_page();
         PageBudget::new(limit, self.limits.time)
     }
 
@@ -219,16 +260,16 @@ impl LogScan {
         self.earliest = earliest;
     }
 
-    /// Adjusts the window to the time that the last one took.
-    pub(super) fn adjust_window(&mut self, took: Duration) {
-        self.window.adjust(took);
+    /// Adjusts the window to the last one.
+    pub(super) fn adjust_window(&mut self, last: ScannedWindow) {
+        self.window.adjust(last);
     }
 }
 
 impl Scan for LogScan {
     const STEP: Position = 1;
 
-    fn filter(&self) -> &EventFilter {
+    fn filter(&self) -> &Arc<EventFilter> {
         &self.filter
     }
 
@@ -249,18 +290,25 @@ mod tests {
     fn a_cheap_window_grows_and_an_expensive_one_shrinks() {
         let mut scan = LogScan::new(EventFilter::default(), Cursor { epoch: None, position: 0 }, ScanLimits::default());
         assert_eq!(scan.window_end(10), 10 + 4_096);
-        scan.adjust_window(Duration::from_millis(1));
+        let complete =
+            |milliseconds, filled| ScannedWindow::Complete { took: Duration::from_millis(milliseconds), filled };
+        scan.adjust_window(complete(1, 0.1));
         assert_eq!(scan.window_end(0), 4 * 4_096);
-        scan.adjust_window(Duration::from_millis(30));
+        scan.adjust_window(complete(30, 0.1));
+        scan.adjust_window(complete(1, 0.3));
         assert_eq!(scan.window_end(0), 4 * 4_096);
-        scan.adjust_window(Duration::from_millis(100));
-        scan.adjust_window(Duration::from_millis(100));
-        scan.adjust_window(Duration::from_millis(100));
+        scan.adjust_window(complete(100, 0.3));
+        scan.adjust_window(complete(100, 0.1));
+        scan.adjust_window(complete(100, 0.1));
         assert_eq!(scan.window_end(0), 4_096);
         for _ in 0..10 {
-            scan.adjust_window(Duration::ZERO);
+            scan.adjust_window(complete(0, 0.0));
         }
         assert_eq!(scan.window_end(0), WINDOW_MAX);
+        scan.adjust_window(ScannedWindow::Full { positions: 7_000 });
+        assert_eq!(scan.window_end(0), 7_000);
+        scan.adjust_window(ScannedWindow::Full { positions: 5 });
+        assert_eq!(scan.window_end(0), 5);
     }
 
     #[test]

@@ -1,31 +1,29 @@
-//! Scans one segment of the log: finds the positions of matching events, fetches the events, then advances the cursor.
+//! Scans one segment of the log: finds out what its filter wants, then fetches and delivers the events.
 
 use std::ops::ControlFlow;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 
 use crate::domain::event::Position;
 use crate::domain::filter::EventFilter;
 use crate::store::connection::session::Session;
-use crate::store::log::matches::{FORWARD, Matches, Window, find_matches};
-use crate::store::log::readable::WantedTypes;
-use crate::store::log::rows::{Expected, deliver_rows};
-use crate::store::log::scan::{LogScan, LogSegment, PageBudget, Scan};
+use crate::store::log::matches::{FORWARD, Window, matches_query};
+use crate::store::log::rows::{deliver_consecutive, deliver_matches};
+use crate::store::log::scan::{LogScan, LogSegment, PageBudget, PageContext, Scan, ScannedWindow};
 use crate::store::row::Deliver;
 
 const LOG_EVENTS: &str = include_str!("../sql/log_events.sql");
-const EVENTS_AT: &str = include_str!("../sql/events_at.sql");
 const POSITIONS_BEFORE: &str = include_str!("../sql/positions_before.sql");
 
-/// What a scan found in a segment. The cursor does not move before the events are delivered.
+/// What a scan wants of a segment.
 pub(super) enum SegmentScan {
     /// No event up to this position is wanted.
     Nothing { up_to: Position },
     /// All events of the segment are wanted.
     All(LogSegment),
-    /// The events at these positions are wanted, of a window that ends at `to`.
-    Matches { found: Matches, to: Position, took: Duration },
+    /// The events of a window that match the filter are wanted.
+    Matches(Window),
 }
 
 /// The result of delivering the events of a scan.
@@ -34,26 +32,29 @@ pub(super) enum Delivery {
     Complete,
     /// The first expected event was not found, and nothing was delivered.
     FirstEventMissing,
+    /// No event matches in a window, which ends at this position in the direction of the scan. That is void if a partition
+    /// was archived meanwhile.
+    NoMatch(Position),
+    /// The catalogue is outdated, and nothing was delivered.
+    Outdated,
 }
 
 /// Finds out what the filter wants of a segment. `end` is the last position of the read.
 pub(super) async fn scan_segment(
     connection: &mut Session,
     scan: &LogScan,
-    types: &WantedTypes,
     segment: LogSegment,
     end: Position,
-    wanted: usize,
 ) -> Result<SegmentScan, sqlx::Error> {
     let segment = match restrict_to_times(connection, scan.filter(), segment, end).await? {
         ControlFlow::Continue(segment) => segment,
         ControlFlow::Break(up_to) => return Ok(SegmentScan::Nothing { up_to }),
     };
     if scan.filter().is_by_time_alone() {
-        Ok(SegmentScan::All(segment))
-    } else {
-        scan_window(connection, scan, types, segment, wanted).await
+        return Ok(SegmentScan::All(segment));
     }
+    let LogSegment { after, earliest, latest, .. } = segment;
+    Ok(SegmentScan::Matches(Window { after, to: segment.to.min(scan.window_end(after)), earliest, latest }))
 }
 
 /// Restricts a segment to the filter's span of time. Breaks with the position up to which no event is wanted if the
@@ -112,32 +113,14 @@ pub(super) async fn positions_before(
         .await
 }
 
-/// Finds the positions of matching events in the next window of a segment.
-async fn scan_window(
-    connection: &mut Session,
-    scan: &LogScan,
-    types: &WantedTypes,
-    segment: LogSegment,
-    wanted: usize,
-) -> Result<SegmentScan, sqlx::Error> {
-    let started = Instant::now();
-    let LogSegment { after, earliest, latest, .. } = segment;
-    let to = segment.to.min(scan.window_end(after));
-    let window = Window { after, to, earliest, latest };
-    let rows = scan.rows_for(wanted);
-    let found = find_matches(connection, &FORWARD, scan.filter(), types, window, rows).await?;
-    Ok(SegmentScan::Matches { found, to, took: started.elapsed() })
-}
-
 impl SegmentScan {
-    /// Fetches the events and delivers them. `gap_is_allowed`: the segment may begin after a gap, because an epoch
-    /// began.
+    /// Fetches the events, and delivers them.
     pub(super) async fn deliver(
         self,
         connection: &mut Session,
         scan: &mut LogScan,
+        page: PageContext<'_>,
         budget: &mut PageBudget,
-        gap_is_allowed: bool,
         deliver: Deliver<'_>,
     ) -> Result<Delivery, sqlx::Error> {
         match self {
@@ -151,9 +134,8 @@ impl SegmentScan {
                     .bind(segment.earliest)
                     .bind(segment.latest)
                     .bind(rows);
-                let first = if gap_is_allowed { None } else { Some(segment.after + 1) };
-                let expected = Expected::Consecutive { first };
-                let Some(events) = deliver_rows(connection, query, expected, scan, budget, deliver).await? else {
+                let first = if page.gap_is_allowed { None } else { Some(segment.after + 1) };
+                let Some(events) = deliver_consecutive(connection, query, first, scan, budget, deliver).await? else {
                     return Ok(Delivery::FirstEventMissing);
                 };
                 // A segment ends with an event: the head, the last event of a partition, or the last event before a
@@ -162,21 +144,18 @@ impl SegmentScan {
                     return Ok(Delivery::FirstEventMissing);
                 }
             }
-            Self::Matches { found: Matches { positions, times, is_complete }, to, took } => {
-                scan.adjust_window(took);
-                let found = i64::try_from(positions.len()).unwrap_or(i64::MAX);
-                let mut events = 0;
-                if let (Some(&earliest), Some(&latest)) = (times.first(), times.last()) {
-                    let query = sqlx::query(EVENTS_AT).bind(positions).bind(times).bind(earliest).bind(latest);
-                    let delivered = deliver_rows(connection, query, Expected::Any, scan, budget, deliver).await?;
-                    events = delivered.unwrap_or(0);
-                }
-                if !budget.is_stopped && events < found {
-                    // Events are never deleted, so their partition was archived after they were found.
-                    return Ok(Delivery::FirstEventMissing);
-                }
-                if !budget.is_stopped && is_complete {
-                    scan.skip_to(to);
+            Self::Matches(window) => {
+                let (started, filter, rows) = (Instant::now(), scan.filter().clone(), scan.rows_for(budget.wanted));
+                let query = matches_query(&FORWARD, &filter, page.types, window, rows);
+                let delivered = deliver_matches(connection, query, page.catalogue, scan, budget, deliver).await?;
+                let Some(found) = delivered else { return Ok(Delivery::Outdated) };
+                let positions = scan.after() - window.after;
+                let last = ScannedWindow::new(found, rows, positions, started.elapsed());
+                scan.adjust_window(last);
+                match last {
+                    _ if found == 0 => return Ok(Delivery::NoMatch(window.to)),
+                    ScannedWindow::Complete { .. } if !budget.is_stopped => scan.skip_to(window.to),
+                    _ => {}
                 }
             }
         }

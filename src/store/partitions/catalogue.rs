@@ -109,6 +109,12 @@ impl Catalogue {
         }
     }
 
+    /// Returns whether no partition was sealed, archived or restored since the catalogue was read: `changes` is the newest
+    /// `LogHead::catalogue_changes`.
+    pub(in crate::store) fn is_current(&self, changes: i64) -> bool {
+        self.changes.0 == changes
+    }
+
     /// Returns whether this is the catalogue of the log with this head: the epoch is the same, the log ends after the
     /// sealed partitions, and no partition has changed.
     pub(in crate::store) fn matches(&self, head: &LogHead) -> bool {

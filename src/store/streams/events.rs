@@ -55,6 +55,7 @@ impl Reader {
         range.to = range.to.min(head.version);
         let mut state = StreamReadState::new(range, limit);
         let mut catalogue = self.catalogue();
+        fetch_size.begin_page();
         while !state.is_done() {
             let mut connection = self.acquire().await?;
             let before = state.range;
@@ -75,7 +76,7 @@ impl Reader {
                     break;
                 }
                 events += 1;
-                bytes += event.payload_bytes();
+                bytes += event.approximate_bytes();
                 self.raise_high_water_mark(event.global_position);
                 if state.deliver(&event, &mut deliver) {
                     break;

@@ -10,7 +10,7 @@ use crate::store::log::backward::segment::{SegmentScan, scan_segment};
 use crate::store::log::head::LogHead;
 use crate::store::log::read::ReadProgress;
 use crate::store::log::readable::WantedTypes;
-use crate::store::log::scan::{PageBudget, Scan};
+use crate::store::log::scan::{PageBudget, PageContext, Scan};
 use crate::store::log::segment::Delivery;
 use crate::store::reader::{CatalogueCheck, Reader};
 use crate::store::row::Deliver;
@@ -24,7 +24,7 @@ impl Reader {
         limit: usize,
         mut deliver: impl FnMut(&StoredEvent<'_>) -> ControlFlow<()> + Send,
     ) -> Result<LogHead, StoreError> {
-        let mut budget = scan.budget(limit);
+        let mut budget = scan.begin_page(limit);
         loop {
             let mut connection = self.acquire().await?;
             let (progress, head) =
@@ -66,18 +66,26 @@ impl Reader {
             if let Some(partition) = segment.archived.clone() {
                 return Ok((ReadProgress::Archived(partition, segment), head));
             }
-            let found = scan_segment(connection, scan, &types, segment, budget.wanted).await?;
-            // A partition that is archived during the scan looks empty, and then the result of the scan is void. If all
-            // events are wanted, this check is not needed: a gap in the positions shows that an event is missing.
-            if (has_times || !matches!(found, SegmentScan::All(_)))
+            let wanted = scan_segment(connection, scan, segment).await?;
+            // A partition that is archived meanwhile looks empty. A gap in the positions, and the statement that finds
+            // matches, show that. A search for a time does not.
+            let is_checked =
+                matches!(wanted, SegmentScan::Matches(_)) || !has_times && matches!(wanted, SegmentScan::All(_));
+            if !is_checked
                 && let CatalogueCheck::Changed(changed) = self.check_catalogue(connection, &catalogue).await?
             {
                 catalogue = changed;
                 continue;
             }
             budget.mark_scanned();
-            match found.deliver(connection, scan, budget, gap_is_allowed, deliver).await? {
+            let page = PageContext { types: &types, catalogue: &catalogue, gap_is_allowed };
+            match wanted.deliver(connection, scan, page, budget, deliver).await? {
                 Delivery::Complete => gap_is_allowed = false,
+                Delivery::Outdated => catalogue = self.reload_catalogue(connection).await?,
+                Delivery::NoMatch(after) => match self.check_catalogue(connection, &catalogue).await? {
+                    CatalogueCheck::Changed(changed) => catalogue = changed,
+                    CatalogueCheck::Unchanged => scan.skip_down_to(after),
+                },
                 Delivery::FirstEventMissing => match self.check_catalogue(connection, &catalogue).await? {
                     CatalogueCheck::Changed(changed) => catalogue = changed,
                     CatalogueCheck::Unchanged => {

@@ -1,6 +1,6 @@
 //! The progress of a read of the log backward.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -8,13 +8,13 @@ use crate::domain::cursor::{Cursor, Epoch};
 use crate::domain::event::{BEGINNING_OF_TIME, Position, StoredEvent};
 use crate::domain::filter::EventFilter;
 use crate::store::fetch_size::FetchSize;
-use crate::store::log::scan::{LogSegment, PageBudget, Scan, ScanLimits, WindowSize};
+use crate::store::log::scan::{LogSegment, PageBudget, Scan, ScanLimits, ScannedWindow, WindowSize};
 use crate::store::partitions::catalogue::Catalogue;
 
 /// A read of the log backward: its filter, and its progress.
 #[derive(Debug, Clone)]
 pub struct BackwardScan {
-    filter: EventFilter,
+    filter: Arc<EventFilter>,
     limits: ScanLimits,
     pub(super) epoch: Option<Epoch>,
     /// Everything from this position on is read.
@@ -29,7 +29,7 @@ impl BackwardScan {
     /// Prepares a read of the events before a position that match a filter.
     pub fn new(filter: EventFilter, before: Cursor, limits: ScanLimits) -> Self {
         Self {
-            filter,
+            filter: Arc::new(filter),
             limits,
             epoch: before.epoch,
             before: before.position,
@@ -54,8 +54,9 @@ impl BackwardScan {
         Cursor { epoch: self.epoch, position: (self.before - 1).max(0) }
     }
 
-    /// Returns the budget of a page of at most `limit` events.
-    pub(super) fn budget(&self, limit: usize) -> PageBudget {
+    /// Begins a page of at most `limit` events.
+    pub(super) fn begin_page(&mut self, limit: usize) -> PageBudget {
+        self.fetch_size.begin_page();
         PageBudget::new(limit, self.limits.time)
     }
 
@@ -92,16 +93,16 @@ impl BackwardScan {
         (self.before, self.latest) = (1, BEGINNING_OF_TIME);
     }
 
-    /// Adjusts the window to the time that the last one took.
-    pub(super) fn adjust_window(&mut self, took: Duration) {
-        self.window.adjust(took);
+    /// Adjusts the window to the last one.
+    pub(super) fn adjust_window(&mut self, last: ScannedWindow) {
+        self.window.adjust(last);
     }
 }
 
 impl Scan for BackwardScan {
     const STEP: Position = -1;
 
-    fn filter(&self) -> &EventFilter {
+    fn filter(&self) -> &Arc<EventFilter> {
         &self.filter
     }
 
