@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, Weak};
 use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::cursor::Epoch;
@@ -19,8 +19,12 @@ use crate::store::primary::Primary;
 use crate::store::readers::Readers;
 use crate::subscriptions::ring::{Found, LiveEvent, Ring};
 
-/// The number of subscribers that may hold a large batch at the same time, while they are behind the ring.
-const LARGE_BATCHES: usize = 64;
+/// The number of readers that may read ahead at the same time, which clients share. Each holds up to three pieces: one that
+/// the client takes, the same as frames, and the next one.
+const READING_AHEAD_MAX: usize = 64;
+/// The approximate size of a piece of the log that a reader fetches if it may read ahead: large enough that the time to
+/// begin a statement is a small share of it.
+pub const AHEAD_BYTES: usize = 512 * 1024;
 
 /// The limits of subscriptions.
 #[derive(Debug, Clone, Copy)]
@@ -73,8 +77,8 @@ pub struct Feed {
     pub readers: Arc<Readers>,
     limits: FeedLimits,
     slots: Arc<FairLimit>,
-    /// The subscribers that may hold a large batch: all others hold small ones.
-    pub(super) large_batches: Arc<Semaphore>,
+    /// The readers that may read ahead in large pieces: all others read small ones when the client has taken the last one.
+    reading_ahead: Arc<FairLimit>,
     ring: RwLock<Ring>,
     /// The position up to which the tailer has read.
     pub(super) tail: watch::Sender<Position>,
@@ -117,7 +121,7 @@ impl Feed {
             readers,
             limits,
             slots: FairLimit::new(limits.subscribers),
-            large_batches: Arc::new(Semaphore::new(LARGE_BATCHES)),
+            reading_ahead: FairLimit::new(READING_AHEAD_MAX),
             ring: RwLock::new(Ring::new(limits.ring_events, limits.ring_bytes)),
             tail: watch::Sender::new(0),
             subscriber_started: Notify::new(),
@@ -132,6 +136,12 @@ impl Feed {
     /// Returns the limits of subscriptions.
     pub fn limits(&self) -> &FeedLimits {
         &self.limits
+    }
+
+    /// Permits a client to read the log ahead of what it has taken, until the share is dropped. Returns `None` if the limit,
+    /// or the client's share of it, is reached.
+    pub fn try_read_ahead(&self, client: ClientId) -> Option<Share> {
+        self.reading_ahead.try_acquire(client, 1).ok()
     }
 
     /// Returns the number of open event streams, and of long polls.

@@ -11,7 +11,8 @@
 //! - The table is the source of all events. The ring is a cache of a contiguous part of the log. A subscription reads
 //!   the table for events that are not in the ring, so no subscriber misses an event because it is slow or late.
 //! - A subscription delivers positions in increasing order, each once.
-//! - A slow subscriber does not delay the others: it holds one batch, and no connection while its client does not read.
+//! - A slow subscriber does not delay the others: it holds one batch, or two while it reads ahead, and no connection while
+//!   its client does not read.
 //! - Without event streams and waiting claims, the tailer reads no events, only the head of the log.
 
 pub mod feed;

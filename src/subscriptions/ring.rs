@@ -58,7 +58,7 @@ impl LiveEvent {
 }
 
 /// Encodes an event as subscribers receive it.
-pub(super) fn encode(event: &StoredEvent<'_>) -> Vec<u8> {
+fn encode(event: &StoredEvent<'_>) -> Vec<u8> {
     let mut json = Vec::with_capacity(256 + event.event_data.len());
     write_event(&mut json, event);
     json

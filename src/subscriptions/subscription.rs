@@ -1,4 +1,5 @@
-//! One subscription: it reads the table while it is behind the ring, and the ring once it has caught up.
+//! One subscription: it reads the table while it is behind the ring, and the ring once it has caught up. The next batch of
+//! the table is read while the client takes the one before.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -6,8 +7,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::domain::cursor::{Cursor, Epoch};
 use crate::domain::event::{Position, StoredEvent};
@@ -16,20 +18,20 @@ use crate::domain::name::StreamId;
 use crate::domain::version::Version;
 use crate::mutants;
 use crate::shares::client::ClientId;
+use crate::shares::limit::Share;
+use crate::store::erasures::known::ReadMark;
 use crate::store::error::StoreError;
 use crate::store::fetch_size::FetchSize;
 use crate::store::log::head::LogHead;
 use crate::store::log::scan::LogScan;
 use crate::store::streams::events::StreamRead;
 use crate::store::streams::range::VersionRange;
-use crate::subscriptions::feed::{Feed, SubscriberKind, SubscriberSlot, TooManySubscribers};
-use crate::subscriptions::ring::{Found, encode};
+use crate::subscriptions::feed::{AHEAD_BYTES, Feed, SubscriberKind, SubscriberSlot, TooManySubscribers};
+use crate::subscriptions::ring::Found;
+use crate::wire::event::write_event;
 
 /// The approximate size of a batch. A slow subscriber holds one batch.
 const BATCH_BYTES: usize = 64 * 1024;
-/// The approximate size of a batch of a subscriber that is behind the ring: what one read of the table fetches. With small
-/// batches most of its time is spent on beginning statements. [`Feed`] limits the number of subscribers that hold one.
-const LARGE_BATCH_BYTES: usize = 1024 * 1024;
 /// The pause between two attempts while the database is unavailable.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
 
@@ -85,9 +87,24 @@ pub struct Subscription {
     /// The number of rewinds of the log that were compared with `position`.
     rewinds: u64,
     client: ClientId,
-    /// Held while the client takes a large batch.
-    large_batch: Option<OwnedSemaphorePermit>,
+    /// The permission to read ahead; held while the subscriber is behind the ring.
+    read_ahead: Option<Share>,
+    /// The next batch, which a task reads from the table. It ends when the handle is dropped.
+    table_read: Option<AbortOnDropHandle<Result<TableBatch, StoreError>>>,
     _slot: SubscriberSlot,
+}
+
+/// A batch that was read from the table.
+struct TableBatch {
+    /// The source after the batch.
+    source: Source,
+    epoch: Epoch,
+    events: Vec<EncodedEvent>,
+    position: Option<Position>,
+    /// The batch has ended because of its size.
+    is_full: bool,
+    /// The newest erasure when it was read.
+    mark: ReadMark,
 }
 
 /// The source of events that are not in the ring.
@@ -139,7 +156,8 @@ impl Subscription {
             tail: feed.tail.subscribe(),
             rewinds: feed.ring().rewinds(),
             client: ClientId::current(),
-            large_batch: None,
+            read_ahead: None,
+            table_read: None,
             _slot: slot,
         })
     }
@@ -182,15 +200,16 @@ impl Subscription {
     }
 
     async fn step(&mut self) -> Result<Step, StoreError> {
-        // The client has taken the batch before.
-        self.large_batch = None;
         // A stream that was not read yet is read from the table first, in the order of its versions.
         let Some(position) = self.position else { return self.read_table().await };
         let rewinds = self.feed.ring().rewinds();
         if rewinds != self.rewinds {
             // Fails if the log no longer has what was delivered.
             self.feed.primary.log_head_for(self.cursor()).await?;
-            self.rewinds = rewinds;
+            (self.rewinds, self.table_read) = (rewinds, None);
+        }
+        if self.table_read.is_some() {
+            return self.read_table().await;
         }
         let found = self.feed.ring().read(position, BATCH_BYTES, self.feed.newest_erasure());
         match found {
@@ -204,6 +223,7 @@ impl Subscription {
             }
             Found::Events { to, .. } if to == position => Ok(Step::UpToDate),
             Found::Events { epoch, events, to } => {
+                self.read_ahead = None;
                 let first = if let Source::Stream { next, .. } = self.source { next } else { 1 };
                 let matching =
                     events.iter().filter(|event| event.version >= first && self.filter.matches(&event.facts()));
@@ -224,58 +244,43 @@ impl Subscription {
         }
     }
 
-    /// Reads the next events from the table. The subscription changes only after the whole read, which may be dropped.
+    /// Delivers the next events from the table. While the subscriber is far behind, begins to read the events after them.
     async fn read_table(&mut self) -> Result<Step, StoreError> {
-        let feed = self.feed.clone();
-        self.large_batch = feed.large_batches.clone().try_acquire_owned().ok();
-        let bytes_max = if self.large_batch.is_some() { LARGE_BATCH_BYTES } else { BATCH_BYTES };
-        let reader = match self.source {
-            Source::Log(_) => feed.readers.for_subscribers(),
-            Source::Stream { .. } => feed.primary.reader(),
+        let read = self.table_read().await;
+        self.table_read = None;
+        let batch = match read {
+            Ok(read) => read?,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => return Err(StoreError::ShuttingDown),
         };
-        let _permit = reader.bulk_read_permit().await;
-        let mark = feed.read_mark();
-        let mut events = Vec::new();
-        let mut bytes = 0;
-        let deliver = |event: &StoredEvent<'_>| {
-            let json = encode(event);
-            bytes += json.len();
-            let (global_position, version) = (event.global_position, event.version);
-            events.push(EncodedEvent { global_position, version, json: json.into() });
-            if bytes < bytes_max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        };
-        let mut source = self.source.clone();
-        let (head, position) = match &mut source {
-            Source::Log(scan) => {
-                scan.advance_to(self.cursor());
-                let head = reader.read_log(scan, Position::MAX, usize::MAX, deliver).await?;
-                (head, Some(scan.after()))
-            }
-            Source::Stream { stream, next } => {
-                // The head of the log is read first: the head of the stream then includes every version up to it.
-                let log_head = feed.primary.log_head_for(self.cursor()).await?;
-                let left = match feed.primary.stream_head(stream).await? {
-                    None => None,
-                    Some(head) => {
-                        let range = VersionRange::forward(*next, head.version);
-                        let read = StreamRead { stream, head: &head, range, limit: usize::MAX };
-                        Some(feed.primary.read_stream(read, &mut FetchSize::default(), deliver).await?)
-                    }
-                };
-                let is_complete = left.is_none_or(VersionRange::is_empty);
-                (log_head, if is_complete { Some(log_head.global_position) } else { self.position })
-            }
-        };
-        if mark.is_void() {
+        if batch.mark.is_void() {
             return Ok(Step::ReadAgain);
         }
-        let is_unchanged = events.is_empty() && position == self.position;
-        if head.epoch < self.epoch || is_unchanged {
+        let is_unchanged = batch.events.is_empty() && batch.position == self.position;
+        if batch.epoch < self.epoch || is_unchanged {
             // The database that was read is behind the one that the tailer follows.
             return Ok(Step::ReadAgainLater);
         }
-        self.source = source;
-        Ok(Step::Delivered(self.deliver(head.epoch, events, position)))
+        self.source = batch.source;
+        let delivery = self.deliver(batch.epoch, batch.events, batch.position);
+        if batch.is_full && self.read_ahead.is_some() {
+            self.table_read();
+        }
+        Ok(Step::Delivered(delivery))
+    }
+
+    /// Returns the task that reads the next events from the table. Starts it if none is running.
+    fn table_read(&mut self) -> &mut AbortOnDropHandle<Result<TableBatch, StoreError>> {
+        let cursor = self.cursor();
+        self.table_read.get_or_insert_with(|| {
+            if self.read_ahead.is_none() {
+                self.read_ahead = self.feed.try_read_ahead(self.client.clone());
+            }
+            let bytes_max = if self.read_ahead.is_some() { AHEAD_BYTES } else { BATCH_BYTES };
+            let (feed, source, position) = (self.feed.clone(), self.source.clone(), self.position);
+            let read = async move { read_batch(&feed, source, position, cursor, bytes_max).await };
+            AbortOnDropHandle::new(tokio::spawn(self.client.clone().scope(read)))
+        })
     }
 
     /// Moves the subscription forward.
@@ -296,4 +301,62 @@ impl Subscription {
     fn cursor(&self) -> Cursor {
         Cursor { epoch: Some(self.epoch), position: self.highest }
     }
+}
+
+/// Reads the events after a cursor from the table, up to about `bytes_max` bytes.
+async fn read_batch(
+    feed: &Feed,
+    mut source: Source,
+    position: Option<Position>,
+    cursor: Cursor,
+    bytes_max: usize,
+) -> Result<TableBatch, StoreError> {
+    let reader = match source {
+        Source::Log(_) => feed.readers.for_subscribers(),
+        Source::Stream { .. } => feed.primary.reader(),
+    };
+    let _permit = reader.bulk_read_permit().await;
+    let mark = feed.read_mark();
+    let (mut json, mut ends) = (Vec::new(), Vec::new());
+    let deliver = |event: &StoredEvent<'_>| {
+        write_event(&mut json, event);
+        ends.push((event.global_position, event.version, json.len()));
+        if json.len() < bytes_max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    };
+    let (head, position) = match &mut source {
+        Source::Log(scan) => {
+            scan.advance_to(cursor);
+            scan.set_page_bytes(bytes_max);
+            let head = reader.read_log(scan, Position::MAX, usize::MAX, deliver).await?;
+            (head, Some(scan.after()))
+        }
+        Source::Stream { stream, next } => {
+            // The head of the log is read first: the head of the stream then includes every version up to it.
+            let log_head = feed.primary.log_head_for(cursor).await?;
+            let left = match feed.primary.stream_head(stream).await? {
+                None => None,
+                Some(head) => {
+                    let range = VersionRange::forward(*next, head.version);
+                    let read = StreamRead { stream, head: &head, range, limit: usize::MAX };
+                    Some(feed.primary.read_stream(read, &mut FetchSize::of_pages(bytes_max), deliver).await?)
+                }
+            };
+            let is_complete = left.is_none_or(VersionRange::is_empty);
+            (log_head, if is_complete { Some(log_head.global_position) } else { position })
+        }
+    };
+    let is_full = json.len() >= bytes_max;
+    let events = encoded_events(json.into(), &ends);
+    Ok(TableBatch { source, epoch: head.epoch, events, position, is_full, mark })
+}
+
+/// Divides the JSON of events, which each end where `ends` says.
+fn encoded_events(json: Bytes, ends: &[(Position, Version, usize)]) -> Vec<EncodedEvent> {
+    let starts = std::iter::once(0).chain(ends.iter().map(|(_, _, end)| *end));
+    let event = |(start, (global_position, version, end)): (usize, &(Position, Version, usize))| EncodedEvent {
+        global_position: *global_position,
+        version: *version,
+        json: json.slice(start..*end),
+    };
+    starts.zip(ends).map(event).collect()
 }

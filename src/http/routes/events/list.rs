@@ -276,6 +276,7 @@ impl LineSource for LogLines {
     async fn read(&mut self, lines: &mut LineBuffer) -> Result<Option<String>, StoreError> {
         let Self { reader, scan, to, min_position } = self;
         let _permit = reader.bulk_read_permit().await;
+        scan.set_page_bytes(lines.piece_bytes());
         // The parts are read after the handler has returned, so the position is required again.
         let read = reader.read_log(scan, *to, lines.left(), |event| lines.push(event));
         let head = RequiredPosition::scope(*min_position, read).await?;

@@ -162,6 +162,7 @@ impl LineSource for StreamLines {
     async fn read(&mut self, lines: &mut LineBuffer) -> Result<Option<String>, StoreError> {
         let Self { app, stream, head, left, fetch_size } = self;
         let _permit = app.primary.bulk_read_permit().await;
+        fetch_size.set_page_bytes(lines.piece_bytes());
         let read = StreamRead { stream, head, range: *left, limit: lines.left() };
         *left = app.primary.read_stream(read, fetch_size, |event| lines.push(event)).await?;
         let is_complete = left.is_empty() || lines.left() == 0;
