@@ -54,6 +54,8 @@ struct EventStream {
     /// The head of the log at the start of the request; `None` after `caught-up` was sent.
     catch_up_to: Option<Position>,
     sent_at: Instant,
+    /// The last time at which the subscription was asked for events.
+    checked_at: Instant,
     /// The rest of the frames that were read at once.
     parts: VecDeque<Bytes>,
     /// The newest erasure when they were read.
@@ -80,6 +82,7 @@ pub fn event_stream(
         last_reported: after,
         catch_up_to: Some(head.global_position),
         sent_at: Instant::now(),
+        checked_at: Instant::now(),
         parts: VecDeque::new(),
         mark: app.feed.read_mark(),
     };
@@ -132,9 +135,9 @@ impl EventStream {
             if !frames.is_empty() {
                 break;
             }
-            let silence =
-                if self.position > self.last_reported { self.limits.heartbeat } else { self.limits.keep_alive };
-            match self.subscription.next(self.sent_at + silence).await {
+            // The subscription moves past events that it does not want when this time is over.
+            let deadline = self.sent_at.max(self.checked_at) + self.limits.heartbeat;
+            match self.subscription.next(deadline).await {
                 Ok(Delivery::Batch(batch)) => self.write_events(&mut frames, batch),
                 Ok(Delivery::Nothing) => {}
                 Ok(Delivery::Ended) => return (Bytes::from_static(RETRY), false),
@@ -144,6 +147,9 @@ impl EventStream {
                     return (Bytes::from_static(RETRY), false);
                 }
             }
+            self.checked_at = Instant::now();
+            let silence =
+                if self.position > self.last_reported { self.limits.heartbeat } else { self.limits.keep_alive };
             if frames.is_empty() && self.sent_at.elapsed() >= silence {
                 if silence == self.limits.keep_alive {
                     frames.extend_from_slice(COMMENT);

@@ -17,6 +17,7 @@ use crate::store::erasures::known::ReadMark;
 use crate::store::log::scan::ScanLimits;
 use crate::store::primary::Primary;
 use crate::store::readers::Readers;
+use crate::subscriptions::interests::Interests;
 use crate::subscriptions::ring::{Found, LiveEvent, Ring};
 
 /// The number of readers that may read ahead at the same time, which clients share. Each holds up to three pieces: one that
@@ -80,7 +81,9 @@ pub struct Feed {
     /// The readers that may read ahead in large pieces: all others read small ones when the client has taken the last one.
     reading_ahead: Arc<FairLimit>,
     ring: RwLock<Ring>,
-    /// The position up to which the tailer has read.
+    /// The event streams, by the events that they want.
+    pub(super) interests: Arc<Interests>,
+    /// The position up to which the tailer has read, after it has woken the event streams.
     pub(super) tail: watch::Sender<Position>,
     /// Wakes the tailer when a subscriber starts.
     pub(super) subscriber_started: Notify,
@@ -123,6 +126,7 @@ impl Feed {
             slots: FairLimit::new(limits.subscribers),
             reading_ahead: FairLimit::new(READING_AHEAD_MAX),
             ring: RwLock::new(Ring::new(limits.ring_events, limits.ring_bytes)),
+            interests: Arc::default(),
             tail: watch::Sender::new(0),
             subscriber_started: Notify::new(),
             event_streams: AtomicUsize::new(0),
@@ -205,20 +209,29 @@ impl Feed {
     pub(super) fn reset_to(&self, epoch: Epoch, position: Position) {
         let erasure = self.newest_erasure();
         self.ring.write().unwrap_or_else(PoisonError::into_inner).restart(epoch, position, erasure);
+        self.interests.wake_all();
         self.tail.send_replace(position);
     }
 
-    /// Adds the events up to a position to the ring, and wakes the subscribers. `erasure` was the newest erasure before
+    /// Adds the events up to a position to the ring, and wakes the subscribers that may want them. `erasure` was the newest erasure before
     /// the events were read: after another one, the ring begins again.
     pub(super) fn extend(&self, epoch: Epoch, events: Vec<LiveEvent>, to: Position, erasure: ErasureNo) {
         let newest = self.newest_erasure();
+        let events: Vec<_> = events.into_iter().map(Arc::new).collect();
         let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
-        if newest == erasure && ring.erasure() == erasure || mutants::is(mutants::RING_NOT_RESTARTED) {
-            ring.extend(epoch, events, to);
+        let continues = newest == erasure && ring.erasure() == erasure || mutants::is(mutants::RING_NOT_RESTARTED);
+        let is_same_epoch = ring.cursor().epoch == Some(epoch);
+        if continues {
+            ring.extend(epoch, &events, to);
         } else {
             ring.restart(epoch, to, newest);
         }
         drop(ring);
+        if continues && is_same_epoch {
+            self.interests.wake(&events);
+        } else {
+            self.interests.wake_all();
+        }
         self.tail.send_replace(to);
     }
 

@@ -11,11 +11,13 @@
 //! - The table is the source of all events. The ring is a cache of a contiguous part of the log. A subscription reads
 //!   the table for events that are not in the ring, so no subscriber misses an event because it is slow or late.
 //! - A subscription delivers positions in increasing order, each once.
+//! - An event wakes only the subscriptions that may want it. The others move past it about once a second.
 //! - A slow subscriber does not delay the others: it holds one batch, or two while it reads ahead, and no connection while
 //!   its client does not read.
 //! - Without event streams and waiting claims, the tailer reads no events, only the head of the log.
 
 pub mod feed;
+mod interests;
 pub mod long_poll;
 pub mod projection_wait;
 pub mod ring;

@@ -131,13 +131,13 @@ impl Ring {
     }
 
     /// Adds the next events, which are all events up to `to`. The oldest events are removed when a limit is exceeded.
-    pub(super) fn extend(&mut self, epoch: Epoch, events: Vec<LiveEvent>, to: Position) {
+    pub(super) fn extend(&mut self, epoch: Epoch, events: &[Arc<LiveEvent>], to: Position) {
         self.epoch = epoch;
         for event in events {
             debug_assert!(event.global_position > self.to);
             self.bytes += event.json.len();
             self.to = event.global_position;
-            self.events.push_back(Arc::new(event));
+            self.events.push_back(event.clone());
         }
         self.to = self.to.max(to);
         while self.events.len() > self.events_max || self.bytes > self.bytes_max {
@@ -183,7 +183,7 @@ impl Ring {
 mod tests {
     use super::*;
 
-    fn event(position: Position) -> LiveEvent {
+    fn event(position: Position) -> Arc<LiveEvent> {
         let stored = StoredEvent {
             event_id: Uuid::nil(),
             aggregate_type: "T",
@@ -197,7 +197,7 @@ mod tests {
             correlation_id: None,
             causation_id: None,
         };
-        LiveEvent { json: vec![b'x'; 10].into(), ..LiveEvent::new(&stored) }
+        Arc::new(LiveEvent { json: vec![b'x'; 10].into(), ..LiveEvent::new(&stored) })
     }
 
     fn positions(ring: &Ring, after: Position, bytes: usize) -> Option<(Vec<Position>, Position)> {
@@ -213,12 +213,12 @@ mod tests {
         ring.restart(1, 10, 0);
         assert_eq!(positions(&ring, 9, 100), None);
         assert_eq!(positions(&ring, 10, 100), Some((vec![], 10)));
-        ring.extend(1, vec![event(11), event(12)], 12);
+        ring.extend(1, &[event(11), event(12)], 12);
         assert_eq!(positions(&ring, 10, 100), Some((vec![11, 12], 12)));
         assert_eq!(positions(&ring, 11, 100), Some((vec![12], 12)));
         // A reader that is ahead of the tailer.
         assert_eq!(positions(&ring, 20, 100), Some((vec![], 20)));
-        ring.extend(1, vec![event(13), event(14)], 15);
+        ring.extend(1, &[event(13), event(14)], 15);
         assert_eq!(positions(&ring, 10, 100), None);
         assert_eq!(positions(&ring, 11, 100), Some((vec![12, 13, 14], 15)));
         // A part of the ring: the reader continues after the part.
@@ -233,7 +233,7 @@ mod tests {
     fn events_that_were_read_before_an_erasure_are_not_returned() {
         let mut ring = Ring::new(3, 1_000);
         ring.restart(1, 10, 4);
-        ring.extend(1, vec![event(11)], 11);
+        ring.extend(1, &[event(11)], 11);
         assert!(matches!(ring.read(10, 100, 4), Found::Events { .. }));
         assert!(matches!(ring.read(10, 100, 5), Found::Behind));
         // A reader at the end needs none of them.
@@ -243,7 +243,7 @@ mod tests {
     #[test]
     fn the_ring_is_bounded_in_bytes() {
         let mut ring = Ring::new(100, 25);
-        ring.extend(1, (1..=5).map(event).collect(), 5);
+        ring.extend(1, &(1..=5).map(event).collect::<Vec<_>>(), 5);
         assert_eq!(positions(&ring, 2, 100), None);
         assert_eq!(positions(&ring, 3, 100), Some((vec![4, 5], 5)));
     }

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -27,6 +26,7 @@ use crate::store::log::scan::LogScan;
 use crate::store::streams::events::StreamRead;
 use crate::store::streams::range::VersionRange;
 use crate::subscriptions::feed::{AHEAD_BYTES, Feed, SubscriberKind, SubscriberSlot, TooManySubscribers};
+use crate::subscriptions::interests::Interest;
 use crate::subscriptions::ring::Found;
 use crate::wire::event::write_event;
 
@@ -83,7 +83,9 @@ pub struct Subscription {
     highest: Position,
     /// `position`, for the lag of the feed.
     tracked: Arc<AtomicI64>,
-    tail: watch::Receiver<Position>,
+    interest: Interest,
+    /// The last step was completed, and found no new event in the ring.
+    is_up_to_date: bool,
     /// The number of rewinds of the log that were compared with `position`.
     rewinds: u64,
     client: ClientId,
@@ -117,8 +119,10 @@ enum Source {
 /// The result of one read of the ring or of the table.
 enum Step {
     Delivered(Delivery),
-    /// There is no new event.
+    /// The ring has no new event.
     UpToDate,
+    /// The tailer has not reached the epoch of the subscription.
+    TailerIsBehind,
     /// The state has changed: read again at once.
     ReadAgain,
     /// Read again after a pause.
@@ -148,12 +152,13 @@ impl Subscription {
         Ok(Self {
             feed: feed.clone(),
             source,
-            filter,
             epoch: head.epoch,
             position,
             highest: position.unwrap_or(0),
             tracked,
-            tail: feed.tail.subscribe(),
+            interest: feed.interests.add(&filter),
+            filter,
+            is_up_to_date: false,
             rewinds: feed.ring().rewinds(),
             client: ClientId::current(),
             read_ahead: None,
@@ -168,18 +173,27 @@ impl Subscription {
     pub async fn next(&mut self, deadline: Instant) -> Result<Delivery, StoreError> {
         let closing = self.feed.closing.clone();
         loop {
-            self.tail.mark_unchanged();
+            // A wake-up after this is followed by another step.
+            if let Some(first_wanted) = self.interest.clear() {
+                self.pass_over(first_wanted - 1);
+            }
             // A step may be dropped at any await: it changes nothing before it is complete.
+            self.is_up_to_date = false;
             let step = tokio::select! {
                 biased;
                 () = closing.cancelled() => return Ok(Delivery::Ended),
                 step = self.client.clone().scope(self.step()) => step,
                 () = tokio::time::sleep_until(deadline) => return Ok(Delivery::Nothing),
             };
+            self.is_up_to_date = matches!(step, Ok(Step::UpToDate));
+            if self.is_up_to_date {
+                // Until it is woken, it is behind no event that it wants.
+                self.tracked.store(Position::MAX, Ordering::Relaxed);
+            }
             let wake_at = match step {
                 Ok(Step::Delivered(delivery)) => return Ok(delivery),
                 Ok(Step::ReadAgain) => continue,
-                Ok(Step::UpToDate) => deadline,
+                Ok(Step::UpToDate | Step::TailerIsBehind) => deadline,
                 // The client's next request gets `epoch_changed` with the position to resume from.
                 Err(StoreError::EpochChanged { .. }) => return Ok(Delivery::Ended),
                 Ok(Step::ReadAgainLater)
@@ -189,14 +203,32 @@ impl Subscription {
                 Err(error) => return Err(error),
             };
             tokio::select! {
-                changed = self.tail.changed() => changed.map_err(|_| StoreError::ShuttingDown)?,
+                () = self.interest.woken() => {}
                 () = tokio::time::sleep_until(wake_at) => {}
                 () = closing.cancelled() => return Ok(Delivery::Ended),
             }
             if Instant::now() >= deadline {
-                return Ok(Delivery::Nothing);
+                return Ok(self.pass_to_tail().unwrap_or(Delivery::Nothing));
             }
         }
+    }
+
+    /// Moves past events that did not wake the subscription since it had read the whole ring.
+    fn pass_over(&mut self, to: Position) {
+        if self.is_up_to_date {
+            self.position = self.position.map(|position| position.max(to));
+        }
+    }
+
+    /// Moves to the tail if the subscription wants no event up to it. Returns its new position as a batch without events.
+    fn pass_to_tail(&mut self) -> Option<Delivery> {
+        // In this order: the tail moves after the subscriptions are woken.
+        let tail = *self.feed.tail.borrow();
+        if !self.is_up_to_date || self.interest.is_woken() || Some(tail) <= self.position {
+            return None;
+        }
+        self.pass_over(tail);
+        Some(self.deliver(self.epoch, Vec::new(), self.position))
     }
 
     async fn step(&mut self) -> Result<Step, StoreError> {
@@ -212,10 +244,12 @@ impl Subscription {
             return self.read_table().await;
         }
         let found = self.feed.ring().read(position, BATCH_BYTES, self.feed.newest_erasure());
+        if !matches!(found, Found::Behind) {
+            self.read_ahead = None;
+        }
         match found {
-            Found::NotStarted => Ok(Step::UpToDate),
-            // The tailer has not reached the epoch in which this subscription began.
-            Found::Events { epoch, .. } if epoch < self.epoch => Ok(Step::UpToDate),
+            Found::NotStarted => Ok(Step::TailerIsBehind),
+            Found::Events { epoch, .. } if epoch < self.epoch => Ok(Step::TailerIsBehind),
             Found::Events { epoch, .. } if epoch > self.epoch => {
                 let before = self.epoch;
                 self.epoch = self.feed.primary.log_head_for(self.cursor()).await?.epoch;
@@ -223,7 +257,6 @@ impl Subscription {
             }
             Found::Events { to, .. } if to == position => Ok(Step::UpToDate),
             Found::Events { epoch, events, to } => {
-                self.read_ahead = None;
                 let first = if let Source::Stream { next, .. } = self.source { next } else { 1 };
                 let matching =
                     events.iter().filter(|event| event.version >= first && self.filter.matches(&event.facts()));
