@@ -54,8 +54,8 @@ impl FetchSize {
 
     /// Adjusts the size to the number and the bytes of the rows that were read.
     pub(super) fn adjust(&mut self, rows: usize, bytes: usize) {
-        if rows > 0 {
-            self.row_bytes = Some((bytes / rows).max(1));
+        if let Some(row_bytes) = bytes.checked_div(rows) {
+            self.row_bytes = Some(row_bytes.max(1));
             self.filled += bytes;
             if self.filled >= self.page_bytes {
                 self.begin_page();

@@ -68,7 +68,9 @@ const LIMITS: &[(&str, &str, &str, &str)] = &[
     ("src/reducers/limits.rs", "STATES_MAX: usize = 1_000;", "page of states", "1,000 states"),
     ("src/reducers/limits.rs", "STATES_BYTES_MAX: usize = 8 * 1024 * 1024;", "page of states", "8 MiB"),
     ("src/http/representation/lines.rs", "PIECE_BYTES: usize = 256 * 1024;", "NDJSON", "256 KiB"),
-    ("src/store/connection/connector.rs", "SET statement_timeout = '30s'", "statement of a read", "30 s"),
+    ("src/subscriptions/feed.rs", "AHEAD_BYTES: usize = 512 * 1024;", "NDJSON", "512 KiB"),
+    ("src/subscriptions/feed.rs", "READING_AHEAD_MAX: usize = 64;", "readers of NDJSON and event streams", "64"),
+    ("src/store/sql/read_settings.sql", "SET statement_timeout = '30s'", "statement of a read", "30 s"),
     ("src/config/database.rs", "\"DATABASE_CONNECT_TIMEOUT\", default_value = \"5s\"", "wait for a connection", "5 s"),
     (
         "src/store/required_position.rs",
