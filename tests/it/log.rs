@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use annals::domain::cursor::Cursor;
 use annals::domain::filter::EventFilter;
+use annals::domain::partition::bucket;
 use annals::store::log::backward::scan::BackwardScan;
 use annals::store::log::scan::{LogScan, ScanLimits};
 use annals::subscriptions::feed::FeedLimits;
@@ -535,6 +536,19 @@ async fn partitions_divide_the_streams_of_the_log() {
         }
         all.sort_unstable();
         assert_eq!(all, (1..=60).collect::<Vec<_>>());
+    }
+    // PostgreSQL and the service compute the same partition.
+    let mut session = app.database.session().await;
+    for (aggregate_type, aggregate_id) in
+        [("Order", "42"), ("Zahlung", "Müller"), ("T", r"a\x41'b"), ("T", "日本 🦀"), ("T", "a/b")]
+    {
+        let found: i32 = sqlx::query_scalar("SELECT stream_bucket($1, $2)")
+            .bind(aggregate_type)
+            .bind(aggregate_id)
+            .fetch_one(&mut session.0)
+            .await
+            .expect("a bucket");
+        assert_eq!(found, i32::from(bucket(aggregate_type, aggregate_id)), "{aggregate_type}/{aggregate_id}");
     }
     for invalid in ["3", "2/2", "0/3", "0/512", "-1/2", "a/b"] {
         app.get(&format!("/events?partition={invalid}")).send().await.expect_invalid("parameter", "partition");

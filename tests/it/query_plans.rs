@@ -140,6 +140,30 @@ async fn every_statement_uses_indexes_and_only_the_partitions_that_it_needs() {
     }
 }
 
+/// With the usual costs of a page, PostgreSQL reads all events of a large partition to find those of a rare type.
+#[tokio::test]
+async fn a_rare_event_type_of_a_large_partition_is_found_through_its_index() {
+    let mut session = seeded().await;
+    session
+        .run(
+            "INSERT INTO events (event_id, aggregate_type, aggregate_id, version, event_type, event_data, occurred_at, global_position)
+             SELECT gen_random_uuid(), 'Many', n::text, 1, CASE WHEN n % 100 = 0 THEN 'Rare' ELSE 'E' || n % 11 END,
+                    to_jsonb(repeat('x', 300)), '2027-01-15Z', n
+               FROM generate_series(20001, 80000) n",
+        )
+        .await;
+    session.run("VACUUM (ANALYZE) events_2027_01").await;
+    let part = "20000, 80000, '2027-01-01Z', '2027-01-31Z', 1000, NULL, NULL";
+    for event_types in ["ARRAY['Rare']", "ARRAY['Rare', 'E1', 'E2', 'E3', 'E4', 'E5']"] {
+        for file in ["log_events_by_event_type.sql", "log_events_by_event_type_backward.sql"] {
+            let plan = plan(&mut session, file, &format!("{part}, {event_types}, NULL, NULL, NULL")).await;
+            let large = plan.lines().find(|line| line.contains("on events_2027_01")).expect("a scan");
+            assert!(large.contains("events_2027_01_event_type_global_position_idx"), "{plan}");
+            assert!(!plan.contains("Rows Removed by Filter"), "{plan}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn the_types_that_a_reader_may_see_cost_one_probe_each() {
     let mut session = seeded().await;
