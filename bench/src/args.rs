@@ -38,6 +38,11 @@ pub struct BenchArgs {
     #[arg(long)]
     pub fill: Option<u64>,
 
+    /// Let each commit wait longer for the disk, by this number of microseconds; needs --annals-pg-bin, a C compiler and no
+    /// configured database
+    #[arg(long)]
+    pub commit_delay_us: Option<u64>,
+
     /// Number of events in the log in the parts catch-up, groups, erasures and fairness, at least 1000
     // With fewer events, some of the streams that the good client reads would not exist: `import::GROWING_STREAMS`.
     #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1_000..))]

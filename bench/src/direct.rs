@@ -6,6 +6,7 @@ use crate::args::BenchArgs;
 use crate::direct_sql::{DirectSql, Script};
 use crate::load;
 use crate::load::{Client, EVENT_DATA, RequestCounter, Work};
+use crate::processor_time::{Processes, ProcessorTime, Reading};
 use crate::report::{Report, Row};
 use crate::scratch::Scratch;
 
@@ -54,23 +55,66 @@ fn comparisons(args: &BenchArgs) -> Vec<Comparison> {
 
 /// Measures the service at `address`. The baseline is direct SQL in the database `direct`. Both sides of each row are
 /// measured once in each round.
-pub async fn compare(args: &BenchArgs, direct: &Scratch, address: &str, report: &mut Report) -> anyhow::Result<()> {
+///
+/// `service` is the id of the process of the service; `None`: it is unknown, and no processor times are measured.
+pub async fn compare(
+    args: &BenchArgs,
+    direct: &Scratch,
+    address: &str,
+    service: Option<u32>,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let processes = match service {
+        Some(service) => Some(Processes::find(direct, Some(service)).await?),
+        None => None,
+    };
     let direct_sql = DirectSql::find(args, direct);
     direct.run(DIRECT_LOADS).await?;
     prepare_loads(address).await?;
     let duration = Duration::from_secs(args.seconds);
     let counter = RequestCounter::default();
-    let mut rows: Vec<_> = comparisons(args).into_iter().map(|row| (row, Vec::new(), Vec::new())).collect();
+    let mut rows: Vec<_> =
+        comparisons(args).into_iter().map(|row| (row, Samples::default(), Samples::default())).collect();
     for _ in 0..args.rounds {
         for (row, annals, baseline) in &mut rows {
-            annals.push(load::run(address, row.clients, row.work, duration, &counter).await?);
-            baseline.push(direct_sql.run(&row.script, row.clients, args.seconds).await?);
+            let before = read(processes)?;
+            let run = load::run(address, row.clients, row.work, duration, &counter).await?;
+            annals.add(run, run.per_second * args.seconds as f64, before, read(processes)?);
+            let processes = processes.map(Processes::without_service);
+            let before = read(processes)?;
+            let rate = direct_sql.run(&row.script, row.clients, args.seconds).await?;
+            baseline.add(rate, rate * args.seconds as f64, before, read(processes)?);
         }
     }
     for (row, annals, baseline) in rows {
-        report.rows.push(Row::new(row.name, row.clients, &annals, direct_sql.name(), &baseline));
+        let mut measured = Row::new(row.name, row.clients, &annals.rates, direct_sql.name(), &baseline.rates);
+        measured.processor_time = ProcessorTime::median(&annals.times).zip(ProcessorTime::median(&baseline.times));
+        report.rows.push(measured);
     }
     Ok(())
+}
+
+/// The measurements of one side, one in each round.
+struct Samples<T> {
+    rates: Vec<T>,
+    times: Vec<ProcessorTime>,
+}
+
+impl<T> Default for Samples<T> {
+    fn default() -> Self {
+        Self { rates: Vec::new(), times: Vec::new() }
+    }
+}
+
+impl<T> Samples<T> {
+    fn add(&mut self, rate: T, requests: f64, before: Option<Reading>, after: Option<Reading>) {
+        self.rates.push(rate);
+        self.times.extend(before.zip(after).map(|(before, after)| after.each_since(&before, requests)));
+    }
+}
+
+fn read(processes: Option<Processes>) -> anyhow::Result<Option<Reading>> {
+    processes.map(|processes| processes.read()).transpose()
 }
 
 /// Creates [`AGGREGATES`] streams, `Loaded/agg-1` and so on, with 150 events and a snapshot each.

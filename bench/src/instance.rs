@@ -103,6 +103,11 @@ impl Server {
         bail!("annals serve did not listen within {} s", START_MAX.as_secs())
     }
 
+    /// Returns the id of the process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends SIGTERM, and waits until the process has ended. The process also stops a PostgreSQL that it has started.
     pub fn stop(mut self) -> anyhow::Result<()> {
         kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM)?;

@@ -18,10 +18,14 @@ mod growth;
 mod import;
 mod instance;
 mod load;
+mod processor_time;
 mod report;
 mod rivals;
 mod scratch;
+mod slow_commits;
 mod subscribers;
+
+use std::os::unix::fs::PermissionsExt;
 
 use annals::cli::database::{Database, with_database};
 use anyhow::Context;
@@ -31,13 +35,19 @@ use crate::args::{BenchArgs, Part};
 use crate::instance::{BenchInstance, SERVICE_DATABASE};
 use crate::report::{Machine, Report};
 use crate::scratch::Scratch;
+use crate::slow_commits::SlowPostgres;
 
 const DIRECT_DATABASE: &str = "annals_bench_direct";
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let args = BenchArgs::parse();
+    let mut args = BenchArgs::parse();
     let parts = args.parts()?;
+    let slow = args.commit_delay_us.map(|delay| prepare_slow_postgres(&args, delay)).transpose()?;
+    if let Some((slow, data_dir)) = &slow {
+        args.database.own_postgres.annals_pg_bin = Some(slow.bin().to_owned());
+        args.database.own_postgres.annals_data_dir = Some(data_dir.path().to_owned());
+    }
     let report = with_database(&args.database, async |database| measure(&args, &parts, database).await).await?;
     println!("{report}");
     if let Some(path) = &args.json {
@@ -45,6 +55,14 @@ async fn main() -> anyhow::Result<()> {
             .with_context(|| format!("the report cannot be written to {}", path.display()))?;
     }
     Ok(())
+}
+
+/// Returns a PostgreSQL whose commits are delayed, and a folder for its data, which no other PostgreSQL uses.
+fn prepare_slow_postgres(args: &BenchArgs, delay_us: u64) -> anyhow::Result<(SlowPostgres, tempfile::TempDir)> {
+    let bin = args.database.own_postgres.bin().context("--commit-delay-us needs --annals-pg-bin (ANNALS_PG_BIN)")?;
+    let data_dir = tempfile::Builder::new().prefix("annals-bench-data-").tempdir()?;
+    std::fs::set_permissions(data_dir.path(), std::fs::Permissions::from_mode(0o755))?;
+    Ok((SlowPostgres::prepare(&bin, delay_us)?, data_dir))
 }
 
 async fn measure(args: &BenchArgs, parts: &[Part], database: &Database) -> anyhow::Result<Report> {
@@ -97,7 +115,10 @@ async fn measure_server(
         (None, None) => unreachable!("an instance is started if no server is given"),
     };
     match part {
-        Part::Direct => direct::compare(args, direct, address, report).await?,
+        Part::Direct => {
+            let service = instance.as_ref().map(|instance| instance.server.id());
+            direct::compare(args, direct, address, service, report).await?;
+        }
         Part::Delivery => background::measure_delivery(args, instance.as_ref(), direct, address, report).await?,
         _ => {
             let instance = instance.as_ref().context("background load needs an instance of its own")?;

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::fairness::row::{FairShare, TABLE_HEAD};
 use crate::load::Measurement;
+use crate::processor_time::ProcessorTime;
 use crate::scratch::Scratch;
 
 /// Several measurements of one value.
@@ -114,6 +115,8 @@ pub struct Row {
     baseline_rate: Spread,
     /// The median of Annals, divided by the median of the baseline.
     ratio: f64,
+    /// The medians of the processor time of each request, of Annals and of the baseline, if they were measured.
+    pub processor_time: Option<(ProcessorTime, ProcessorTime)>,
 }
 
 impl Row {
@@ -135,7 +138,7 @@ impl Row {
         let (annals, baseline_rate) = (Spread::from_values(rates), Spread::from_values(baseline_rates));
         let ratio = annals.median / baseline_rate.median;
         let baseline = baseline.to_owned();
-        Self { name, clients, annals, p50_ms: None, p99_ms: None, baseline, baseline_rate, ratio }
+        Self { name, clients, annals, p50_ms: None, p99_ms: None, baseline, baseline_rate, ratio, processor_time: None }
     }
 }
 
@@ -197,12 +200,22 @@ impl std::fmt::Display for Report {
             writeln!(f, "|---|---:|---:|---:|---:|---|---:|---:|")?;
         }
         let ms = |time: &Option<f64>| time.map_or(String::new(), |time| format!("{time:.2} ms"));
-        for Row { name, clients, annals, p50_ms, p99_ms, baseline, baseline_rate, ratio } in &self.rows {
+        for Row { name, clients, annals, p50_ms, p99_ms, baseline, baseline_rate, ratio, .. } in &self.rows {
             let (p50, p99) = (ms(p50_ms), ms(p99_ms));
             writeln!(
                 f,
                 "| {name} | {clients} | {annals} | {p50} | {p99} | {baseline} | {baseline_rate} | {ratio:.2} |"
             )?;
+        }
+        if self.rows.iter().any(|row| row.processor_time.is_some()) {
+            let columns = "processor time of a request: client + service + PostgreSQL";
+            writeln!(f, "\n| | clients | Annals, {columns} | baseline, {columns} |")?;
+            writeln!(f, "|---|---:|---:|---:|")?;
+        }
+        for row in &self.rows {
+            if let Some((annals, baseline)) = row.processor_time {
+                writeln!(f, "| {} | {} | {annals} | {baseline} |", row.name, row.clients)?;
+            }
         }
         if !self.deliveries.is_empty() {
             writeln!(

@@ -36,6 +36,12 @@ impl Session {
         Ok(())
     }
 
+    /// Returns the id of the session's process.
+    pub async fn backend(&mut self) -> anyhow::Result<u32> {
+        let id: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut self.0).await?;
+        Ok(u32::try_from(id)?)
+    }
+
     /// Copies the rows of a table to a file.
     pub async fn copy_out(&mut self, table: &str, file: &mut File) -> anyhow::Result<()> {
         let mut rows = self.0.copy_out_raw(&format!("COPY (SELECT * FROM {table}) TO STDOUT")).await?;

@@ -97,6 +97,42 @@ async fn the_good_client_is_measured_beside_each_attack_and_gets_no_error_of_its
 }
 
 #[tokio::test]
+async fn readers_that_catch_up_get_every_event_of_both_sides() {
+    let folder = tempfile::Builder::new().prefix("annals-bench-").tempdir().expect("a folder");
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))
+        .expect("the mode of the folder is set");
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let arguments = ["catch-up", "--rounds", "1", "--seconds", "1", "--events", "2000", "--filtering", "5"];
+    let options = ["--subscribers", "3", "--rate", "40", "--json", file.path().to_str().expect("a path")];
+    let output = run(folder.path(), &[&arguments[..], &options[..]].concat()).await;
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{stdout}{stderr}");
+
+    // The program itself fails if a side returns another number of events.
+    let report: Value = serde_json::from_reader(file.as_file()).expect("JSON");
+    let rows = report["rows"].as_array().expect("rows");
+    assert_eq!(rows.len(), 16, "{stdout}");
+    for row in rows {
+        let (annals, baseline) = (row["annals"]["median"].as_f64(), row["baseline_rate"]["median"].as_f64());
+        assert!(annals > Some(0.0) && baseline > Some(0.0), "{row}");
+    }
+    for delivery in report["deliveries"].as_array().expect("deliveries") {
+        assert_eq!((&delivery["subscribers"], &delivery["out_of_order"]), (&json!(3), &json!(0)), "{delivery}");
+    }
+}
+
+#[tokio::test]
+async fn slower_commits_need_the_folder_of_the_programs() {
+    let output = Command::new(env!("CARGO_BIN_EXE_annals-bench"))
+        .env_clear()
+        .args(["direct", "--commit-delay-us", "1000"])
+        .output()
+        .expect("the program runs");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && stderr.contains("ANNALS_PG_BIN"), "{stderr}");
+}
+
+#[tokio::test]
 async fn parts_that_need_databases_of_their_own_are_refused_for_a_running_server() {
     let folder = tempfile::tempdir().expect("a folder");
     let output = run(folder.path(), &["import", "--server", "127.0.0.1:1"]).await;

@@ -30,6 +30,7 @@ pub async fn measure(args: &BenchArgs, scratch: &Scratch, report: &mut Report) -
         let event_streams = open_event_streams(&server.address, args.filtering).await?;
         beside.push(appends(&server.address, args.seconds).await?);
         drop(event_streams);
+        wait_until_closed(&server.address).await?;
     }
     server.stop()?;
     let inverse = |times: &[Duration]| times.iter().map(|time| 1.0 / time.as_secs_f64()).collect::<Vec<_>>();
@@ -77,6 +78,19 @@ async fn open_event_streams(address: &str, number: usize) -> anyhow::Result<Even
     });
     all_opened.await??;
     Ok(EventStreams { _stop: stop })
+}
+
+/// Waits until the service has no event stream. Otherwise their end would be measured with the next appends.
+async fn wait_until_closed(address: &str) -> anyhow::Result<()> {
+    let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    loop {
+        let mut client = Client::connect(address).await?;
+        let (_, metrics) = client.response(request).await?;
+        if String::from_utf8_lossy(metrics).contains("annals_subscribers{transport=\"sse\"} 0\n") {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 async fn wait_until_caught_up(connection: &mut TcpStream) -> anyhow::Result<()> {

@@ -45,10 +45,12 @@ enum Side {
     Export,
 }
 
-/// A row of the report: two sides that must return the same number of events.
+/// A row of the report: two sides that must return the same events.
 struct Comparison {
     name: String,
     clients: usize,
+    /// Each client of the measured side gets all events.
+    is_repeated: bool,
     measured: Side,
     baseline_name: String,
     baseline: Side,
@@ -101,6 +103,7 @@ fn comparisons(args: &BenchArgs) -> Vec<Comparison> {
     let row = |name: &str, measured, baseline_name: &str, baseline| Comparison {
         name: name.to_owned(),
         clients: 1,
+        is_repeated: false,
         measured,
         baseline_name: baseline_name.to_owned(),
         baseline,
@@ -141,6 +144,7 @@ fn comparisons(args: &BenchArgs) -> Vec<Comparison> {
     let subscribers = vec![log(""); SUBSCRIBERS];
     rows.push(Comparison {
         clients: SUBSCRIBERS,
+        is_repeated: true,
         ..row(
             "event streams that catch up at once, together",
             Side::Reads { paths: subscribers, format: Format::EventStream },
@@ -162,8 +166,12 @@ async fn compare(
     let mut rates: Vec<(Vec<f64>, Vec<f64>)> = comparisons.iter().map(|_| Default::default()).collect();
     for _ in 0..args.rounds {
         for (row, (measured, baseline)) in comparisons.iter().zip(&mut rates) {
-            measured.push(rate(args, instance, &row.measured).await?);
-            baseline.push(rate(args, instance, &row.baseline).await?);
+            let (events, rate_of_measured) = read_side(args, instance, &row.measured).await?;
+            let (baseline_events, rate_of_baseline) = read_side(args, instance, &row.baseline).await?;
+            let copies = if row.is_repeated { row.clients as u64 } else { 1 };
+            ensure!(events == baseline_events * copies, "{}: {events} and {baseline_events} events", row.name);
+            measured.push(rate_of_measured);
+            baseline.push(rate_of_baseline);
         }
     }
     for (row, (measured, baseline)) in comparisons.iter().zip(rates) {
@@ -172,8 +180,8 @@ async fn compare(
     Ok(())
 }
 
-/// Returns the number of events per second of one side.
-async fn rate(args: &BenchArgs, instance: &BenchInstance, side: &Side) -> anyhow::Result<f64> {
+/// Returns the number of events of one side, and their rate per second.
+async fn read_side(args: &BenchArgs, instance: &BenchInstance, side: &Side) -> anyhow::Result<(u64, f64)> {
     let address = &instance.server.address;
     let started = Instant::now();
     let events = match side {
@@ -183,7 +191,7 @@ async fn rate(args: &BenchArgs, instance: &BenchInstance, side: &Side) -> anyhow
         Side::Export => export(args, &instance.scratch, args.events).await?,
     };
     ensure!(events > 0, "a side has returned no events");
-    Ok(events as f64 / started.elapsed().as_secs_f64())
+    Ok((events, events as f64 / started.elapsed().as_secs_f64()))
 }
 
 /// Reads several paths at once. Returns the number of all events.
