@@ -5,7 +5,6 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::io::Write;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -14,7 +13,7 @@ use futures_util::{StreamExt, stream};
 use tokio::time::Instant;
 
 use crate::app::App;
-use crate::domain::cursor::{Cursor, Epoch};
+use crate::domain::cursor::Epoch;
 use crate::domain::event::Position;
 use crate::domain::version::Version;
 use crate::http::erasure_guard::PART_BYTES;
@@ -24,6 +23,7 @@ use crate::store::erasures::known::ReadMark;
 use crate::store::log::head::LogHead;
 use crate::subscriptions::feed::{Feed, FeedLimits};
 use crate::subscriptions::subscription::{Batch, Delivery, Subscription};
+use crate::wire::event::write_number;
 
 /// The first frame, and the last one before the server ends the stream: the milliseconds after which a client
 /// reconnects.
@@ -135,8 +135,11 @@ impl EventStream {
             if !frames.is_empty() {
                 break;
             }
-            // The subscription moves past events that it does not want when this time is over.
-            let deadline = self.sent_at.max(self.checked_at) + self.limits.heartbeat;
+            // At the deadline the subscription moves past events that it does not want.
+            let FeedLimits { heartbeat, keep_alive, .. } = self.limits;
+            let is_reported = self.position == self.last_reported;
+            let last = if is_reported { self.sent_at.max(self.checked_at) } else { self.sent_at };
+            let deadline = (last + heartbeat).min(self.sent_at + keep_alive);
             match self.subscription.next(deadline).await {
                 Ok(Delivery::Batch(batch)) => self.write_events(&mut frames, batch),
                 Ok(Delivery::Nothing) => {}
@@ -148,10 +151,9 @@ impl EventStream {
                 }
             }
             self.checked_at = Instant::now();
-            let silence =
-                if self.position > self.last_reported { self.limits.heartbeat } else { self.limits.keep_alive };
+            let silence = if self.position > self.last_reported { heartbeat } else { keep_alive };
             if frames.is_empty() && self.sent_at.elapsed() >= silence {
-                if silence == self.limits.keep_alive {
+                if silence == keep_alive {
                     frames.extend_from_slice(COMMENT);
                 }
                 self.write_position(&mut frames, "heartbeat");
@@ -194,13 +196,15 @@ impl EventStream {
     }
 
     fn write_id(&self, frames: &mut Vec<u8>) {
+        frames.extend_from_slice(b"id: ");
         match self.id_format {
             EventIdFormat::Position => {
-                let cursor = Cursor { epoch: Some(self.epoch), position: self.last_reported };
-                writeln!(frames, "id: {cursor}")
+                write_number(frames, self.epoch);
+                frames.push(b':');
+                write_number(frames, self.last_reported);
             }
-            EventIdFormat::Version(version) => writeln!(frames, "id: {version}"),
+            EventIdFormat::Version(version) => write_number(frames, version),
         }
-        .expect("writing to memory does not fail");
+        frames.push(b'\n');
     }
 }

@@ -20,11 +20,11 @@ use crate::store::readers::Readers;
 use crate::subscriptions::interests::Interests;
 use crate::subscriptions::ring::{Found, LiveEvent, Ring};
 
-/// The number of readers that may read ahead at the same time, which clients share. Each holds up to three pieces: one that
-/// the client takes, the same as frames, and the next one.
+/// The number of readers that may read ahead at the same time, which clients share. Each holds up to three buffers: a piece,
+/// its frames, and the next piece.
 const READING_AHEAD_MAX: usize = 64;
-/// The approximate size of a piece of the log that a reader fetches if it may read ahead: large enough that the time to
-/// begin a statement is a small share of it.
+/// The approximate size of a piece of the log that a reader fetches if it may read ahead. It is large enough that beginning
+/// a statement takes a small share of the time to read it.
 pub const AHEAD_BYTES: usize = 512 * 1024;
 
 /// The limits of subscriptions.
@@ -213,8 +213,8 @@ impl Feed {
         self.tail.send_replace(position);
     }
 
-    /// Adds the events up to a position to the ring, and wakes the subscribers that may want them. `erasure` was the newest erasure before
-    /// the events were read: after another one, the ring begins again.
+    /// Adds the events up to a position to the ring, and wakes the subscribers that may want them. `erasure` was the newest
+    /// erasure before the events were read: after another one, the ring begins again.
     pub(super) fn extend(&self, epoch: Epoch, events: Vec<LiveEvent>, to: Position, erasure: ErasureNo) {
         let newest = self.newest_erasure();
         let events: Vec<_> = events.into_iter().map(Arc::new).collect();

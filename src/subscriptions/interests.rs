@@ -263,7 +263,7 @@ mod tests {
             assert_eq!(interest.is_woken(), first_wanted.is_some(), "{filter:?}");
             assert_eq!(interest.woken().now_or_never().is_some(), first_wanted.is_some(), "{filter:?}");
             assert_eq!(interest.clear(), first_wanted, "{filter:?}");
-            // A waker that was notified and cleared wakes nobody.
+            // A waker that was notified and cleared does not wake its subscription.
             assert!(interest.clear().is_none() && interest.woken().now_or_never().is_none());
             interests.wake_all();
             assert_eq!(interest.clear(), Some(0), "{filter:?}");
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_interest_leaves_nothing() {
+    fn a_dropped_interest_is_removed_from_the_index() {
         let interests = Arc::<Interests>::default();
         let filters =
             [filter(&[], &[], &[], &[]), filter(&["Order"], &["1", "2"], &[], &[]), filter(&["Order"], &[], &[], &[])];

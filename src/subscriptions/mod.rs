@@ -12,8 +12,8 @@
 //!   the table for events that are not in the ring, so no subscriber misses an event because it is slow or late.
 //! - A subscription delivers positions in increasing order, each once.
 //! - An event wakes only the subscriptions that may want it. The others move past it about once a second.
-//! - A slow subscriber does not delay the others: it holds one batch, or two while it reads ahead, and no connection while
-//!   its client does not read.
+//! - A slow subscriber does not delay the others: it holds one batch, or two if it reads ahead. A task holds a connection
+//!   only while it reads a batch, whether the client reads or not.
 //! - Without event streams and waiting claims, the tailer reads no events, only the head of the log.
 
 pub mod feed;

@@ -176,6 +176,7 @@ impl Subscription {
             // A wake-up after this is followed by another step.
             if let Some(first_wanted) = self.interest.clear() {
                 self.pass_over(first_wanted - 1);
+                self.track();
             }
             // A step may be dropped at any await: it changes nothing before it is complete.
             self.is_up_to_date = false;
@@ -215,14 +216,15 @@ impl Subscription {
 
     /// Moves past events that did not wake the subscription since it had read the whole ring.
     fn pass_over(&mut self, to: Position) {
-        if self.is_up_to_date {
-            self.position = self.position.map(|position| position.max(to));
+        if self.is_up_to_date && self.position.is_some_and(|position| position < to) {
+            self.position = Some(to);
+            self.highest = self.highest.max(to);
         }
     }
 
     /// Moves to the tail if the subscription wants no event up to it. Returns its new position as a batch without events.
     fn pass_to_tail(&mut self) -> Option<Delivery> {
-        // In this order: the tail moves after the subscriptions are woken.
+        // The tail is read first, because it moves after the subscriptions are woken.
         let tail = *self.feed.tail.borrow();
         if !self.is_up_to_date || self.interest.is_woken() || Some(tail) <= self.position {
             return None;
@@ -232,17 +234,16 @@ impl Subscription {
     }
 
     async fn step(&mut self) -> Result<Step, StoreError> {
-        // A stream that was not read yet is read from the table first, in the order of its versions.
-        let Some(position) = self.position else { return self.read_table().await };
         let rewinds = self.feed.ring().rewinds();
         if rewinds != self.rewinds {
             // Fails if the log no longer has what was delivered.
             self.feed.primary.log_head_for(self.cursor()).await?;
             (self.rewinds, self.table_read) = (rewinds, None);
         }
-        if self.table_read.is_some() {
+        // A stream that was not read yet is read from the table first, in the order of its versions.
+        let Some(position) = self.position.filter(|_| self.table_read.is_none()) else {
             return self.read_table().await;
-        }
+        };
         let found = self.feed.ring().read(position, BATCH_BYTES, self.feed.newest_erasure());
         if !matches!(found, Found::Behind) {
             self.read_ahead = None;
@@ -324,10 +325,15 @@ impl Subscription {
         let last = events.last().map(|event| event.global_position);
         self.highest = self.highest.max(last.unwrap_or(0)).max(position.unwrap_or(0));
         (self.epoch, self.position) = (epoch, position);
-        if let Some(position) = position {
+        self.track();
+        Delivery::Batch(Batch { epoch, events, position: position.unwrap_or(0) })
+    }
+
+    /// Reports the position for the lag of the feed.
+    fn track(&self) {
+        if let Some(position) = self.position {
             self.tracked.store(position, Ordering::Relaxed);
         }
-        Delivery::Batch(Batch { epoch, events, position: position.unwrap_or(0) })
     }
 
     /// Returns the cursor of everything that is delivered, to check whether it is still part of the log.
@@ -350,7 +356,8 @@ async fn read_batch(
     };
     let _permit = reader.bulk_read_permit().await;
     let mark = feed.read_mark();
-    let (mut json, mut ends) = (Vec::new(), Vec::new());
+    // The last event of a batch exceeds its size.
+    let (mut json, mut ends) = (Vec::with_capacity(bytes_max + bytes_max / 16), Vec::new());
     let deliver = |event: &StoredEvent<'_>| {
         write_event(&mut json, event);
         ends.push((event.global_position, event.version, json.len()));

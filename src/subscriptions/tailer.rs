@@ -106,6 +106,11 @@ async fn read_events(feed: &Feed, follower: &mut Follower) -> Result<bool, Store
             Err(error) => return Err(error),
         };
         if scan.after() == before {
+            if from.epoch != Some(head.epoch) && !has_moved {
+                // An epoch has begun, and has no event yet. Subscriptions of the epoch wait for the tailer.
+                feed.extend(head.epoch, Vec::new(), before, erasure);
+                has_moved = true;
+            }
             return Ok(has_moved);
         }
         has_moved = true;

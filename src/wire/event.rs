@@ -12,7 +12,8 @@ use crate::domain::version::Version;
 use crate::wire::path::stream_path;
 use crate::wire::time::{format_time, write_time};
 
-fn write_number(out: &mut Vec<u8>, number: impl itoa::Integer) {
+/// Appends a number in decimal digits.
+pub fn write_number(out: &mut Vec<u8>, number: impl itoa::Integer) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 

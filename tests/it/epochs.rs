@@ -145,6 +145,22 @@ async fn an_event_stream_continues_in_a_new_epoch_and_ends_if_its_events_were_lo
     assert_eq!(rewound.event().await.json()["event_type"], "Other");
 }
 
+/// The events before the epoch are still in the ring, which is of the epoch before until the tailer has seen the new one.
+#[tokio::test]
+async fn an_event_stream_catches_up_in_an_epoch_without_events() {
+    let app = with_events(5).await;
+    let mut first = app.subscribe("/events?after=0").await;
+    first.until("caught-up").await;
+    app.append("/streams/Order/1", &["E"]).await;
+    first.event().await;
+    let second = begin(&app).await;
+    let mut late = app.subscribe("/events?after=1:5").await;
+    assert_eq!(late.event().await.position(), 6);
+    let (events, caught_up) = late.until("caught-up").await;
+    assert!(events.is_empty());
+    assert_eq!(caught_up.id, format!("{second}:6"));
+}
+
 #[tokio::test]
 async fn an_event_stream_of_one_stream_ends_if_its_events_were_lost() {
     let app = with_events(20).await;

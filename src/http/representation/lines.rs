@@ -97,7 +97,7 @@ impl LineBuffer {
 }
 
 /// The lines of a response, which are sent part by part. If the client may read ahead, the next piece is read while the
-/// parts of one are sent. A client that reads slowly holds these pieces, and no connection.
+/// parts of one are sent. A client that reads slowly holds these pieces; the connection is released when a piece is read.
 struct Lines<S> {
     piece: Piece<S>,
     /// The progress at the end of the last part that was sent.

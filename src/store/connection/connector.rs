@@ -4,6 +4,7 @@
 //! tailer's, one is reserved for maintenance, and the rest are the pool for reads. No connection of the writer or of
 //! the pool has a transaction open between two round trips.
 
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -24,7 +25,11 @@ const UNCHECKED_IDLE_MAX: Duration = Duration::from_secs(1);
 
 /// Returns the number of pooled connections that long reads may use at the same time.
 pub(in crate::store) fn bulk_read_connections(config: &DatabaseConfig) -> usize {
-    ((config.max_connections - RESERVED) / 2).max(1) as usize
+    /// A long read keeps half a processor of the service busy. More of them than processors would only delay live events.
+    const LONG_READS_MIN: usize = 2;
+    let half = ((config.max_connections - RESERVED) / 2).max(1) as usize;
+    let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    half.min(processors.max(LONG_READS_MIN))
 }
 
 /// The role in which the connections of the service work, if the login may use it.

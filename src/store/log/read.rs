@@ -5,7 +5,7 @@
 //! their number.
 //!
 //! A filtered read finds the matching events in a window of positions, through the index that fits the filter best, and
-//! delivers them once it knows that no partition was archived meanwhile. A window that costs little and has few matches is
+//! delivers them if the statement shows that no partition has changed. A window that costs little and has few matches is
 //! followed by a larger one, and one with more matches than a statement returns by a smaller one. A page ends when its
 //! time is up, and returns the position up to which it has read, so no request waits for a scan of the whole log.
 //!
@@ -166,8 +166,8 @@ impl Reader {
                 return Ok((ReadProgress::Archived(partition, segment), head));
             }
             let wanted = scan_segment(connection, scan, segment, end).await?;
-            // A partition that is archived meanwhile looks empty. A gap in the positions, and the statement that finds
-            // matches, show that. A search for a time does not.
+            // A partition that is archived meanwhile looks empty. A gap in the positions and a statement for matches
+            // detect the change, and a search for a time does not.
             if matches!(wanted, SegmentScan::Nothing { .. })
                 && let CatalogueCheck::Changed(changed) = self.check_catalogue(connection, &catalogue).await?
             {

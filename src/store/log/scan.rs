@@ -127,10 +127,10 @@ impl WindowSize {
     /// Adjusts the size to the last window.
     pub(super) fn adjust(&mut self, last: ScannedWindow) {
         match last {
-            // A statement reads the matches of each type, and returns the first ones of all. Others are read in vain.
+            // A statement reads the matches of each type, and returns the first ones of all. PostgreSQL discards the others.
             ScannedWindow::Full { positions } => self.positions = positions.max(1),
             ScannedWindow::Complete { took, .. } if took > WINDOW_EXPENSIVE => {
-                self.positions = (self.positions / 2).max(self.smallest);
+                self.positions = (self.positions / 2).max(self.smallest.min(self.positions));
             }
             ScannedWindow::Complete { took, filled } if took < WINDOW_CHEAP && filled < WINDOW_FILLED => {
                 self.positions = (self.positions * 4).min(WINDOW_MAX);
@@ -308,6 +308,7 @@ mod tests {
         scan.adjust_window(ScannedWindow::Full { positions: 7_000 });
         assert_eq!(scan.window_end(0), 7_000);
         scan.adjust_window(ScannedWindow::Full { positions: 5 });
+        scan.adjust_window(complete(100, 0.1));
         assert_eq!(scan.window_end(0), 5);
     }
 

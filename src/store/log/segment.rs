@@ -32,8 +32,8 @@ pub(super) enum Delivery {
     Complete,
     /// The first expected event was not found, and nothing was delivered.
     FirstEventMissing,
-    /// No event matches in a window, which ends at this position in the direction of the scan. That is void if a partition
-    /// was archived meanwhile.
+    /// No event matches in a window, which ends at this position in the direction of the scan. The result is void if a
+    /// partition was archived meanwhile.
     NoMatch(Position),
     /// The catalogue is outdated, and nothing was delivered.
     Outdated,

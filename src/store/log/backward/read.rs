@@ -67,11 +67,11 @@ impl Reader {
                 return Ok((ReadProgress::Archived(partition, segment), head));
             }
             let wanted = scan_segment(connection, scan, segment).await?;
-            // A partition that is archived meanwhile looks empty. A gap in the positions, and the statement that finds
-            // matches, show that. A search for a time does not.
-            let is_checked =
+            // A partition that is archived meanwhile looks empty. A gap in the positions and a statement for matches
+            // detect the change, and a search for a time does not.
+            let detects_archiving =
                 matches!(wanted, SegmentScan::Matches(_)) || !has_times && matches!(wanted, SegmentScan::All(_));
-            if !is_checked
+            if !detects_archiving
                 && let CatalogueCheck::Changed(changed) = self.check_catalogue(connection, &catalogue).await?
             {
                 catalogue = changed;
