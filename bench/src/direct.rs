@@ -65,7 +65,7 @@ pub async fn compare(
     report: &mut Report,
 ) -> anyhow::Result<()> {
     let processes = match service {
-        Some(service) => Some(Processes::find(direct, Some(service)).await?),
+        Some(service) => Some(Processes::find(direct, service).await?),
         None => None,
     };
     let direct_sql = DirectSql::find(args, direct);

@@ -78,6 +78,19 @@ pub fn json_body(body: &str) -> String {
     format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
 
+/// Connects, and requests a path. The response follows until its end, or until it is dropped.
+pub async fn open(address: &str, path: &str, accept: &str) -> anyhow::Result<TcpStream> {
+    request_over(TcpStream::connect(address).await?, path, accept).await
+}
+
+/// Requests a path over a new connection.
+pub async fn request_over(mut connection: TcpStream, path: &str, accept: &str) -> anyhow::Result<TcpStream> {
+    // With HTTP/1.0, the body of the response is not divided into chunks.
+    let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\nAccept: {accept}\r\n\r\n");
+    connection.write_all(request.as_bytes()).await?;
+    Ok(connection)
+}
+
 /// Numbers the requests of all runs against one server, so that each new stream has a name of its own.
 #[derive(Default, Clone)]
 pub struct RequestCounter(Arc<AtomicU64>);

@@ -25,8 +25,6 @@ mod scratch;
 mod slow_commits;
 mod subscribers;
 
-use std::os::unix::fs::PermissionsExt;
-
 use annals::cli::database::{Database, with_database};
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
@@ -44,9 +42,9 @@ async fn main() -> anyhow::Result<()> {
     let mut args = BenchArgs::parse();
     let parts = args.parts()?;
     let slow = args.commit_delay_us.map(|delay| prepare_slow_postgres(&args, delay)).transpose()?;
-    if let Some((slow, data_dir)) = &slow {
+    if let Some(slow) = &slow {
         args.database.own_postgres.annals_pg_bin = Some(slow.bin().to_owned());
-        args.database.own_postgres.annals_data_dir = Some(data_dir.path().to_owned());
+        args.database.own_postgres.annals_data_dir = Some(slow.data_dir());
     }
     let report = with_database(&args.database, async |database| measure(&args, &parts, database).await).await?;
     println!("{report}");
@@ -57,12 +55,10 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Returns a PostgreSQL whose commits are delayed, and a folder for its data, which no other PostgreSQL uses.
-fn prepare_slow_postgres(args: &BenchArgs, delay_us: u64) -> anyhow::Result<(SlowPostgres, tempfile::TempDir)> {
+/// Returns a PostgreSQL whose commits are delayed.
+fn prepare_slow_postgres(args: &BenchArgs, delay_us: u64) -> anyhow::Result<SlowPostgres> {
     let bin = args.database.own_postgres.bin().context("--commit-delay-us needs --annals-pg-bin (ANNALS_PG_BIN)")?;
-    let data_dir = tempfile::Builder::new().prefix("annals-bench-data-").tempdir()?;
-    std::fs::set_permissions(data_dir.path(), std::fs::Permissions::from_mode(0o755))?;
-    Ok((SlowPostgres::prepare(&bin, delay_us)?, data_dir))
+    SlowPostgres::prepare(&bin, delay_us)
 }
 
 async fn measure(args: &BenchArgs, parts: &[Part], database: &Database) -> anyhow::Result<Report> {

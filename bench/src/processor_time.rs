@@ -56,11 +56,11 @@ pub struct Reading {
 
 impl Processes {
     /// Finds the processes. PostgreSQL must run on this machine.
-    pub async fn find(scratch: &Scratch, service: Option<u32>) -> anyhow::Result<Self> {
+    pub async fn find(scratch: &Scratch, service: u32) -> anyhow::Result<Self> {
         let mut session = scratch.session().await?;
         let backend = session.backend().await?;
         let stat = Stat::read(backend).context("PostgreSQL does not run on this machine")?;
-        Ok(Self { service, postgres: stat.parent })
+        Ok(Self { service: Some(service), postgres: stat.parent })
     }
 
     /// Returns these processes without the service.

@@ -1,7 +1,7 @@
 //! A PostgreSQL whose commits wait longer for the disk, to measure a slower disk than that of this machine.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, ensure};
@@ -9,7 +9,7 @@ use anyhow::{Context, ensure};
 /// The source of the library that delays the flush of PostgreSQL's log.
 const SOURCE: &str = include_str!("../shim/slow_fdatasync.c");
 
-/// A folder with the programs of a PostgreSQL that preloads the library. It is removed when this value is dropped.
+/// A folder with the programs and the data of a PostgreSQL that preloads the library. It is removed when this value is dropped.
 pub struct SlowPostgres {
     folder: tempfile::TempDir,
 }
@@ -37,6 +37,11 @@ impl SlowPostgres {
     /// Returns the folder of the programs.
     pub fn bin(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Returns a folder for the data, which no other PostgreSQL uses.
+    pub fn data_dir(&self) -> PathBuf {
+        self.folder.path().join("data")
     }
 }
 

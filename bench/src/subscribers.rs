@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
@@ -91,14 +91,8 @@ pub async fn subscribe_and_discard(address: &str, subscribers: usize) -> anyhow:
 
 /// Requests the event stream of an aggregate type, beginning at the head of the log.
 async fn subscribe(address: &str, aggregate_type: &str) -> anyhow::Result<TcpStream> {
-    let mut connection = TcpStream::connect(address).await?;
-    // With HTTP/1.0, the body of the response is not divided into chunks.
-    let request = format!(
-        "GET /events?after=head&aggregate_type={aggregate_type} HTTP/1.0\r\nHost: localhost\r\n\
-         Accept: text/event-stream\r\n\r\n"
-    );
-    connection.write_all(request.as_bytes()).await?;
-    Ok(connection)
+    let path = format!("/events?after=head&aggregate_type={aggregate_type}");
+    load::open(address, &path, "text/event-stream").await
 }
 
 /// The events that a subscriber has read.

@@ -8,9 +8,8 @@ use tokio::io::AsyncReadExt;
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::args::BenchArgs;
-use crate::catch_up::reading::send;
 use crate::instance::{Server, ServerDatabase};
-use crate::load::{Client, EVENT_DATA, append, append_body};
+use crate::load::{Client, EVENT_DATA, append, append_body, request_over};
 use crate::report::{Report, Row};
 use crate::scratch::Scratch;
 
@@ -61,7 +60,7 @@ async fn open_event_streams(address: &str, number: usize) -> anyhow::Result<Even
                     let source = Ipv4Addr::new(127, 0, 1, u8::try_from(n % ADDRESSES)?);
                     socket.bind(SocketAddr::from((source, 0)))?;
                     let connection = socket.connect(address.parse()?).await?;
-                    let mut connection = send(connection, &path, "text/event-stream").await?;
+                    let mut connection = request_over(connection, &path, "text/event-stream").await?;
                     wait_until_caught_up(&mut connection).await?;
                     tokio::spawn(async move {
                         let mut buffer = [0; 1024];
@@ -70,7 +69,7 @@ async fn open_event_streams(address: &str, number: usize) -> anyhow::Result<Even
                 }
                 anyhow::Ok(())
             };
-            // The receiver waits for the result. Without it, nobody needs the event streams.
+            // If the measurement has ended already, the event streams end as well.
             if opened.send(result.await).is_ok() {
                 drop(stopped.await);
             }

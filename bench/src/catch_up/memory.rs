@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use crate::args::BenchArgs;
-use crate::catch_up::reading::open;
 use crate::instance::{Server, ServerDatabase};
+use crate::load::open;
 use crate::report::{Figure, Report, Spread};
 use crate::scratch::Scratch;
 

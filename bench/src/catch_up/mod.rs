@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use annals::clock::Clock;
 use annals::store::connection::config::ConnectOptions;
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use chrono::{DateTime, Days, Utc};
 use tokio::task::JoinSet;
 
@@ -19,6 +19,7 @@ use crate::args::BenchArgs;
 use crate::catch_up::reading::{Format, Reading, read_events};
 use crate::import::{EVENT_TYPES, RARE_EVENT_TYPE, STORED_TYPE, event_type, import_events};
 use crate::instance::{BenchInstance, SERVICE_DATABASE, ServerDatabase, run_command};
+use crate::load::{Client, EVENT_DATA, append, append_body};
 use crate::report::{Figure, Report, Row, Spread};
 use crate::scratch::Scratch;
 use crate::subscribers;
@@ -80,7 +81,7 @@ pub async fn measure(args: &BenchArgs, other: &ConnectOptions, report: &mut Repo
     Ok(())
 }
 
-/// Imports the events of the log, and of one long stream.
+/// Imports the events of the log.
 async fn fill(args: &BenchArgs, scratch: &Scratch) -> anyhow::Result<()> {
     let now = Clock::system().now();
     import_events(args, scratch, STORED_TYPE, args.events, |_| now).await?;
@@ -256,7 +257,6 @@ async fn measure_long_stream(args: &BenchArgs, instance: &BenchInstance, report:
 
 /// Appends the events of the long stream, 100 at a time.
 async fn append_long_stream(address: &str, stream: &str) -> anyhow::Result<()> {
-    use crate::load::{Client, EVENT_DATA, append, append_body};
     let mut client = Client::connect(address).await?;
     let body = append_body(100, EVENT_DATA);
     for _ in 0..LONG_STREAM / 100 {
@@ -305,7 +305,8 @@ async fn compare_with_archive(args: &BenchArgs, other: &ConnectOptions, report: 
             archive(args, &scratch, folder.path()).await?;
         }
         scratch.run("VACUUM (ANALYZE)").await?;
-        let settings = [("ARCHIVE_URL", folder.path().to_str().unwrap_or_default())];
+        let folder = folder.path().to_str().context("the path of the archive is not UTF-8")?;
+        let settings = [("ARCHIVE_URL", folder)];
         instances.push(BenchInstance::start_on(args, scratch, &settings).await?);
     }
     let path = format!("/events?after=0&limit={}", args.events);

@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::AsyncReadExt;
+
+use crate::load::open;
 
 /// The size of the buffer of a client.
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -66,19 +67,6 @@ pub async fn read_events(address: &str, path: &str, format: Format) -> anyhow::R
     }
     let first_byte = first_byte.context("the response has no body")?;
     Ok(Reading { events: body.events()?, first_byte, took: started.elapsed() })
-}
-
-/// Connects, and sends a request.
-pub async fn open(address: &str, path: &str, accept: &str) -> anyhow::Result<TcpStream> {
-    send(TcpStream::connect(address).await?, path, accept).await
-}
-
-/// Sends a request over a new connection.
-pub async fn send(mut connection: TcpStream, path: &str, accept: &str) -> anyhow::Result<TcpStream> {
-    // With HTTP/1.0, the body of the response is not divided into chunks.
-    let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\nAccept: {accept}\r\n\r\n");
-    connection.write_all(request.as_bytes()).await?;
-    Ok(connection)
 }
 
 /// Reads the pages of a path, one after the other.
