@@ -24,12 +24,19 @@ use crate::subscriptions::feed::Feed;
 use crate::subscriptions::projection_wait::AwaitedProjections;
 use crate::subscriptions::tailer;
 
-/// Begins the epoch, and creates and seals the partitions, of a database whose schema is up to date.
-pub async fn prepare(database: &DatabaseConfig) -> Result<(), StoreError> {
-    let primary = Primary::connect(database, Clock::system(), Arc::new(Metrics::new())).await?;
+/// The database of a service that starts.
+pub struct PreparedDatabase {
+    primary: Arc<Primary>,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+}
+
+/// Connects to a database whose schema is up to date. Begins the epoch, and creates and seals the partitions.
+pub async fn prepare(database: &DatabaseConfig, clock: Clock) -> Result<PreparedDatabase, StoreError> {
+    let metrics = Arc::new(Metrics::new());
+    let primary = Primary::connect(database, clock.clone(), metrics.clone()).await?;
     maintain(&primary).await?;
-    primary.close().await;
-    Ok(())
+    Ok(PreparedDatabase { primary, clock, metrics })
 }
 
 async fn maintain(primary: &Primary) -> Result<(), StoreError> {
@@ -46,18 +53,15 @@ async fn maintain(primary: &Primary) -> Result<(), StoreError> {
     }
 }
 
-/// Connects to a database whose schema is up to date, and starts the writer, the tailer, the snapshotter and the jobs.
+/// Starts the writer, the tailer, the snapshotter and the jobs.
 pub async fn start(
     settings: Settings,
-    database: &DatabaseConfig,
+    database: PreparedDatabase,
     read_replica: Option<&DatabaseConfig>,
-    clock: Clock,
     shutdown: Shutdown,
 ) -> Result<Arc<App>, StoreError> {
+    let PreparedDatabase { primary, clock, metrics } = database;
     let started_at = clock.now();
-    let metrics = Arc::new(Metrics::new());
-    let primary = Primary::connect(database, clock.clone(), metrics.clone()).await?;
-    maintain(&primary).await?;
     primary.check_archive().await?;
     let derived_ids = primary.derived_ids().await?;
     let closing = shutdown.soft();

@@ -53,7 +53,8 @@ async fn start(options: ConnectOptions) -> SocketAddr {
     };
     migrate::migrate(&database).await.expect("the schema is created");
     let shutdown = Shutdown::new();
-    let app = startup::start(settings, &database, None, Clock::system(), shutdown.clone()).await;
+    let prepared = startup::prepare(&database, Clock::system()).await.expect("the database is prepared");
+    let app = startup::start(settings, prepared, None, shutdown.clone()).await;
     let app = app.expect("the service starts");
     let server = Server::bind(app, ([127, 0, 0, 1], 0).into()).await.expect("a free port");
     let address = server.address;

@@ -12,7 +12,7 @@ use crate::config::serve::ServeArgs;
 use crate::http::server::{ADMIN_CONNECTIONS, SPARE_CONNECTIONS, Server, bind};
 use crate::http::starting::StartingServer;
 use crate::shutdown::Shutdown;
-use crate::startup;
+use crate::startup::{self, PreparedDatabase};
 use crate::store::admin::migrate::{self, SchemaError};
 use crate::store::connection::config::DatabaseConfig;
 use crate::store::error::StoreError;
@@ -86,11 +86,8 @@ async fn serve(
 ) -> anyhow::Result<bool> {
     let replica = args.replica(&database.config)?;
     let start = async {
-        wait_for_database(args, &database.config, &starting).await?;
-        let clock = Clock::system();
-        Ok::<_, anyhow::Error>(
-            startup::start(settings, &database.config, replica.as_ref(), clock, shutdown.clone()).await?,
-        )
+        let prepared = wait_for_database(args, &database.config, &starting).await?;
+        Ok::<_, anyhow::Error>(startup::start(settings, prepared, replica.as_ref(), shutdown.clone()).await?)
     };
     let Some(app) = shutdown.soft().run_until_cancelled(start).await.transpose()? else { return Ok(true) };
     starting.stop().await;
@@ -109,10 +106,18 @@ async fn serve(
 }
 
 /// Prepares the database once it is available. An outage at the start of a process must not become a loop of restarts.
-async fn wait_for_database(args: &ServeArgs, config: &DatabaseConfig, starting: &StartingServer) -> anyhow::Result<()> {
+async fn wait_for_database(
+    args: &ServeArgs,
+    config: &DatabaseConfig,
+    starting: &StartingServer,
+) -> anyhow::Result<PreparedDatabase> {
     let deadline = Instant::now() + args.database_start_timeout;
     let mut is_waiting = false;
-    while let Some(reason) = prepare_database(args.annals_migrate, config).await? {
+    loop {
+        let reason = match prepare_database(args.annals_migrate, config).await? {
+            Ok(prepared) => return Ok(prepared),
+            Err(reason) => reason,
+        };
         anyhow::ensure!(Instant::now() < deadline, "{reason}");
         if !std::mem::replace(&mut is_waiting, true) {
             let longest = humantime::format_duration(args.database_start_timeout);
@@ -121,26 +126,25 @@ async fn wait_for_database(args: &ServeArgs, config: &DatabaseConfig, starting: 
         starting.set_reason(reason);
         tokio::time::sleep(START_PAUSE).await;
     }
-    Ok(())
 }
 
 /// Brings the schema up to date, or checks it, and the partitions and the epoch of the log. Returns the reason if the
 /// database is not available at this time.
-async fn prepare_database(migrates: bool, config: &DatabaseConfig) -> anyhow::Result<Option<String>> {
-    let prepared =
+async fn prepare_database(migrates: bool, config: &DatabaseConfig) -> anyhow::Result<Result<PreparedDatabase, String>> {
+    let migrated =
         if migrates { migrate::migrate(config).await } else { migrate::check(config).await.map(|()| vec![]) };
-    match prepared {
+    match migrated {
         Ok(applied) if applied.is_empty() => {}
         Ok(applied) => {
             tracing::info!(files = applied.len(), applied = applied.join(", "), "updated the schema");
         }
-        Err(SchemaError::NotAvailable(reason)) => return Ok(Some(reason)),
+        Err(SchemaError::NotAvailable(reason)) => return Ok(Err(reason)),
         Err(error) => return Err(error.into()),
     }
-    match tokio::time::timeout(PREPARE_MAX, startup::prepare(config)).await {
-        Ok(Err(StoreError::Unavailable(reason))) => Ok(Some(format!("PostgreSQL {}: {reason}", config.place()))),
-        Ok(prepared) => Ok(prepared.map(|()| None)?),
-        Err(_) => Ok(Some(format!(
+    match tokio::time::timeout(PREPARE_MAX, startup::prepare(config, Clock::system())).await {
+        Ok(Err(StoreError::Unavailable(reason))) => Ok(Err(format!("PostgreSQL {}: {reason}", config.place()))),
+        Ok(prepared) => Ok(Ok(prepared?)),
+        Err(_) => Ok(Err(format!(
             "PostgreSQL {} does not complete a commit in time: it may wait for a synchronous standby",
             config.place()
         ))),

@@ -108,7 +108,8 @@ impl TestApp {
     /// Starts a service that connects to its database with `config`, for example through a proxy.
     pub async fn start_with_config(config: DatabaseConfig, database: TestDatabase, options: TestOptions) -> Self {
         let shutdown = Shutdown::new();
-        let app = startup::start(options.settings, &config, options.replica.as_ref(), options.clock, shutdown.clone())
+        let prepared = startup::prepare(&config, options.clock).await.expect("the database is prepared");
+        let app = startup::start(options.settings, prepared, options.replica.as_ref(), shutdown.clone())
             .await
             .expect("the service starts");
         let address = ([127, 0, 0, 1], 0).into();
