@@ -36,7 +36,7 @@ pub(super) const BACKWARD: MatchStatements = MatchStatements {
 };
 
 /// A window of the log: the positions after `after` and up to `to`, and the times between which their events are.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Window {
     pub(super) after: Position,
     pub(super) to: Position,

@@ -179,9 +179,9 @@ impl Reader {
             match wanted.deliver(connection, scan, page, budget, deliver).await? {
                 Delivery::Complete => gap_is_allowed = false,
                 Delivery::Outdated => catalogue = self.reload_catalogue(connection).await?,
-                Delivery::NoMatch(to) => match self.check_catalogue(connection, &catalogue).await? {
+                Delivery::NoMatch(window) => match self.check_catalogue(connection, &catalogue).await? {
                     CatalogueCheck::Changed(changed) => catalogue = changed,
-                    CatalogueCheck::Unchanged => scan.skip_to(to),
+                    CatalogueCheck::Unchanged => scan.skip_window(window),
                 },
                 Delivery::FirstEventMissing => match self.check_catalogue(connection, &catalogue).await? {
                     CatalogueCheck::Changed(changed) => catalogue = changed,

@@ -10,6 +10,7 @@ use crate::domain::cursor::{Cursor, Epoch};
 use crate::domain::event::{BEGINNING_OF_TIME, Position, StoredEvent};
 use crate::domain::filter::EventFilter;
 use crate::store::fetch_size::FetchSize;
+use crate::store::log::matches::{FORWARD, MatchStatements, Window};
 use crate::store::log::readable::WantedTypes;
 use crate::store::partitions::catalogue::Catalogue;
 use crate::store::row::Deliver;
@@ -72,6 +73,8 @@ pub struct LogScan {
 pub(super) trait Scan {
     /// The distance from a position to the next one of the read: 1 or -1.
     const STEP: Position;
+    /// The statements that return matches in the order of the read.
+    const MATCHES: &'static MatchStatements;
 
     /// Returns the filter.
     fn filter(&self) -> &Arc<EventFilter>;
@@ -79,8 +82,17 @@ pub(super) trait Scan {
     /// Moves to an event.
     fn advance(&mut self, event: &StoredEvent<'_>);
 
+    /// Returns the number of positions of a window from its start to the last event that was read.
+    fn positions_read(&self, window: Window) -> Position;
+
+    /// Moves to the end of a window: no event that remains in it is wanted.
+    fn skip_window(&mut self, window: Window);
+
     /// Returns the number of rows that a statement fetches, to adjust it.
     fn fetch_size(&mut self) -> &mut FetchSize;
+
+    /// Returns the size of the next window, to adjust it.
+    fn window_size(&mut self) -> &mut WindowSize;
 }
 
 /// A part of the log in one sealed partition, or in the open ones.
@@ -259,15 +271,11 @@ impl LogScan {
     pub(super) fn raise_earliest(&mut self, earliest: DateTime<Utc>) {
         self.earliest = earliest;
     }
-
-    /// Adjusts the window to the last one.
-    pub(super) fn adjust_window(&mut self, last: ScannedWindow) {
-        self.window.adjust(last);
-    }
 }
 
 impl Scan for LogScan {
     const STEP: Position = 1;
+    const MATCHES: &'static MatchStatements = &FORWARD;
 
     fn filter(&self) -> &Arc<EventFilter> {
         &self.filter
@@ -277,8 +285,20 @@ impl Scan for LogScan {
         (self.after, self.earliest) = (event.global_position, event.occurred_at);
     }
 
+    fn positions_read(&self, window: Window) -> Position {
+        self.after - window.after
+    }
+
+    fn skip_window(&mut self, window: Window) {
+        self.skip_to(window.to);
+    }
+
     fn fetch_size(&mut self) -> &mut FetchSize {
         &mut self.fetch_size
+    }
+
+    fn window_size(&mut self) -> &mut WindowSize {
+        &mut self.window
     }
 }
 
@@ -292,23 +312,23 @@ mod tests {
         assert_eq!(scan.window_end(10), 10 + 4_096);
         let complete =
             |milliseconds, filled| ScannedWindow::Complete { took: Duration::from_millis(milliseconds), filled };
-        scan.adjust_window(complete(1, 0.1));
+        scan.window_size().adjust(complete(1, 0.1));
         assert_eq!(scan.window_end(0), 4 * 4_096);
-        scan.adjust_window(complete(30, 0.1));
-        scan.adjust_window(complete(1, 0.3));
+        scan.window_size().adjust(complete(30, 0.1));
+        scan.window_size().adjust(complete(1, 0.3));
         assert_eq!(scan.window_end(0), 4 * 4_096);
-        scan.adjust_window(complete(100, 0.3));
-        scan.adjust_window(complete(100, 0.1));
-        scan.adjust_window(complete(100, 0.1));
+        scan.window_size().adjust(complete(100, 0.3));
+        scan.window_size().adjust(complete(100, 0.1));
+        scan.window_size().adjust(complete(100, 0.1));
         assert_eq!(scan.window_end(0), 4_096);
         for _ in 0..10 {
-            scan.adjust_window(complete(0, 0.0));
+            scan.window_size().adjust(complete(0, 0.0));
         }
         assert_eq!(scan.window_end(0), WINDOW_MAX);
-        scan.adjust_window(ScannedWindow::Full { positions: 7_000 });
+        scan.window_size().adjust(ScannedWindow::Full { positions: 7_000 });
         assert_eq!(scan.window_end(0), 7_000);
-        scan.adjust_window(ScannedWindow::Full { positions: 5 });
-        scan.adjust_window(complete(100, 0.1));
+        scan.window_size().adjust(ScannedWindow::Full { positions: 5 });
+        scan.window_size().adjust(complete(100, 0.1));
         assert_eq!(scan.window_end(0), 5);
     }
 

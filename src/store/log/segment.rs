@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use crate::domain::event::Position;
 use crate::domain::filter::EventFilter;
 use crate::store::connection::session::Session;
-use crate::store::log::matches::{FORWARD, Window, matches_query};
+use crate::store::log::matches::{Window, matches_query};
 use crate::store::log::rows::{deliver_consecutive, deliver_matches};
 use crate::store::log::scan::{LogScan, LogSegment, PageBudget, PageContext, Scan, ScannedWindow};
 use crate::store::row::Deliver;
@@ -32,9 +32,8 @@ pub(super) enum Delivery {
     Complete,
     /// The first expected event was not found, and nothing was delivered.
     FirstEventMissing,
-    /// No event matches in a window, which ends at this position in the direction of the scan. The result is void if a
-    /// partition was archived meanwhile.
-    NoMatch(Position),
+    /// No event matches in this window. The result is void if a partition was archived meanwhile.
+    NoMatch(Window),
     /// The catalogue is outdated, and nothing was delivered.
     Outdated,
 }
@@ -144,21 +143,33 @@ impl SegmentScan {
                     return Ok(Delivery::FirstEventMissing);
                 }
             }
-            Self::Matches(window) => {
-                let (started, filter, rows) = (Instant::now(), scan.filter().clone(), scan.rows_for(budget.wanted));
-                let query = matches_query(&FORWARD, &filter, page.types, window, rows);
-                let delivered = deliver_matches(connection, query, page.catalogue, scan, budget, deliver).await?;
-                let Some(found) = delivered else { return Ok(Delivery::Outdated) };
-                let positions = scan.after() - window.after;
-                let last = ScannedWindow::new(found, rows, positions, started.elapsed());
-                scan.adjust_window(last);
-                match last {
-                    _ if found == 0 => return Ok(Delivery::NoMatch(window.to)),
-                    ScannedWindow::Complete { .. } if !budget.is_stopped => scan.skip_to(window.to),
-                    _ => {}
-                }
-            }
+            Self::Matches(window) => return deliver_window(connection, window, scan, page, budget, deliver).await,
         }
         Ok(Delivery::Complete)
     }
+}
+
+/// Fetches the matches of a window in the order of the scan, and delivers them.
+pub(super) async fn deliver_window<S: Scan>(
+    connection: &mut Session,
+    window: Window,
+    scan: &mut S,
+    page: PageContext<'_>,
+    budget: &mut PageBudget,
+    deliver: Deliver<'_>,
+) -> Result<Delivery, sqlx::Error> {
+    let (started, filter) = (Instant::now(), scan.filter().clone());
+    let rows = scan.fetch_size().rows_for(budget.wanted);
+    let query = matches_query(S::MATCHES, &filter, page.types, window, rows);
+    let delivered = deliver_matches(connection, query, page.catalogue, scan, budget, deliver).await?;
+    let Some(found) = delivered else { return Ok(Delivery::Outdated) };
+    let last = ScannedWindow::new(found, rows, scan.positions_read(window), started.elapsed());
+    scan.window_size().adjust(last);
+    if found == 0 {
+        return Ok(Delivery::NoMatch(window));
+    }
+    if matches!(last, ScannedWindow::Complete { .. }) && !budget.is_stopped {
+        scan.skip_window(window);
+    }
+    Ok(Delivery::Complete)
 }

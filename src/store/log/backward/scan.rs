@@ -8,7 +8,8 @@ use crate::domain::cursor::{Cursor, Epoch};
 use crate::domain::event::{BEGINNING_OF_TIME, Position, StoredEvent};
 use crate::domain::filter::EventFilter;
 use crate::store::fetch_size::FetchSize;
-use crate::store::log::scan::{LogSegment, PageBudget, Scan, ScanLimits, ScannedWindow, WindowSize};
+use crate::store::log::matches::{BACKWARD, MatchStatements, Window};
+use crate::store::log::scan::{LogSegment, PageBudget, Scan, ScanLimits, WindowSize};
 use crate::store::partitions::catalogue::Catalogue;
 
 /// A read of the log backward: its filter, and its progress.
@@ -92,15 +93,11 @@ impl BackwardScan {
     pub(super) fn skip_to_beginning(&mut self) {
         (self.before, self.latest) = (1, BEGINNING_OF_TIME);
     }
-
-    /// Adjusts the window to the last one.
-    pub(super) fn adjust_window(&mut self, last: ScannedWindow) {
-        self.window.adjust(last);
-    }
 }
 
 impl Scan for BackwardScan {
     const STEP: Position = -1;
+    const MATCHES: &'static MatchStatements = &BACKWARD;
 
     fn filter(&self) -> &Arc<EventFilter> {
         &self.filter
@@ -110,8 +107,20 @@ impl Scan for BackwardScan {
         (self.before, self.latest) = (event.global_position, event.occurred_at);
     }
 
+    fn positions_read(&self, window: Window) -> Position {
+        window.to + 1 - self.before
+    }
+
+    fn skip_window(&mut self, window: Window) {
+        self.skip_down_to(window.after);
+    }
+
     fn fetch_size(&mut self) -> &mut FetchSize {
         &mut self.fetch_size
+    }
+
+    fn window_size(&mut self) -> &mut WindowSize {
+        &mut self.window
     }
 }
 

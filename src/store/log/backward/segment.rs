@@ -1,7 +1,6 @@
 //! Scans one segment of the log backward: finds out what its filter wants, then fetches and delivers the events.
 
 use std::ops::ControlFlow;
-use std::time::Instant;
 
 use chrono::TimeDelta;
 
@@ -9,10 +8,10 @@ use crate::domain::event::Position;
 use crate::domain::filter::EventFilter;
 use crate::store::connection::session::Session;
 use crate::store::log::backward::scan::BackwardScan;
-use crate::store::log::matches::{BACKWARD, Window, matches_query};
-use crate::store::log::rows::{deliver_consecutive, deliver_matches};
-use crate::store::log::scan::{LogSegment, PageBudget, PageContext, Scan, ScannedWindow};
-use crate::store::log::segment::{Delivery, position_before};
+use crate::store::log::matches::Window;
+use crate::store::log::rows::deliver_consecutive;
+use crate::store::log::scan::{LogSegment, PageBudget, PageContext, Scan};
+use crate::store::log::segment::{Delivery, deliver_window, position_before};
 use crate::store::row::Deliver;
 
 const LOG_EVENTS: &str = include_str!("../../sql/log_events_backward.sql");
@@ -112,20 +111,7 @@ impl SegmentScan {
                     scan.skip_down_to(segment.after);
                 }
             }
-            Self::Matches(window) => {
-                let (started, filter, rows) = (Instant::now(), scan.filter().clone(), scan.rows_for(budget.wanted));
-                let query = matches_query(&BACKWARD, &filter, page.types, window, rows);
-                let delivered = deliver_matches(connection, query, page.catalogue, scan, budget, deliver).await?;
-                let Some(found) = delivered else { return Ok(Delivery::Outdated) };
-                let positions = window.to + 1 - scan.before();
-                let last = ScannedWindow::new(found, rows, positions, started.elapsed());
-                scan.adjust_window(last);
-                match last {
-                    _ if found == 0 => return Ok(Delivery::NoMatch(window.after)),
-                    ScannedWindow::Complete { .. } if !budget.is_stopped => scan.skip_down_to(window.after),
-                    _ => {}
-                }
-            }
+            Self::Matches(window) => return deliver_window(connection, window, scan, page, budget, deliver).await,
         }
         Ok(Delivery::Complete)
     }
