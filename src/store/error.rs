@@ -40,6 +40,9 @@ pub enum DatabaseError {
     /// None of several servers is a primary that accepts connections. The field has the reason of each.
     #[error("no server is a primary that accepts connections: {0}")]
     NoPrimary(String),
+    /// The server does not have the schema that this program needs. The field says what it has, or why that is unknown.
+    #[error("{0}")]
+    SchemaMissing(String),
     /// A statement returned something that it never returns.
     #[error("PostgreSQL returned an unexpected result: {0}")]
     UnexpectedResult(String),
@@ -229,7 +232,9 @@ impl Failure {
             DatabaseError::TimedOut(_) | DatabaseError::NoPrimary(_) | DatabaseError::OutcomeUnknown(_) => {
                 Self::ConnectionLost
             }
-            DatabaseError::ReadOnly | DatabaseError::CommitsWait(_) => Self::Transient,
+            DatabaseError::ReadOnly | DatabaseError::CommitsWait(_) | DatabaseError::SchemaMissing(_) => {
+                Self::Transient
+            }
             DatabaseError::ClockAhead => Self::ClockSkew,
             DatabaseError::LogMoving => Self::LogMoving,
             DatabaseError::UnexpectedResult(_) => Self::Unexpected,

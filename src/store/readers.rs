@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
 
+use crate::store::admin::migrate;
 use crate::store::connection::config::DatabaseConfig;
 use crate::store::connection::session::Session;
-use crate::store::error::StoreError;
+use crate::store::error::{DatabaseError, StoreError};
 use crate::store::primary::Primary;
 use crate::store::reader::Reader;
 
@@ -119,6 +120,9 @@ impl Readers {
         let reader = match self.replica() {
             Some(reader) => reader,
             None => {
+                // A statement for a schema that the replica has not replayed yet would fail.
+                let schema = migrate::check(&replica.config).await;
+                schema.map_err(|error| DatabaseError::SchemaMissing(error.to_string()))?;
                 let reader = Arc::new(Reader::connect_to_replica(&replica.config, &self.primary).await?);
                 *replica.reader.write().unwrap_or_else(PoisonError::into_inner) = Some(reader.clone());
                 reader
