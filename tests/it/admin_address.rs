@@ -8,7 +8,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::cli::{annals, output};
-use crate::support::{LoggedService, TestApp, TestDatabase, TestOptions, connect, http_client, within_a_minute};
+use crate::support::{
+    LoggedService, TestApp, TestDatabase, TestOptions, connect, http_client, look_again, within_a_minute,
+};
 
 async fn start_with(change: impl FnOnce(&mut TestOptions)) -> TestApp {
     let mut options = TestOptions { has_admin_address: true, ..TestOptions::default() };
@@ -88,7 +90,9 @@ async fn the_admin_address_is_open_until_the_requests_of_a_shutdown_are_complete
     request.read_exact(&mut interim).await.expect("100 Continue");
     app.app.shutdown.begin();
     within_a_minute("the address of the service is closed", async {
-        while TcpStream::connect(app.base.trim_start_matches("http://")).await.is_ok() {}
+        while TcpStream::connect(app.base.trim_start_matches("http://")).await.is_ok() {
+            look_again().await;
+        }
     })
     .await;
     let ready = app.call_admin("GET", "/readyz").send().await.expect_status(503).json();

@@ -1,6 +1,6 @@
 //! Promise P1, P7, P8: what an erasure meets: folds and writes of snapshots that began before it, responses that clients
 //! receive slowly, read replicas that lag, archived and restored months, and appends while tables are replaced. No test
-//! sleeps. A test waits until PostgreSQL reports that a session waits for a lock.
+//! depends on time: it waits until PostgreSQL reports that a session waits for a lock.
 
 use std::time::Duration;
 
@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 
 use crate::archive::{History, read_everything};
 use crate::cli::run;
-use crate::support::{ReplicationPair, Session, TestApp, TestDatabase, TestOptions, events, within_a_minute};
+use crate::support::{
+    ReplicationPair, Session, TestApp, TestDatabase, TestOptions, events, look_again, within_a_minute,
+};
 
 const SECRET: &str = "Ada Lovelace";
 
@@ -30,7 +32,7 @@ async fn remover(app: &TestApp) -> Remover {
     let remover = async {
         loop {
             match app.app.primary.remover().await {
-                Err(ArchivingError::Busy) => tokio::task::yield_now().await,
+                Err(ArchivingError::Busy) => look_again().await,
                 remover => return remover.expect("a remover"),
             }
         }
@@ -66,7 +68,7 @@ async fn wait_for_blocked_snapshot(session: &mut Session) {
                       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
     within_a_minute("a write of a snapshot waits", async {
         while session.number(waiting).await == 0 {
-            tokio::task::yield_now().await;
+            look_again().await;
         }
     })
     .await;
@@ -77,7 +79,7 @@ async fn wait_for_announcements(app: &TestApp, count: i64) {
     let mut session = app.database.session().await;
     within_a_minute("the erasure is announced", async {
         while session.number("SELECT count(*) FROM events WHERE event_type = '$erased'").await < count {
-            tokio::task::yield_now().await;
+            look_again().await;
         }
     })
     .await;
@@ -129,7 +131,7 @@ async fn a_snapshot_that_a_client_stores_during_an_erasure_is_refused() {
     // The version of the announcement is recorded a moment after the event is appended.
     within_a_minute("a snapshot of the remaining events is stored", async {
         while app.call("PUT", "/snapshots/A/1").json(&remaining).send().await.status != 201 {
-            tokio::task::yield_now().await;
+            look_again().await;
         }
     })
     .await;
@@ -407,7 +409,7 @@ async fn content_is_removed_when_the_oldest_erasure_is_due() {
     erase(&app, "A/1").await;
     within_a_minute("the job has removed the content", async {
         while app.get("/erasures/1").send().await.json()["removed_at"].is_null() {
-            tokio::task::yield_now().await;
+            look_again().await;
         }
     })
     .await;

@@ -1,4 +1,4 @@
-//! Promise P1, P2, P3: each race that can break an event store on PostgreSQL, step by step. No test sleeps. A test
+//! Promise P1, P2, P3: each race that can break an event store on PostgreSQL, step by step. No test depends on time: it
 //! waits until PostgreSQL reports that a session waits for a lock.
 //!
 //! Each race runs on the real functions, and on functions that a mutant has broken. The broken functions must show the
@@ -13,7 +13,7 @@ use mutants::Mutant;
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Row};
 
-use crate::support::{AppendCall, Cache, Procedure, Session, TestDatabase, sqlstate, within_a_minute};
+use crate::support::{AppendCall, Cache, Procedure, Session, TestDatabase, look_again, sqlstate, within_a_minute};
 
 const ANY: i32 = AppendCall::ANY;
 const UNIQUE_VIOLATION: Option<&str> = Some("23505");
@@ -160,7 +160,7 @@ async fn without_lock_and_unique_violation_two_appends_get_the_same_version_and_
                           AND datname = current_database()";
         within_a_minute("the second session waits for the row of the first", async {
             while observer.number(blocked).await == 0 {
-                tokio::task::yield_now().await;
+                look_again().await;
             }
         })
         .await;

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::archive::{History, config, read_everything};
 use crate::cli::{annals, output, run};
-use crate::support::{TestApp, TestDatabase, TestOptions, at, event_with_id, events, id, within_a_minute};
+use crate::support::{TestApp, TestDatabase, TestOptions, at, event_with_id, events, id, look_again, within_a_minute};
 
 fn url(database: &TestDatabase) -> String {
     let socket = database.socket();
@@ -246,7 +246,7 @@ async fn begin_again(source: &DatabaseConfig, target: &TestDatabase) -> LogMove 
     loop {
         match begin(source, &target.config()).await {
             Ok(log_move) => return log_move,
-            Err(MoveError::Archive(_)) => tokio::task::yield_now().await,
+            Err(MoveError::Archive(_)) => look_again().await,
             Err(error) => panic!("{error}"),
         }
     }
@@ -281,7 +281,12 @@ async fn after_a_failed_switch_the_source_continues() {
     let mut session = other.session().await;
     let sessions = "SELECT count(*) FROM pg_stat_activity
                      WHERE datname = current_database() AND application_name = 'annals'";
-    within_a_minute("the sessions end", async { while session.number(sessions).await > 0 {} }).await;
+    within_a_minute("the sessions end", async {
+        while session.number(sessions).await > 0 {
+            look_again().await;
+        }
+    })
+    .await;
     moved(&source, &other).await;
     let new = TestApp::start_on(other, TestOptions::default()).await;
     assert_eq!(new.append("/streams/Order/1", &["C"]).await, 22);

@@ -11,7 +11,9 @@ use annals::keyring;
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 
-use crate::support::{Proxy, Reply, TestApp, TestDatabase, TestOptions, event_with_id, events, id, send_raw};
+use crate::support::{
+    Proxy, Reply, TestApp, TestDatabase, TestOptions, event_with_id, events, id, look_again, send_raw,
+};
 
 const REDUCER: &str = "({ $any() { throw new Error('it fails') } })";
 
@@ -270,7 +272,9 @@ async fn provoke(code: Code) -> Reply {
             let reads = "annals_db_pool_acquire_seconds_count";
             let before = app.metric(reads).await;
             let shutdown = async {
-                while app.metric(reads).await <= before {}
+                while app.metric(reads).await <= before {
+                    look_again().await;
+                }
                 app.app.shutdown.begin();
             };
             tokio::join!(waiting, shutdown).0

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Call, TestApp, at, events, within_a_minute};
+use crate::support::{Call, TestApp, at, events, look_again, within_a_minute};
 
 async fn with_events(count: usize) -> TestApp {
     let app = TestApp::start().await;
@@ -112,7 +112,11 @@ async fn a_client_can_wait_until_a_projection_reaches_a_position() {
     let reads = "annals_db_pool_acquire_seconds_count";
     let before = app.metric(reads).await;
     let (reply, ()) = tokio::join!(waiting, async {
-        let has_read = async { while app.metric(reads).await <= before {} };
+        let has_read = async {
+            while app.metric(reads).await <= before {
+                look_again().await;
+            }
+        };
         within_a_minute("the service reads the projection", has_read).await;
         app.app.shutdown.begin();
     });
@@ -190,7 +194,7 @@ async fn the_lag_is_a_metric() {
         if text.lines().find(|line| line.starts_with("annals_projection_lag_events{")) == expected {
             return;
         }
-        tokio::task::yield_now().await;
+        look_again().await;
     };
     let series = "annals_projection_lag_events{projection=\"p\"} 6";
     within_a_minute("the series exists", wait_for_series(Some(series))).await;
@@ -212,7 +216,7 @@ async fn the_projections_that_were_moved_last_have_a_series() {
     let series = "annals_projection_lag_events{projection=\"zebra\"} 6";
     within_a_minute("the series exists", async {
         while !app.get("/metrics").send().await.text().lines().any(|line| line == series) {
-            tokio::task::yield_now().await;
+            look_again().await;
         }
     })
     .await;

@@ -9,7 +9,9 @@ use std::process::Command;
 use annals::store::admin::migrate;
 use serde_json::{Value, json};
 
-use crate::support::{DedicatedServer, TestApp, TestDatabase, TestOptions, copy_files, events, within_a_minute};
+use crate::support::{
+    DedicatedServer, TestApp, TestDatabase, TestOptions, copy_files, events, look_again, within_a_minute,
+};
 
 async fn service(database: TestDatabase) -> TestApp {
     migrate::migrate(&database.config()).await.expect("the schema is migrated");
@@ -122,7 +124,7 @@ async fn a_restore_to_a_point_in_time_begins_an_epoch_at_that_point() {
     within_a_minute("the segment of the write-ahead log is archived", async {
         let done = format!("SELECT count(*) FROM pg_stat_archiver WHERE last_archived_wal >= '{segment}'");
         while session.number(&done).await == 0 {
-            tokio::task::yield_now().await;
+            look_again().await;
         }
     })
     .await;
@@ -144,7 +146,7 @@ async fn a_restore_to_a_point_in_time_begins_an_epoch_at_that_point() {
     let mut session = restored.database().session().await;
     within_a_minute("recovery ends", async {
         while session.number("SELECT pg_is_in_recovery()::integer::bigint").await == 1 {
-            tokio::task::yield_now().await;
+            look_again().await;
         }
     })
     .await;

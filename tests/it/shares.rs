@@ -7,7 +7,7 @@ use annals::keyring;
 use annals::subscriptions::feed::FeedLimits;
 use serde_json::{Value, json};
 
-use crate::support::{Call, EventStream, Reply, TestApp, TestOptions, events, within_a_minute};
+use crate::support::{Call, EventStream, Reply, TestApp, TestOptions, events, look_again, within_a_minute};
 
 /// A service that requires keys.
 struct Shared {
@@ -91,7 +91,9 @@ async fn one_key_cannot_have_all_requests_in_progress() {
     shared.call(&modest, "GET", "/events").send().await.expect_status(200);
     drop(open);
     within_a_minute("the share is released with the responses", async {
-        while shared.call(&greedy, "GET", "/events").send().await.status != 200 {}
+        while shared.call(&greedy, "GET", "/events").send().await.status != 200 {
+            look_again().await;
+        }
     })
     .await;
 }
@@ -181,7 +183,9 @@ async fn a_slow_reducer_delays_no_snapshot_of_another_type_until_its_own_are_mad
     }
     shared.append(&all, "Good/1", 10).await.expect_status(201);
     within_a_minute("the snapshot is made", async {
-        while shared.call(&all, "GET", "/snapshots/Good/1").send().await.status != 200 {}
+        while shared.call(&all, "GET", "/snapshots/Good/1").send().await.status != 200 {
+            look_again().await;
+        }
     })
     .await;
     let mut session = shared.app.database.session().await;
@@ -189,7 +193,9 @@ async fn a_slow_reducer_delays_no_snapshot_of_another_type_until_its_own_are_mad
     assert!(of_slow_type < 6, "the snapshot did not wait for those of the slow type");
     // Those are made, too.
     within_a_minute("a snapshot of the slow type is made", async {
-        while session.number("SELECT count(*) FROM snapshots WHERE aggregate_type = 'Bad'").await == 0 {}
+        while session.number("SELECT count(*) FROM snapshots WHERE aggregate_type = 'Bad'").await == 0 {
+            look_again().await;
+        }
     })
     .await;
     let snapshot: Value = shared.call(&all, "GET", "/snapshots/Good/1").send().await.json();

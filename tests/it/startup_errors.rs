@@ -6,7 +6,7 @@ use annals::store::connection::config::to_url;
 use reqwest::header::HeaderValue;
 
 use crate::cli::{annals, output};
-use crate::support::{Proxy, TestDatabase, http_client, within_a_minute};
+use crate::support::{Proxy, TestDatabase, http_client, look_again, within_a_minute};
 
 /// Starts the service with these variables. Returns what it printed before it failed.
 async fn failed_start(variables: &[(&str, &str)]) -> String {
@@ -93,18 +93,29 @@ async fn a_service_waits_for_its_database_at_the_start_and_answers_probes() {
         "{problem}"
     );
     within_a_minute("the reason is shown", async {
-        while !get("/readyz").await.expect("a reply").text().await.expect("a body").contains("PostgreSQL") {}
+        while !get("/readyz").await.expect("a reply").text().await.expect("a body").contains("PostgreSQL") {
+            look_again().await;
+        }
     })
     .await;
     proxy.up();
-    within_a_minute("the service is ready", async { while get("/readyz").await.expect("a reply").status() != 200 {} })
-        .await;
+    within_a_minute("the service is ready", async {
+        while get("/readyz").await.expect("a reply").status() != 200 {
+            look_again().await;
+        }
+    })
+    .await;
     process.terminate().await;
 
     // A service that waits ends at once.
     proxy.down();
     let mut process = Process(command.spawn().expect("the binary runs"));
-    within_a_minute("the service answers", async { while get("/livez").await.is_err() {} }).await;
+    within_a_minute("the service answers", async {
+        while get("/livez").await.is_err() {
+            look_again().await;
+        }
+    })
+    .await;
     process.terminate().await;
 }
 
@@ -122,7 +133,7 @@ impl Process {
                 if let Some(status) = self.0.try_wait().expect("the state of the process") {
                     return status;
                 }
-                tokio::task::yield_now().await;
+                look_again().await;
             }
         });
         assert!(ended.await.success());

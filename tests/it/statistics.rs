@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Executor};
 
-use crate::support::{Session, TestApp, TestOptions, at, events, within_a_minute};
+use crate::support::{Session, TestApp, TestOptions, at, events, look_again, within_a_minute};
 
 /// Appends to streams of several types and sizes. The order of the appends changes the ranking of the largest ones.
 async fn append_history(app: &TestApp) {
@@ -198,7 +198,7 @@ async fn tables_are_listed_by_partition_and_measured_for_prometheus() {
             .text()
             .contains("annals_table_size_bytes{part=\"heap\",table=\"events\"}")
         {
-            tokio::task::yield_now().await;
+            look_again().await;
         }
     })
     .await;

@@ -3,7 +3,9 @@
 
 use serde_json::json;
 
-use crate::support::{Proxy, TestApp, TestDatabase, TestOptions, event_with_id, events, id, within_a_minute};
+use crate::support::{
+    Proxy, TestApp, TestDatabase, TestOptions, event_with_id, events, id, look_again, within_a_minute,
+};
 
 async fn start_behind_proxy() -> (TestApp, Proxy) {
     let database = TestDatabase::create().await;
@@ -12,7 +14,12 @@ async fn start_behind_proxy() -> (TestApp, Proxy) {
 }
 
 async fn wait_until_ready(app: &TestApp) {
-    within_a_minute("the service is ready", async { while app.get("/readyz").send().await.status != 200 {} }).await;
+    within_a_minute("the service is ready", async {
+        while app.get("/readyz").send().await.status != 200 {
+            look_again().await;
+        }
+    })
+    .await;
 }
 
 /// Returns the reason of the writer once the service is not ready.
@@ -119,10 +126,19 @@ async fn after_the_server_has_vanished_the_service_recovers_by_itself() {
     let vanish = async {
         let waiting = "SELECT count(*) FROM pg_stat_activity
                         WHERE datname = current_database() AND wait_event_type = 'Lock'";
-        within_a_minute("reads wait", async { while session.number(waiting).await < 6 {} }).await;
+        within_a_minute("reads wait", async {
+            while session.number(waiting).await < 6 {
+                look_again().await;
+            }
+        })
+        .await;
         proxy.vanish();
         session.run("ROLLBACK").await;
-        let not_ready = async { while app.get("/readyz").send().await.status != 503 {} };
+        let not_ready = async {
+            while app.get("/readyz").send().await.status != 503 {
+                look_again().await;
+            }
+        };
         within_a_minute("the service is not ready", not_ready).await;
         proxy.up();
         wait_until_ready(&app).await;
