@@ -1,9 +1,10 @@
 //! Promise P3: a read replica for feeds and loads. It may be behind, and its positions show that, but it returns no
 //! wrong data. A client can wait for its own write.
 
+use annals::store::admin::migrate;
 use serde_json::json;
 
-use crate::support::{Proxy, ReplicationPair, Session, TestApp, TestOptions, events, within_a_minute};
+use crate::support::{Proxy, ReplicationPair, Session, TestApp, TestOptions, events, look_again, within_a_minute};
 
 async fn start(pair: &ReplicationPair) -> TestApp {
     let options = TestOptions { replica: Some(pair.standby().config()), ..TestOptions::default() };
@@ -14,7 +15,7 @@ async fn pause_replay(standby: &mut Session) {
     standby.run("SELECT pg_wal_replay_pause()").await;
     within_a_minute("replay is paused", async {
         while standby.texts("SELECT pg_get_wal_replay_pause_state()").await != ["paused"] {
-            tokio::task::yield_now().await;
+            look_again().await;
         }
     })
     .await;
@@ -58,7 +59,7 @@ async fn feeds_and_loads_use_the_replica_and_a_client_can_wait_for_its_own_write
     assert_eq!(from_now.event().await.position(), 5);
     within_a_minute("the lag is reported", async {
         while app.metric("annals_replica_lag_events").await < 3.0 {
-            tokio::task::yield_now().await;
+            look_again().await;
         }
     })
     .await;
@@ -71,7 +72,7 @@ async fn feeds_and_loads_use_the_replica_and_a_client_can_wait_for_its_own_write
     assert_eq!(load["version"], 3);
     within_a_minute("the lag is 0 again", async {
         while app.metric("annals_replica_lag_events").await > 0.0 {
-            tokio::task::yield_now().await;
+            look_again().await;
         }
     })
     .await;
@@ -100,6 +101,39 @@ async fn a_replica_without_the_current_epoch_is_behind_and_reports_no_other_hist
     })
     .await;
     assert_eq!((&page["epoch"], &page["events"]), (&json!(epoch), &json!([])));
+}
+
+#[tokio::test]
+async fn a_replica_that_has_not_replayed_the_schema_is_not_read() {
+    let pair = ReplicationPair::start().await;
+    let config = pair.primary().config();
+    let mut primary = pair.primary().session().await;
+    primary.run("DROP FUNCTION stream_bucket; DELETE FROM annals_functions WHERE name = 'stream_bucket'").await;
+    let mut standby = pair.standby().session().await;
+    within_a_minute("the standby has the older schema", async {
+        const FUNCTION: &str = "SELECT name FROM annals_functions WHERE name = 'stream_bucket'";
+        while !standby.texts(FUNCTION).await.is_empty() {
+            look_again().await;
+        }
+    })
+    .await;
+    pause_replay(&mut standby).await;
+    migrate::migrate(&config).await.expect("the schema is brought up to date");
+    let app = start(&pair).await;
+    app.append("/streams/Order/1", &["A"]).await;
+    let mut read = 0;
+    for partition in ["0/2", "1/2"] {
+        read += app.get(&format!("/events?partition={partition}")).send().await.expect_status(200).versions().len();
+    }
+    assert_eq!((read, app.metric("annals_replica_up").await), (1, 0.0));
+
+    standby.run("SELECT pg_wal_replay_resume()").await;
+    within_a_minute("the replica is used", async {
+        while app.metric("annals_replica_up").await == 0.0 {
+            look_again().await;
+        }
+    })
+    .await;
 }
 
 /// Several replicas may be behind one address, and one of them may lag.
@@ -161,7 +195,12 @@ async fn min_position_holds_on_each_connection() {
 }
 
 async fn wait_for_metric(app: &TestApp, name: &str, value: f64) {
-    within_a_minute(name, async { while app.metric(name).await != value {} }).await;
+    within_a_minute(name, async {
+        while app.metric(name).await != value {
+            look_again().await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -197,7 +236,12 @@ async fn the_primary_serves_the_reads_of_a_replica_that_is_away() {
         session.run("BEGIN").await;
         session.run("LOCK TABLE streams IN ACCESS EXCLUSIVE MODE").await;
         let vanish = async {
-            within_a_minute("a load waits", async { while standby.number(waits_for_lock).await == 0 {} }).await;
+            within_a_minute("a load waits", async {
+                while standby.number(waits_for_lock).await == 0 {
+                    look_again().await;
+                }
+            })
+            .await;
             proxy.vanish();
             session.run("ROLLBACK").await;
             wait_for_metric(&app, "annals_replica_up", 0.0).await;
@@ -205,7 +249,9 @@ async fn the_primary_serves_the_reads_of_a_replica_that_is_away() {
         let load = async {
             // The lock reaches the standby with the write-ahead log, after some loads.
             within_a_minute("a load fails", async {
-                while app.get("/aggregates/Order/1").send().await.status != 503 {}
+                while app.get("/aggregates/Order/1").send().await.status != 503 {
+                    look_again().await;
+                }
             })
             .await;
         };
