@@ -8,6 +8,8 @@
 -- Locks: the row of statistics, to the end of the transaction; then rows of the count tables, which only this function
 -- writes.
 -- SECURITY DEFINER: the role that serves requests may change the counts in no other way.
+-- Plans: PostgreSQL does not know how many rows a batch has, and before the first ANALYZE it assumes that the tables have
+-- none. With enable_nestloop = off it does not compare every stream of a batch with every aggregate type.
 CREATE OR REPLACE FUNCTION count_events(p_limit bigint) RETURNS bigint
 LANGUAGE plpgsql
 VOLATILE
@@ -16,6 +18,7 @@ SET search_path FROM CURRENT
 SET plan_cache_mode = force_custom_plan
 SET enable_seqscan = off
 SET enable_hashjoin = on
+SET enable_nestloop = off
 SET jit = off
 AS $$
 DECLARE
@@ -128,16 +131,17 @@ BEGIN
       FROM entered e
      WHERE e.is_new;
 
+    -- By their places in the table: a join could compute the rows of a type once for each of them.
     DELETE FROM largest_aggregates l
-     USING unnest(v_types) AS t (aggregate_type)
-     CROSS JOIN LATERAL (
-           SELECT r.aggregate_id
-             FROM largest_aggregates r
-            WHERE r.aggregate_type = t.aggregate_type
-            ORDER BY r.version DESC, r.global_position
-           OFFSET list_length) AS surplus
-     WHERE l.aggregate_type = t.aggregate_type
-       AND l.aggregate_id = surplus.aggregate_id;
+     WHERE l.ctid = ANY (ARRAY(
+           SELECT surplus.place
+             FROM unnest(v_types) AS t (aggregate_type)
+            CROSS JOIN LATERAL (
+                  SELECT r.ctid AS place
+                    FROM largest_aggregates r
+                   WHERE r.aggregate_type = t.aggregate_type
+                   ORDER BY r.version DESC, r.global_position
+                  OFFSET list_length) AS surplus));
 
     UPDATE statistics
        SET as_of_position = v_to,

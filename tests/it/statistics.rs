@@ -169,6 +169,27 @@ async fn the_1000_largest_aggregates_are_exact_among_thousands() {
 }
 
 #[tokio::test]
+async fn a_count_on_tables_without_statistics_reads_each_row_of_the_list_a_few_times() {
+    let app = TestApp::start().await;
+    let mut session = app.database.session().await;
+    // The background job does not count meanwhile.
+    session.run("BEGIN; SELECT FROM statistics FOR UPDATE").await;
+    for part in 0..20 {
+        let appends: Vec<_> = (0..100)
+            .map(|n| json!({"aggregate_type": "T", "aggregate_id": format!("{part}-{n}"), "events": [{"event_type": "E", "event_data": 1}]}))
+            .collect();
+        app.post("/appends", &json!({ "appends": appends })).send().await.expect_status(201);
+    }
+    for _ in 0..2 {
+        session.run("SELECT count_events(1000)").await;
+    }
+    session.run("COMMIT; SELECT pg_stat_force_next_flush()").await;
+    let read = "SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes WHERE relname = 'largest_aggregates'";
+    let read = session.number(read).await;
+    assert!((1..20_000).contains(&read), "{read} rows were read");
+}
+
+#[tokio::test]
 async fn tables_are_listed_by_partition_and_measured_for_prometheus() {
     let (app, clock) = TestApp::start_at("2026-11-10T00:00:00Z").await;
     app.append("/streams/Order/1", &["A", "B"]).await;
