@@ -1,5 +1,7 @@
 //! Broken variants of Annals, which `annals-torture --mutants` must detect: a checker that never failed proves nothing.
-//! Without the cargo feature `mutants`, the program contains none of them.
+//! Only builds with debug assertions contain them, so no release does.
+
+use std::sync::LazyLock;
 
 /// The writer returns results before the transaction is committed.
 pub const ACKNOWLEDGED_BEFORE_COMMIT: &str = "acknowledged-before-commit";
@@ -44,13 +46,7 @@ pub const ANNOUNCED_FIRST: &str = "announced-first";
 pub const VACUUM_INSTEAD_OF_REWRITE: &str = "vacuum-instead-of-rewrite";
 
 /// Returns whether this process is the given broken variant, which `ANNALS_MUTANT` names.
-#[cfg(feature = "mutants")]
 pub fn is(mutant: &str) -> bool {
-    std::env::var("ANNALS_MUTANT").is_ok_and(|chosen| chosen == mutant)
-}
-
-/// Returns false: without the cargo feature, no variant exists.
-#[cfg(not(feature = "mutants"))]
-pub const fn is(_: &str) -> bool {
-    false
+    static CHOSEN: LazyLock<Option<String>> = LazyLock::new(|| std::env::var("ANNALS_MUTANT").ok());
+    cfg!(debug_assertions) && CHOSEN.as_deref() == Some(mutant)
 }

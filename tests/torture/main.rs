@@ -6,7 +6,7 @@
 //!
 //!     cargo test --test annals-torture                                     each kind of fault once, as in CI
 //!     cargo test --release --test annals-torture -- --rounds 300 --seed 7  the long run
-//!     cargo test --features mutants --test annals-torture -- --mutants     mutants, each of which must be found
+//!     cargo test --test annals-torture -- --mutants                        mutants, each of which must be found
 //!     cargo test --test annals-torture -- --check target/torture/seed-7    checks a stored history again
 //!
 //! The history, the logs and the report of a run are stored in target/torture. The seed decides which requests are

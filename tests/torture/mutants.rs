@@ -3,8 +3,8 @@
 //!
 //! A mutant of SQL patches functions in the run's own database. It identifies a line by a marker, which is a comment at
 //! the end of the line (`-- marker: append-lock`). So the mutant does not depend on the text of the line. A marker
-//! occurs in exactly one line of a function. A mutant of Rust code is compiled in with the cargo feature `mutants`, and
-//! `ANNALS_MUTANT` selects it.
+//! occurs in exactly one line of a function. Builds with debug assertions contain the mutants of Rust code, and
+//! `ANNALS_MUTANT` selects one.
 
 use anyhow::ensure;
 use sqlx::{AssertSqlSafe, Executor, PgConnection};
@@ -396,8 +396,8 @@ impl Mutant {
     pub fn in_program(&self) -> anyhow::Result<Option<&'static str>> {
         let is_in_program = self.place == Place::Program;
         ensure!(
-            cfg!(feature = "mutants") || !is_in_program,
-            "the mutant {} changes the program: run with --features mutants",
+            cfg!(debug_assertions) || !is_in_program,
+            "the mutant {} changes the program: run without --release",
             self.name
         );
         Ok(is_in_program.then_some(self.name))
