@@ -115,8 +115,8 @@ async fn wait_for_database(
     let mut is_waiting = false;
     loop {
         let reason = match prepare_database(args.annals_migrate, config).await? {
-            Ok(prepared) => return Ok(prepared),
-            Err(reason) => reason,
+            Preparation::Complete(prepared) => return Ok(prepared),
+            Preparation::NotAvailable(reason) => reason,
         };
         anyhow::ensure!(Instant::now() < deadline, "{reason}");
         if !std::mem::replace(&mut is_waiting, true) {
@@ -128,9 +128,15 @@ async fn wait_for_database(
     }
 }
 
-/// Brings the schema up to date, or checks it, and the partitions and the epoch of the log. Returns the reason if the
-/// database is not available at this time.
-async fn prepare_database(migrates: bool, config: &DatabaseConfig) -> anyhow::Result<Result<PreparedDatabase, String>> {
+/// The result of an attempt to prepare the database.
+enum Preparation {
+    Complete(PreparedDatabase),
+    /// The database is not available at this time, for this reason.
+    NotAvailable(String),
+}
+
+/// Brings the schema up to date, or checks it. Then begins the epoch, and creates and seals the partitions.
+async fn prepare_database(migrates: bool, config: &DatabaseConfig) -> anyhow::Result<Preparation> {
     let migrated =
         if migrates { migrate::migrate(config).await } else { migrate::check(config).await.map(|()| vec![]) };
     match migrated {
@@ -138,13 +144,15 @@ async fn prepare_database(migrates: bool, config: &DatabaseConfig) -> anyhow::Re
         Ok(applied) => {
             tracing::info!(files = applied.len(), applied = applied.join(", "), "updated the schema");
         }
-        Err(SchemaError::NotAvailable(reason)) => return Ok(Err(reason)),
+        Err(SchemaError::NotAvailable(reason)) => return Ok(Preparation::NotAvailable(reason)),
         Err(error) => return Err(error.into()),
     }
     match tokio::time::timeout(PREPARE_MAX, startup::prepare(config, Clock::system())).await {
-        Ok(Err(StoreError::Unavailable(reason))) => Ok(Err(format!("PostgreSQL {}: {reason}", config.place()))),
-        Ok(prepared) => Ok(Ok(prepared?)),
-        Err(_) => Ok(Err(format!(
+        Ok(Err(StoreError::Unavailable(reason))) => {
+            Ok(Preparation::NotAvailable(format!("PostgreSQL {}: {reason}", config.place())))
+        }
+        Ok(prepared) => Ok(Preparation::Complete(prepared?)),
+        Err(_) => Ok(Preparation::NotAvailable(format!(
             "PostgreSQL {} does not complete a commit in time: it may wait for a synchronous standby",
             config.place()
         ))),

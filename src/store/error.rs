@@ -40,9 +40,9 @@ pub enum DatabaseError {
     /// None of several servers is a primary that accepts connections. The field has the reason of each.
     #[error("no server is a primary that accepts connections: {0}")]
     NoPrimary(String),
-    /// The server does not have the schema that this program needs. The field says what it has, or why that is unknown.
-    #[error("{0}")]
-    SchemaMissing(String),
+    /// The read replica cannot be used. The field says why.
+    #[error("the read replica cannot be used: {0}")]
+    ReplicaUnusable(String),
     /// A statement returned something that it never returns.
     #[error("PostgreSQL returned an unexpected result: {0}")]
     UnexpectedResult(String),
@@ -232,7 +232,7 @@ impl Failure {
             DatabaseError::TimedOut(_) | DatabaseError::NoPrimary(_) | DatabaseError::OutcomeUnknown(_) => {
                 Self::ConnectionLost
             }
-            DatabaseError::ReadOnly | DatabaseError::CommitsWait(_) | DatabaseError::SchemaMissing(_) => {
+            DatabaseError::ReadOnly | DatabaseError::CommitsWait(_) | DatabaseError::ReplicaUnusable(_) => {
                 Self::Transient
             }
             DatabaseError::ClockAhead => Self::ClockSkew,

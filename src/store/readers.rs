@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
 
-use crate::store::admin::migrate;
+use crate::store::admin::migrate::{self, SchemaError};
 use crate::store::connection::config::DatabaseConfig;
 use crate::store::connection::session::Session;
 use crate::store::error::{DatabaseError, StoreError};
@@ -120,9 +120,7 @@ impl Readers {
         let reader = match self.replica() {
             Some(reader) => reader,
             None => {
-                // A statement for a schema that the replica has not replayed yet would fail.
-                let schema = migrate::check(&replica.config).await;
-                schema.map_err(|error| DatabaseError::SchemaMissing(error.to_string()))?;
+                check_schema(&replica.config).await?;
                 let reader = Arc::new(Reader::connect_to_replica(&replica.config, &self.primary).await?);
                 *replica.reader.write().unwrap_or_else(PoisonError::into_inner) = Some(reader.clone());
                 reader
@@ -168,4 +166,17 @@ impl Readers {
         }
         self.primary.close().await;
     }
+}
+
+/// Returns an error if the replica does not have the schema of this program. A statement for it would fail.
+async fn check_schema(config: &DatabaseConfig) -> Result<(), StoreError> {
+    let reason = match migrate::check(config).await {
+        // A newer program has migrated the primary since this one has started. The schema serves both.
+        Ok(()) | Err(SchemaError::TooNew { .. }) => return Ok(()),
+        Err(SchemaError::TooOld { .. } | SchemaError::FunctionsOutdated(_)) => {
+            "it has not replayed the schema that this Annals needs".to_owned()
+        }
+        Err(error) => error.to_string(),
+    };
+    Err(DatabaseError::ReplicaUnusable(reason).into())
 }
