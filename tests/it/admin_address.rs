@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 
 use crate::cli::{annals, output};
 use crate::support::{
-    LoggedService, TestApp, TestDatabase, TestOptions, connect, http_client, look_again, within_a_minute,
+    LoggedService, TestApp, TestDatabase, TestOptions, connect, http_client, pause_between_polls, within_a_minute,
 };
 
 async fn start_with(change: impl FnOnce(&mut TestOptions)) -> TestApp {
@@ -91,7 +91,7 @@ async fn the_admin_address_is_open_until_the_requests_of_a_shutdown_are_complete
     app.app.shutdown.begin();
     within_a_minute("the address of the service is closed", async {
         while TcpStream::connect(app.base.trim_start_matches("http://")).await.is_ok() {
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;

@@ -7,7 +7,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::archive::{History, assert_same, config, read_everything};
-use crate::support::{TestApp, TestDatabase, TestOptions, at, look_again, within_a_minute};
+use crate::support::{TestApp, TestDatabase, TestOptions, at, pause_between_polls, within_a_minute};
 
 #[tokio::test]
 async fn a_partition_is_not_archived_before_projections_have_passed_it_and_statistics_include_it() {
@@ -94,7 +94,7 @@ async fn a_service_archives_automatically_if_configured() {
     let app = TestApp::start_with_config(config(&database, &folder), database.clone(), options).await;
     within_a_minute("the partition is archived", async {
         while app.metric("annals_partitions_archived").await < 1.0 {
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use annals::store::connection::config::DatabaseConfig;
 use serde_json::json;
 
-use crate::support::{TestApp, TestDatabase, TestOptions, look_again, within_a_minute};
+use crate::support::{TestApp, TestDatabase, TestOptions, pause_between_polls, within_a_minute};
 
 const CLIENTS: usize = 40;
 /// The maximum time after which a client aborts a request.
@@ -152,7 +152,7 @@ async fn a_pooled_connection_that_is_handed_over_returns_each_request_its_own_ro
     futures_util::future::join_all((0..CLIENTS as u64).map(client)).await;
     within_a_minute("the connection is returned to the pool", async {
         while app.metric("annals_db_pool_connections{state=\"in_use\"}").await > 0.0 {
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;

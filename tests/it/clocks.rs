@@ -5,7 +5,7 @@ use chrono::TimeDelta;
 use serde_json::{Value, json};
 
 use crate::cli::{annals, output};
-use crate::support::{TestApp, TestOptions, event_with_id, events, id, look_again, within_a_minute};
+use crate::support::{TestApp, TestOptions, event_with_id, events, id, pause_between_polls, within_a_minute};
 
 /// Starts a service whose clock is behind the clock of PostgreSQL.
 async fn start_behind(behind: TimeDelta) -> TestApp {
@@ -35,7 +35,7 @@ async fn a_difference_of_less_than_a_day_is_accepted_and_reported() {
     app.append("/streams/Order/1", &["A"]).await;
     within_a_minute("the difference is measured", async {
         while app.metric("annals_log_ahead_seconds").await < 80_000.0 {
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::archive::{History, read_everything};
 use crate::cli::run;
 use crate::support::{
-    ReplicationPair, Session, TestApp, TestDatabase, TestOptions, events, look_again, within_a_minute,
+    ReplicationPair, Session, TestApp, TestDatabase, TestOptions, events, pause_between_polls, within_a_minute,
 };
 
 const SECRET: &str = "Ada Lovelace";
@@ -32,7 +32,7 @@ async fn remover(app: &TestApp) -> Remover {
     let remover = async {
         loop {
             match app.app.primary.remover().await {
-                Err(ArchivingError::Busy) => look_again().await,
+                Err(ArchivingError::Busy) => pause_between_polls().await,
                 remover => return remover.expect("a remover"),
             }
         }
@@ -68,7 +68,7 @@ async fn wait_for_blocked_snapshot(session: &mut Session) {
                       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
     within_a_minute("a write of a snapshot waits", async {
         while session.number(waiting).await == 0 {
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;
@@ -79,7 +79,7 @@ async fn wait_for_announcements(app: &TestApp, count: i64) {
     let mut session = app.database.session().await;
     within_a_minute("the erasure is announced", async {
         while session.number("SELECT count(*) FROM events WHERE event_type = '$erased'").await < count {
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;
@@ -131,7 +131,7 @@ async fn a_snapshot_that_a_client_stores_during_an_erasure_is_refused() {
     // The version of the announcement is recorded a moment after the event is appended.
     within_a_minute("a snapshot of the remaining events is stored", async {
         while app.call("PUT", "/snapshots/A/1").json(&remaining).send().await.status != 201 {
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;
@@ -188,6 +188,7 @@ async fn a_replica_that_lags_shows_no_erased_content() {
             if reply.status == 200 {
                 return reply;
             }
+            pause_between_polls().await;
         }
     });
     let page = page.await.json();
@@ -409,7 +410,7 @@ async fn content_is_removed_when_the_oldest_erasure_is_due() {
     erase(&app, "A/1").await;
     within_a_minute("the job has removed the content", async {
         while app.get("/erasures/1").send().await.json()["removed_at"].is_null() {
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;

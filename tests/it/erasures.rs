@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::cli::run;
-use crate::support::{Reply, TestApp, TestDatabase, TestOptions, events, id, look_again, within_a_minute};
+use crate::support::{Reply, TestApp, TestDatabase, TestOptions, events, id, pause_between_polls, within_a_minute};
 
 /// A text that is erased.
 const SECRET: &str = "Ada Lovelace";
@@ -374,7 +374,7 @@ async fn metrics_count_erasures() {
     assert_eq!((app.metric("annals_erasures_total").await, app.metric("annals_erased_events_total").await), (1.0, 3.0));
     within_a_minute("the erasure is reported as pending", async {
         while app.metric("annals_erasures_pending").await < 1.0 {
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;
@@ -444,7 +444,7 @@ async fn exported_erasures_are_applied_to_a_restored_log() {
     }
     within_a_minute("the service announces the erasures", async {
         while announcements(&restored).await.len() < 2 {
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;

@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{TestApp, TestDatabase, TestOptions, events, look_again, within_a_minute};
+use crate::support::{TestApp, TestDatabase, TestOptions, events, pause_between_polls, within_a_minute};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -51,7 +51,7 @@ async fn kill_and_run_again(app: &TestApp, name: &str, slow: Command, to_the_end
     within_a_minute("the example has reported a position", async {
         let path = format!("/projections/{name}");
         while app.get(&path).send().await.status != 200 {
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;
@@ -146,7 +146,7 @@ async fn count(app: &TestApp, event_type: &str) -> usize {
 async fn wait_for_events(app: &TestApp, event_type: &str, least: usize) {
     within_a_minute(&format!("{least} events {event_type} exist"), async {
         while count(app, event_type).await < least {
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;
@@ -215,7 +215,7 @@ async fn wait_for_the_group(app: &TestApp) {
             if [&group["lag"], &group["parked_streams"], &group["open_claims"]].iter().all(|n| **n == json!(0)) {
                 return;
             }
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;
@@ -232,7 +232,7 @@ async fn kill_two_workers_and_start_two(
     let killed = start();
     within_a_minute("a worker has handled an event", async {
         while !has_begun() {
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;

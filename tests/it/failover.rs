@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::support::{
     Call, Proxy, ReplicationPair, Reply, Session, TestApp, TestDatabase, TestOptions, event_with_id, events, id,
-    look_again, within_a_minute,
+    pause_between_polls, within_a_minute,
 };
 
 /// Waits until the standby has replayed this number of events.
@@ -19,7 +19,7 @@ async fn wait_for_replay(standby: &TestDatabase, events: i64) {
     let mut session = standby.session().await;
     within_a_minute("the standby has replayed", async {
         while session.number("SELECT count(*) FROM events").await < events {
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;
@@ -32,7 +32,7 @@ async fn disconnect(primary: &TestDatabase, standby: &TestDatabase) {
     session.run("SELECT pg_reload_conf()").await;
     within_a_minute("the standby is disconnected", async {
         while primary.session().await.number("SELECT count(*) FROM pg_stat_replication").await > 0 {
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;
@@ -58,7 +58,7 @@ async fn append_that_waits_for_a_standby(session: &mut Session, other_than: i64)
             if pid > 0 {
                 return pid;
             }
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await
@@ -72,6 +72,7 @@ async fn retried(call: impl Fn() -> Call) -> Reply {
             if reply.status != 503 {
                 return reply;
             }
+            pause_between_polls().await;
         }
     })
     .await
@@ -88,7 +89,7 @@ async fn with_several_hosts_a_service_finds_the_new_primary() {
     within_a_minute("the standby has the event", async {
         let mut session = pair.standby().session().await;
         while session.number("SELECT count(*) FROM events").await < 1 {
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;
@@ -99,7 +100,7 @@ async fn with_several_hosts_a_service_finds_the_new_primary() {
     let event = event_with_id(&id(2));
     within_a_minute("an append is written", async {
         while !matches!(app.post("/streams/Order/1", &event).send().await.status, 200 | 201) {
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;
@@ -139,7 +140,7 @@ async fn a_standby_shows_a_prefix_in_the_same_order() {
             let head = read.await.expect("the standby responds");
             assert!(scan.after() <= head.global_position);
             assert_eq!(seen.last().map_or(0, |(position, _)| *position), seen.len() as i64);
-            look_again().await;
+            tokio::task::yield_now().await;
         }
         seen
     };
@@ -259,7 +260,7 @@ async fn a_cursor_of_a_lost_epoch_gets_the_position_at_which_the_histories_parte
     proxy.down();
     within_a_minute("the service is not ready", async {
         while app.get("/readyz").send().await.status != 503 {
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;
@@ -267,7 +268,7 @@ async fn a_cursor_of_a_lost_epoch_gets_the_position_at_which_the_histories_parte
     proxy.up();
     within_a_minute("the service is connected to the first server", async {
         while app.get("/events").send().await.json()["epoch"] != 1 {
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;
@@ -276,7 +277,7 @@ async fn a_cursor_of_a_lost_epoch_gets_the_position_at_which_the_histories_parte
     let mut session = primary.session().await;
     within_a_minute("the epoch is recorded", async {
         while session.number("SELECT count(*) FROM lost_epochs").await == 0 {
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;
@@ -348,6 +349,7 @@ async fn wait_for_an_absent_standby(primary: &TestDatabase, session: &mut Sessio
                     commit.await.expect("the task ends");
                     return;
                 }
+                pause_between_polls().await;
             }
         }
     };
@@ -406,6 +408,7 @@ async fn writes_that_wait_for_an_absent_standby_end_and_do_not_add_up() {
             if reply.json()["code"] == "database_unavailable" {
                 return reply;
             }
+            pause_between_polls().await;
         }
     });
     refused.await.expect_problem(503, "database_unavailable");
@@ -415,6 +418,7 @@ async fn writes_that_wait_for_an_absent_standby_end_and_do_not_add_up() {
             if ready.status == 503 && ready.text().contains("synchronous_standby_names") {
                 return;
             }
+            pause_between_polls().await;
         }
     })
     .await;
@@ -430,7 +434,7 @@ async fn writes_that_wait_for_an_absent_standby_end_and_do_not_add_up() {
     wait_for_no_standby(&mut session).await;
     within_a_minute("the service is ready again", async {
         while app.get("/readyz").send().await.status != 200 {
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;

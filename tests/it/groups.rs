@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Call, Reply, TestApp, TestOptions, look_again, within_a_minute};
+use crate::support::{Call, Reply, TestApp, TestOptions, pause_between_polls, within_a_minute};
 
 /// Ends the lease of every open claim, by the step of a session.
 const EXPIRE: &str = "
@@ -715,14 +715,14 @@ async fn a_worker_that_hangs_up_leaves_no_claim() {
     let waiting = tokio::spawn(app.call("POST", "/groups/g/claims?wait=60").send());
     within_a_minute("a worker waits", async {
         while app.app.feed.waiting_claims() == 0 {
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;
     waiting.abort();
     within_a_minute("the worker has left", async {
         while app.app.feed.waiting_claims() > 0 {
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;

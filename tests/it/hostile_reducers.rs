@@ -5,7 +5,7 @@ use annals::reducers::error::FoldError;
 use annals::reducers::fold::{AsOf, replay};
 use serde_json::{Value, json};
 
-use crate::support::{TestApp, look_again, within_a_minute};
+use crate::support::{TestApp, pause_between_polls, within_a_minute};
 
 const EVENTS: i32 = 4;
 
@@ -139,7 +139,7 @@ async fn wait_for_snapshot(app: &TestApp, aggregate_type: &str, version: i32) {
             if reply.status == 200 && reply.json()["version"] == version {
                 return;
             }
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;

@@ -13,7 +13,9 @@ use mutants::Mutant;
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Row};
 
-use crate::support::{AppendCall, Cache, Procedure, Session, TestDatabase, look_again, sqlstate, within_a_minute};
+use crate::support::{
+    AppendCall, Cache, Procedure, Session, TestDatabase, pause_between_polls, sqlstate, within_a_minute,
+};
 
 const ANY: i32 = AppendCall::ANY;
 const UNIQUE_VIOLATION: Option<&str> = Some("23505");
@@ -160,7 +162,7 @@ async fn without_lock_and_unique_violation_two_appends_get_the_same_version_and_
                           AND datname = current_database()";
         within_a_minute("the second session waits for the row of the first", async {
             while observer.number(blocked).await == 0 {
-                look_again().await;
+                pause_between_polls().await;
             }
         })
         .await;

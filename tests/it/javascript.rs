@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{TestApp, look_again, within_a_minute};
+use crate::support::{TestApp, pause_between_polls, within_a_minute};
 
 async fn test(app: &TestApp, source: &str, data: &[Value]) -> crate::support::Reply {
     let events: Vec<_> = data.iter().map(|data| json!({"event_type": "E", "event_data": data})).collect();
@@ -43,7 +43,7 @@ async fn handlers_fold_by_event_type() {
     assert_eq!(state["state"], expected);
     within_a_minute("the snapshot is stored", async {
         while app.get("/snapshots/Order/1").send().await.status != 200 {
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;
@@ -74,7 +74,7 @@ async fn a_state_does_not_depend_on_where_the_fold_began() {
     }
     within_a_minute("the snapshot is stored", async {
         while app.get("/snapshots/Order/1").send().await.status != 200 {
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;

@@ -8,7 +8,7 @@ use annals::domain::quota::Quotas;
 use annals::keyring;
 use serde_json::json;
 
-use crate::support::{Reply, TestApp, TestOptions, events, id, look_again};
+use crate::support::{Reply, TestApp, TestOptions, events, id, pause_between_polls};
 
 /// Starts a service that requires keys.
 pub async fn start() -> TestApp {
@@ -281,7 +281,7 @@ async fn revoking_a_key_ends_its_event_streams_and_long_polls() {
     let brief = app.key_with(&["read:*"], Quotas::default(), Some(Duration::from_secs(1))).await;
     crate::support::within_a_minute("the key expires", async {
         while app.get_as(&brief, "/events").await.status == 200 {
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;
@@ -291,7 +291,7 @@ async fn revoking_a_key_ends_its_event_streams_and_long_polls() {
     app.app.primary.create_key(&new).await.expect("the key is stored");
     crate::support::within_a_minute("the key is known", async {
         while app.get_as(&unknown, "/events").await.status != 200 {
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;

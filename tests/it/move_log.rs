@@ -11,7 +11,9 @@ use uuid::Uuid;
 
 use crate::archive::{History, config, read_everything};
 use crate::cli::{annals, output, run};
-use crate::support::{TestApp, TestDatabase, TestOptions, at, event_with_id, events, id, look_again, within_a_minute};
+use crate::support::{
+    TestApp, TestDatabase, TestOptions, at, event_with_id, events, id, pause_between_polls, within_a_minute,
+};
 
 fn url(database: &TestDatabase) -> String {
     let socket = database.socket();
@@ -84,6 +86,7 @@ async fn every_acknowledged_event_is_in_the_target_at_its_position() {
             if ready.status == 503 {
                 return ready;
             }
+            pause_between_polls().await;
         }
     });
     let ready = ready.await.text();
@@ -246,7 +249,7 @@ async fn begin_again(source: &DatabaseConfig, target: &TestDatabase) -> LogMove 
     loop {
         match begin(source, &target.config()).await {
             Ok(log_move) => return log_move,
-            Err(MoveError::Archive(_)) => look_again().await,
+            Err(MoveError::Archive(_)) => pause_between_polls().await,
             Err(error) => panic!("{error}"),
         }
     }
@@ -283,7 +286,7 @@ async fn after_a_failed_switch_the_source_continues() {
                      WHERE datname = current_database() AND application_name = 'annals'";
     within_a_minute("the sessions end", async {
         while session.number(sessions).await > 0 {
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;

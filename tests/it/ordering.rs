@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crate::support::{Session, TestApp, TestDatabase, TestOptions, look_again, within_a_minute};
+use crate::support::{Session, TestApp, TestDatabase, TestOptions, pause_between_polls, within_a_minute};
 
 const WRITERS: usize = 32;
 
@@ -44,7 +44,7 @@ async fn no_position_is_late_or_missing_beside_other_transactions_and_vacuum() {
                 for round in 0..appends() {
                     // The second half is appended after both pollers have read a part of the first half.
                     while round == appends() / 2 && partial_pollers.load(Ordering::SeqCst) < replicas.len() {
-                        look_again().await;
+                        pause_between_polls().await;
                     }
                     // The writers share streams, so that their appends conflict.
                     replica.append(&format!("/streams/Order/{}", (n + round) % 8), &["A", "B"]).await;
@@ -106,7 +106,7 @@ async fn no_position_is_late_or_missing_beside_other_transactions_and_vacuum() {
     within_a_minute("both replicas return the head", async {
         for replica in &replicas {
             while replica.get("/events?after=head").send().await.json()["head"] != total {
-                look_again().await;
+                pause_between_polls().await;
             }
         }
     })

@@ -12,7 +12,7 @@ use chrono::TimeDelta;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Proxy, Reply, TestApp, TestDatabase, TestOptions, event_with_id, events, id, look_again, send_raw,
+    Proxy, Reply, TestApp, TestDatabase, TestOptions, event_with_id, events, id, pause_between_polls, send_raw,
 };
 
 const REDUCER: &str = "({ $any() { throw new Error('it fails') } })";
@@ -273,7 +273,7 @@ async fn provoke(code: Code) -> Reply {
             let before = app.metric(reads).await;
             let shutdown = async {
                 while app.metric(reads).await <= before {
-                    look_again().await;
+                    pause_between_polls().await;
                 }
                 app.app.shutdown.begin();
             };

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Call, TestApp, at, events, look_again, within_a_minute};
+use crate::support::{Call, TestApp, at, events, pause_between_polls, within_a_minute};
 
 async fn with_events(count: usize) -> TestApp {
     let app = TestApp::start().await;
@@ -114,7 +114,7 @@ async fn a_client_can_wait_until_a_projection_reaches_a_position() {
     let (reply, ()) = tokio::join!(waiting, async {
         let has_read = async {
             while app.metric(reads).await <= before {
-                look_again().await;
+                pause_between_polls().await;
             }
         };
         within_a_minute("the service reads the projection", has_read).await;
@@ -194,7 +194,7 @@ async fn the_lag_is_a_metric() {
         if text.lines().find(|line| line.starts_with("annals_projection_lag_events{")) == expected {
             return;
         }
-        look_again().await;
+        pause_between_polls().await;
     };
     let series = "annals_projection_lag_events{projection=\"p\"} 6";
     within_a_minute("the series exists", wait_for_series(Some(series))).await;
@@ -216,7 +216,7 @@ async fn the_projections_that_were_moved_last_have_a_series() {
     let series = "annals_projection_lag_events{projection=\"zebra\"} 6";
     within_a_minute("the series exists", async {
         while !app.get("/metrics").send().await.text().lines().any(|line| line == series) {
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;

@@ -4,7 +4,9 @@
 use annals::store::admin::migrate;
 use serde_json::json;
 
-use crate::support::{Proxy, ReplicationPair, Session, TestApp, TestOptions, events, look_again, within_a_minute};
+use crate::support::{
+    Proxy, ReplicationPair, Session, TestApp, TestOptions, events, pause_between_polls, within_a_minute,
+};
 
 async fn start(pair: &ReplicationPair) -> TestApp {
     let options = TestOptions { replica: Some(pair.standby().config()), ..TestOptions::default() };
@@ -15,7 +17,7 @@ async fn pause_replay(standby: &mut Session) {
     standby.run("SELECT pg_wal_replay_pause()").await;
     within_a_minute("replay is paused", async {
         while standby.texts("SELECT pg_get_wal_replay_pause_state()").await != ["paused"] {
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;
@@ -59,7 +61,7 @@ async fn feeds_and_loads_use_the_replica_and_a_client_can_wait_for_its_own_write
     assert_eq!(from_now.event().await.position(), 5);
     within_a_minute("the lag is reported", async {
         while app.metric("annals_replica_lag_events").await < 3.0 {
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;
@@ -72,7 +74,7 @@ async fn feeds_and_loads_use_the_replica_and_a_client_can_wait_for_its_own_write
     assert_eq!(load["version"], 3);
     within_a_minute("the lag is 0 again", async {
         while app.metric("annals_replica_lag_events").await > 0.0 {
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;
@@ -96,6 +98,7 @@ async fn a_replica_without_the_current_epoch_is_behind_and_reports_no_other_hist
             if reply.status == 200 {
                 return reply.json();
             }
+            pause_between_polls().await;
             assert_eq!(reply.status, 503);
         }
     })
@@ -113,7 +116,7 @@ async fn a_replica_that_has_not_replayed_the_schema_is_not_read() {
     within_a_minute("the standby has the older schema", async {
         const FUNCTION: &str = "SELECT name FROM annals_functions WHERE name = 'stream_bucket'";
         while !standby.texts(FUNCTION).await.is_empty() {
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;
@@ -130,7 +133,7 @@ async fn a_replica_that_has_not_replayed_the_schema_is_not_read() {
     standby.run("SELECT pg_wal_replay_resume()").await;
     within_a_minute("the replica is used", async {
         while app.metric("annals_replica_up").await == 0.0 {
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;
@@ -197,7 +200,7 @@ async fn min_position_holds_on_each_connection() {
 async fn wait_for_metric(app: &TestApp, name: &str, value: f64) {
     within_a_minute(name, async {
         while app.metric(name).await != value {
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;
@@ -238,7 +241,7 @@ async fn the_primary_serves_the_reads_of_a_replica_that_is_away() {
         let vanish = async {
             within_a_minute("a load waits", async {
                 while standby.number(waits_for_lock).await == 0 {
-                    look_again().await;
+                    pause_between_polls().await;
                 }
             })
             .await;
@@ -250,7 +253,7 @@ async fn the_primary_serves_the_reads_of_a_replica_that_is_away() {
             // The lock reaches the standby with the write-ahead log, after some loads.
             within_a_minute("a load fails", async {
                 while app.get("/aggregates/Order/1").send().await.status != 503 {
-                    look_again().await;
+                    pause_between_polls().await;
                 }
             })
             .await;

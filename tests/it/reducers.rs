@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Call, TestApp, TestDatabase, TestOptions, at, look_again, within_a_minute};
+use crate::support::{Call, TestApp, TestDatabase, TestOptions, at, pause_between_polls, within_a_minute};
 
 fn put(app: &TestApp, body: &Value) -> Call {
     app.call("PUT", "/reducers/Order").json(body)
@@ -33,7 +33,7 @@ async fn snapshot_of(app: &TestApp, id: &str, version: u64) -> Value {
             if reply.status == 200 && reply.json()["version"] == version {
                 return reply.json();
             }
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await
@@ -168,7 +168,7 @@ async fn a_failed_reducer_is_reported_with_the_event_and_affects_no_append() {
     assert_eq!(state(&app, "1/state?version=1").await["version"], 1);
     within_a_minute("the snapshotter has also failed", async {
         while app.metric("annals_reducer_failures_total").await < 2.0 {
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;
@@ -210,7 +210,7 @@ async fn two_replicas_with_one_reducer_return_the_same_states() {
     // The other replica reads the reducer within its refresh interval.
     within_a_minute("the other replica has the reducer", async {
         while replicas[1].app.snapshotter.reducer("Order").is_none() {
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;

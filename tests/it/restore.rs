@@ -10,7 +10,7 @@ use annals::store::admin::migrate;
 use serde_json::{Value, json};
 
 use crate::support::{
-    DedicatedServer, TestApp, TestDatabase, TestOptions, copy_files, events, look_again, within_a_minute,
+    DedicatedServer, TestApp, TestDatabase, TestOptions, copy_files, events, pause_between_polls, within_a_minute,
 };
 
 async fn service(database: TestDatabase) -> TestApp {
@@ -124,7 +124,7 @@ async fn a_restore_to_a_point_in_time_begins_an_epoch_at_that_point() {
     within_a_minute("the segment of the write-ahead log is archived", async {
         let done = format!("SELECT count(*) FROM pg_stat_archiver WHERE last_archived_wal >= '{segment}'");
         while session.number(&done).await == 0 {
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;
@@ -146,7 +146,7 @@ async fn a_restore_to_a_point_in_time_begins_an_epoch_at_that_point() {
     let mut session = restored.database().session().await;
     within_a_minute("recovery ends", async {
         while session.number("SELECT pg_is_in_recovery()::integer::bigint").await == 1 {
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;

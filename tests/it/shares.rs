@@ -7,7 +7,7 @@ use annals::keyring;
 use annals::subscriptions::feed::FeedLimits;
 use serde_json::{Value, json};
 
-use crate::support::{Call, EventStream, Reply, TestApp, TestOptions, events, look_again, within_a_minute};
+use crate::support::{Call, EventStream, Reply, TestApp, TestOptions, events, pause_between_polls, within_a_minute};
 
 /// A service that requires keys.
 struct Shared {
@@ -92,7 +92,7 @@ async fn one_key_cannot_have_all_requests_in_progress() {
     drop(open);
     within_a_minute("the share is released with the responses", async {
         while shared.call(&greedy, "GET", "/events").send().await.status != 200 {
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;
@@ -184,7 +184,7 @@ async fn a_slow_reducer_delays_no_snapshot_of_another_type_until_its_own_are_mad
     shared.append(&all, "Good/1", 10).await.expect_status(201);
     within_a_minute("the snapshot is made", async {
         while shared.call(&all, "GET", "/snapshots/Good/1").send().await.status != 200 {
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;
@@ -194,7 +194,7 @@ async fn a_slow_reducer_delays_no_snapshot_of_another_type_until_its_own_are_mad
     // Those are made, too.
     within_a_minute("a snapshot of the slow type is made", async {
         while session.number("SELECT count(*) FROM snapshots WHERE aggregate_type = 'Bad'").await == 0 {
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;

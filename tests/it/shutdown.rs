@@ -4,7 +4,7 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::{TestApp, events, look_again, within_a_minute};
+use crate::support::{TestApp, events, pause_between_polls, within_a_minute};
 
 #[tokio::test]
 async fn an_append_in_flight_gets_its_response() {
@@ -38,7 +38,7 @@ async fn an_append_after_the_shutdown_began_is_refused_and_not_written() {
     app.app.shutdown.begin();
     let ended = async {
         while app.app.append_queue.is_open() {
-            look_again().await;
+            pause_between_polls().await;
         }
     };
     within_a_minute("the writer ends", ended).await;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::{TestApp, TestOptions, connect, look_again, within_a_minute};
+use crate::support::{TestApp, TestOptions, connect, pause_between_polls, within_a_minute};
 
 /// Returns the bytes that the server sends until it closes the connection.
 async fn until_closed(connection: &mut TcpStream) -> String {
@@ -81,7 +81,7 @@ async fn above_the_connection_limit_only_probes_and_metrics_are_served() {
     drop(first);
     within_a_minute("a connection below the limit is possible again", async {
         while !request_once("/streams/Order/1", "Connection: close\r\n").await.starts_with("HTTP/1.1 404") {
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;

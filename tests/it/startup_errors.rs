@@ -6,7 +6,7 @@ use annals::store::connection::config::to_url;
 use reqwest::header::HeaderValue;
 
 use crate::cli::{annals, output};
-use crate::support::{Proxy, TestDatabase, http_client, look_again, within_a_minute};
+use crate::support::{Proxy, TestDatabase, http_client, pause_between_polls, within_a_minute};
 
 /// Starts the service with these variables. Returns what it printed before it failed.
 async fn failed_start(variables: &[(&str, &str)]) -> String {
@@ -77,6 +77,7 @@ async fn a_service_waits_for_its_database_at_the_start_and_answers_probes() {
             if let Ok(reply) = get("/readyz").await {
                 return reply;
             }
+            pause_between_polls().await;
         }
     })
     .await;
@@ -94,14 +95,14 @@ async fn a_service_waits_for_its_database_at_the_start_and_answers_probes() {
     );
     within_a_minute("the reason is shown", async {
         while !get("/readyz").await.expect("a reply").text().await.expect("a body").contains("PostgreSQL") {
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;
     proxy.up();
     within_a_minute("the service is ready", async {
         while get("/readyz").await.expect("a reply").status() != 200 {
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;
@@ -112,7 +113,7 @@ async fn a_service_waits_for_its_database_at_the_start_and_answers_probes() {
     let mut process = Process(command.spawn().expect("the binary runs"));
     within_a_minute("the service answers", async {
         while get("/livez").await.is_err() {
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;
@@ -133,7 +134,7 @@ impl Process {
                 if let Some(status) = self.0.try_wait().expect("the state of the process") {
                     return status;
                 }
-                look_again().await;
+                pause_between_polls().await;
             }
         });
         assert!(ended.await.success());

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use crate::support::{
-    EventStream, Proxy, TestApp, TestDatabase, TestOptions, events, http_client, look_again, within_a_minute,
+    EventStream, Proxy, TestApp, TestDatabase, TestOptions, events, http_client, pause_between_polls, within_a_minute,
 };
 
 fn with_limits(limits: FeedLimits) -> TestOptions {
@@ -184,7 +184,7 @@ async fn subscribers_above_the_limit_are_refused() {
     drop(streams);
     within_a_minute("the slots of the subscribers are free", async {
         while app.app.feed.subscribers().0 > 0 {
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;
@@ -264,7 +264,7 @@ async fn a_client_that_reads_nothing_is_disconnected() {
     connection.write_all(request.as_bytes()).await.expect("the request is sent");
     within_a_minute("the slot of the client is free", async {
         while app.app.feed.subscribers().0 == 0 {
-            look_again().await;
+            pause_between_polls().await;
         }
         // The buffers fill up, and then the time limit expires.
         while app.app.feed.subscribers().0 > 0 {
@@ -326,7 +326,7 @@ async fn each_of_200_subscribers_gets_every_event_once_despite_disconnects() {
     assert!(reconnected > 50, "the subscribers were disconnected: {reconnected}");
     within_a_minute("all slots are free", async {
         while app.app.feed.subscribers().0 > 0 {
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;

@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use crate::support::{
-    Proxy, TestApp, TestDatabase, TestOptions, event_with_id, events, id, look_again, within_a_minute,
+    Proxy, TestApp, TestDatabase, TestOptions, event_with_id, events, id, pause_between_polls, within_a_minute,
 };
 
 async fn start_behind_proxy() -> (TestApp, Proxy) {
@@ -16,7 +16,7 @@ async fn start_behind_proxy() -> (TestApp, Proxy) {
 async fn wait_until_ready(app: &TestApp) {
     within_a_minute("the service is ready", async {
         while app.get("/readyz").send().await.status != 200 {
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;
@@ -128,7 +128,7 @@ async fn after_the_server_has_vanished_the_service_recovers_by_itself() {
                         WHERE datname = current_database() AND wait_event_type = 'Lock'";
         within_a_minute("reads wait", async {
             while session.number(waiting).await < 6 {
-                look_again().await;
+                pause_between_polls().await;
             }
         })
         .await;
@@ -136,7 +136,7 @@ async fn after_the_server_has_vanished_the_service_recovers_by_itself() {
         session.run("ROLLBACK").await;
         let not_ready = async {
             while app.get("/readyz").send().await.status != 503 {
-                look_again().await;
+                pause_between_polls().await;
             }
         };
         within_a_minute("the service is not ready", not_ready).await;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::cli::{annals, output};
 use crate::support::{
-    Session, TestApp, TestDatabase, TestOptions, at, event_with_id, events, id, look_again, within_a_minute,
+    Session, TestApp, TestDatabase, TestOptions, at, event_with_id, events, id, pause_between_polls, within_a_minute,
 };
 
 pub fn config(database: &TestDatabase, folder: &str) -> DatabaseConfig {
@@ -54,7 +54,7 @@ pub async fn history(folder: &str) -> TestDatabase {
     app.call("PUT", "/snapshots/Order/1").json(&snapshot).send().await.expect_status(201);
     within_a_minute("the snapshot of the reducer is stored", async {
         while app.get("/snapshots/Cart/1").send().await.status != 200 {
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;

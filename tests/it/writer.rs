@@ -4,7 +4,7 @@
 use annals::store::append::queue::QueueLimits;
 use serde_json::json;
 
-use crate::support::{TestApp, TestOptions, event_with_id, events, id, look_again, within_a_minute};
+use crate::support::{TestApp, TestOptions, event_with_id, events, id, pause_between_polls, within_a_minute};
 
 #[tokio::test]
 async fn accepted_conflicting_replayed_and_invalid_requests_share_one_batch() {
@@ -229,7 +229,7 @@ async fn appends_update_no_row_even_beside_a_long_snapshot() {
                     WHERE datname = current_database() AND application_name = 'annals'";
     within_a_minute("the backends of the service end", async {
         while session.number(running).await > 0 {
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;

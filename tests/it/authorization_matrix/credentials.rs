@@ -8,7 +8,7 @@ use annals::keyring;
 use annals::store::admin::keys::NewKey;
 
 use super::rules::{Grants, Identity};
-use crate::support::{TestApp, look_again, within_a_minute};
+use crate::support::{TestApp, pause_between_polls, within_a_minute};
 
 /// A key for everything.
 pub const EVERYTHING: &str = "admin:*";
@@ -112,7 +112,7 @@ async fn create_invalid(app: &TestApp) -> Vec<Credentials> {
     within_a_minute("the key expires", async {
         let authorization = format!("Bearer {expired}");
         while app.get("/projections").header("authorization", &authorization).send().await.status != 401 {
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;

@@ -5,7 +5,7 @@
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use crate::support::{TestApp, id, look_again, within_a_minute};
+use crate::support::{TestApp, id, pause_between_polls, within_a_minute};
 
 /// The types that have events. Names of one are prefixes of others, or differ in case only.
 pub const TYPES: [&str; 7] = ["A", "AB", "B", "A-B", "日本語", "a:b", "a"];
@@ -93,7 +93,7 @@ pub async fn store(app: &TestApp, authorization: &str) {
     // Otherwise a response could lack a type while another session counts.
     within_a_minute("the seeds are counted", async {
         while app.app.primary.count_events().await.expect("the events are counted") != Some(0) {
-            look_again().await;
+            pause_between_polls().await;
         }
     })
     .await;

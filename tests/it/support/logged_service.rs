@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-use super::{http_client, look_again, within_a_minute};
+use super::{http_client, pause_between_polls, within_a_minute};
 
 /// `annals serve` with its log in a file.
 pub struct LoggedService {
@@ -31,7 +31,7 @@ impl LoggedService {
                 }
                 let ended = service.child.try_wait().expect("the state of the process");
                 assert!(ended.is_none(), "the service has ended: {text}");
-                look_again().await;
+                pause_between_polls().await;
             }
         })
         .await;

@@ -161,7 +161,7 @@ impl TestApp {
         let archiver = async {
             loop {
                 match self.app.primary.archiver().await {
-                    Err(ArchivingError::Busy) => look_again().await,
+                    Err(ArchivingError::Busy) => pause_between_polls().await,
                     archiver => return archiver.expect("an archiver"),
                 }
             }
@@ -210,7 +210,7 @@ impl TestApp {
     pub async fn wait_for_queue_length(&self, length: usize) {
         let queued = async {
             while self.app.append_queue.length() < length {
-                look_again().await;
+                pause_between_polls().await;
             }
         };
         within_a_minute(&format!("the queue has {length} requests"), queued).await;
@@ -220,7 +220,7 @@ impl TestApp {
     pub async fn wait_for_subscribers(&self, event_streams: usize, long_polls: usize) {
         let opened = async {
             while self.app.feed.subscribers() != (event_streams, long_polls) {
-                look_again().await;
+                pause_between_polls().await;
             }
         };
         within_a_minute(&format!("{event_streams} event streams and {long_polls} long polls are open"), opened).await;
@@ -233,9 +233,9 @@ impl TestApp {
     }
 }
 
-/// Waits before a test looks at a condition again. A test that looks without a pause takes the processor from the task
-/// that it waits for. No test depends on the length of the pause.
-pub async fn look_again() {
+/// Pauses before a test polls again. Without it, the test would take the processor from the task that it waits for. No
+/// test depends on the length of the pause.
+pub async fn pause_between_polls() {
     tokio::time::sleep(std::time::Duration::from_millis(5)).await;
 }
 

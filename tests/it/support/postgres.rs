@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use super::{look_again, within_a_minute};
+use super::{pause_between_polls, within_a_minute};
 use annals::own_postgres::server::OwnPostgres;
 use annals::store::connection::config::{ConnectOptions, DatabaseConfig};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor, PgConnection};
@@ -288,7 +288,7 @@ impl Session {
                           AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
         let queued = async {
             while self.number(waiting).await < count {
-                look_again().await;
+                pause_between_polls().await;
             }
         };
         within_a_minute(&format!("{count} appends wait for the lock"), queued).await;
