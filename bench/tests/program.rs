@@ -111,7 +111,7 @@ async fn readers_that_catch_up_get_every_event_of_both_sides() {
     // The program itself fails if a side returns another number of events.
     let report: Value = serde_json::from_reader(file.as_file()).expect("JSON");
     let rows = report["rows"].as_array().expect("rows");
-    assert_eq!(rows.len(), 16, "{stdout}");
+    assert_eq!(rows.len(), 17, "{stdout}");
     for row in rows {
         let (annals, baseline) = (row["annals"]["median"].as_f64(), row["baseline_rate"]["median"].as_f64());
         assert!(annals > Some(0.0) && baseline > Some(0.0), "{row}");
