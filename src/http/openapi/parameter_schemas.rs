@@ -35,8 +35,8 @@ const PARTITION: &str = concat!(
     r"^(0/1|[01]/2|[0-3]/4|[0-7]/8|([0-9]|1[0-5])/16|([0-9]|[12][0-9]|3[01])/32|([0-9]|[1-5][0-9]|6[0-3])/64",
     r"|([0-9]|[1-9][0-9]|1[01][0-9]|12[0-7])/128|([0-9]|[1-9][0-9]|1[0-9][0-9]|2[0-4][0-9]|25[0-5])/256)$"
 );
-/// A JSON Pointer to a member below `event_data` or `metadata`.
-const MEMBER: &str = r"^/(event_data|metadata)(/([^/~]|~[01])*)+$";
+/// A JSON Pointer to a member below `event_data` or `metadata`. No member has a NUL.
+const MEMBER: &str = r"^/(event_data|metadata)(/([^/~\x00]|~[01])*)+$";
 /// Why an event has failed: not only white space, no NUL.
 const REASON: &str = r"^[^\x00]*[^\s\x00][^\x00]*$";
 /// The largest number of values of one filter.
