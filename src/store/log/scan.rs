@@ -252,11 +252,6 @@ impl LogScan {
         LogSegment { after: self.after, to, earliest: earliest.max(self.earliest), latest, archived }
     }
 
-    /// Returns the number of rows to request.
-    pub(super) fn rows_for(&self, wanted: usize) -> i64 {
-        self.fetch_size.rows_for(wanted)
-    }
-
     /// Returns the last position of the next window after a position.
     pub(super) fn window_end(&self, after: Position) -> Position {
         after.saturating_add(self.window.positions())

@@ -125,7 +125,7 @@ impl SegmentScan {
         match self {
             Self::Nothing { up_to } => scan.skip_to(up_to),
             Self::All(segment) => {
-                let rows = scan.rows_for(budget.wanted);
+                let rows = scan.fetch_size().rows_for(budget.wanted);
                 scan.raise_earliest(segment.earliest);
                 let query = sqlx::query(LOG_EVENTS)
                     .bind(segment.after)

@@ -74,11 +74,6 @@ impl BackwardScan {
         LogSegment { after, to, earliest, latest: latest.min(self.latest), archived }
     }
 
-    /// Returns the number of rows to request.
-    pub(super) fn rows_for(&self, wanted: usize) -> i64 {
-        self.fetch_size.rows_for(wanted)
-    }
-
     /// Returns the position after which the next window begins, which ends at a position.
     pub(super) fn window_start(&self, to: Position) -> Position {
         to.saturating_sub(self.window.positions())

@@ -98,7 +98,7 @@ impl SegmentScan {
                     .bind(segment.to)
                     .bind(segment.earliest)
                     .bind(segment.latest)
-                    .bind(scan.rows_for(budget.wanted));
+                    .bind(scan.fetch_size().rows_for(budget.wanted));
                 let first = if page.gap_is_allowed { None } else { Some(segment.to) };
                 let Some(events) = deliver_consecutive(connection, query, first, scan, budget, deliver).await? else {
                     return Ok(Delivery::FirstEventMissing);
