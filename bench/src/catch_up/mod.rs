@@ -133,28 +133,17 @@ fn comparisons(args: &BenchArgs) -> Vec<Comparison> {
         rows.push(row(&format!("NDJSON, filtered: {share}"), measured, "the same COPY with WHERE", baseline));
     }
     let partitions = (0..WORKERS).map(|n| log(&format!("&partition={n}/{WORKERS}"))).collect();
-    rows.push(Comparison {
-        clients: WORKERS,
-        ..row(
-            "NDJSON, partition=i/4, together",
-            Side::Reads { paths: partitions, format: Format::Lines },
-            "one reader, NDJSON",
-            lines(""),
-        )
-    });
     // Readers with a filter cannot be faster than these: each of these reads only the events that it returns.
     let ends: Vec<u64> = (0..=WORKERS as u64).map(|n| n * args.events / WORKERS as u64).collect();
     let quarters =
         ends.windows(2).map(|part| format!("/events?after={}&limit={}", part[0], part[1] - part[0])).collect();
-    rows.push(Comparison {
-        clients: WORKERS,
-        ..row(
-            "NDJSON, a quarter of the positions each, together",
-            Side::Reads { paths: quarters, format: Format::Lines },
-            "one reader, NDJSON",
-            lines(""),
-        )
-    });
+    for (name, paths) in [
+        ("NDJSON, partition=i/4, together", partitions),
+        ("NDJSON, a quarter of the positions each, together", quarters),
+    ] {
+        let measured = Side::Reads { paths, format: Format::Lines };
+        rows.push(Comparison { clients: WORKERS, ..row(name, measured, "one reader, NDJSON", lines("")) });
+    }
     let subscribers = vec![log(""); SUBSCRIBERS];
     rows.push(Comparison {
         clients: SUBSCRIBERS,
